@@ -1,0 +1,1 @@
+"""What every room may use: strict settings, files and digests, progress, processes."""

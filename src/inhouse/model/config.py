@@ -1,0 +1,108 @@
+"""The shape of a model, in the words of the three Hugging Face architectures that inhouse trains."""
+
+from typing import Literal, NamedTuple, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from inhouse.common.settings import Settings
+
+Architecture = Literal["qwen3", "glm4_moe", "exaone_moe"]
+
+
+class ParameterCount(NamedTuple):
+    """`total` parameters, and those `active` for one token (embedding and head included in both)."""
+
+    total: int
+    active: int
+
+
+class ModelConfig(Settings):
+    """One model's shape, complete: nothing here is derived later.
+
+    `qwen3` is dense (Qwen3ForCausalLM); `glm4_moe` has routed and shared experts after `num_dense_layers` leading
+    dense layers (Glm4MoeForCausalLM); `exaone_moe` is the same block with sliding-window layers, and without RoPE in
+    the global layers (ExaoneMoeForCausalLM).
+
+    Raises `pydantic.ValidationError` where the numbers do not fit together.
+    """
+
+    architecture: Architecture
+    vocab_size: PositiveInt
+    hidden_size: PositiveInt
+    num_layers: PositiveInt
+    num_heads: PositiveInt
+    num_kv_heads: PositiveInt
+    head_dim: PositiveInt
+    intermediate_size: PositiveInt
+    max_position: PositiveInt = Field(description="longest context, in tokens")
+    rope_theta: PositiveFloat = 10_000.0
+    rms_norm_eps: PositiveFloat = 1e-6
+    tie_embeddings: bool = Field(default=False, description="only to open other people's folders; ours are untied")
+
+    num_experts: int = Field(default=0, ge=0)
+    num_experts_per_token: int = Field(default=0, ge=0)
+    moe_intermediate_size: int = Field(default=0, ge=0)
+    num_shared_experts: int = Field(default=0, ge=0)
+    num_dense_layers: int = Field(default=0, ge=0, description="leading layers without experts")
+    routed_scaling_factor: PositiveFloat = 1.0
+
+    sliding_window: int = Field(default=0, ge=0, description="tokens a local layer sees; 0: every layer is global")
+    sliding_window_pattern: int = Field(default=4, ge=2, description="every n-th layer is global")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(f"num_heads = {self.num_heads} is not a multiple of num_kv_heads = {self.num_kv_heads}")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim = {self.head_dim} is odd; RoPE turns pairs")
+        if self.is_moe:
+            self._check_experts()
+        elif self.num_experts:
+            raise ValueError("qwen3 is dense; num_experts must be 0")
+        if bool(self.sliding_window) != (self.architecture == "exaone_moe"):
+            raise ValueError("sliding_window belongs to exaone_moe, and exaone_moe needs one")
+        return self
+
+    def _check_experts(self) -> None:
+        if not 1 <= self.num_experts_per_token <= self.num_experts:
+            raise ValueError(
+                f"num_experts_per_token = {self.num_experts_per_token} is not in 1..num_experts = {self.num_experts}"
+            )
+        if self.moe_intermediate_size < 1 or self.num_shared_experts < 1:
+            raise ValueError("a mixture of experts needs moe_intermediate_size and num_shared_experts of at least 1")
+        if self.num_dense_layers >= self.num_layers:
+            raise ValueError(f"num_dense_layers = {self.num_dense_layers} leaves no layer with experts")
+
+    @property
+    def is_moe(self) -> bool:
+        return self.architecture != "qwen3"
+
+    def layer_is_moe(self, layer: int) -> bool:
+        return self.is_moe and layer >= self.num_dense_layers
+
+    def window(self, layer: int) -> int | None:
+        """Tokens that this layer's attention sees (itself included), or None for all."""
+        is_global = not self.sliding_window or (layer + 1) % self.sliding_window_pattern == 0
+        return None if is_global else self.sliding_window
+
+    def layer_has_rope(self, layer: int) -> bool:
+        return not self.sliding_window or self.window(layer) is not None
+
+    def count_parameters(self) -> ParameterCount:
+        """Parameters by arithmetic alone, so that a 500 B model is counted without being built."""
+        width, attention_width = self.hidden_size, self.num_heads * self.head_dim
+        attention = 2 * width * attention_width + 2 * width * self.num_kv_heads * self.head_dim + 2 * self.head_dim
+        expert = 3 * width * self.moe_intermediate_size
+        router = self.num_experts * width + self.num_experts  # its correction bias is a buffer, but it is stored
+        num_moe = sum(self.layer_is_moe(layer) for layer in range(self.num_layers))
+        everywhere = (
+            (1 if self.tie_embeddings else 2) * self.vocab_size * width
+            + width
+            + self.num_layers * (attention + 2 * width)
+            + (self.num_layers - num_moe) * 3 * width * self.intermediate_size
+            + num_moe * (self.num_shared_experts * expert + router)
+        )
+        return ParameterCount(
+            total=everywhere + num_moe * self.num_experts * expert,
+            active=everywhere + num_moe * self.num_experts_per_token * expert,
+        )

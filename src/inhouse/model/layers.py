@@ -1,0 +1,57 @@
+"""The small parts of a block: linear maps over fp32 master weights, RMSNorm, RoPE, SwiGLU.
+
+Shapes: B batch, T tokens, D model width, F inner width, H heads, d head dimension.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Linear(nn.Linear):
+    """A linear map without bias whose weight is cast to its input's type: fp32 masters, bf16 compute."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) in fp32, cast back to x's type, then times the weight (the order that the architectures fix)."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight.to(x.dtype) * F.rms_norm(x.float(), (x.shape[-1],), eps=self.eps).to(x.dtype)
+
+
+def rope_angles(positions_BT: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (B, T, 1, head_dim) of the half-split rotary embedding (RoFormer, section 3.2)."""
+    exponents = torch.arange(0, head_dim, 2, device=positions_BT.device, dtype=torch.float32) / head_dim
+    angles = positions_BT[..., None].float() * (1.0 / theta**exponents)
+    angles = torch.cat((angles, angles), dim=-1).unsqueeze(-2)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(x_BTHd: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the pairs (i, i + d/2) of every head by its position's angle."""
+    first, second = x_BTHd.chunk(2, dim=-1)
+    return x_BTHd * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate x) * up x) (Shazeer, 2020)."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.gate_proj = Linear(width, inner)
+        self.up_proj = Linear(width, inner)
+        self.down_proj = Linear(inner, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))

@@ -1,0 +1,95 @@
+"""Dropless mixture of experts: fp32 sigmoid router with a balancing bias, and grouped matmuls over sorted tokens.
+
+Shapes: N tokens (batch times sequence), D model width, E experts, K experts a token, F expert width.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from inhouse.model.config import ModelConfig
+from inhouse.model.layers import SwiGLU
+
+
+class Routing(NamedTuple):
+    """What one MoE layer chose: `experts_NK` (int64), their `weights_NK`, all `scores_NE`, tokens an expert `load_E`."""
+
+    experts_NK: Tensor
+    weights_NK: Tensor
+    scores_NE: Tensor
+    load_E: Tensor
+
+
+class Router(nn.Module):
+    """Scores sigmoid(W x) in fp32; the bias steers the choice only, never the weights (DeepSeek-V3, section 2.1.2)."""
+
+    e_score_correction_bias: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.top_k, self.scale = config.num_experts_per_token, config.routed_scaling_factor
+        self.weight = nn.Parameter(torch.empty(config.num_experts, config.hidden_size))
+        self.register_buffer("e_score_correction_bias", torch.zeros(config.num_experts))
+
+    def forward(self, x_ND: Tensor) -> Routing:
+        scores_NE = F.linear(x_ND.float(), self.weight.float()).sigmoid()
+        experts_NK = torch.topk(scores_NE.detach() + self.e_score_correction_bias, self.top_k, dim=-1, sorted=False)[1]
+        chosen_NK = scores_NE.gather(1, experts_NK)
+        weights_NK = chosen_NK / (chosen_NK.sum(dim=-1, keepdim=True) + 1e-20) * self.scale
+        experts = torch.arange(scores_NE.shape[1], device=x_ND.device)
+        load_E = (experts_NK.reshape(-1, 1) == experts).sum(dim=0)
+        return Routing(experts_NK, weights_NK, scores_NE, load_E)
+
+
+def grouped_linear(x_ND: Tensor, weight_EOD: Tensor, ends_E: Tensor) -> Tensor:
+    """Rows up to ends[0] through weight[0], the next up to ends[1] through weight[1], … -> (N, O)."""
+    return F.grouped_mm(x_ND, weight_EOD.to(x_ND.dtype).transpose(-2, -1), offs=ends_E)
+
+
+def grouped_linear_reference(x_ND: Tensor, weight_EOD: Tensor, ends_E: Tensor) -> Tensor:
+    """`grouped_linear` as a plain loop: what the fast one must agree with."""
+    starts = [0, *ends_E.tolist()]
+    parts = [
+        F.linear(x_ND[start:end], weight.to(x_ND.dtype))
+        for start, end, weight in zip(starts, starts[1:], weight_EOD, strict=False)
+    ]
+    return torch.cat(parts)
+
+
+class Experts(nn.Module):
+    """All routed experts of a layer as three stacks; every token reaches each expert that it chose."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        shape = (config.num_experts, config.moe_intermediate_size, config.hidden_size)
+        self.gate_proj = nn.Parameter(torch.empty(shape))
+        self.up_proj = nn.Parameter(torch.empty(shape))
+        self.down_proj = nn.Parameter(torch.empty(shape[0], shape[2], shape[1]))
+
+    def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:
+        num_tokens, top_k = routing.experts_NK.shape
+        order = routing.experts_NK.reshape(-1).argsort(stable=True)  # stable: the same sums on every machine
+        ends_E = routing.load_E.cumsum(0).to(torch.int32)
+        sorted_x = x_ND[order // top_k]
+        inner = F.silu(grouped_linear(sorted_x, self.gate_proj, ends_E)) * grouped_linear(sorted_x, self.up_proj, ends_E)
+        sorted_out = grouped_linear(inner, self.down_proj, ends_E)
+        place = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
+        out_NKD = sorted_out[place].view(num_tokens, top_k, -1)
+        return (out_NKD.float() * routing.weights_NK[..., None]).sum(dim=1).to(x_ND.dtype)
+
+
+class MoE(nn.Module):
+    """Routed experts plus an ungated shared expert."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate = Router(config)
+        self.experts = Experts(config)
+        self.shared_experts = SwiGLU(config.hidden_size, config.num_shared_experts * config.moe_intermediate_size)
+
+    def forward(self, x_BTD: Tensor) -> tuple[Tensor, Routing]:
+        x_ND = x_BTD.reshape(-1, x_BTD.shape[-1])
+        routing = self.gate(x_ND)
+        return self.experts(x_ND, routing).view_as(x_BTD) + self.shared_experts(x_BTD), routing

@@ -1,0 +1,108 @@
+"""The whole decoder: embedding, blocks, final norm, head. One class for training, generation and export.
+
+Shapes: B batch, T tokens, D model width, V vocabulary.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from inhouse.model.attention import Attend, Attention, CausalAttend
+from inhouse.model.config import ModelConfig
+from inhouse.model.layers import Linear, RMSNorm, SwiGLU, rope_angles
+from inhouse.model.moe import Experts, MoE, Router, Routing
+
+
+class Output(NamedTuple):
+    """Final hidden states (B, T, D), normed, ready for the head; and the routing of every MoE layer in order."""
+
+    hidden_BTD: Tensor
+    routing: list[Routing]
+
+
+class Block(nn.Module):
+    """x += attention(norm(x)); x += mlp(norm(x))."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MoE(config) if config.layer_is_moe(layer) else SwiGLU(config.hidden_size, config.intermediate_size)
+
+    def forward(self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], attend: Attend) -> tuple[Tensor, Routing | None]:
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope, attend)
+        normed = self.post_attention_layernorm(x_BTD)
+        out, routing = self.mlp(normed) if isinstance(self.mlp, MoE) else (self.mlp(normed), None)
+        return x_BTD + out, routing
+
+
+class Transformer(nn.Module):
+    """A decoder of one `ModelConfig`, its parameters named as Hugging Face names them (without the `model.` prefix).
+
+    Weights are fp32 masters; `dtype` is what activations and matrix products are computed in (set it at any time).
+    Expert stacks are single tensors here and one tensor an expert on disk.
+    """
+
+    def __init__(self, config: ModelConfig, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.config, self.dtype = config, dtype
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size)
+        if config.tie_embeddings:
+            self.lm_head.weight = self.embed_tokens.weight
+
+    def forward(self, tokens_BT: Tensor, positions_BT: Tensor | None = None, attend: Attend | None = None) -> Output:
+        """Run the blocks. Positions default to 0..T-1 in every row, `attend` to causal attention inside each row."""
+        if positions_BT is None:
+            positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)[None]
+        attend = attend or CausalAttend()
+        rope = rope_angles(positions_BT, self.config.head_dim, self.config.rope_theta, self.dtype)
+        x_BTD = F.embedding(tokens_BT, self.embed_tokens.weight).to(self.dtype)
+        routings = []
+        for block in self.layers:
+            x_BTD, routing = block(x_BTD, rope, attend)
+            if routing is not None:
+                routings.append(routing)
+        return Output(self.norm(x_BTD), routings)
+
+    def logits(self, hidden_BTD: Tensor) -> Tensor:
+        """fp32 logits (B, T, V)."""
+        return self.lm_head(hidden_BTD).float()
+
+    @torch.no_grad()
+    def initialize(self, seed: int) -> None:
+        """Random weights from `seed` alone, the same on every device: matrices uniform with deviation 1/sqrt(fan in).
+
+        Output and down projections start at zero, so that every block starts as the identity; with random attention
+        output early routing collapses (MAI-Thinking-1 report, 2026).
+        """
+        generator = torch.Generator().manual_seed(seed)
+
+        def fill(weight: Tensor, deviation: float) -> None:
+            weight.copy_(torch.empty(weight.shape).normal_(0.0, deviation, generator=generator))
+
+        for module in self.modules():
+            if isinstance(module, Linear):
+                fill(module.weight, module.in_features**-0.5)
+            elif isinstance(module, Experts):
+                fill(module.gate_proj, module.gate_proj.shape[-1] ** -0.5)
+                fill(module.up_proj, module.up_proj.shape[-1] ** -0.5)
+                module.down_proj.zero_()
+            elif isinstance(module, Router):
+                fill(module.weight, module.weight.shape[-1] ** -0.5)
+                module.e_score_correction_bias.zero_()
+            elif isinstance(module, RMSNorm):
+                module.weight.fill_(1.0)
+        for block in self.layers:
+            assert isinstance(block, Block)
+            block.self_attn.o_proj.weight.zero_()
+            mlp = block.mlp.shared_experts if isinstance(block.mlp, MoE) else block.mlp
+            assert isinstance(mlp, SwiGLU)
+            mlp.down_proj.weight.zero_()
+        fill(self.embed_tokens.weight, 1.0)
+        fill(self.lm_head.weight, 0.001)
