@@ -1,0 +1,250 @@
+"""Hugging Face's names for our model: `config.json` and tensors, there and back. Knows names and shapes, no files."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inhouse.model.config import Architecture, ModelConfig
+from inhouse.model.transformer import Transformer
+
+CLASSES: dict[Architecture, str] = {
+    "qwen3": "Qwen3ForCausalLM",
+    "glm4_moe": "Glm4MoeForCausalLM",
+    "exaone_moe": "ExaoneMoeForCausalLM",
+}
+
+# our field -> its name in config.json, where all three architectures agree
+_COMMON = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "num_kv_heads": "num_key_value_heads",
+    "intermediate_size": "intermediate_size",
+    "max_position": "max_position_embeddings",
+}
+_EXPERTS = {
+    "num_experts_per_token": "num_experts_per_tok",
+    "moe_intermediate_size": "moe_intermediate_size",
+    "num_dense_layers": "first_k_dense_replace",
+    "routed_scaling_factor": "routed_scaling_factor",
+}
+_EXPERT_COUNTS: dict[Architecture, dict[str, str]] = {
+    "qwen3": {},
+    "glm4_moe": {"num_experts": "n_routed_experts", "num_shared_experts": "n_shared_experts"},
+    "exaone_moe": {"num_experts": "num_experts", "num_shared_experts": "num_shared_experts"},
+}
+
+# what transformers assumes where config.json is silent
+_DEFAULTS: dict[Architecture, dict[str, Any]] = {
+    "qwen3": {"head_dim": 128, "rms_norm_eps": 1e-6},
+    "glm4_moe": {"rms_norm_eps": 1e-5, "partial_rotary_factor": 0.5, "use_qk_norm": False},
+    "exaone_moe": {"rms_norm_eps": 1e-5, "sliding_window_pattern": 4},
+}
+
+# fields that change what a model computes, and the one value that our block computes
+_REQUIRED: dict[str, Any] = {
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "use_qk_norm": True,
+    "norm_topk_prob": True,
+    "use_sliding_window": False,
+    "quantization_config": None,
+}
+
+_STACK = re.compile(r"(layers\.\d+\.mlp\.experts)\.(\w+_proj)")
+_PREDICTION_LAYER = re.compile(r"mtp\.|model\.layers\.(\d+)\.")
+
+
+def config_to_hf(
+    config: ModelConfig, dtype: torch.dtype = torch.float32, special_ids: Mapping[str, int | None] | None = None
+) -> dict[str, Any]:
+    """`config.json` as transformers, vLLM and llama.cpp's converter read it; every default that matters is written.
+
+    `special_ids` may hold `bos_token_id`, `eos_token_id` and `pad_token_id`.
+    """
+    names = {**_COMMON, **(_EXPERTS if config.is_moe else {}), **_EXPERT_COUNTS[config.architecture]}
+    no_ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+    return {
+        "architectures": [CLASSES[config.architecture]],
+        "model_type": config.architecture,
+        "dtype": str(dtype).removeprefix("torch."),
+        **{theirs: getattr(config, ours) for ours, theirs in names.items()},
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "rms_norm_eps": config.rms_norm_eps,
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta, "partial_rotary_factor": 1.0},
+        "rope_theta": config.rope_theta,  # for readers older than rope_parameters
+        "partial_rotary_factor": 1.0,
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "initializer_range": 0.02,
+        "tie_word_embeddings": config.tie_embeddings,
+        "use_cache": True,
+        **_architecture_fields(config),
+        **no_ids,
+        **(special_ids or {}),
+    }
+
+
+def _architecture_fields(config: ModelConfig) -> dict[str, Any]:
+    if config.architecture == "qwen3":
+        return {"use_sliding_window": False}
+    router = {"n_group": 1, "topk_group": 1, "norm_topk_prob": True, "num_nextn_predict_layers": 0}
+    if config.architecture == "glm4_moe":
+        return {**router, "use_qk_norm": True}
+    layers = range(config.num_layers)
+    return {
+        **router,
+        "sliding_window": config.sliding_window,
+        "sliding_window_pattern": config.sliding_window_pattern,
+        "layer_types": _layer_types(config),
+        "mlp_layer_types": ["sparse" if config.layer_is_moe(layer) else "dense" for layer in layers],
+    }
+
+
+def _layer_types(config: ModelConfig) -> list[str]:
+    windows = [config.window(layer) for layer in range(config.num_layers)]
+    return ["full_attention" if window is None else "sliding_attention" for window in windows]
+
+
+def config_from_hf(hf: Mapping[str, Any]) -> ModelConfig:
+    """The shape that a `config.json` describes.
+
+    Raises `ValueError` naming the architecture, or the field and its value, that inhouse's block does not compute.
+    """
+    architecture = _architecture(hf)
+    fields = {**_DEFAULTS[architecture], **{name: value for name, value in hf.items() if value is not None}}
+    _check_required(fields)
+    rope_theta = _rope_theta(fields)
+    names = {**_COMMON, **(_EXPERTS if architecture != "qwen3" else {}), **_EXPERT_COUNTS[architecture]}
+    missing = [theirs for theirs in names.values() if theirs not in fields]
+    if missing:
+        raise ValueError(f"config.json of a {architecture} model lacks {', '.join(missing)}")
+    values = {ours: fields[theirs] for ours, theirs in names.items()}
+    if architecture == "exaone_moe":
+        values |= _sliding_window(fields)
+    config = ModelConfig(
+        architecture=architecture,
+        head_dim=fields.get("head_dim") or values["hidden_size"] // values["num_heads"],
+        rope_theta=rope_theta,
+        rms_norm_eps=fields["rms_norm_eps"],
+        tie_embeddings=fields.get("tie_word_embeddings", False),
+        **values,
+    )
+    _check_layers(fields, config)
+    return config
+
+
+def _architecture(hf: Mapping[str, Any]) -> Architecture:
+    known = ", ".join(CLASSES.values())
+    by_type: dict[Any, Architecture] = {architecture: architecture for architecture in CLASSES}
+    model_type, classes = hf.get("model_type"), hf.get("architectures") or []
+    if model_type not in by_type:
+        raise ValueError(f"model_type = {model_type!r} in config.json is not one that inhouse knows ({known})")
+    architecture = by_type[model_type]
+    if classes and CLASSES[architecture] not in classes:
+        raise ValueError(f"architectures = {classes!r} in config.json is not one that inhouse knows ({known})")
+    return architecture
+
+
+def _check_required(fields: Mapping[str, Any]) -> None:
+    for name, wanted in _REQUIRED.items():
+        if fields.get(name, wanted) != wanted:
+            raise ValueError(f"{name} = {fields[name]!r} in config.json is not supported; inhouse computes {wanted!r}")
+    if fields.get("n_group", 1) != fields.get("topk_group", 1):
+        raise ValueError(
+            f"n_group = {fields.get('n_group', 1)!r} with topk_group = {fields.get('topk_group', 1)!r} in config.json "
+            "is not supported; inhouse chooses among all experts"
+        )
+
+
+def _rope_theta(fields: Mapping[str, Any]) -> float:
+    """The base of the rotary angles. transformers 5 writes `rope_parameters`, older ones top-level fields."""
+    rope = {**(fields.get("rope_scaling") or {}), **(fields.get("rope_parameters") or {})}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind != "default":
+        raise ValueError(f"rope_type = {kind!r} in config.json is not supported; inhouse computes 'default'")
+    part = rope.get("partial_rotary_factor", fields.get("partial_rotary_factor", 1.0))
+    if part != 1.0:
+        raise ValueError(f"partial_rotary_factor = {part!r} in config.json is not supported; inhouse computes 1.0")
+    return rope.get("rope_theta", fields.get("rope_theta", 10_000.0))
+
+
+def _sliding_window(fields: Mapping[str, Any]) -> dict[str, int]:
+    """A pattern is a number (every n-th layer is global) or letters such as LLLG."""
+    pattern = fields["sliding_window_pattern"]
+    if isinstance(pattern, str) and re.fullmatch("L+G", pattern):
+        pattern = len(pattern)
+    if not isinstance(pattern, int) or not fields.get("sliding_window"):
+        raise ValueError(
+            f"sliding_window = {fields.get('sliding_window')!r} with sliding_window_pattern = {pattern!r} in "
+            "config.json is not supported; inhouse needs a window, and a pattern such as 4 or 'LLLG'"
+        )
+    return {"sliding_window": fields["sliding_window"], "sliding_window_pattern": pattern}
+
+
+def _check_layers(fields: Mapping[str, Any], config: ModelConfig) -> None:
+    """Lists with one entry a layer, where a folder has them, must say what the numbers say."""
+    feeds = ["sparse" if config.layer_is_moe(layer) else "dense" for layer in range(config.num_layers)]
+    for name, wanted in (("layer_types", _layer_types(config)), ("mlp_layer_types", feeds)):
+        if fields.get(name, wanted) != wanted:
+            raise ValueError(f"{name} = {fields[name]!r} in config.json is not supported; inhouse computes {wanted!r}")
+
+
+def tensor_names(name: str, config: ModelConfig) -> list[str]:
+    """Names on disk of one of our tensors: one a tensor, one an expert for a stack, none for a tied head."""
+    if name == "lm_head.weight":
+        return [] if config.tie_embeddings else [name]
+    if stack := _STACK.fullmatch(name):
+        return [f"model.{stack[1]}.{expert}.{stack[2]}.weight" for expert in range(config.num_experts)]
+    if config.architecture == "exaone_moe":
+        name = name.replace("mlp.gate.e_score_correction_bias", "mlp.e_score_correction_bias")
+    return [f"model.{name}"]
+
+
+def state_to_hf(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Our tensors under their names on disk; an expert is a view of its stack."""
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        parts = tensor.unbind() if _STACK.fullmatch(name) else [tensor]
+        tensors |= dict(zip(tensor_names(name, config), parts, strict=False))
+    return tensors
+
+
+def state_from_hf(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """`Transformer.load_state_dict`'s dict. Multi-token-prediction layers, which we do not have, are left out.
+
+    Raises `ValueError` naming a tensor that is missing, left over, of the wrong shape or not of a floating type.
+    """
+    with torch.device("meta"):
+        shapes = Transformer(config).state_dict()
+    wanted = state_to_hf(shapes, config)
+    unknown = sorted(name for name in tensors.keys() - wanted.keys() if not _is_ignored(name, config))
+    for problem, names in (("lacks", sorted(wanted.keys() - tensors.keys())), ("has no use for", unknown)):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise ValueError(f"a {config.architecture} model of this config.json {problem} tensor {names[0]}{more}")
+    for name, like in wanted.items():
+        if tensors[name].shape != like.shape:
+            raise ValueError(f"tensor {name} has shape {tuple(tensors[name].shape)}, not {tuple(like.shape)}")
+        if not tensors[name].is_floating_point() or tensors[name].element_size() < 2:
+            raise ValueError(f"tensor {name} has type {tensors[name].dtype}; inhouse reads fp32, bf16 and fp16")
+    state: dict[str, Tensor] = {}
+    for name in shapes:
+        parts = [tensors[part] for part in tensor_names(name, config)]
+        if not parts:  # a tied head; the embedding comes before it
+            parts = [state["embed_tokens.weight"]]
+        state[name] = torch.stack(parts) if _STACK.fullmatch(name) else parts[0]
+    return state
+
+
+def _is_ignored(name: str, config: ModelConfig) -> bool:
+    """Prediction layers stand behind the last layer; tied folders may hold a copy of the embedding as their head."""
+    if config.tie_embeddings and name == "lm_head.weight":
+        return True
+    prediction = _PREDICTION_LAYER.match(name)
+    return prediction is not None and (prediction[1] is None or int(prediction[1]) >= config.num_layers)

@@ -1,0 +1,1 @@
+"""Training: from shards or conversations to weights, on one device or many."""

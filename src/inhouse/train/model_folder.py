@@ -1,0 +1,184 @@
+"""A model as a folder in Hugging Face layout: config.json, safetensors, tokenizer files. Never pickle."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from inhouse.common.files import read_json, sync_folder, write_json
+from inhouse.model import Transformer
+from inhouse.model.config import ModelConfig
+from inhouse.model.huggingface import config_from_hf, config_to_hf, state_from_hf, state_to_hf
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
+MAX_SHARD_BYTES = 5_000_000_000
+
+
+def save_model(model: Transformer, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write config.json and the weights as `dtype` (routers stay fp32), each file whole or not at all.
+
+    The folder's tokenizer, where it is there already, gives config.json its special ids.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: _stored(name, tensor, dtype) for name, tensor in model.state_dict().items()}
+    _save_tensors(state_to_hf(state, model.config), folder)
+    write_json(folder / CONFIG, config_to_hf(model.config, dtype, special_ids(folder)))
+
+
+def load_model(
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    weights_dtype: torch.dtype = torch.float32,
+) -> Transformer:
+    """Open any Qwen3, Glm4Moe or ExaoneMoe folder; it computes in `dtype` from weights kept as `weights_dtype`.
+
+    Raises `ValueError` naming the file and what is wrong with it: an architecture or field that inhouse does not
+    compute, tensors missing, left over or of the wrong shape, a file cut short or damaged.
+    """
+    config = read_config(folder)
+    tensors = _load_tensors(folder)
+    try:
+        state = state_from_hf(tensors, config)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+    with torch.device("meta"):
+        model = Transformer(config, dtype)
+    for name in state:
+        state[name] = _stored(name, state[name], weights_dtype).to(device)
+    model.load_state_dict(state, assign=True)
+    if config.tie_embeddings:
+        model.lm_head.weight = model.embed_tokens.weight
+    return model
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The shape of the model in `folder`, without its weights. Raises `ValueError` as `load_model` does."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ValueError(f"{folder}: no {CONFIG} there; a model folder holds {CONFIG}, {WEIGHTS} and a tokenizer")
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: not a JSON object")
+    try:
+        return config_from_hf(config)
+    except ValueError as error:
+        reason = str(error).removeprefix("config.json ").splitlines()
+        raise ValueError(f"{path}: {' '.join(line.strip() for line in reason)}") from error
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy the tokenizer's files that `source` has; a config.json in `target` learns the special ids."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+    config = target / CONFIG
+    if config.is_file():
+        write_json(config, read_json(config) | special_ids(target))
+
+
+def special_ids(folder: Path) -> dict[str, int | None]:
+    """`bos_token_id`, `eos_token_id`, `pad_token_id` by the tokens that tokenizer_config.json names; {} without one."""
+    if not (folder / "tokenizer_config.json").is_file() or not (folder / "tokenizer.json").is_file():
+        return {}
+    names = read_json(folder / "tokenizer_config.json")
+    ids = {token["content"]: token["id"] for token in read_json(folder / "tokenizer.json").get("added_tokens", [])}
+
+    def id_of(kind: str) -> int | None:
+        token = names.get(f"{kind}_token")
+        return ids.get(token["content"] if isinstance(token, dict) else token)
+
+    return {f"{kind}_token_id": id_of(kind) for kind in ("bos", "eos", "pad")}
+
+
+def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Routers choose in fp32 whatever the rest is kept in: rounding them would change which experts are chosen."""
+    return tensor.detach().to(torch.float32 if ".mlp.gate." in name else dtype)
+
+
+def _save_tensors(tensors: dict[str, Tensor], folder: Path) -> None:
+    shards = list(_shards(tensors))
+    names = [WEIGHTS]
+    if len(shards) > 1:
+        names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+    for name, shard in zip(names, shards, strict=True):
+        _save_file(shard, folder / name)
+    if len(shards) > 1:
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        where = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
+        write_json(folder / INDEX, {"metadata": {"total_size": size}, "weight_map": where})
+    keep = {*names, INDEX} if len(shards) > 1 else {*names}
+    for old in folder.glob("model*.safetensors*"):
+        if old.name not in keep:
+            old.unlink()  # of a save into the same folder in another number of shards: readers would take it
+
+
+def _shards(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    shard: dict[str, Tensor] = {}
+    size = 0
+    for name, tensor in tensors.items():
+        if shard and size + tensor.nbytes > MAX_SHARD_BYTES:
+            yield shard
+            shard, size = {}, 0
+        shard[name] = tensor.contiguous().cpu()
+        size += tensor.nbytes
+    yield shard
+
+
+def _save_file(tensors: dict[str, Tensor], path: Path) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        save_file(tensors, partial, metadata={"format": "pt"})
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except SafetensorError as error:  # how the library reports a full disk
+        raise OSError(f"{path}: could not be written ({error})") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+    sync_folder(path.parent)
+
+
+def _load_tensors(folder: Path) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for path in _weight_files(folder):
+        try:
+            with safe_open(path, framework="pt") as file:
+                # cloned: mapped memory is aligned to 8 bytes only, and goes wrong when the file is overwritten
+                tensors |= {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path}: not a whole safetensors file ({error}); copy or download it again") from error
+    return tensors
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if not (folder / INDEX).is_file():
+        pickled = next(iter([*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]), None)
+        remedy = (
+            f"; {pickled.name} is a pickle, which is never opened here: convert it to safetensors" if pickled else ""
+        )
+        raise ValueError(f"{folder}: no {WEIGHTS} and no {INDEX} there{remedy}")
+    index: Any = read_json(folder / INDEX)
+    where = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(where, dict) or not all(isinstance(name, str) for name in where.values()):
+        raise ValueError(f"{folder / INDEX}: holds no weight_map from tensor names to files")
+    paths = [folder / name for name in sorted(set(where.values()))]
+    for path in paths:
+        if path.parent != folder or not path.is_file():
+            raise ValueError(f"{folder / INDEX}: names {path.name}, which is not in the folder")
+    return paths
