@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from inhouse.common.files import read_json, sync_folder, write_json
+from inhouse.common.files import read_json, sync_file, sync_folder, write_json
 from inhouse.model import Transformer
 from inhouse.model.config import ModelConfig
 from inhouse.model.huggingface import config_from_hf, config_to_hf, state_from_hf, state_to_hf
@@ -141,8 +141,7 @@ def _save_file(tensors: dict[str, Tensor], path: Path) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         save_file(tensors, partial, metadata={"format": "pt"})
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
+        sync_file(partial)
         partial.replace(path)
     except SafetensorError as error:  # how the library reports a full disk
         raise OSError(f"{path}: could not be written ({error})") from error
