@@ -1,0 +1,22 @@
+"""Settings of the evaluate stage."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from inhouse.common.settings import Settings
+
+
+class EvaluateSettings(Settings):
+    """What is measured, and on how much."""
+
+    context: PositiveInt | None = Field(default=None, description="tokens of a window; default: the model's context")
+    stride: PositiveInt | None = Field(default=None, description="tokens between windows; default: half the context")
+    xz_training_bytes: NonNegativeInt = Field(
+        default=16 << 20, description="of the training text, how much xz reads first; 0: leave xz out"
+    )
+    problems_per_kind: NonNegativeInt = Field(default=150, description="held-out problems of each kind")
+    library_questions: NonNegativeInt = Field(default=100, description="questions on held-out Python modules, at most")
+    max_answer_tokens: PositiveInt = Field(default=256, description="an answer that is longer does not end by itself")
+    dtype: Literal["fp32", "bf16"] = Field(default="fp32", description="what the model computes in")
+    seed: int = Field(default=1, ge=0, description="of the held-out problems that are drawn")

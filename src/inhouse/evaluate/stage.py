@@ -1,0 +1,66 @@
+"""The evaluate stage: every score with its standard error, its count and how it was got, and the answers behind them."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from inhouse.common.files import write_atomic, write_json
+from inhouse.data.documents import read_documents
+from inhouse.data.tokenizer import Tokenizer
+from inhouse.engine import Engine, EngineSettings
+from inhouse.evaluate.bits_per_byte import bits_per_byte, xz_bits_per_byte
+from inhouse.evaluate.harness import Sample, answer, heldout_library_questions, heldout_problems, summarise
+from inhouse.evaluate.score import Score
+from inhouse.evaluate.settings import EvaluateSettings
+from inhouse.model import Transformer
+from inhouse.posttrain.chat_template import load_chat_template
+from inhouse.train.model_folder import load_model
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def evaluate(settings: EvaluateSettings, data: Path, base: Path, model: Path, output: Path) -> None:
+    """Write scores.json and samples.jsonl: bits per byte of base and fine-tuned model and of xz, and the answers."""
+    scores = _score_text(settings, data, base, "base/") | _xz_scores(settings, data)
+    model_scores, samples = evaluate_model(settings, model, data)
+    scores |= {f"model/{name}": score for name, score in model_scores.items()}
+    output.mkdir(parents=True, exist_ok=True)
+    write_atomic(output / "samples.jsonl", "".join(json.dumps(sample._asdict()) + "\n" for sample in samples))
+    write_json(output / "scores.json", {name: score._asdict() for name, score in scores.items()})
+
+
+def evaluate_model(
+    settings: EvaluateSettings, folder: Path, data: Path | None = None
+) -> tuple[dict[str, Score], list[Sample]]:
+    """Scores and answers of the model in `folder`; without a data stage, of the generated problems only."""
+    model, tokenizer = _load(settings, folder)
+    scores = _score_text(settings, data, folder) if data else {}
+    questions = heldout_problems(settings.problems_per_kind, settings.seed)
+    if data and settings.library_questions:
+        documents = read_documents(data, "heldout")
+        questions += heldout_library_questions(documents, settings.library_questions, settings.seed)
+    engine = Engine(model, tokenizer, EngineSettings())
+    samples = answer(engine, tokenizer, questions, settings.max_answer_tokens, load_chat_template(folder))
+    return scores | summarise(samples), samples
+
+
+def _score_text(settings: EvaluateSettings, data: Path, folder: Path, prefix: str = "") -> dict[str, Score]:
+    model, tokenizer = _load(settings, folder)
+    context = min(settings.context or model.config.max_position, model.config.max_position)
+    texts = [document.text for document in read_documents(data, "heldout")]
+    return {f"{prefix}bits_per_byte": bits_per_byte(model, tokenizer, texts, context, settings.stride)}
+
+
+def _xz_scores(settings: EvaluateSettings, data: Path) -> dict[str, Score]:
+    if not settings.xz_training_bytes:
+        return {}
+    heldout = [document.text.encode() for document in read_documents(data, "heldout")]
+    train = (document.text.encode() for document in read_documents(data, "train"))
+    scores = xz_bits_per_byte(heldout, train, settings.xz_training_bytes)
+    return {f"xz/{name}": score for name, score in scores.items()}
+
+
+def _load(settings: EvaluateSettings, folder: Path) -> tuple[Transformer, Tokenizer]:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return load_model(folder, DTYPES[settings.dtype], device), Tokenizer.load(folder)

@@ -1,0 +1,1 @@
+"""After pretraining: the chat template, conversations and problems made by code, supervised fine-tuning."""

@@ -1,0 +1,134 @@
+"""From conversations to batches: reading users' files, and packing several conversations into one row.
+
+Shapes: B rows of a batch, T tokens of a row.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from inhouse.posttrain.chat_template import Encoded, Message, check_messages
+from inhouse.train.trainer import Batch
+
+NOT_TRAINED = -100
+OPEN_ROWS = 64  # how many unfilled rows first-fit looks through
+
+
+def read_conversations(paths: Iterable[Path]) -> Iterator[list[Message]]:
+    """The conversations of `.jsonl` files, one `{"messages": [...]}` a line; a folder stands for its `.jsonl` files.
+
+    Raises ValueError naming file and line for what is not a conversation with an assistant's answer, and
+    FileNotFoundError for a path that is not there.
+    """
+    for path in paths:
+        files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
+        if not files:
+            raise ValueError(f"{path}: no .jsonl file in this folder")
+        for file in files:
+            with file.open("rb") as lines:
+                for number, line in enumerate(lines, 1):
+                    if line.strip():
+                        yield _conversation(line, f"{file}, line {number}")
+
+
+def _conversation(line: bytes, where: str) -> list[Message]:
+    try:
+        value = json.loads(line)
+        messages = value.get("messages") if isinstance(value, dict) else None
+        check_messages(messages)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where}: not UTF-8 (byte {error.start})") from None
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if not any(message["role"] == "assistant" for message in messages):
+        raise ValueError(f"{where}: no message of the assistant, so nothing to train on")
+    return messages
+
+
+class PackedConversations:
+    """Rows of `sequence_length` tokens, each filled with whole conversations that cannot see one another.
+
+    A conversation that is longer than a row is left out and counted in `num_too_long`. The rows are packed once
+    (first fit over a seeded shuffle); each epoch takes all of them in a new order. `batch` is a pure function of
+    (seed, step).
+    """
+
+    def __init__(
+        self, conversations: Sequence[Encoded], seed: int, sequence_length: int, sequences_per_step: int, filler: int
+    ) -> None:
+        """`filler` is the token id that fills up a row; it is neither seen nor trained on."""
+        self.seed, self.sequence_length, self.sequences_per_step = seed, sequence_length, sequences_per_step
+        self.filler = filler
+        examples = [_example(conversation) for conversation in conversations]
+        fitting = [example for example in examples if example.shape[1] <= sequence_length]
+        self.num_too_long = len(examples) - len(fitting)
+        if not fitting:
+            raise ValueError(
+                f"none of {len(examples)} conversations fits into sequence_length = {sequence_length} tokens: "
+                "raise it, or give shorter conversations"
+            )
+        order = np.random.default_rng((seed, 0)).permutation(len(fitting))
+        self._rows = _first_fit([fitting[place] for place in order], sequence_length)
+
+    @property
+    def num_rows(self) -> int:
+        return len(self._rows)
+
+    @property
+    def steps_per_epoch(self) -> float:
+        return len(self._rows) / self.sequences_per_step
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step, (B, T) each: ids, next ids (or NOT_TRAINED), conversation numbers, positions."""
+        first = step * self.sequences_per_step
+        rows = [self._row(number) for number in range(first, first + self.sequences_per_step)]
+        tokens, targets, documents, positions = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*rows, strict=True))
+        return Batch(tokens, targets, documents, positions)
+
+    def _row(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        epoch, place = divmod(number, len(self._rows))
+        examples = self._rows[np.random.default_rng((self.seed, 1, epoch)).permutation(len(self._rows))[place]]
+        tokens = np.full(self.sequence_length, self.filler)
+        targets = np.full(self.sequence_length, NOT_TRAINED)
+        documents = np.zeros(self.sequence_length, dtype=np.int64)  # 0 is the filler
+        positions = np.arange(self.sequence_length)
+        start = 0
+        for document, example in enumerate(examples, 1):
+            end = start + example.shape[1]
+            tokens[start:end], targets[start:end] = example
+            documents[start:end] = document
+            positions[start:end] = np.arange(end - start)
+            start = end
+        positions[start:] -= start
+        return tokens, targets, documents, positions
+
+
+def _example(conversation: Encoded) -> np.ndarray:
+    """(2, T): a conversation's ids and under each the next one where it is trained; nothing after the last trained."""
+    ids = np.array(conversation.ids, dtype=np.int32)
+    trained = np.array(conversation.trained)
+    end = int(np.flatnonzero(trained)[-1])
+    return np.stack((ids[:end], np.where(trained[1 : end + 1], ids[1 : end + 1], NOT_TRAINED)))
+
+
+def _first_fit(examples: Sequence[np.ndarray], length: int) -> list[list[np.ndarray]]:
+    """Put each example into the first open row with room for it; the fullest row makes way where too many are open."""
+    rows: list[list[np.ndarray]] = []
+    open_rows: dict[int, int] = {}  # row -> room left
+    for example in examples:
+        size = example.shape[1]
+        row = next((row for row, room in open_rows.items() if room >= size), None)
+        if row is None:
+            row = len(rows)
+            rows.append([])
+            open_rows[row] = length
+        rows[row].append(example)
+        open_rows[row] -= size
+        if len(open_rows) > OPEN_ROWS:
+            del open_rows[min(open_rows, key=lambda each: open_rows[each])]
+    return rows
