@@ -1,0 +1,68 @@
+"""What a run records about itself: one `stage.json` a stage, and the chain of digests that they form.
+
+A stage's inputs are the digests of other stages' outputs (or of the source files); so from any exported file the
+chain leads back to every input.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from inhouse.common.files import digest, read_json
+
+STAGES = ("data", "tokenizer", "pretrain", "sft", "evaluate", "export")
+RECORD = "stage.json"
+
+Record = dict[str, Any]
+
+
+def digest_of(value: Any) -> str:
+    """The digest of a JSON value, whatever the order of its keys."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
+
+
+def read_record(folder: Path) -> Record | None:
+    """The `stage.json` of a stage folder, or None where the stage has not run (or not to its end)."""
+    record: Record | None = read_json(folder / RECORD) if (folder / RECORD).is_file() else None
+    return record if record and "outputs" in record else None
+
+
+def lineage(run: Path) -> dict[str, Any]:
+    """Everything that a run knows of its descent, ready for JSON: sources and every finished stage's record.
+
+    Raises `ValueError` where `run` holds no finished stage.
+    """
+    records = {stage: record for stage in STAGES if (record := read_record(run / stage))}
+    if not records:
+        raise ValueError(f"{run}: no finished stage here; give the folder of a run (runs/NAME)")
+    counts = run / "data" / "counts.json"
+    return {
+        "run": run.resolve().name,
+        "sources": read_json(counts) if counts.is_file() else None,
+        "stages": records,
+    }
+
+
+def check_lineage(run: Path) -> list[str]:
+    """Every break in a run's chain of digests, as sentences: changed or missing files, inputs that no stage gave."""
+    records = lineage(run)["stages"]
+    breaks = [sentence for stage, record in records.items() for sentence in check_outputs(run / stage, record)]
+    for stage, record in records.items():
+        for name, given in record["inputs"].items():
+            if name in records and given != digest_of(records[name]["outputs"]):
+                breaks.append(f"{run / stage}: was made from another {name} than the one that stands beside it")
+    return breaks
+
+
+def check_outputs(folder: Path, record: Record) -> list[str]:
+    """Every file of a stage that is not, byte for byte, what the stage wrote."""
+    breaks = []
+    for name, expected in record["outputs"].items():
+        path = folder / name
+        if not path.is_file():
+            breaks.append(f"{path}: is missing")
+        elif digest(path) != expected:
+            breaks.append(f"{path}: is damaged (its digest is not the one in {RECORD})")
+    return breaks
