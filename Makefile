@@ -1,0 +1,48 @@
+# make preview: a model from this machine's own text, start to end. make test: everything that must hold.
+SHELL := /bin/bash -o pipefail
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --progress-bar off -c constraints.txt
+SHOW := { grep --line-buffered -E '^(Collecting|Installing|Successfully)' || true; }
+NEEDS := pyproject.toml constraints.txt
+
+.PHONY: preview test lint soak bench clean
+.DELETE_ON_ERROR:
+
+preview: $(VENV)/.installed
+	$(VENV)/bin/inhouse make preview
+
+# OMP_NUM_THREADS: the tests run in two processes on two cores
+test: $(VENV)/.installed-dev lint
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist worksteal --durations 10
+
+lint: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+# what takes longer than fifteen minutes on two cores
+soak: $(VENV)/.installed-dev
+	INHOUSE_SOAK=1 $(VENV)/bin/pytest -m soak
+
+bench: $(VENV)/.installed-bench
+	@ls bench/*.py
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	@for python in python3.14 python3.13 python3.12 python3.11 python3; do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "setting up $(VENV) with $$($$python --version)"; exec $$python -m venv $(VENV); fi; \
+	done; echo "inhouse needs Python 3.11 or newer on the PATH (with its venv module); found none" >&2; exit 1
+
+$(VENV)/.installed: $(NEEDS) | $(VENV)/bin/python
+	@echo "installing inhouse and what it needs (minutes the first time: torch is large)"
+	@$(PIP) -e . | $(SHOW)
+	@touch $@
+
+$(VENV)/.installed-%: $(NEEDS) | $(VENV)/bin/python
+	@echo "installing inhouse with its $* extra"
+	@$(PIP) -e '.[$*]' | $(SHOW)
+	@touch $@ $(VENV)/.installed
