@@ -1,0 +1,1 @@
+"""Text in, shards of token ids out: sources, documents, tokenizer, shards, loader."""

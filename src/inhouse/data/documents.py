@@ -1,0 +1,54 @@
+"""Documents, and the compressed files that the data stage keeps them in: one JSON object a line."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import zstandard
+
+Split = Literal["train", "heldout"]
+SPLITS: tuple[Split, Split] = ("train", "heldout")
+
+
+class Document(NamedTuple):
+    """One text. `path` is relative to its source; `id` is unique in the corpus."""
+
+    id: str
+    text: str
+    source: str
+    path: str
+    licence: str
+
+
+def document_files(folder: Path, split: Split) -> list[Path]:
+    """The split's files in the data stage's `folder`. Raises `ValueError` where it holds no documents at all."""
+    if not any((folder / "documents").glob("*.jsonl.zst")):
+        raise ValueError(f"{folder} holds no documents; run the data stage first")
+    return sorted((folder / "documents").glob(f"{split}-*.jsonl.zst"))
+
+
+def read_documents(folder: Path, split: Split) -> Iterator[Document]:
+    """Every document of a split, streamed, in the corpus's order; `folder` is the data stage's."""
+    for file in document_files(folder, split):
+        yield from read_document_file(file)
+
+
+def read_document_file(file: Path) -> Iterator[Document]:
+    """The documents of one file. Raises `ValueError` naming it where it is damaged."""
+    try:
+        for line in read_lines(file):
+            yield Document(**json.loads(line))
+    except (zstandard.ZstdError, json.JSONDecodeError, TypeError) as error:
+        raise ValueError(f"{file} is damaged ({error}); delete the data stage's folder and make it again") from None
+
+
+def read_lines(file: Path) -> Iterator[bytes]:
+    """The lines of a .zst file, each with its newline."""
+    with file.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as stream:
+        yield from io.BufferedReader(stream)
+
+
+def to_line(document: Document) -> bytes:
+    return json.dumps(document._asdict(), ensure_ascii=False).encode() + b"\n"

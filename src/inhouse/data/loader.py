@@ -1,0 +1,93 @@
+"""Batches as a pure function of (seed, step, slot): the loader has no state, so a resumed run cannot drift.
+
+Shapes: B sequences a step, T tokens a sequence.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from inhouse.data.shards import Shards
+
+_ROUNDS = 6
+
+
+class WindowLoader:
+    """Windows of T + 1 tokens (inputs and, one later, targets) over the shards' tokens laid end to end.
+
+    Each epoch starts at a new random offset, so windows cut the text elsewhere, and visits its windows in a new order:
+    a keyed permutation computed per window (Feistel network, cycle walking), which takes no memory whatever the corpus.
+    Every window of an epoch comes exactly once; a step may span the end of one epoch and the start of the next.
+
+    Raises `ValueError` where the corpus does not fill one step.
+    """
+
+    def __init__(self, shards: Path, seed: int, sequence_length: int, sequences_per_step: int) -> None:
+        self.seed, self.sequence_length, self.sequences_per_step = seed, sequence_length, sequences_per_step
+        self._shards = Shards(shards)
+        # the offset may be up to T - 1, and the last target lies one token behind the last input
+        self.windows_per_epoch = max(0, (self._shards.num_tokens - sequence_length) // sequence_length)
+        if self.windows_per_epoch < sequences_per_step:
+            raise ValueError(
+                f"{shards} holds {self._shards.num_tokens:,} tokens, which does not fill one step of "
+                f"{sequences_per_step} sequences of {sequence_length} tokens: add text, or lower the tokens per step"
+            )
+
+    @property
+    def tokens_per_epoch(self) -> int:
+        """Tokens that one epoch trains on."""
+        return self.windows_per_epoch * self.sequence_length
+
+    def batch(self, step: int) -> np.ndarray:
+        """The (B, T + 1) int64 ids of a step."""
+        first = step * self.sequences_per_step
+        starts = self.window_starts(np.arange(first, first + self.sequences_per_step, dtype=np.uint64))
+        batch = np.empty((self.sequences_per_step, self.sequence_length + 1), dtype=np.int64)
+        for row, start in zip(batch, starts.tolist(), strict=True):
+            self._shards.read_into(start, row)
+        return batch
+
+    def window_starts(self, indices: np.ndarray) -> np.ndarray:
+        """Where the windows begin; index = step * B + slot counts windows since the start of training."""
+        count = np.uint64(self.windows_per_epoch)
+        starts = np.empty_like(indices)
+        for epoch in np.unique(indices // count).tolist():
+            keys = _keys(self.seed, epoch)
+            here = indices // count == epoch
+            windows = permute(indices[here] % count, self.windows_per_epoch, keys[:_ROUNDS])
+            starts[here] = windows * np.uint64(self.sequence_length) + keys[_ROUNDS] % np.uint64(self.sequence_length)
+        return starts
+
+
+def permute(values: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
+    """A bijection of 0..size-1 chosen by `keys` (uint64, one a round), applied to uint64 `values`.
+
+    A Feistel network permutes 0..4^h - 1, the smallest such range that holds `size`; what leaves 0..size-1 is
+    permuted again until it is back inside (cycle walking; Black and Rogaway, 2002): under four turns on average.
+    """
+    half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    result = _feistel(values, half, mask, keys)
+    while (outside := result >= size).any():
+        result[outside] = _feistel(result[outside], half, mask, keys)
+    return result
+
+
+def _feistel(values: np.ndarray, half: np.uint64, mask: np.uint64, keys: np.ndarray) -> np.ndarray:
+    left, right = values >> half, values & mask
+    for key in keys:
+        left, right = right, left ^ (_mix(right ^ key) & mask)
+    return left << half | right
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """Spread every bit over all 64 (the finalizer of splitmix64; Steele, Lea and Flood, 2014)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _keys(seed: int, epoch: int) -> np.ndarray:
+    """Eight uint64 from (seed, epoch), the same on every machine."""
+    return np.frombuffer(hashlib.sha512(f"{seed}/{epoch}".encode()).digest(), dtype="<u8")

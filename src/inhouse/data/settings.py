@@ -1,0 +1,52 @@
+"""What a recipe says about its text and its tokenizer."""
+
+from typing import Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from inhouse.common.settings import Settings
+
+STDLIB = "python:stdlib"  # the path that names the standard library of the Python that runs
+
+PreTokenizerName = Literal["qwen2", "llama-bpe", "gpt-4o"]
+
+
+class Source(Settings):
+    """One place that text comes from."""
+
+    path: str = Field(min_length=1, description=f"a folder, an archive, a file, or {STDLIB}")
+    name: str = Field(min_length=1, pattern=r"^[\w.-]+$", description="stands in every document's id")
+    licence: str = "unknown"
+    text_field: str = Field(default="text", description="where .jsonl and .parquet records keep their text")
+    include: tuple[str, ...] = Field(default=(), description="name endings that are read, as .md; empty: all")
+    exclude: tuple[str, ...] = Field(
+        default=(".*", "__pycache__", "node_modules"),
+        description="patterns (fnmatch) of file names, folder names or relative paths that are left out",
+    )
+
+
+class DataSettings(Settings):
+    """The data stage: which sources, and what is held out of them."""
+
+    sources: tuple[Source, ...] = Field(default=(Source(path=STDLIB, name="stdlib", licence="PSF-2.0"),), min_length=1)
+    holdout_one_in: int = Field(default=20, ge=2, description="of so many documents one is never trained on")
+    max_document_bytes: int = Field(default=1 << 24, ge=64, le=1 << 30, description="longer files are cut at lines")
+    max_expansion: PositiveInt = Field(default=200, description="bound on unpacked by packed size")
+    processes: NonNegativeInt = Field(default=0, description="0: one a core")
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [source.name for source in self.sources]
+        if len(set(names)) < len(names):
+            raise ValueError(f"data.sources: two sources have the same name ({', '.join(names)}); give each its own")
+        return self
+
+
+class TokenizerSettings(Settings):
+    """The tokenizer stage: the vocabulary, and the shards that are written with it."""
+
+    vocab_size: int = Field(default=4096, ge=261, le=1 << 20, description="exact; special and byte tokens included")
+    pre_tokenizer: PreTokenizerName = Field(default="qwen2", description="the split regex, by llama.cpp's name")
+    sample_bytes: PositiveInt = Field(default=1 << 26, description="text that the vocabulary is learned from")
+    tokens_per_shard: PositiveInt = Field(default=1 << 26, description="a shard closes when it holds so many")
+    processes: NonNegativeInt = Field(default=0, description="0: one a core")

@@ -1,0 +1,157 @@
+"""Shards: files of token ids, each with a sidecar that maps every document in it back to its source.
+
+A folder of shards holds `shard-NNNNN.bin` (little-endian uint16 or uint32), `shard-NNNNN.json` (dtype, tokens, sha256,
+documents) and, written last, `index.json`: the list of shards with their sizes and digests, so that opening a folder
+does not parse millions of documents' places, and a folder without it is known to be unfinished.
+"""
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from inhouse.common.files import digest, read_json, write_json
+from inhouse.data.documents import Document
+
+INDEX = "index.json"
+
+
+class Place(NamedTuple):
+    """Where a document lies in a shard: `start` is its leading `<|endoftext|>`, which `length` (tokens) includes."""
+
+    id: str
+    source: str
+    path: str
+    licence: str
+    start: int
+    length: int
+
+
+class ShardInfo(NamedTuple):
+    """A shard as the index lists it."""
+
+    file: str
+    dtype: str
+    tokens: int
+    sha256: str
+
+
+def dtype_for(vocab_size: int) -> str:
+    """The narrowest type that holds every id."""
+    return "<u2" if vocab_size <= 1 << 16 else "<u4"
+
+
+class ShardWriter:
+    """Writes documents' ids one after the other; a shard closes when it holds `tokens_per_shard` (whole documents).
+
+    Nothing but the current shard's list of places is kept in memory.
+    """
+
+    def __init__(self, folder: Path, prefix: str, dtype: str, tokens_per_shard: int) -> None:
+        self.folder, self.prefix, self.dtype, self.tokens_per_shard = folder, prefix, dtype, tokens_per_shard
+        self.shards: list[ShardInfo] = []
+        self._file: BinaryIO | None = None
+
+    def add(self, document: Document, ids: Sequence[int], end_of_document: int) -> None:
+        """Append one document, preceded by `end_of_document`."""
+        if self._file is None:
+            self._name = f"{self.prefix}-{len(self.shards):05d}.bin"
+            self._file = (self.folder / self._name).open("wb")
+            self._sha, self._tokens, self._places = hashlib.sha256(), 0, list[Place]()
+        data = np.array([end_of_document, *ids], dtype=self.dtype).tobytes()
+        self._file.write(data)
+        self._sha.update(data)
+        place = Place(document.id, document.source, document.path, document.licence, self._tokens, len(ids) + 1)
+        self._places.append(place)
+        self._tokens += len(ids) + 1
+        if self._tokens >= self.tokens_per_shard:
+            self.close()
+
+    def close(self) -> None:
+        """Finish the current shard and write its sidecar."""
+        if self._file is None:
+            return
+        self._file.close()
+        self._file = None
+        info = ShardInfo(self._name, self.dtype, self._tokens, f"sha256:{self._sha.hexdigest()}")
+        sidecar = {"dtype": info.dtype, "tokens": info.tokens, "sha256": info.sha256, "documents": self._places}
+        write_json((self.folder / self._name).with_suffix(".json"), sidecar)
+        self.shards.append(info)
+
+
+def finish_folder(folder: Path, shards: Iterable[ShardInfo]) -> int:
+    """Number the shards in their order, write the index, return the tokens of all."""
+    numbered = []
+    for number, shard in enumerate(shards):
+        old, new = folder / shard.file, folder / f"shard-{number:05d}.bin"
+        old.rename(new)
+        old.with_suffix(".json").rename(new.with_suffix(".json"))
+        numbered.append(shard._replace(file=new.name))
+    write_json(folder / INDEX, {"shards": [shard._asdict() for shard in numbered]})
+    return sum(shard.tokens for shard in numbered)
+
+
+class Shards:
+    """All tokens of a folder of shards laid end to end, memory-mapped.
+
+    Sizes are checked when the folder is opened, each shard's digest when the shard is first read. Raises `ValueError`
+    naming the file where one is missing, cut short or changed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not (folder / INDEX).is_file():
+            raise ValueError(f"{folder} holds no finished shards ({INDEX} is missing); run the tokenizer stage again")
+        self.folder = folder
+        self.infos = [ShardInfo(**entry) for entry in read_json(folder / INDEX)["shards"]]
+        self.starts = [0]
+        for info in self.infos:
+            self._check_size(info)
+            self.starts.append(self.starts[-1] + info.tokens)
+        self._maps: list[np.ndarray | None] = [None] * len(self.infos)
+
+    @property
+    def num_tokens(self) -> int:
+        return self.starts[-1]
+
+    def read_into(self, start: int, out: np.ndarray) -> None:
+        """Fill `out` with the tokens from `start` on, across shards where need be."""
+        assert 0 <= start <= start + len(out) <= self.num_tokens
+        shard, filled = bisect_right(self.starts, start) - 1, 0
+        while filled < len(out):
+            begin = start + filled - self.starts[shard]
+            part = self.shard(shard)[begin : begin + len(out) - filled]
+            out[filled : filled + len(part)] = part
+            filled, shard = filled + len(part), shard + 1
+
+    def shard(self, number: int) -> np.ndarray:
+        """The ids of one shard, verified once."""
+        ids = self._maps[number]
+        if ids is None:
+            info = self.infos[number]
+            path = self.folder / info.file
+            if digest(path) != info.sha256:
+                raise ValueError(f"{path} has changed since it was written (its sha256 differs); {_AGAIN}")
+            ids = self._maps[number] = np.memmap(path, dtype=info.dtype, mode="r")
+        return ids
+
+    def documents(self) -> Iterator[tuple[Place, np.ndarray]]:
+        """Every document's place and its ids, the leading `<|endoftext|>` included."""
+        for number, info in enumerate(self.infos):
+            sidecar: dict[str, Any] = read_json((self.folder / info.file).with_suffix(".json"))
+            for entry in sidecar["documents"]:
+                place = Place(*entry)
+                yield place, self.shard(number)[place.start : place.start + place.length]
+
+    def _check_size(self, info: ShardInfo) -> None:
+        path = self.folder / info.file
+        expected = info.tokens * np.dtype(info.dtype).itemsize
+        if not path.is_file():
+            raise ValueError(f"{path} is missing; {_AGAIN}")
+        if path.stat().st_size != expected:
+            raise ValueError(f"{path} has {path.stat().st_size:,} bytes instead of {expected:,}; {_AGAIN}")
+
+
+_AGAIN = "delete the tokenizer stage's folder and make it again"
