@@ -56,9 +56,7 @@ def test_any_text_without_special_tokens_is_as_in_transformers(tokenizer, refere
 def test_the_end_of_turn_is_trained_and_nothing_of_other_roles_is(tokenizer):
     ids, trained = encode_conversation(tokenizer, CONVERSATION)
     turns = tokenizer.decode([token for token, flag in zip(ids, trained, strict=True) if flag])
-    assert turns == (
-        "7 + 5 = 12\nAnswer: 42<|im_end|><think>\nThey thank me.\n</think>\n\nYou are welcome.<|im_end|>"
-    )
+    assert turns == ("7 + 5 = 12\nAnswer: 42<|im_end|><think>\nThey thank me.\n</think>\n\nYou are welcome.<|im_end|>")
     ends = [flag for token, flag in zip(ids, trained, strict=True) if token == tokenizer.end_of_turn]
     assert ends == [False, False, True, False, True]
 

@@ -98,7 +98,9 @@ def test_conversations_of_a_row_do_not_see_one_another(tokenizer):
     after, after_documents = logits(["What is 1 + 2?", "What is 9 + 7?", "What is 3 - 0?"])
     assert torch.equal(documents, after_documents)
     assert documents.unique().tolist() == [0, 1, 2, 3]
-    changed = {number for number in (1, 2, 3) if not torch.equal(before[documents == number], after[documents == number])}
+    changed = {
+        number for number in (1, 2, 3) if not torch.equal(before[documents == number], after[documents == number])
+    }
     assert len(changed) == 1
 
 

@@ -90,7 +90,9 @@ def test_string_answers_are_right():
         assert problem.answer == solve(next(filter(None, match.groups())))
 
 
-@pytest.mark.parametrize("reply", ["", "42", "Answer:", "Answer: ", "answer: 42", "Answer: 42\nor 43", "The Answer: 42"])
+@pytest.mark.parametrize(
+    "reply", ["", "42", "Answer:", "Answer: ", "answer: 42", "Answer: 42\nor 43", "The Answer: 42"]
+)
 def test_what_does_not_parse_is_wrong_and_known_as_such(reply):
     problem = take("addition", "train", 1)[0]._replace(answer="42")
     assert final_answer(reply) is None

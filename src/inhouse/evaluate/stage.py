@@ -22,8 +22,9 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 def evaluate(settings: EvaluateSettings, data: Path, base: Path, model: Path, output: Path) -> None:
     """Write scores.json and samples.jsonl: bits per byte of base and fine-tuned model and of xz, and the answers."""
-    scores = _score_text(settings, data, base, "base/") | _xz_scores(settings, data)
     model_scores, samples = evaluate_model(settings, model, data)
+    scores = {"base/bits_per_byte": _bits_per_byte(settings, data, *_load(settings, base))}
+    scores |= _xz_scores(settings, data)
     scores |= {f"model/{name}": score for name, score in model_scores.items()}
     output.mkdir(parents=True, exist_ok=True)
     write_atomic(output / "samples.jsonl", "".join(json.dumps(sample._asdict()) + "\n" for sample in samples))
@@ -35,7 +36,7 @@ def evaluate_model(
 ) -> tuple[dict[str, Score], list[Sample]]:
     """Scores and answers of the model in `folder`; without a data stage, of the generated problems only."""
     model, tokenizer = _load(settings, folder)
-    scores = _score_text(settings, data, folder) if data else {}
+    scores = {"bits_per_byte": _bits_per_byte(settings, data, model, tokenizer)} if data else {}
     questions = heldout_problems(settings.problems_per_kind, settings.seed)
     if data and settings.library_questions:
         documents = read_documents(data, "heldout")
@@ -45,11 +46,10 @@ def evaluate_model(
     return scores | summarise(samples), samples
 
 
-def _score_text(settings: EvaluateSettings, data: Path, folder: Path, prefix: str = "") -> dict[str, Score]:
-    model, tokenizer = _load(settings, folder)
+def _bits_per_byte(settings: EvaluateSettings, data: Path, model: Transformer, tokenizer: Tokenizer) -> Score:
     context = min(settings.context or model.config.max_position, model.config.max_position)
     texts = [document.text for document in read_documents(data, "heldout")]
-    return {f"{prefix}bits_per_byte": bits_per_byte(model, tokenizer, texts, context, settings.stride)}
+    return bits_per_byte(model, tokenizer, texts, context, settings.stride)
 
 
 def _xz_scores(settings: EvaluateSettings, data: Path) -> dict[str, Score]:

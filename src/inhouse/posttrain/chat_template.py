@@ -167,19 +167,22 @@ def _encode_text(
     breaks merge) is trained.
     """
     plain = ""
-    is_byte_trained: list[bool] = []
+    is_byte_trained: list[bool] = []  # up to the last mark
     for part in re.split(f"([{marks.start}{marks.end}])", piece.replace(marks.guard, "")):
         if part in (marks.start, marks.end):
+            is_byte_trained += [is_trained] * (len(plain.encode()) - len(is_byte_trained))
             is_trained = part == marks.start
         else:
             plain += part
-            is_byte_trained += [is_trained] * len(part.encode())
     at = 0
     for token in tokenizer.encode(plain):
-        end = at + len(tokenizer.decode_bytes([token]))
+        is_token_trained = is_trained
+        if at < len(is_byte_trained):
+            end = at + len(tokenizer.decode_bytes([token]))
+            is_token_trained = any(is_byte_trained[at:end]) or (is_trained and end > len(is_byte_trained))
+            at = end
         ids.append(token)
-        trained.append(any(is_byte_trained[at:end]))
-        at = end
+        trained.append(is_token_trained)
     return is_trained
 
 
@@ -195,7 +198,7 @@ def _unused_characters(text: str) -> _Marks:
 
 def _guarded(value: Any, specials: re.Pattern[str], guard: str) -> Any:
     """`value` with the guard after the first character of each special token's text in it."""
-    if isinstance(value, str):
+    if isinstance(value, str) and specials.search(value):
         return re.sub(f"(?={specials.pattern})(.)", rf"\g<2>{guard}", value, flags=re.DOTALL)
     if isinstance(value, dict):
         return {key: _guarded(item, specials, guard) for key, item in value.items()}

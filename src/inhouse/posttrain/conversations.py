@@ -4,6 +4,7 @@ Shapes: B rows of a batch, T tokens of a row.
 """
 
 import json
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from inhouse.posttrain.chat_template import Encoded, Message, check_messages
 from inhouse.train.trainer import Batch
 
 NOT_TRAINED = -100
-OPEN_ROWS = 64  # how many unfilled rows first-fit looks through
 
 
 def read_conversations(paths: Iterable[Path]) -> Iterator[list[Message]]:
@@ -54,7 +54,7 @@ class PackedConversations:
     """Rows of `sequence_length` tokens, each filled with whole conversations that cannot see one another.
 
     A conversation that is longer than a row is left out and counted in `num_too_long`. The rows are packed once
-    (first fit over a seeded shuffle); each epoch takes all of them in a new order. `batch` is a pure function of
+    (best fit, the longest first); each epoch takes all of them in a new order. `batch` is a pure function of
     (seed, step).
     """
 
@@ -73,7 +73,7 @@ class PackedConversations:
                 "raise it, or give shorter conversations"
             )
         order = np.random.default_rng((seed, 0)).permutation(len(fitting))
-        self._rows = _first_fit([fitting[place] for place in order], sequence_length)
+        self._rows = _best_fit([fitting[place] for place in order], sequence_length)
 
     @property
     def num_rows(self) -> int:
@@ -87,7 +87,9 @@ class PackedConversations:
         """The batch of one step, (B, T) each: ids, next ids (or NOT_TRAINED), conversation numbers, positions."""
         first = step * self.sequences_per_step
         rows = [self._row(number) for number in range(first, first + self.sequences_per_step)]
-        tokens, targets, documents, positions = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*rows, strict=True))
+        tokens, targets, documents, positions = (
+            torch.from_numpy(np.stack(arrays)) for arrays in zip(*rows, strict=True)
+        )
         return Batch(tokens, targets, documents, positions)
 
     def _row(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -116,19 +118,18 @@ def _example(conversation: Encoded) -> np.ndarray:
     return np.stack((ids[:end], np.where(trained[1 : end + 1], ids[1 : end + 1], NOT_TRAINED)))
 
 
-def _first_fit(examples: Sequence[np.ndarray], length: int) -> list[list[np.ndarray]]:
-    """Put each example into the first open row with room for it; the fullest row makes way where too many are open."""
+def _best_fit(examples: Sequence[np.ndarray], length: int) -> list[list[np.ndarray]]:
+    """Put each example, the longest first, into the row with the least room that is enough for it."""
     rows: list[list[np.ndarray]] = []
-    open_rows: dict[int, int] = {}  # row -> room left
-    for example in examples:
+    rooms: list[tuple[int, int]] = []  # (room left, row), sorted
+    for example in sorted(examples, key=lambda each: each.shape[1], reverse=True):
         size = example.shape[1]
-        row = next((row for row, room in open_rows.items() if room >= size), None)
-        if row is None:
-            row = len(rows)
+        place = bisect_left(rooms, (size, 0))
+        if place < len(rooms):
+            room, row = rooms.pop(place)
+        else:
+            room, row = length, len(rows)
             rows.append([])
-            open_rows[row] = length
         rows[row].append(example)
-        open_rows[row] -= size
-        if len(open_rows) > OPEN_ROWS:
-            del open_rows[min(open_rows, key=lambda each: open_rows[each])]
+        insort(rooms, (room - size, row))
     return rows
