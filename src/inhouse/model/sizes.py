@@ -1,0 +1,139 @@
+"""The size dial: a named size gives a depth, the depth gives every other number, and any of them can be set by hand."""
+
+from typing import Any, NamedTuple
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from inhouse.common.settings import Settings
+from inhouse.model.config import Architecture, ModelConfig
+
+# What each size fixes; all that is not here follows from the depth by the rules in `ModelSettings.resolve`.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"depth": 2, "hidden_size": 64, "head_dim": 16},
+    "preview": {"depth": 4, "num_kv_heads": 2},
+    "small": {"depth": 12},
+    "medium": {"depth": 20},
+    "large": {"depth": 32},
+    "500b": {"depth": 70, "hidden_size": 6144, "num_heads": 48, "num_experts": 256, "num_experts_per_token": 12},
+}
+_EXPERTS_BY_DEPTH = ((8, 16, 2), (24, 64, 8), (48, 128, 8))  # up to this depth: so many experts, so many a token
+_MORE_EXPERTS = (256, 8)
+
+
+class Derived(NamedTuple):
+    """One number of a resolved recipe and the rule that gave it."""
+
+    name: str
+    value: object
+    rule: str
+
+
+class ModelSettings(Settings):
+    """The `[model]` table: an architecture, a size, and any number that should not follow from the size."""
+
+    architecture: Architecture = "glm4_moe"
+    size: str = Field(default="preview", description=f"one of {', '.join(SIZES)}")
+    context: PositiveInt = Field(default=2048, description="longest context the model is trained for, in tokens")
+    depth: PositiveInt | None = None
+    hidden_size: PositiveInt | None = None
+    num_heads: PositiveInt | None = None
+    num_kv_heads: PositiveInt | None = None
+    head_dim: PositiveInt | None = None
+    intermediate_size: PositiveInt | None = None
+    num_experts: PositiveInt | None = None
+    num_experts_per_token: PositiveInt | None = None
+    moe_intermediate_size: PositiveInt | None = None
+    num_shared_experts: PositiveInt | None = None
+    num_dense_layers: int | None = Field(default=None, ge=0)
+    rope_theta: PositiveFloat | None = None
+    sliding_window: PositiveInt | None = None
+
+    def resolve(self, vocab_size: int) -> tuple[ModelConfig, list[Derived]]:
+        """The complete shape for a vocabulary, and every number of it with its rule.
+
+        Raises `ValueError` for an unknown size, `pydantic.ValidationError` for numbers that do not fit together.
+        """
+        if self.size not in SIZES:
+            raise ValueError(f"[model] size = {self.size!r} is not known; it is one of {', '.join(SIZES)}")
+        dial = _Dial(self)
+        _resolve_width(dial)
+        is_moe = self.architecture != "qwen3"
+        if is_moe:
+            _resolve_experts(dial)
+        _resolve_feed_forward(dial, is_moe)
+        dial.set("rope_theta", 10_000.0 if self.context <= 4096 else 1_000_000.0, "10,000 up to 4,096 tokens, else 1 M")
+        if self.architecture == "exaone_moe":
+            dial.set("sliding_window", max(128, self.context // 8), "an eighth of the context")
+        shape = {name: value for name, value in dial.values.items() if name != "depth"}
+        config = ModelConfig(
+            architecture=self.architecture,
+            vocab_size=vocab_size,
+            num_layers=dial.values["depth"],
+            max_position=self.context,
+            **shape,
+        )
+        total, active = config.count_parameters()
+        dial.derived += [
+            Derived("parameters", total, "counted from the shape, embedding and head included"),
+            Derived("active parameters", active, "what one token passes through"),
+        ]
+        return config, dial.derived
+
+
+class _Dial:
+    """Collects numbers in order: set by hand, else fixed by the size, else by the rule."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self.settings = settings
+        self.fixed = SIZES[settings.size]
+        self.values: dict[str, Any] = {}
+        self.derived: list[Derived] = []
+        self.set("depth", 0, "")
+
+    def set(self, name: str, value: float, rule: str) -> None:
+        by_hand = getattr(self.settings, name, None)
+        if by_hand is not None:
+            value, rule = by_hand, f"[model] {name}"
+        elif name in self.fixed:
+            value, rule = self.fixed[name], f"size {self.settings.size}"
+        self.values[name] = value
+        self.derived.append(Derived(name, value, rule))
+
+
+def _resolve_width(dial: _Dial) -> None:
+    values = dial.values
+    dial.set("hidden_size", _round_up(64 * values["depth"], 128), "64 × depth, up to a multiple of 128")
+    dial.set("head_dim", 64 if values["hidden_size"] < 1024 else 128, "64 below a width of 1,024, else 128")
+    dial.set("num_heads", max(1, values["hidden_size"] // values["head_dim"]), "width / head_dim")
+    heads = values["num_heads"]
+    kv_heads = next(count for count in range(max(1, heads // 4), 0, -1) if heads % count == 0)
+    dial.set("num_kv_heads", kv_heads, "a quarter of the heads, down to a divisor")
+
+
+def _resolve_experts(dial: _Dial) -> None:
+    values, depth = dial.values, dial.values["depth"]
+    experts, top_k = next((rest for limit, *rest in _EXPERTS_BY_DEPTH if depth <= limit), _MORE_EXPERTS)
+    dial.set("num_experts", experts, "16 to depth 8, 64 to 24, 128 to 48, then 256")
+    dial.set("num_experts_per_token", top_k, "2 to depth 8, then 8")
+    width = _round_up(values["hidden_size"] // (2 if depth <= 48 else 4), 32 if values["hidden_size"] < 256 else 128)
+    dial.set("moe_intermediate_size", width, "width / 2 (a quarter above depth 48), up to a multiple of 128")
+    dial.set("num_shared_experts", 1, "one")
+    dial.set("num_dense_layers", 1 if depth <= 48 else 3, "one, three above depth 48")
+    dial.set(
+        "routed_scaling_factor",
+        round(values["num_experts_per_token"] ** 0.5, 3),
+        "√ experts a token: k independent experts weighted 1/k sum to the deviation of one",
+    )
+
+
+def _resolve_feed_forward(dial: _Dial, is_moe: bool) -> None:
+    values = dial.values
+    if is_moe:
+        experts = values["num_experts_per_token"] + values["num_shared_experts"]
+        dial.set("intermediate_size", experts * values["moe_intermediate_size"], "the experts a token sees, together")
+    else:
+        dial.set("intermediate_size", 3 * values["hidden_size"], "3 × width")
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
