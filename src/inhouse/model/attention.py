@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from inhouse.model.config import ModelConfig
 from inhouse.model.layers import Linear, RMSNorm, rotate
 
+_SLICE = 256  # queries
+
 
 class Attend(Protocol):
     """Softmax attention of one layer, scaled by 1/sqrt(d). Training and generation differ here and nowhere else."""
@@ -29,24 +31,41 @@ class CausalAttend:
 
     def __call__(self, q_BTHd: Tensor, k_BTKd: Tensor, v_BTKd: Tensor, *, layer: int, window: int | None) -> Tensor:
         q, k, v = (x.transpose(1, 2) for x in (q_BTHd, k_BTKd, v_BTKd))
-        mask = self._mask(q.shape[2], window, q.device)
-        out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=q.shape[1] != k.shape[1]
-        )
-        return out.transpose(1, 2)
+        # torch's CPU kernel is slow backwards: half the speed of plain matmuls in slices (LOG.md, 2026-11-21)
+        is_training_on_cpu = q.device.type == "cpu" and torch.is_grad_enabled()
+        attention = self._sliced if is_training_on_cpu else self._fused
+        return attention(q, k, v, window).transpose(1, 2)
 
-    def _mask(self, num_tokens: int, window: int | None, device: torch.device) -> Tensor | None:
-        """True where a query may look, or None where plain causal attention says it all (the fast kernel)."""
-        is_windowed = window is not None and window < num_tokens
-        if self.documents_BT is None and not is_windowed:
-            return None
-        position = torch.arange(num_tokens, device=device)
-        distance = position[:, None] - position[None, :]
+    def _fused(self, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+        """torch's own kernel; with neither window nor documents, its fast path without a mask."""
+        num_tokens = q.shape[2]
+        is_plain = self.documents_BT is None and (window is None or window >= num_tokens)
+        mask = None if is_plain else self._mask(0, num_tokens, num_tokens, window, q.device)
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=is_plain, enable_gqa=q.shape[1] != k.shape[1]
+        )
+
+    def _sliced(self, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+        """The same from matmuls and a softmax, in slices of queries that look only at keys up to their own end."""
+        groups, num_tokens = q.shape[1] // k.shape[1], q.shape[2]
+        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+        out = []
+        for start in range(0, num_tokens, _SLICE):
+            end = min(start + _SLICE, num_tokens)
+            scores = (q[:, :, start:end] @ k[:, :, :end].mT).float() * q.shape[-1] ** -0.5
+            mask = self._mask(start, end, end, window, q.device)
+            out.append(scores.masked_fill(~mask, float("-inf")).softmax(dim=-1).to(q.dtype) @ v[:, :, :end])
+        return torch.cat(out, dim=2)
+
+    def _mask(self, start: int, end: int, num_keys: int, window: int | None, device: torch.device) -> Tensor:
+        """True where queries start..end-1 may look at keys 0..num_keys-1: (end - start, keys), or (B, 1, …) of it."""
+        distance = torch.arange(start, end, device=device)[:, None] - torch.arange(num_keys, device=device)
         mask = distance >= 0
-        if is_windowed:
+        if window is not None:
             mask = mask & (distance < window)
         if self.documents_BT is not None:
-            mask = mask & (self.documents_BT[:, None, :, None] == self.documents_BT[:, None, None, :])
+            queries, keys = self.documents_BT[:, start:end], self.documents_BT[:, :num_keys]
+            mask = mask & (queries[:, None, :, None] == keys[:, None, None, :])
         return mask
 
 

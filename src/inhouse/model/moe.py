@@ -14,7 +14,7 @@ from inhouse.model.layers import SwiGLU
 
 
 class Routing(NamedTuple):
-    """What one MoE layer chose: `experts_NK` (int64), their `weights_NK`, all `scores_NE`, tokens an expert `load_E`."""
+    """What one MoE layer chose: experts (int64), their weights, all scores, and the tokens that each expert got."""
 
     experts_NK: Tensor
     weights_NK: Tensor
@@ -73,7 +73,8 @@ class Experts(nn.Module):
         order = routing.experts_NK.reshape(-1).argsort(stable=True)  # stable: the same sums on every machine
         ends_E = routing.load_E.cumsum(0).to(torch.int32)
         sorted_x = x_ND[order // top_k]
-        inner = F.silu(grouped_linear(sorted_x, self.gate_proj, ends_E)) * grouped_linear(sorted_x, self.up_proj, ends_E)
+        gate, up = (grouped_linear(sorted_x, stack, ends_E) for stack in (self.gate_proj, self.up_proj))
+        inner = F.silu(gate) * up
         sorted_out = grouped_linear(inner, self.down_proj, ends_E)
         place = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
         out_NKD = sorted_out[place].view(num_tokens, top_k, -1)

@@ -1,0 +1,79 @@
+"""What a training run says about itself: metrics.jsonl and TensorBoard events, one entry every few steps."""
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import torch
+from tensorboardX import SummaryWriter
+from torch import Tensor
+
+from inhouse.model import Routing
+
+
+class Balance(NamedTuple):
+    """How evenly one MoE layer's experts are used."""
+
+    load_E: Tensor  # tokens an expert
+    entropy: Tensor  # mean entropy of a token's scores over the experts, in nats
+
+
+def balance_of(routing: Routing) -> Balance:
+    """The load and the entropy of one layer's routing."""
+    p_NE = routing.scores_NE.detach()
+    p_NE = p_NE / p_NE.sum(dim=-1, keepdim=True).clamp_min(1e-20)
+    return Balance(routing.load_E, -(p_NE * p_NE.clamp_min(1e-20).log()).sum(dim=-1).mean())
+
+
+def balance_fields(balances: list[Balance]) -> dict[str, Any]:
+    """Lists over MoE layers: the fullest and the emptiest expert's load over the mean, and the router's entropy."""
+    if not balances:
+        return {}
+    relative = [b.load_E.float() / b.load_E.float().mean() for b in balances]
+    return {
+        "expert_load_max": [round(load.max().item(), 4) for load in relative],
+        "expert_load_min": [round(load.min().item(), 4) for load in relative],
+        "router_entropy": [round(b.entropy.item(), 4) for b in balances],
+    }
+
+
+class MetricsWriter:
+    """Appends to `folder/metrics.jsonl` and `folder/tensorboard/`; what lies after `first_step` is dropped first.
+
+    After a restart the steps since the checkpoint are trained again, and must not stand in the file twice.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        self._path = folder / "metrics.jsonl"
+        kept = [line for line in self._lines() if line["step"] <= first_step]
+        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step or None)
+
+    def write(self, step: int, **fields: Any) -> None:
+        """`fields` are numbers, or lists of numbers, one a MoE layer."""
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, **fields}) + "\n")
+        for name, value in fields.items():
+            values = {f"{name}/{i}": v for i, v in enumerate(value)} if isinstance(value, list) else {name: value}
+            for tag, number in values.items():
+                if number is not None:
+                    self._board.add_scalar(tag, number, step)
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """Whole lines only: a kill may have cut the last one."""
+        if not self._path.exists():
+            return []
+        lines = self._path.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._board.close()
+
+
+def gradient_norm(model: torch.nn.Module) -> float:
+    """Euclidean norm of all gradients together."""
+    return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]).item()

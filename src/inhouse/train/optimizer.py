@@ -1,0 +1,155 @@
+"""Muon on matrices and expert stacks, AdamW on the embedding, the head, norms and the router.
+
+Shapes: G matrices of one shape stacked, R rows, C columns.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from inhouse.train.settings import TrainSettings
+
+# Coefficients of the odd polynomials a x + b x³ + c x⁵ that take singular values to one in five steps
+# (Amsel et al., "The Polar Express", 2025).
+_POLAR_EXPRESS = (
+    (8.28721201814563, -23.595886519098837, 17.300387312530933),
+    (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+    (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+    (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+    (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+)
+_MOMENTUM_START, _MOMENTUM, _MOMENTUM_STEPS = 0.85, 0.95, 300
+_SAFETY = 1.02  # keeps bf16 rounding from lifting a singular value above one
+
+
+def orthogonalize(matrix_GRC: Tensor) -> Tensor:
+    """The nearest (semi-)orthogonal matrices U Vᵀ, to about bf16's precision, in five bf16 polynomial steps."""
+    is_tall = matrix_GRC.shape[-2] > matrix_GRC.shape[-1]
+    x = matrix_GRC.bfloat16()
+    x = x.mT if is_tall else x
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) * _SAFETY + 1e-6)
+    for a, b, c in _POLAR_EXPRESS:
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * (gram @ gram)) @ x
+    return x.mT if is_tall else x
+
+
+def muon_update(weight: Tensor, grad: Tensor, momentum: Tensor, lr: Tensor, beta: Tensor, decay: Tensor) -> Tensor:
+    """New weights (G, R, C) of one Muon step with Nesterov momentum; `momentum` is updated in place.
+
+    The update is scaled by sqrt(max(1, R / C)), which keeps its effect on activations alike for every shape (Jordan
+    et al., "Muon", 2024); decay is cautious: only where it does not oppose the update (Chen et al., 2025).
+    """
+    momentum.lerp_(grad, 1 - beta)
+    update = orthogonalize(grad.lerp(momentum, beta)).float()
+    scale = max(1.0, weight.shape[-2] / weight.shape[-1]) ** 0.5
+    decayed = weight * (1 - lr * decay * (update * weight >= 0))
+    return decayed - lr * scale * update
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon over groups of equally shaped tensors, each group orthogonalised as one batch.
+
+    A parameter of shape (R, C) is one matrix; one of shape (E, R, C) is E matrices. `compile=True` compiles the update.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], lr: float, weight_decay: float, compile: bool) -> None:
+        shapes = sorted({tuple(p.shape) for p in parameters})
+        groups = [{"params": [p for p in parameters if tuple(p.shape) == shape]} for shape in shapes]
+        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "step": 0})
+        self._update: Callable[..., Tensor] = torch.compile(muon_update, dynamic=False) if compile else muon_update
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            warm = min(1.0, group["step"] / _MOMENTUM_STEPS)
+            beta = _MOMENTUM_START + (_MOMENTUM - _MOMENTUM_START) * warm
+            for p in parameters:
+                if "momentum" not in self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+            momentum = torch.stack([self.state[p]["momentum"] for p in parameters])
+            matrices = (-1, *parameters[0].shape[-2:])
+            new = self._update(
+                torch.stack([p.detach() for p in parameters]).view(matrices),
+                torch.stack([p.grad for p in parameters]).view(matrices),
+                momentum.view(matrices),
+                torch.tensor(group["lr"], device=momentum.device),
+                torch.tensor(beta, device=momentum.device),
+                torch.tensor(group["weight_decay"], device=momentum.device),
+            )
+            torch._foreach_copy_([p.detach() for p in parameters], list(new.view_as(momentum).unbind()))
+            torch._foreach_copy_([self.state[p]["momentum"] for p in parameters], list(momentum.unbind()))
+            group["step"] += 1
+
+
+class Optimizers:
+    """The two optimizers of one model behind one `step`, one schedule and one state that holds no pickle."""
+
+    def __init__(self, model: nn.Module, settings: TrainSettings, compile: bool) -> None:
+        self._names = {p: name for name, p in model.named_parameters()}
+        matrices, rest = [], {"embedding": [], "head": [], "scalar": []}  # type: ignore[var-annotated]
+        for name, parameter in model.named_parameters():
+            kind = _kind(name, parameter)
+            (matrices if kind == "matrix" else rest[kind]).append(parameter)
+        rates = {"embedding": settings.embedding_lr, "head": settings.head_lr, "scalar": settings.scalar_lr}
+        self.muon = Muon(matrices, settings.matrix_lr, settings.weight_decay, compile)
+        self.adamw = torch.optim.AdamW(
+            [{"params": rest[kind], "lr": rate} for kind, rate in rates.items() if rest[kind]],
+            betas=(0.8, 0.96),
+            eps=1e-10,
+            weight_decay=0.0,
+            fused=True,
+        )
+        for optimizer in (self.muon, self.adamw):
+            for group in optimizer.param_groups:
+                group["flat_lr"], group["flat_decay"] = group["lr"], group["weight_decay"]
+
+    def step(self, fraction: float) -> None:
+        """One update at `fraction` of the flat learning rates; weight decay fades with them. Clears the gradients."""
+        for optimizer in (self.muon, self.adamw):
+            for group in optimizer.param_groups:
+                group["lr"], group["weight_decay"] = fraction * group["flat_lr"], fraction * group["flat_decay"]
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor of state by `parameter name/key`, plus `muon.step` for the momentum's warm-up."""
+        state = {"muon.step": torch.tensor(self._muon_step())}
+        for parameter, key, value in self._entries():
+            state[f"{self._names[parameter]}/{key}"] = value
+        return state
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take up a state that `state` gave. Raises `KeyError` for a parameter that this model has not."""
+        for group in self.muon.param_groups:
+            group["step"] = int(state["muon.step"])
+        parameters = {name: p for p, name in self._names.items()}
+        for name, value in state.items():
+            if name != "muon.step":
+                parameter_name, key = name.rsplit("/", 1)
+                parameter = parameters[parameter_name]
+                optimizer = self.muon if key == "momentum" else self.adamw
+                optimizer.state[parameter][key] = value.to(parameter.device) if key != "step" else value
+
+    def _muon_step(self) -> int:
+        return max((group["step"] for group in self.muon.param_groups), default=0)
+
+    def _entries(self) -> Iterator[tuple[Any, str, Tensor]]:
+        for optimizer in (self.muon, self.adamw):
+            for parameter, entries in optimizer.state.items():
+                for key, value in entries.items():
+                    yield parameter, key, value
+
+
+def _kind(name: str, parameter: nn.Parameter) -> str:
+    if name == "embed_tokens.weight":
+        return "embedding"
+    if name == "lm_head.weight":
+        return "head"
+    is_router = name.endswith("mlp.gate.weight")
+    return "matrix" if parameter.ndim >= 2 and not is_router else "scalar"

@@ -1,0 +1,69 @@
+"""The pretrain stage: shards in, a base model's folder out."""
+
+from pathlib import Path
+
+import torch
+
+from inhouse.common.files import digests
+from inhouse.data.loader import WindowLoader
+from inhouse.data.tokenizer import Tokenizer
+from inhouse.model import ModelConfig, Transformer
+from inhouse.model.sizes import Derived, ModelSettings
+from inhouse.train.model_folder import copy_tokenizer, save_model
+from inhouse.train.settings import PretrainSettings
+from inhouse.train.trainer import Batch, train
+
+
+def plan_steps(settings: PretrainSettings, config: ModelConfig) -> tuple[int, list[Derived]]:
+    """Steps of a pretraining run, and the numbers that follow from its settings with their rules.
+
+    Raises `ValueError` where the sequence, the batch and the context do not fit together.
+    """
+    length, batch = settings.sequence_length, settings.batch_tokens
+    if length > config.max_position:
+        raise ValueError(
+            f"[pretrain] sequence_length = {length} is more than [model] context = {config.max_position}; "
+            f"lower the one or raise the other"
+        )
+    for name in ("batch_tokens", "micro_batch_tokens"):
+        value = getattr(settings, name)
+        if value is not None and value % length:
+            nearest = max(1, round(value / length)) * length
+            raise ValueError(
+                f"[pretrain] {name} = {value} is not a multiple of sequence_length = {length}; nearest: {nearest}"
+            )
+    active = config.count_parameters().active
+    tokens = settings.tokens or round(settings.tokens_per_parameter * active)
+    steps = max(1, tokens // batch)
+    rule = "[pretrain] tokens" if settings.tokens else "tokens_per_parameter × active parameters"
+    return steps, [
+        Derived("sequences a step", batch // length, "batch_tokens / sequence_length"),
+        Derived("steps", steps, f"{rule}, / batch_tokens"),
+        Derived("tokens", steps * batch, "steps × batch_tokens"),
+        Derived("tokens a parameter", round(steps * batch / active, 2), "tokens / active parameters"),
+        Derived("training FLOPs", 6.0 * steps * batch * active, "6 × active parameters × tokens"),
+    ]
+
+
+def pretrain(settings: PretrainSettings, model: ModelSettings, tokenizer: Path, output: Path, seed: int) -> None:
+    """Train a model from random weights on `tokenizer/shards/train`; write it, as a model folder, into `output`.
+
+    Resumes from `output/checkpoints`. Raises `ValueError` for settings that do not fit together, a corpus smaller than
+    one batch, or a damaged shard or checkpoint.
+    """
+    config, _ = model.resolve(Tokenizer.load(tokenizer).vocab_size)
+    num_steps, _ = plan_steps(settings, config)
+    shards = tokenizer / "shards" / "train"
+    sequences = settings.batch_tokens // settings.sequence_length
+    loader = WindowLoader(shards, seed, settings.sequence_length, sequences)
+
+    def batch_of(step: int) -> Batch:
+        window = torch.from_numpy(loader.batch(step))
+        return Batch(window[:, :-1], window[:, 1:])
+
+    network = Transformer(config)
+    network.initialize(seed)
+    data = digests(shards)
+    train(network, batch_of, num_steps, settings, output, name="pretrain", facts={"seed": seed, "data": data})
+    copy_tokenizer(tokenizer, output)
+    save_model(network, output)
