@@ -1,0 +1,239 @@
+"""Generation from the model's own modules: many requests at once, each as if it were alone.
+
+Rollouts, evaluation and serving all go through this engine. It belongs to one thread.
+"""
+
+import itertools
+import secrets
+from collections.abc import Sequence as Items
+from contextlib import suppress
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from inhouse.common.settings import Settings
+from inhouse.data.tokenizer import Tokenizer
+from inhouse.engine.attention import Chunk, PagedAttend
+from inhouse.engine.kv_cache import KVCache, PageTable
+from inhouse.engine.request import Completion, FinishReason, SamplingParams, StepOutput, TokenLogprobs
+from inhouse.engine.sampler import draw, likeliest, logprobs_of
+from inhouse.engine.scheduler import Scheduled, Scheduler, Sequence
+from inhouse.model import Transformer
+
+_LOGIT_ROWS = 256  # of a prompt at once: logits of a long prompt over a large vocabulary would fill the memory
+
+
+class EngineSettings(Settings):
+    """How much is generated at once."""
+
+    max_sequences: PositiveInt = Field(default=64, description="requests that run at the same time; others wait")
+    cache_gib: float = Field(default=1.0, gt=0, description="memory for keys and values at most")
+    page_size: PositiveInt = Field(default=16, description="tokens a page")
+    max_prefill: PositiveInt = Field(default=2048, description="prompt tokens computed in one step")
+
+
+class Engine:
+    """Continues prompts with `model`, whose weights it neither copies nor changes.
+
+    Raises `ValueError` where the cache is too small for anything.
+    """
+
+    def __init__(self, model: Transformer, tokenizer: Tokenizer, settings: EngineSettings | None = None) -> None:
+        self.model, self.tokenizer, self.settings = model, tokenizer, settings or EngineSettings()
+        config, page_size = model.config, self.settings.page_size
+        self.device = model.embed_tokens.weight.device
+        page_bytes = page_size * KVCache.bytes_per_token(config, model.dtype)
+        wanted = self.settings.max_sequences * -(-config.max_position // page_size)
+        self.num_pages = min(int(self.settings.cache_gib * 2**30) // page_bytes, wanted)
+        if self.num_pages * page_size < 2:
+            raise ValueError(f"cache_gib = {self.settings.cache_gib} holds no page of {page_bytes} bytes; raise it")
+        self.max_context = min(config.max_position, self.num_pages * page_size)
+        self._cache = KVCache(config, self.num_pages, page_size, model.dtype, self.device)
+        self._pages = PageTable(self.num_pages)
+        self._scheduler = Scheduler(
+            self._pages, page_size, self.settings.max_sequences, self.settings.max_prefill, self.max_context
+        )
+        self._sequences: dict[int, Sequence] = {}
+        self._new_id = itertools.count()
+        self._ends: set[int] = set()
+        for name in ("end_of_document", "end_of_turn"):
+            with suppress(ValueError):  # other people's tokenizers have one of the two
+                self._ends.add(getattr(tokenizer, name))
+
+    @property
+    def num_running(self) -> int:
+        return len(self._scheduler.running)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._scheduler.waiting)
+
+    @property
+    def pages_in_use(self) -> int:
+        return self.num_pages - self._pages.num_free
+
+    def add(self, prompt: list[int], params: SamplingParams) -> int:
+        """Queue a request and return its id. Raises `ValueError` for a prompt that the model cannot take."""
+        if not prompt:
+            raise ValueError("the prompt is empty; begin with at least the end-of-document token")
+        if len(prompt) >= self.max_context:
+            raise ValueError(
+                f"the prompt has {len(prompt)} tokens and the context {self.max_context}, of which one must be left"
+            )
+        if not 0 <= min(prompt) <= max(prompt) < self.model.config.vocab_size:
+            raise ValueError(f"the prompt has token ids outside 0..{self.model.config.vocab_size - 1}")
+        seed = secrets.randbits(63) if params.seed is None else params.seed
+        sequence = Sequence(next(self._new_id), prompt, params, seed)
+        self._sequences[sequence.id] = sequence
+        self._scheduler.add(sequence)
+        return sequence.id
+
+    def abort(self, identity: int) -> Completion | None:
+        """End a request now and free its pages. Returns what there is of it, or None if it had ended already."""
+        sequence = self._sequences.get(identity)
+        return None if sequence is None else self._finish(sequence, "abort")
+
+    def forget_prefixes(self) -> None:
+        """Call when the model's weights have changed while nothing runs: what is cached no longer fits them."""
+        assert not self._sequences, "weights must not change while requests run"
+        self._pages.forget()
+
+    def generate(self, prompts: Items[list[int]], params: SamplingParams | Items[SamplingParams]) -> list[Completion]:
+        """Continue all prompts, each with its own `params` where several are given; completions in the same order."""
+        each = [params] * len(prompts) if isinstance(params, SamplingParams) else params
+        done: dict[int, Completion] = {}
+        wanted: list[int] = []
+        try:
+            for prompt, own in zip(prompts, each, strict=True):
+                wanted.append(self.add(prompt, own))
+            while len(done) < len(wanted):
+                done.update((o.id, o.completion) for o in self.step() if o.completion is not None and o.id in wanted)
+        finally:
+            for identity in wanted:
+                self.abort(identity)
+        return [done[identity] for identity in wanted]
+
+    @torch.inference_mode()
+    def step(self) -> list[StepOutput]:
+        """One forward pass: the next token of every sequence whose turn it is, and part of the prompts that wait.
+
+        Where it fails, all requests are gone and the engine is as new.
+        """
+        try:
+            # sequences with one new token lead: they attend together
+            scheduled = sorted(self._scheduler.schedule(), key=lambda item: item.num_tokens > 1)
+            return self._compute(scheduled) if scheduled else []
+        except BaseException:
+            for identity in list(self._sequences):
+                self.abort(identity)
+            self._pages.forget()  # pages were published that have not been computed
+            raise
+
+    def _compute(self, scheduled: list[Scheduled]) -> list[StepOutput]:
+        hidden_ND = self._forward(scheduled)
+        lasts = np.cumsum([item.num_tokens for item in scheduled]) - 1
+        for (sequence, num_tokens), last in zip(scheduled, lasts.tolist(), strict=True):
+            if sequence.params.prompt_logprobs:
+                self._read_prompt(sequence, hidden_ND[last + 1 - num_tokens : last + 1])
+            sequence.num_computed += num_tokens
+        ready = [i for i, (sequence, _) in enumerate(scheduled) if sequence.num_missing == 0]
+        if not ready:
+            return []
+        sequences = [scheduled[i].sequence for i in ready]
+        if len(sequences) < len(hidden_ND):
+            hidden_ND = hidden_ND[torch.from_numpy(lasts[ready]).to(self.device)]
+        tokens, logprobs = draw(
+            self.model.logits(hidden_ND),
+            [sequence.params for sequence in sequences],
+            [sequence.seed for sequence in sequences],
+            [len(sequence.tokens) - sequence.num_prompt for sequence in sequences],
+        )
+        return [self._append(*new) for new in zip(sequences, tokens, logprobs, strict=True)]
+
+    def _forward(self, scheduled: list[Scheduled]) -> Tensor:
+        """Final hidden states (N, D) of the step's tokens, in the order of `scheduled`."""
+        page_size, table = self.settings.page_size, self._scheduler.table
+        counts = [item.num_tokens for item in scheduled]
+        starts = np.array([item.sequence.num_computed for item in scheduled])
+        places = np.array([item.sequence.place for item in scheduled])
+        num_single = sum(count == 1 for count in counts)
+        if num_single == len(scheduled):
+            tokens, positions, owners = [item.sequence.tokens[-1] for item in scheduled], starts, places
+        else:
+            tokens = [token for sequence, n in scheduled for token in sequence.tokens[sequence.num_computed :][:n]]
+            positions = np.concatenate([np.arange(start, start + n) for start, n in zip(starts, counts, strict=True)])
+            owners = places.repeat(counts)
+        slots = table[owners, positions // page_size] * page_size + positions % page_size
+
+        def to_device(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(array).to(self.device)
+
+        singles = starts[:num_single]
+        num_pages = int(singles.max()) // page_size + 1 if num_single else 0
+        chunks, first = [], num_single
+        for place, past, count in zip(places[num_single:], starts[num_single:], counts[num_single:], strict=True):
+            pages = to_device(table[place, : -(-(past + count) // page_size)])
+            chunks.append(Chunk(first, first + count, int(past), pages))
+            first += count
+        slots_N = to_device(slots)
+        attend = PagedAttend(
+            self._cache, slots_N, to_device(table[places[:num_single], :num_pages]), to_device(singles), chunks
+        )
+        out = self.model(torch.tensor([tokens], device=self.device), to_device(positions)[None], attend)
+        if out.routing:
+            self._cache.write_experts(slots_N, torch.stack([routing.experts_NK for routing in out.routing], dim=1))
+        return out.hidden_BTD[0]
+
+    def _read_prompt(self, sequence: Sequence, hidden_ND: Tensor) -> None:
+        """Log-probabilities of the prompt's tokens that these hidden states predict, unless known from before."""
+        first = sequence.num_computed  # position of the first hidden state; it predicts the token after it
+        skip = max(len(sequence.prompt_logprobs) - first, 0)
+        targets = sequence.tokens[first + skip + 1 : min(first + len(hidden_ND) + 1, sequence.num_prompt)]
+        for part in range(0, len(targets), _LOGIT_ROWS):
+            tokens = targets[part : part + _LOGIT_ROWS]
+            logits = self.model.logits(hidden_ND[skip + part : skip + part + len(tokens)])
+            logprobs = logprobs_of(logits, torch.tensor(tokens, device=self.device)).tolist()
+            tops = likeliest(logits, [sequence.params.logprobs] * len(tokens))
+            sequence.prompt_logprobs += [TokenLogprobs(p, 0.0, top) for p, top in zip(logprobs, tops, strict=True)]
+
+    def _append(self, sequence: Sequence, token: int, logprobs: TokenLogprobs) -> StepOutput:
+        sequence.tokens.append(token)
+        sequence.logprobs.append(logprobs)
+        params, is_first = sequence.params, len(sequence.logprobs) == 1
+        reason: FinishReason | None = None
+        text = ""
+        if token in params.stop_token_ids or (token in self._ends and not params.ignore_eos):
+            reason = "stop"
+        else:
+            text = sequence.stream.push(self.tokenizer.decode_bytes([token]))
+            if sequence.stream.is_stopped:
+                reason = "stop"
+            elif len(sequence.logprobs) == params.max_tokens or len(sequence.tokens) == self.max_context:
+                reason = "length"
+        if reason is not None:
+            text += sequence.stream.finish()
+        prompt_logprobs = sequence.prompt_logprobs if is_first and params.prompt_logprobs else None
+        completion = None if reason is None else self._finish(sequence, reason)
+        return StepOutput(sequence.id, token, text, logprobs, prompt_logprobs, reason, completion)
+
+    def _finish(self, sequence: Sequence, reason: FinishReason) -> Completion:
+        if reason == "abort":
+            sequence.stream.finish()
+        experts = None
+        if sequence.params.experts and self.model.config.is_moe:
+            experts = self._cache.read_experts(sequence.pages, sequence.num_computed)
+        self._scheduler.remove(sequence)
+        del self._sequences[sequence.id]
+        return Completion(
+            id=sequence.id,
+            token_ids=sequence.tokens[sequence.num_prompt :],
+            text=sequence.stream.text,
+            finish_reason=reason,
+            logprobs=[known.logprob for known in sequence.logprobs],
+            sampling_logprobs=[known.sampling_logprob for known in sequence.logprobs],
+            top_logprobs=[known.top for known in sequence.logprobs],
+            prompt_logprobs=sequence.prompt_logprobs if sequence.params.prompt_logprobs else None,
+            experts=experts,
+        )

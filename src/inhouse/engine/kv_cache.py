@@ -1,0 +1,124 @@
+"""Keys and values in pages of fixed size, shared between requests that begin alike (PagedAttention, Kwon et al. 2023).
+
+A page is shared only when it is full, so nobody ever writes into somebody else's page and nothing is copied on write.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inhouse.model import ModelConfig
+
+
+def page_hashes(tokens: Sequence[int], page_size: int, known: list[bytes]) -> None:
+    """Extend `known` to every full page of `tokens`: the hash of a page covers all tokens up to its end."""
+    for page in range(len(known), len(tokens) // page_size):
+        content = np.array(tokens[page * page_size : (page + 1) * page_size], dtype=np.int64).tobytes()
+        known.append(hashlib.blake2b((known[-1] if known else b"") + content, digest_size=16).digest())
+
+
+class PageTable:
+    """Who holds which page: reference counts, free pages, and full pages found again by their hash.
+
+    A free page keeps its content and hash until it is given out again, the longest unused first.
+    """
+
+    def __init__(self, num_pages: int) -> None:
+        self.num_pages = num_pages
+        self._references = [0] * num_pages
+        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_pages))
+        self._page_of: dict[bytes, int] = {}
+        self._hash_of: dict[int, bytes] = {}
+
+    @property
+    def num_free(self) -> int:
+        return len(self._free)
+
+    def find(self, hashes: Sequence[bytes]) -> list[int]:
+        """The longest run of known pages from the beginning; nothing is taken yet."""
+        pages = []
+        for key in hashes:
+            if (page := self._page_of.get(key)) is None:
+                break
+            pages.append(page)
+        return pages
+
+    def is_free(self, page: int) -> bool:
+        return self._references[page] == 0
+
+    def share(self, pages: Sequence[int]) -> None:
+        """Take a reference to pages that `find` gave."""
+        for page in pages:
+            if self._references[page] == 0:
+                del self._free[page]
+            self._references[page] += 1
+
+    def take(self) -> int:
+        """A page for oneself. There must be a free one."""
+        page, _ = self._free.popitem(last=False)
+        assert self._references[page] == 0
+        self._references[page] = 1
+        if (key := self._hash_of.pop(page, None)) is not None:
+            del self._page_of[key]
+        return page
+
+    def publish(self, page: int, key: bytes) -> None:
+        """A full page may be found from now on (where an equal one is known already, that one stays)."""
+        if key not in self._page_of and page not in self._hash_of:
+            self._page_of[key], self._hash_of[page] = page, key
+
+    def release(self, pages: Sequence[int]) -> None:
+        """Give references back; of a sequence's pages the later ones are given out again first."""
+        for page in reversed(pages):
+            self._references[page] -= 1
+            assert self._references[page] >= 0
+            if self._references[page] == 0:
+                self._free[page] = None
+
+    def forget(self) -> None:
+        """No page is found any more: the weights changed, or contents are in doubt."""
+        self._page_of.clear()
+        self._hash_of.clear()
+
+
+class KVCache:
+    """The memory behind the pages: keys and values of every layer, and the experts chosen where there are any.
+
+    Slot s of page p is row p * page_size + s. One row holds a token's keys and values side by side, so that a page is
+    one piece of memory and is gathered in one copy. Zeros at first: what a mask hides must still be finite.
+    """
+
+    def __init__(self, config: ModelConfig, num_pages: int, page_size: int, dtype: torch.dtype, device: torch.device):
+        self.page_size, self.row = page_size, (2, config.num_kv_heads, config.head_dim)
+        width = page_size * 2 * config.num_kv_heads * config.head_dim
+        self._pages = [torch.zeros(num_pages, width, dtype=dtype, device=device) for _ in range(config.num_layers)]
+        self._rows = [pages.view(num_pages * page_size, *self.row) for pages in self._pages]
+        num_moe = sum(config.layer_is_moe(layer) for layer in range(config.num_layers))
+        shape = (num_pages * page_size, num_moe, config.num_experts_per_token)
+        self.experts = torch.zeros(shape, dtype=torch.int16, device=device)
+
+    @staticmethod
+    def bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:
+        return config.num_layers * 2 * config.num_kv_heads * config.head_dim * dtype.itemsize
+
+    def write(self, layer: int, slots_N: Tensor, k_NKd: Tensor, v_NKd: Tensor) -> None:
+        self._rows[layer].index_copy_(0, slots_N, torch.stack((k_NKd, v_NKd), dim=1))
+
+    def gather(self, layer: int, pages_RP: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (R, K, P * page_size, d) of R sequences from their pages."""
+        rows = self._pages[layer].index_select(0, pages_RP.flatten())
+        rows_RS2Kd = rows.view(pages_RP.shape[0], -1, *self.row)
+        return rows_RS2Kd[:, :, 0].transpose(1, 2), rows_RS2Kd[:, :, 1].transpose(1, 2)
+
+    def write_experts(self, slots_N: Tensor, experts_NLK: Tensor) -> None:
+        self.experts.index_copy_(0, slots_N, experts_NLK.to(torch.int16))
+
+    def read_experts(self, pages: Sequence[int], num_tokens: int) -> np.ndarray:
+        """(num_tokens, MoE layers, K) of the tokens in `pages`."""
+        index = torch.tensor(pages, device=self.experts.device)
+        by_page = self.experts.view(-1, self.page_size, *self.experts.shape[1:])
+        return by_page[index].flatten(0, 1)[:num_tokens].cpu().numpy()

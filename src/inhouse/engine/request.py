@@ -1,0 +1,73 @@
+"""What a caller asks of the engine and what it gets back."""
+
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from inhouse.common.settings import Settings
+
+FinishReason = Literal["stop", "length", "abort"]
+
+
+class SamplingParams(Settings):
+    """How to continue one prompt. Temperature 0 is greedy; top_k 0 and top_p 1 leave every token possible.
+
+    The same `seed` gives the same tokens whatever the request is batched with. Raises `pydantic.ValidationError`.
+    """
+
+    max_tokens: PositiveInt
+    temperature: float = Field(default=1.0, ge=0.0, le=100.0, allow_inf_nan=False)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    top_k: NonNegativeInt = 0
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    logprobs: int = Field(default=0, ge=0, description="how many of the likeliest tokens to report in every place")
+    prompt_logprobs: bool = False
+    experts: bool = Field(default=False, description="report the experts chosen for the prompt and the completion")
+    ignore_eos: bool = False
+
+
+class TokenLogprobs(NamedTuple):
+    """Log-probabilities of one token: under the model (`logprob`), under the distribution that it was drawn from after
+    temperature, top-k and top-p (`sampling_logprob`; 0 for greedy tokens and in prompts), and the likeliest tokens in
+    its place with theirs under the model, best first."""
+
+    logprob: float
+    sampling_logprob: float
+    top: list[tuple[int, float]]
+
+
+class Completion(NamedTuple):
+    """A finished request; `logprobs`, `sampling_logprobs` and `top_logprobs` run parallel to `token_ids`.
+
+    `token_ids` end with the token that ended them; `text` contains neither that nor a stop string.
+    `prompt_logprobs` has no entry for the first token, which nothing predicts. `experts` (positions, MoE layers, K)
+    int16: what was chosen at every position of prompt + completion but the last, which no forward pass has seen.
+    """
+
+    id: int
+    token_ids: list[int]
+    text: str
+    finish_reason: FinishReason
+    logprobs: list[float]
+    sampling_logprobs: list[float]
+    top_logprobs: list[list[tuple[int, float]]]
+    prompt_logprobs: list[TokenLogprobs] | None
+    experts: np.ndarray | None
+
+
+class StepOutput(NamedTuple):
+    """One new token of one request, and the text that has become certain with it.
+
+    `prompt_logprobs` come with the first token where they were asked for, `completion` with the last.
+    """
+
+    id: int
+    token: int
+    text: str
+    logprobs: TokenLogprobs
+    prompt_logprobs: list[TokenLogprobs] | None
+    finish_reason: FinishReason | None
+    completion: Completion | None

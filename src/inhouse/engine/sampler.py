@@ -1,0 +1,106 @@
+"""Drawing tokens for a whole batch at once, each request by its own parameters and its own random numbers.
+
+The random number of a token is a hash of (the request's seed, the token's index): no state, so a request draws the
+same tokens whatever it is batched with, and after it was interrupted.
+Shapes: N requests, V vocabulary.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inhouse.engine.request import SamplingParams, TokenLogprobs
+
+_LIKELY = 256  # tokens that are sorted first; usually they hold every candidate
+
+
+def uniform(seeds: Sequence[int], counters: Sequence[int]) -> np.ndarray:
+    """One number in [0, 1) a pair: the output function of SplitMix64 (Steele et al. 2014), applied twice."""
+    state = _mix(np.array([seed & (2**64 - 1) for seed in seeds], dtype=np.uint64))
+    return (_mix(state + np.array(counters, dtype=np.uint64)) >> np.uint64(14)) * 2.0**-50
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def truncate(logits_NV: Tensor, temperature_N: Tensor, top_k_N: Tensor, top_p_N: Tensor) -> Tensor:
+    """Logits over temperature, minus infinity outside the top k and the smallest set of probability top_p within it.
+
+    A learner that must see the sampler's distribution calls this too. top_k 0: all; a greedy row (temperature 0) keeps
+    its likeliest token alone.
+    """
+    is_greedy_N = temperature_N == 0
+    scaled_NV = logits_NV / temperature_N.masked_fill(is_greedy_N, 1.0)[:, None]
+    vocab_size = logits_NV.shape[1]
+    top_k_N = torch.where(top_k_N == 0, vocab_size, top_k_N).clamp(max=vocab_size).masked_fill(is_greedy_N, 1)
+    if bool((top_k_N == vocab_size).all()) and bool((top_p_N >= 1).all()):
+        return scaled_NV
+    rows = ((top_k_N < vocab_size) | (top_p_N < 1)).nonzero()[:, 0]
+    part_MV, top_k_M, top_p_M = scaled_NV[rows], top_k_N[rows, None], top_p_N[rows, None]
+    kept_MV = _keep(part_MV, top_k_M, top_p_M, min(_LIKELY, vocab_size))
+    return scaled_NV.index_copy(0, rows, kept_MV)
+
+
+def _keep(logits_MV: Tensor, top_k_M1: Tensor, top_p_M1: Tensor, num_sorted: int) -> Tensor:
+    """`truncate` over the `num_sorted` likeliest tokens, or over all where these are not enough for every row."""
+    vocab_size = logits_MV.shape[1]
+    values, order = logits_MV.topk(num_sorted, dim=-1)  # best first
+    ranks = torch.arange(num_sorted, device=logits_MV.device)
+    values = values.masked_fill(ranks >= top_k_M1, -torch.inf)
+    total_M1 = torch.where(top_k_M1 < vocab_size, values.logsumexp(-1, True), logits_MV.logsumexp(-1, True))
+    probabilities = (values - total_M1).double().exp()
+    mass = probabilities.cumsum(dim=-1)
+    is_enough = (top_k_M1 <= num_sorted) | ((top_k_M1 == vocab_size) & (mass[:, -1:] >= top_p_M1))
+    if num_sorted < vocab_size and not bool(is_enough.all()):
+        return _keep(logits_MV, top_k_M1, top_p_M1, vocab_size)
+    is_out = (mass - probabilities >= top_p_M1) & (ranks > 0)
+    return torch.full_like(logits_MV, -torch.inf).scatter(1, order, values.masked_fill(is_out, -torch.inf))
+
+
+def draw(
+    logits_NV: Tensor, params: Sequence[SamplingParams], seeds: Sequence[int], counters: Sequence[int]
+) -> tuple[list[int], list[TokenLogprobs]]:
+    """One token a row of fp32 logits, with its log-probabilities; `counters` number the tokens of each request."""
+    if all(p.temperature == 0 for p in params):
+        tokens_N = logits_NV.argmax(dim=-1)
+        sampling_N = [0.0] * len(params)
+    else:
+        device = logits_NV.device
+        scaled_NV = truncate(
+            logits_NV,
+            torch.tensor([p.temperature for p in params], device=device),
+            torch.tensor([p.top_k for p in params], device=device),
+            torch.tensor([p.top_p for p in params], device=device),
+        )
+        tokens_N = _invert(scaled_NV, torch.from_numpy(uniform(seeds, counters)).to(device))
+        sampling_N = logprobs_of(scaled_NV, tokens_N).tolist()
+    tops = likeliest(logits_NV, [p.logprobs for p in params])
+    logprobs = map(TokenLogprobs, logprobs_of(logits_NV, tokens_N).tolist(), sampling_N, tops)
+    return tokens_N.tolist(), list(logprobs)
+
+
+def _invert(logits_NV: Tensor, uniform_N: Tensor) -> Tensor:
+    """The token whose stretch of the cumulative distribution holds the random number; in double, V may be large."""
+    cumulative_NV = logits_NV.double().softmax(dim=-1).cumsum(dim=-1)
+    place_N1 = (uniform_N * cumulative_NV[:, -1])[:, None]
+    return torch.searchsorted(cumulative_NV, place_N1, right=True)[:, 0]
+
+
+def logprobs_of(logits_NV: Tensor, tokens_N: Tensor) -> Tensor:
+    """Log-probability of one token a row."""
+    return logits_NV.gather(1, tokens_N[:, None])[:, 0] - logits_NV.logsumexp(dim=-1)
+
+
+def likeliest(logits_NV: Tensor, counts: Sequence[int]) -> list[list[tuple[int, float]]]:
+    """The `counts[i]` likeliest tokens of row i with their log-probabilities, best first."""
+    if not any(counts):
+        return [[] for _ in counts]
+    values, order = logits_NV.log_softmax(dim=-1).topk(min(max(counts), logits_NV.shape[1]), dim=-1)
+    rows = zip(order.tolist(), values.tolist(), counts, strict=True)
+    return [list(zip(tokens[:n], logprobs[:n], strict=True)) for tokens, logprobs, n in rows]

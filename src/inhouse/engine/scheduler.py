@@ -1,0 +1,140 @@
+"""Continuous batching: which sequences compute how many tokens in the next step, and on which pages.
+
+First come, first served. A sequence is admitted when there are pages for all tokens that it has; when a running one
+needs a page and none is free, the youngest is sent back to wait and computes its tokens again later.
+"""
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+
+from inhouse.engine.kv_cache import PageTable, page_hashes
+from inhouse.engine.request import SamplingParams, TokenLogprobs
+from inhouse.engine.text import TextStream
+
+
+class Sequence:
+    """A request under way: its tokens so far, and how many of them have keys and values in its pages."""
+
+    def __init__(self, identity: int, prompt: list[int], params: SamplingParams, seed: int) -> None:
+        self.id, self.params, self.seed = identity, params, seed
+        self.tokens, self.num_prompt = list(prompt), len(prompt)
+        self.num_computed = 0
+        self.pages: list[int] = []
+        self.hashes: list[bytes] = []
+        self.num_published = 0
+        self.place = -1  # its row in the scheduler's block table while it runs
+        self.stream = TextStream(params.stop)
+        self.logprobs: list[TokenLogprobs] = []
+        self.prompt_logprobs: list[TokenLogprobs] = []
+
+    @property
+    def num_missing(self) -> int:
+        """Tokens still to compute before the next one can be drawn."""
+        return len(self.tokens) - self.num_computed
+
+
+class Scheduled(NamedTuple):
+    """`num_tokens` of a sequence, from `sequence.num_computed` on, are computed in this step."""
+
+    sequence: Sequence
+    num_tokens: int
+
+
+class Scheduler:
+    """Holds the waiting and the running sequences; `table` (places, pages a sequence) names the running ones' pages."""
+
+    def __init__(
+        self, pages: PageTable, page_size: int, max_sequences: int, max_prefill: int, max_context: int
+    ) -> None:
+        self.pages, self.page_size, self.max_prefill = pages, page_size, max_prefill
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self.table = np.zeros((max_sequences, -(-max_context // page_size)), dtype=np.int64)
+        self._free_places = list(range(max_sequences))[::-1]
+
+    def add(self, sequence: Sequence) -> None:
+        self.waiting.append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Finished or aborted: its place and pages are free at once."""
+        if sequence.place < 0:
+            self.waiting.remove(sequence)
+        else:
+            self.running.remove(sequence)
+            self._vacate(sequence)
+
+    def schedule(self) -> list[Scheduled]:
+        """The next step: one token for every decoding sequence, and up to `max_prefill` tokens of prompts."""
+        scheduled: list[Scheduled] = []
+        budget = self.max_prefill
+        for sequence in list(self.running):
+            if sequence.place < 0:
+                continue  # sent back for the sake of an older one
+            num_tokens = 1 if sequence.num_missing == 1 else min(sequence.num_missing, budget)
+            if num_tokens and self._make_room(sequence):
+                budget -= num_tokens if num_tokens > 1 else 0
+                scheduled.append(self._plan(sequence, num_tokens))
+        while budget and self.waiting and self._free_places and self._admit(self.waiting[0]):
+            sequence = self.waiting.popleft()
+            self.running.append(sequence)
+            num_tokens = min(sequence.num_missing, budget)
+            budget -= num_tokens
+            scheduled.append(self._plan(sequence, num_tokens))
+        return scheduled
+
+    def _plan(self, sequence: Sequence, num_tokens: int) -> Scheduled:
+        """Publish the pages that this step fills: within a step every key is written before any is read."""
+        num_full = (sequence.num_computed + num_tokens) // self.page_size
+        if num_full > sequence.num_published:
+            page_hashes(sequence.tokens[: num_full * self.page_size], self.page_size, sequence.hashes)
+            for page in range(sequence.num_published, num_full):
+                self.pages.publish(sequence.pages[page], sequence.hashes[page])
+            sequence.num_published = num_full
+        return Scheduled(sequence, num_tokens)
+
+    def _make_room(self, sequence: Sequence) -> bool:
+        """A running sequence lacks at most one page, for its newest token."""
+        if len(sequence.pages) * self.page_size >= len(sequence.tokens):
+            return True
+        while not self.pages.num_free:
+            youngest = self.running.pop()
+            self._vacate(youngest)
+            self.waiting.appendleft(youngest)
+            if youngest is sequence:
+                return False
+        self._append_page(sequence)
+        return True
+
+    def _admit(self, sequence: Sequence) -> bool:
+        """Give a waiting sequence a place and pages for all its tokens; those that others have computed are shared."""
+        known = self._known_pages(sequence)
+        num_new = -(-len(sequence.tokens) // self.page_size) - len(known)
+        if num_new + sum(map(self.pages.is_free, known)) > self.pages.num_free:
+            return False
+        sequence.place = self._free_places.pop()
+        self.pages.share(known)
+        self.table[sequence.place, : len(known)] = known
+        sequence.num_computed, sequence.num_published = len(known) * self.page_size, len(known)
+        sequence.pages = list(known)
+        for _ in range(num_new):
+            self._append_page(sequence)
+        return True
+
+    def _known_pages(self, sequence: Sequence) -> list[int]:
+        """At least the last token is computed again: its output draws the next one."""
+        if sequence.params.prompt_logprobs and len(sequence.prompt_logprobs) < sequence.num_prompt - 1:
+            return []
+        page_hashes(sequence.tokens, self.page_size, sequence.hashes)
+        return self.pages.find(sequence.hashes[: (len(sequence.tokens) - 1) // self.page_size])
+
+    def _append_page(self, sequence: Sequence) -> None:
+        page = self.pages.take()
+        self.table[sequence.place, len(sequence.pages)] = page
+        sequence.pages.append(page)
+
+    def _vacate(self, sequence: Sequence) -> None:
+        self.pages.release(sequence.pages)
+        self._free_places.append(sequence.place)
+        sequence.pages, sequence.num_computed, sequence.num_published, sequence.place = [], 0, 0, -1
