@@ -52,3 +52,46 @@ def read_lines(file: Path) -> Iterator[bytes]:
 
 def to_line(document: Document) -> bytes:
     return json.dumps(document._asdict(), ensure_ascii=False).encode() + b"\n"
+
+
+class DocumentWriter:
+    """Writes documents to `FOLDER/PREFIX-NNNNN.jsonl.zst`, beginning a new file behind `bytes_per_file` of lines."""
+
+    def __init__(self, folder: Path, prefix: str, bytes_per_file: int) -> None:
+        self.folder, self.prefix, self.bytes_per_file = folder, prefix, bytes_per_file
+        self.files: list[tuple[Path, int]] = []  # and the number of documents in each
+        self._open: ZstdFile | None = None
+
+    def add(self, document: Document) -> None:
+        if self._open is None:
+            path = self.folder / f"{self.prefix}-{len(self.files):05d}.jsonl.zst"
+            self._open, self._bytes, self._documents = ZstdFile(path), 0, 0
+        line = to_line(document)
+        self._open.write(line)
+        self._bytes += len(line)
+        self._documents += 1
+        if self._bytes >= self.bytes_per_file:
+            self.close()
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self.files.append((self._open.path, self._documents))
+            self._open = None
+
+
+class ZstdFile:
+    """A compressed file that comes to be with its first write."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stream: zstandard.ZstdCompressionWriter | None = None
+
+    def write(self, line: bytes) -> None:
+        if self._stream is None:
+            self._stream = zstandard.ZstdCompressor().stream_writer(self.path.open("wb"))
+        self._stream.write(line)
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
