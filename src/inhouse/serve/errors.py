@@ -1,0 +1,84 @@
+"""Errors in the API's shape: {"error": {"message", "type", "param", "code"}}."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+MAX_MESSAGE = 500  # characters: a message may quote what a stranger sent
+
+
+class ApiError(Exception):
+    """A refusal that a client can act on: an HTTP status, one sentence, and the parameter at fault."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.param, self.code, self.headers = status, message, param, code, headers
+
+    def body(self) -> dict[str, Any]:
+        kind = "server_error" if self.status >= 500 else _TYPES.get(self.status, "invalid_request_error")
+        message = self.message.encode("utf-8", "replace").decode()[:MAX_MESSAGE]
+        return {"error": {"message": message, "type": kind, "param": self.param, "code": self.code}}
+
+    def response(self) -> JSONResponse:
+        return JSONResponse(self.body(), self.status, self.headers)
+
+
+_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+_CODES = {
+    "missing": "missing_required_parameter",
+    "extra_forbidden": "unknown_parameter",
+    "unsupported": "unsupported_parameter",
+}
+
+
+def from_validation(error: ValidationError) -> ApiError:
+    """400 for the first thing wrong with a request, naming the parameter."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    kind, param = first["type"], _path(first["loc"])
+    if kind == "json_invalid":
+        return ApiError(400, f"The request's body is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}.")
+    if not param:
+        return ApiError(400, "The request's body must be a JSON object.")
+    code = _CODES.get(kind, "invalid_type" if kind.endswith("_type") else "invalid_value")
+    if kind == "missing":
+        message = f"Missing required parameter: '{param}'."
+    elif kind == "extra_forbidden":
+        message = f"Unknown parameter: '{param}'."
+    else:
+        message = f"Invalid value for '{param}': {first['msg']}."
+    return ApiError(400, message, param=param, code=code)
+
+
+def _path(loc: tuple[int | str, ...]) -> str:
+    """("messages", 0, "role") -> "messages[0].role"."""
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    return path.removeprefix(".")[:100].encode("utf-8", "replace").decode()
+
+
+async def on_api_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return error.response()
+
+
+async def on_http_error(request: Request, error: Exception) -> JSONResponse:
+    """Starlette's own refusals: no such path (404), wrong method (405)."""
+    assert isinstance(error, HTTPException)
+    message = f"{error.detail}: {request.method} {request.url.path}."
+    return ApiError(error.status_code, message, headers=error.headers).response()
+
+
+async def on_crash(request: Request, error: Exception) -> JSONResponse:
+    """Anything unforeseen; starlette logs the traceback, the client learns nothing of the inside."""
+    return ApiError(500, "The server failed while it handled this request; its log says why.").response()

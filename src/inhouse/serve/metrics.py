@@ -1,0 +1,68 @@
+"""Counters and histograms in Prometheus' text format (version 0.0.4)."""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Histogram:
+    """Observations in seconds, counted by upper bound."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(SECONDS) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(SECONDS, seconds)] += 1
+        self.sum += seconds
+
+    @property
+    def mean(self) -> float:
+        return self.sum / max(sum(self.counts), 1)
+
+    def lines(self, name: str) -> Iterator[str]:
+        total = 0
+        for bound, count in zip((*SECONDS, "+Inf"), self.counts, strict=True):
+            total += count
+            yield f'{name}_bucket{{le="{bound}"}} {total}'
+        yield f"{name}_sum {self.sum:.6f}"
+        yield f"{name}_count {total}"
+
+
+class Metrics:
+    """What one server has done since it started. Changed on the event loop only, so without locks."""
+
+    def __init__(self) -> None:
+        self.responses: Counter[tuple[str, int]] = Counter()
+        self.prompt_tokens = 0
+        self.generated_tokens = 0
+        self.aborted = 0
+        self.latency = Histogram()
+        self.first_token = Histogram()
+
+    def render(self, gauges: dict[str, tuple[str, float]]) -> str:
+        """The page; `gauges` are (help, value) of what is measured at this moment, by name."""
+        lines = [_head("requests_total", "counter", "HTTP requests answered, by path and status.")]
+        for (path, status), count in sorted(self.responses.items()):
+            lines.append(f'inhouse_requests_total{{path="{path}",status="{status}"}} {count}')
+        for name, text, value in (
+            ("prompt_tokens_total", "Tokens of prompts admitted.", self.prompt_tokens),
+            ("generated_tokens_total", "Tokens generated.", self.generated_tokens),
+            ("aborted_sequences_total", "Sequences whose client went away.", self.aborted),
+        ):
+            lines += [_head(name, "counter", text), f"inhouse_{name} {value}"]
+        for name, (text, number) in gauges.items():
+            lines += [_head(name, "gauge", text), f"inhouse_{name} {number}"]
+        for name, text, histogram in (
+            ("request_seconds", "From a request's admission to its last token.", self.latency),
+            ("first_token_seconds", "From a request's admission to its first token.", self.first_token),
+        ):
+            lines += [_head(name, "histogram", text), *histogram.lines(f"inhouse_{name}")]
+        return "\n".join(lines) + "\n"
+
+
+def _head(name: str, kind: str, text: str) -> str:
+    return f"# HELP inhouse_{name} {text}\n# TYPE inhouse_{name} {kind}"

@@ -1,0 +1,66 @@
+"""The model that a server serves, as its endpoints see it."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from inhouse.data.tokenizer import Tokenizer
+from inhouse.engine import Engine
+from inhouse.posttrain.chat_template import encode_prompt
+from inhouse.serve.errors import ApiError
+from inhouse.serve.protocol import ChatMessage
+from inhouse.serve.settings import ServeSettings
+from inhouse.serve.worker import Worker
+
+
+class Served(NamedTuple):
+    """One model with everything that answers for it."""
+
+    name: str
+    engine: Engine
+    tokenizer: Tokenizer
+    chat_template: str | None
+    worker: Worker
+    settings: ServeSettings
+
+    @property
+    def context(self) -> int:
+        """Longest prompt and answer together, in tokens."""
+        return self.engine.max_context
+
+    def check_model(self, name: str) -> None:
+        if name != self.name:
+            raise ApiError(
+                404, f"The model '{name}' does not exist; this server has '{self.name}'.",
+                param="model", code="model_not_found",
+            )  # fmt: skip
+
+    def check_prompt(self, prompt: Sequence[int], param: str, *, may_fill: bool = False) -> None:
+        """Refuse ids that are no tokens, and prompts that leave no room for an answer (none needed: `may_fill`)."""
+        vocab_size = self.engine.model.config.vocab_size
+        if not all(0 <= token < vocab_size for token in prompt):
+            raise ApiError(
+                400, f"A token id of the prompt is not in 0..{vocab_size - 1}.",
+                param=param, code="invalid_value",
+            )  # fmt: skip
+        most = self.context if may_fill else self.context - 1
+        if len(prompt) > most:
+            raise ApiError(
+                400,
+                f"This model's maximum context length is {self.context} tokens; the prompt has {len(prompt)}"
+                f"{'' if may_fill else ' and the answer needs at least one'}. Shorten the prompt.",
+                param=param,
+                code="context_length_exceeded",
+            )
+
+    def encode_messages(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """The prompt of a chat; message content never becomes special tokens. Slow on long texts: not for the loop."""
+        if self.chat_template is None:
+            raise ApiError(
+                400, f"The model '{self.name}' has no chat template (a base model); use /v1/completions.",
+                param="messages", code="no_chat_template",
+            )  # fmt: skip
+        rendered: list[dict[str, Any]] = [message.to_template() for message in messages]
+        try:
+            return encode_prompt(self.tokenizer, rendered, template=self.chat_template)
+        except ValueError as error:
+            raise ApiError(400, f"{error}.", param="messages", code="invalid_value") from error

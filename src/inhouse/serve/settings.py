@@ -1,0 +1,17 @@
+"""How a server behaves towards strangers: every limit in one place."""
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from inhouse.common.settings import Settings
+
+
+class ServeSettings(Settings):
+    """Limits of one server. What goes over a limit is refused with an HTTP status and a sentence, never dropped."""
+
+    max_queue: int = Field(default=256, ge=0, description="sequences that may wait for a place; more get 429")
+    max_choices: PositiveInt = Field(default=128, description="prompts times n in one request")
+    max_body_bytes: PositiveInt = Field(default=4 * 2**20, description="of one request; more gets 413")
+    max_connections: PositiveInt = Field(default=256, description="open connections; more get 503")
+    read_timeout: PositiveFloat = Field(default=30.0, description="seconds for a request's body to arrive")
+    write_timeout: PositiveFloat = Field(default=60.0, description="seconds that a client may leave a chunk unread")
+    shutdown_timeout: PositiveInt = Field(default=10, description="seconds for running requests after SIGTERM")

@@ -1,0 +1,43 @@
+"""/tokenize, /detokenize and /tokenizer_info: enough of a tokenizer for clients that have none (lm_eval's remote one).
+
+Here and in the prompts of /v1/completions the text of a special token stands for that token, as it does in
+transformers: whoever writes a raw prompt writes all of it. Messages of a chat never do.
+"""
+
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from inhouse.serve.protocol import DetokenizeRequest, TokenizeRequest
+from inhouse.serve.served import Served
+
+
+async def tokenize(served: Served, body: TokenizeRequest) -> dict[str, Any]:
+    if body.model is not None:
+        served.check_model(body.model)
+    if body.prompt is None:
+        ids = await run_in_threadpool(served.encode_messages, body.messages)
+    else:
+        ids = await run_in_threadpool(served.tokenizer.encode_with_special, body.prompt)
+    return {"tokens": ids, "count": len(ids), "max_model_len": served.context}
+
+
+async def detokenize(served: Served, body: DetokenizeRequest) -> dict[str, Any]:
+    if body.model is not None:
+        served.check_model(body.model)
+    served.check_prompt(body.tokens, "tokens", may_fill=True)
+    return {"prompt": await run_in_threadpool(served.tokenizer.decode, body.tokens)}
+
+
+def tokenizer_info(served: Served) -> dict[str, Any]:
+    """What tokenizer_config.json says too: there is no beginning-of-text token, and a turn's end is `eos_token`."""
+    tokenizer = served.tokenizer
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": None,
+        "eos_token": tokenizer.decode([tokenizer.end_of_turn]),
+        "vocab_size": tokenizer.vocab_size,
+        "model_max_length": served.context,
+        "special_tokens": tokenizer.special,
+        "chat_template": served.chat_template,
+    }

@@ -1,0 +1,184 @@
+"""The one thread that steps the engine, and the event loop's side of it.
+
+The loop puts commands (add, abort) into a queue; the thread carries them out before its next step, so a request that
+goes away frees its place within one step. After each step the thread hands all outputs to the loop in one call.
+"""
+
+import asyncio
+import logging
+import math
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from queue import Empty, SimpleQueue
+
+from inhouse.engine import Engine, SamplingParams, StepOutput
+from inhouse.serve.errors import ApiError
+from inhouse.serve.metrics import Metrics
+
+log = logging.getLogger(__name__)
+Job = tuple[list[int], SamplingParams]
+Outputs = list[tuple[int, StepOutput]]  # (which of a ticket's jobs, what it got in this step)
+
+
+class Ticket:
+    """One admitted request: its sequences, and their outputs as they come. A context manager; leaving it frees all."""
+
+    def __init__(self, worker: "Worker", jobs: Sequence[Job]) -> None:
+        self.worker, self.jobs = worker, jobs
+        self.running = set(range(len(jobs)))
+        self.arrived: asyncio.Queue[Outputs | ApiError] = asyncio.Queue()
+        self.started = time.monotonic()
+        self.has_output = False
+
+    async def outputs(self) -> AsyncIterator[tuple[int, StepOutput]]:
+        """(job, output) until every job has finished. Raises `ApiError` where the engine cannot go on."""
+        while self.running or not self.arrived.empty():
+            batch = await self.arrived.get()
+            if isinstance(batch, ApiError):
+                raise batch
+            for job, output in batch:
+                yield job, output
+
+    def __enter__(self) -> "Ticket":
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.worker.release(self)
+
+
+class Worker:
+    """Admission, the engine's thread, and the way back. All methods but those named `_on_thread…` run on the loop."""
+
+    def __init__(self, engine: Engine, metrics: Metrics, max_queue: int) -> None:
+        self.engine, self.metrics = engine, metrics
+        self.capacity = engine.settings.max_sequences + max_queue
+        self.tickets: set[Ticket] = set()
+        self.failure: str | None = None
+        self._commands: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._routes: dict[int, tuple[Ticket, int]] = {}  # the thread's: engine's id -> whose it is
+        self._thread = threading.Thread(target=self._on_thread, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Call on the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let the step under way end, then end the thread."""
+        self._commands.put(None)
+        self._thread.join()
+
+    def check_alive(self) -> None:
+        if self.failure is not None or not self._thread.is_alive():
+            raise ApiError(503, self.failure or "The engine is not running.")
+
+    @property
+    def in_flight(self) -> int:
+        """Sequences admitted and not finished."""
+        return sum(len(ticket.running) for ticket in self.tickets)
+
+    def submit(self, jobs: Sequence[Job]) -> Ticket:
+        """Admit a request, or raise `ApiError`: 429 where the queue is full, 503 where the engine has crashed."""
+        self.check_alive()
+        if len(jobs) > self.capacity:
+            raise ApiError(
+                400, f"The request asks for {len(jobs)} sequences; this server holds {self.capacity}.", param="n"
+            )
+        if self.in_flight + len(jobs) > self.capacity:
+            seconds = min(max(math.ceil(self.metrics.latency.mean), 1), 60)
+            raise ApiError(
+                429,
+                f"All places and the queue are full; try again in {seconds} s.",
+                code="queue_full",
+                headers={"retry-after": str(seconds)},
+            )
+        ticket = Ticket(self, jobs)
+        self.tickets.add(ticket)
+        self.metrics.prompt_tokens += sum(len(prompt) for prompt, _ in jobs)
+        self._commands.put(lambda: self._on_thread_add(ticket))
+        return ticket
+
+    def release(self, ticket: Ticket) -> None:
+        """Forget a request; what still runs of it stops before the next step."""
+        if ticket.running:
+            self.metrics.aborted += len(ticket.running)
+            ticket.running.clear()
+            self._commands.put(lambda: self._on_thread_abort(ticket))
+        self.tickets.discard(ticket)
+
+    def gauges(self) -> dict[str, tuple[str, float]]:
+        used, total = self.engine.pages_in_use, self.engine.num_pages
+        return {
+            "running_sequences": ("Sequences that hold a place.", self.engine.num_running),
+            "queued_sequences": ("Sequences that wait for a place.", max(self.in_flight - self.engine.num_running, 0)),
+            "kv_pages_in_use": ("Pages of the KV cache in use.", used),
+            "kv_pages": ("Pages of the KV cache.", total),
+        }
+
+    def _deliver(self, batches: dict[Ticket, Outputs]) -> None:
+        now = time.monotonic()
+        for ticket, outputs in batches.items():
+            if ticket not in self.tickets:
+                continue
+            if not ticket.has_output:
+                ticket.has_output = True
+                self.metrics.first_token.observe(now - ticket.started)
+            ticket.running.difference_update(job for job, output in outputs if output.finish_reason is not None)
+            if not ticket.running:
+                self.metrics.latency.observe(now - ticket.started)
+            self.metrics.generated_tokens += len(outputs)
+            ticket.arrived.put_nowait(outputs)
+
+    def _fail(self, error: ApiError, tickets: Sequence[Ticket]) -> None:
+        for ticket in tickets:
+            ticket.arrived.put_nowait(error)
+
+    def _crashed(self) -> None:
+        self.failure = "The engine has crashed; the server's log says why. Restart the server."
+        self._fail(ApiError(500, self.failure), list(self.tickets))
+
+    def _on_thread(self) -> None:
+        try:
+            while self._on_thread_commands():
+                if self._routes:
+                    self._on_thread_step()
+        except Exception:
+            log.exception("the engine has crashed")
+            self._loop.call_soon_threadsafe(self._crashed)
+
+    def _on_thread_commands(self) -> bool:
+        """Carry out what waits; without anything to step, wait for it. False: stop."""
+        try:
+            while True:
+                command = self._commands.get(block=not self._routes)
+                if command is None:
+                    return False
+                command()
+        except Empty:
+            return True
+
+    def _on_thread_step(self) -> None:
+        batches: dict[Ticket, Outputs] = {}
+        for output in self.engine.step():
+            route = self._routes.get(output.id)
+            if route is None:
+                continue  # aborted
+            if output.finish_reason is not None:
+                del self._routes[output.id]
+            batches.setdefault(route[0], []).append((route[1], output))
+        if batches:
+            self._loop.call_soon_threadsafe(self._deliver, batches)
+
+    def _on_thread_add(self, ticket: Ticket) -> None:
+        try:
+            for job, (prompt, params) in enumerate(ticket.jobs):
+                self._routes[self.engine.add(prompt, params)] = ticket, job
+        except ValueError as error:  # what the engine will not take, in its own words
+            self._on_thread_abort(ticket)
+            self._loop.call_soon_threadsafe(self._fail, ApiError(400, str(error)), [ticket])
+
+    def _on_thread_abort(self, ticket: Ticket) -> None:
+        for identity in [identity for identity, (owner, _) in self._routes.items() if owner is ticket]:
+            self.engine.abort(identity)
+            del self._routes[identity]
