@@ -21,7 +21,7 @@ def tokenizer() -> Tokenizer:
 def model(tokenizer: Tokenizer) -> Transformer:
     config = ModelConfig(
         architecture="qwen3", vocab_size=tokenizer.vocab_size, hidden_size=32, num_layers=2, num_heads=2,
-        num_kv_heads=1, head_dim=16, intermediate_size=32, max_position=64,
+        num_kv_heads=1, head_dim=16, intermediate_size=32, max_position=256,
     )  # fmt: skip
     model = Transformer(config)
     generator = torch.Generator().manual_seed(0)

@@ -7,23 +7,27 @@ from inhouse.posttrain.chat_template import encode_prompt
 
 
 class Oracle:
-    """Stands for the engine: gives each prompt the reply that a table holds for it."""
+    """Stands for the engine: gives each prompt the reply that a table holds for it, a few in every step."""
 
     def __init__(self, tokenizer, replies: dict[str, tuple[str, str]]) -> None:
-        self.tokenizer = tokenizer
         self.replies = {
             tuple(encode_prompt(tokenizer, [{"role": "user", "content": prompt}])): reply
             for prompt, reply in replies.items()
         }
+        self.waiting: list[SimpleNamespace] = []
 
-    def generate(self, prompts, params):
+    def add(self, prompt, params) -> int:
         assert params.temperature == 0
-        replies = [self.replies[tuple(prompt)] for prompt in prompts]
-        ends = {"stop": [self.tokenizer.end_of_turn], "length": []}
-        return [
-            SimpleNamespace(token_ids=self.tokenizer.encode(text) + ends[reason], finish_reason=reason)
-            for text, reason in replies
-        ]
+        text, reason = self.replies[tuple(prompt)]
+        identity = len(self.waiting)
+        completion = SimpleNamespace(text=text, finish_reason=reason)
+        self.waiting.append(SimpleNamespace(id=identity, completion=completion))
+        return identity
+
+    def step(self) -> list[SimpleNamespace]:
+        unfinished = SimpleNamespace(id=0, completion=None)
+        done, self.waiting = self.waiting[-3:], self.waiting[:-3]
+        return [unfinished, *done]
 
 
 def test_scores_of_right_wrong_unparsable_and_unfinished_answers(tokenizer):

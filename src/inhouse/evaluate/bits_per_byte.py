@@ -115,8 +115,8 @@ def xz_bits_per_byte(heldout: Sequence[bytes], train: Iterable[bytes], max_train
         alone, read, both = threads.map(_xz_size, (text, before, before + text))
     which = "all" if is_whole else "the first"
     return {
-        "alone": Score(8 * alone / len(text), None, len(heldout), "xz -9e on the held-out files in one stream"),
-        "after_training_files": Score(
+        "xz": Score(8 * alone / len(text), None, len(heldout), "xz -9e on the held-out files in one stream"),
+        "xz_after_training_files": Score(
             8 * (both - read) / len(text),
             None,
             len(heldout),

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, get_args
 
+from inhouse.common.progress import Progress
 from inhouse.data.documents import Document
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.engine import Engine, SamplingParams
+from inhouse.engine import Completion, Engine, SamplingParams
 from inhouse.evaluate.score import Score, share
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, Message, encode_prompt
 from inhouse.posttrain.library import sample_library_conversations
@@ -66,12 +67,17 @@ def answer(
 ) -> list[Sample]:
     """Ask every question through the chat template; the most likely token each time."""
     prompts = [encode_prompt(tokenizer, question.messages, template=template) for question in questions]
-    ends = (tokenizer.end_of_turn, tokenizer.end_of_document)
-    params = SamplingParams(max_tokens=max_tokens, temperature=0.0, stop_token_ids=ends)
-    completions = engine.generate(prompts, params)
+    params = SamplingParams(max_tokens=max_tokens, temperature=0.0)
+    ids = [engine.add(prompt, params) for prompt in prompts]
+    completions: dict[int, Completion] = {}
+    with Progress("held-out questions", len(ids), "answers") as progress:
+        while len(completions) < len(ids):
+            done = {output.id: output.completion for output in engine.step() if output.completion is not None}
+            completions |= done
+            progress.update(len(done))
     return [
-        _sample(question, tokenizer.decode(completion.token_ids, skip_special=True), completion.finish_reason == "stop")
-        for question, completion in zip(questions, completions, strict=True)
+        _sample(question, completions[each].text, completions[each].finish_reason == "stop")
+        for question, each in zip(questions, ids, strict=True)
     ]
 
 

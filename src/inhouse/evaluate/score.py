@@ -9,7 +9,7 @@ class Score(NamedTuple):
 
     value: float
     standard_error: float | None
-    count: int
+    count: int  # type: ignore[assignment]  # the word in every report; nobody counts in this tuple
     how: str
 
 

@@ -1,4 +1,4 @@
-"""The evaluate stage: every score with its standard error, its count and how it was got, and the answers behind them."""
+"""The evaluate stage: scores, each with its standard error, count and method, and the answers behind them."""
 
 import json
 from pathlib import Path
@@ -58,7 +58,7 @@ def _xz_scores(settings: EvaluateSettings, data: Path) -> dict[str, Score]:
     heldout = [document.text.encode() for document in read_documents(data, "heldout")]
     train = (document.text.encode() for document in read_documents(data, "train"))
     scores = xz_bits_per_byte(heldout, train, settings.xz_training_bytes)
-    return {f"xz/{name}": score for name, score in scores.items()}
+    return {f"{name}/bits_per_byte": score for name, score in scores.items()}
 
 
 def _load(settings: EvaluateSettings, folder: Path) -> tuple[Transformer, Tokenizer]:

@@ -6,15 +6,16 @@ Shapes: B rows of a batch, T tokens of a row.
 import json
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from inhouse.posttrain.chat_template import Encoded, Message, check_messages
+from inhouse.train.cross_entropy import NOT_TRAINED
 from inhouse.train.trainer import Batch
-
-NOT_TRAINED = -100
 
 
 def read_conversations(paths: Iterable[Path]) -> Iterator[list[Message]]:
@@ -37,7 +38,7 @@ def read_conversations(paths: Iterable[Path]) -> Iterator[list[Message]]:
 def _conversation(line: bytes, where: str) -> list[Message]:
     try:
         value = json.loads(line)
-        messages = value.get("messages") if isinstance(value, dict) else None
+        messages: Any = value.get("messages") if isinstance(value, dict) else None
         check_messages(messages)
     except json.JSONDecodeError as error:
         raise ValueError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from None
@@ -53,9 +54,9 @@ def _conversation(line: bytes, where: str) -> list[Message]:
 class PackedConversations:
     """Rows of `sequence_length` tokens, each filled with whole conversations that cannot see one another.
 
-    A conversation that is longer than a row is left out and counted in `num_too_long`. The rows are packed once
-    (best fit, the longest first); each epoch takes all of them in a new order. `batch` is a pure function of
-    (seed, step).
+    A conversation that is longer than a row is left out and counted in `num_too_long`: cut, it would teach answers
+    that do not end. The rows are packed once (best fit, the longest first); each epoch takes all of them in a new
+    order. `batch` is a pure function of (seed, step).
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class PackedConversations:
         self.filler = filler
         examples = [_example(conversation) for conversation in conversations]
         fitting = [example for example in examples if example.shape[1] <= sequence_length]
-        self.num_too_long = len(examples) - len(fitting)
+        self.num_conversations, self.num_too_long = len(fitting), len(examples) - len(fitting)
         if not fitting:
             raise ValueError(
                 f"none of {len(examples)} conversations fits into sequence_length = {sequence_length} tokens: "
@@ -78,6 +79,15 @@ class PackedConversations:
     @property
     def num_rows(self) -> int:
         return len(self._rows)
+
+    def digest(self) -> str:
+        """`sha256:…` of everything in the rows: two sets of conversations that differ anywhere differ here."""
+        sha = sha256()
+        for row in self._rows:
+            sha.update(f"{[example.shape[1] for example in row]}".encode())
+            for example in row:
+                sha.update(example.tobytes())
+        return f"sha256:{sha.hexdigest()}"
 
     @property
     def steps_per_epoch(self) -> float:

@@ -123,7 +123,8 @@ def _broken(rng: random.Random, text: str) -> str:
 
 def _follow_brackets(text: str) -> tuple[list[str], str]:
     closing_of = {"(": ")", "[": "]", "{": "}"}
-    steps, expected = [], ""
+    expected = ""
+    steps: list[str] = []
     for bracket in text:
         if bracket in closing_of:
             expected = closing_of[bracket] + expected

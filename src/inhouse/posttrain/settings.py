@@ -25,12 +25,11 @@ class SamplingDefaults(Settings):
     top_p: float = Field(default=0.95, gt=0, le=1)
 
 
-class SftSettings(Settings):
-    """Supervised fine-tuning: on what, for how long, and how the model is sampled afterwards."""
+class SftSettings(TrainSettings):
+    """The `[sft]` table: on what, for how long, and how the model is sampled afterwards."""
 
     conversations: tuple[Path, ...] = Field(default=(), description='.jsonl files of {"messages": […]}, or folders')
     generated: GeneratedSettings = GeneratedSettings()
     epochs: PositiveFloat = Field(default=2.0, description="how often every conversation is seen")
     sequence_length: PositiveInt = Field(default=512, description="tokens of a row, filled with whole conversations")
-    train: TrainSettings = TrainSettings()
     sampling: SamplingDefaults = SamplingDefaults()

@@ -1,0 +1,58 @@
+"""The stage end to end on a tiny model: every score is complete, and the answers are kept."""
+
+import json
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from inhouse.data.documents import Document, to_line
+from inhouse.data.tokenizer import Tokenizer
+from inhouse.evaluate.settings import EvaluateSettings
+from inhouse.evaluate.stage import evaluate, evaluate_model
+from inhouse.model import Transformer
+from inhouse.train.model_folder import save_model
+
+SETTINGS = EvaluateSettings(problems_per_kind=3, library_questions=4, max_answer_tokens=8)
+SOURCE = 'def loads{}(text):\n    """Parse text."""\n'
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data" / "documents"
+    folder.mkdir(parents=True)
+    for split in ("train", "heldout"):
+        documents = [Document(f"{split}{i}", SOURCE.format(i), "python", f"m{i}.py", "PSF-2.0") for i in range(3)]
+        (folder / f"{split}-00000.jsonl.zst").write_bytes(zstandard.compress(b"".join(map(to_line, documents))))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model: Transformer, tokenizer: Tokenizer) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    tokenizer.save(folder)
+    save_model(model, folder)
+    return folder
+
+
+def test_scores_and_samples(tmp_path, data, folder):
+    output = tmp_path / "output"
+    evaluate(SETTINGS, data, folder, folder, output)
+    scores = json.loads((output / "scores.json").read_text())
+    kinds = ("addition", "subtraction", "brackets", "strings")
+    assert set(scores) == {
+        "base/bits_per_byte", "xz/bits_per_byte", "xz_after_training_files/bits_per_byte", "model/bits_per_byte",
+        "model/unparsable", "model/ends_by_itself", *(f"model/exact_match/{kind}" for kind in kinds),
+    }  # fmt: skip
+    assert all(set(score) == {"value", "standard_error", "count", "how"} for score in scores.values())
+    assert scores["base/bits_per_byte"] == scores["model/bits_per_byte"]
+    assert scores["model/ends_by_itself"]["count"] == 3 * 4 + 4
+    samples = [json.loads(line) for line in (output / "samples.jsonl").read_text().splitlines()]
+    assert [sample["kind"] for sample in samples] == [kind for kind in kinds for _ in range(3)] + ["library"] * 4
+
+
+def test_a_folder_without_a_corpus_is_asked_the_problems_only(folder):
+    scores, samples = evaluate_model(SETTINGS, folder)
+    assert "bits_per_byte" not in scores
+    assert len(samples) == 12
