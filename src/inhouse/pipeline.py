@@ -21,11 +21,9 @@ from typing import Any, NamedTuple
 from inhouse.common.files import digests, lock_folder, read_json, sync_file, sync_folder, write_json
 from inhouse.common.lineage import RECORD, STAGES, Record, check_outputs, digest_of, read_record
 from inhouse.common.progress import duration
-from inhouse.provenance import code_facts, host_facts
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from inhouse.recipe import Recipe
+from inhouse.data.settings import Source
+from inhouse.provenance import code_facts, host_facts, source_digests
+from inhouse.recipe import Recipe
 
 Say = Callable[[str], None]
 
@@ -33,8 +31,8 @@ Say = Callable[[str], None]
 class Stage(NamedTuple):
     """One step: its settings (whatever its result depends on), the stages it reads, and the function that writes it.
 
-    `sources` gives the digests of what it reads from outside the run. A stage that `resumes` finds its own unfinished
-    folder again after a crash.
+    `sources` is the text that it reads from outside the run. A stage that `resumes` finds its own unfinished folder
+    again after a crash.
     """
 
     name: str
@@ -42,7 +40,7 @@ class Stage(NamedTuple):
     reads: tuple[str, ...]
     write: Callable[[Path], None]
     resumes: bool = False
-    sources: Callable[[], dict[str, str]] = dict
+    sources: tuple[Source, ...] = ()
 
 
 class Stopped(Exception):
@@ -57,7 +55,7 @@ class Terminated(BaseException):
     """SIGTERM, as an exception: like KeyboardInterrupt, it passes every `except Exception`."""
 
 
-def stages_of(recipe: "Recipe", run: Path) -> list[Stage]:
+def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
     """The pipeline of a recipe, each stage with its part of the recipe and the folders that it reads."""
 
     def settings(*parts: str) -> dict[str, Any]:
@@ -67,11 +65,6 @@ def stages_of(recipe: "Recipe", run: Path) -> list[Stage]:
         from inhouse.data.stage import prepare_data
 
         prepare_data(recipe.data, output)
-
-    def sources() -> dict[str, str]:
-        from inhouse.data.sources import digest_sources
-
-        return digest_sources(recipe.data)
 
     def tokenizer(output: Path) -> None:
         from inhouse.data.tokenizer_stage import train_tokenizer
@@ -86,7 +79,7 @@ def stages_of(recipe: "Recipe", run: Path) -> list[Stage]:
     def sft(output: Path) -> None:
         from inhouse.posttrain.stage import fine_tune
 
-        fine_tune(recipe.sft, run / "pretrain", output, recipe.seed)
+        fine_tune(recipe.sft, run / "pretrain", run / "data", output, recipe.seed)
 
     def evaluate(output: Path) -> None:
         from inhouse.evaluate.stage import evaluate
@@ -99,10 +92,10 @@ def stages_of(recipe: "Recipe", run: Path) -> list[Stage]:
         export(recipe.export, run / "sft", run, output)
 
     stages = [
-        Stage("data", settings("data"), (), data, sources=sources),
+        Stage("data", settings("data"), (), data, sources=recipe.data.sources),
         Stage("tokenizer", settings("tokenizer"), ("data",), tokenizer),
         Stage("pretrain", settings("pretrain", "model", "seed"), ("tokenizer",), pretrain, resumes=True),
-        Stage("sft", settings("sft", "seed"), ("pretrain",), sft, resumes=True),
+        Stage("sft", settings("sft", "seed"), ("data", "pretrain"), sft, resumes=True),
         Stage("evaluate", settings("evaluate"), ("data", "pretrain", "sft"), evaluate),
         Stage("export", settings("export"), ("sft", "evaluate"), export),
     ]
@@ -110,7 +103,7 @@ def stages_of(recipe: "Recipe", run: Path) -> list[Stage]:
     return stages
 
 
-def make(recipe: "Recipe", runs: Path, until: str | None = None, say: Say = print) -> Path:
+def make(recipe: Recipe, runs: Path, until: str | None = None, say: Say = print) -> Path:
     """Carry out a recipe in `runs/NAME`, up to and with the stage `until` (None: all), and return that folder.
 
     Raises `ValueError` with a sentence where the user or the machine must act, `Stopped` on Ctrl-C and SIGTERM.
@@ -156,8 +149,9 @@ def _run_stage(stage: Stage, run: Path, say: Say) -> bool:
     """Bring one stage up to date; False where it was already."""
     folder, partial = run / stage.name, run / f".{stage.name}.partial"
     _finish_replacing(folder)
-    wanted = {"settings": stage.settings, "inputs": _inputs(stage, run)}
     record = read_record(folder)
+    listings, contents = source_digests(stage.sources, record or {})
+    wanted = {"settings": stage.settings, "inputs": contents | _inputs(stage, run)}
     if record is not None and _agrees(record, wanted):
         if breaks := check_outputs(folder, record):
             raise ValueError(f"{breaks[0]}; delete the folder {folder} and run again to make it anew")
@@ -166,7 +160,7 @@ def _run_stage(stage: Stage, run: Path, say: Say) -> bool:
     if record is None and folder.exists():
         raise ValueError(f"{folder} was not written by inhouse (it has no {RECORD}); move it away and run again")
     say(f"{stage.name}: " + ("settings or inputs changed, made anew" if record else "started"))
-    begun = _begin(stage, partial, wanted)
+    begun = _begin(stage, partial, wanted) | {"listings": listings}
     started = time.monotonic()
     try:
         stage.write(partial)
@@ -181,8 +175,8 @@ def _run_stage(stage: Stage, run: Path, say: Say) -> bool:
 
 
 def _inputs(stage: Stage, run: Path) -> dict[str, str]:
-    """The digest of everything a stage reads, by name."""
-    inputs = stage.sources()
+    """The digest of every stage that a stage reads, by name."""
+    inputs = {}
     for name in stage.reads:
         record = read_record(run / name)
         assert record is not None, f"{name} runs before {stage.name}"

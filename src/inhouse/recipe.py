@@ -1,9 +1,7 @@
 """One recipe: a TOML file composed of the rooms' settings, whose mistakes are sentences that name the line."""
 
-import difflib
 import tomllib
 import typing
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,14 +9,13 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 
 from inhouse.common.settings import Settings
-from inhouse.data.settings import DataSettings, TokenizerSettings
+from inhouse.data.settings import STDLIB, DataSettings, Source, TokenizerSettings
 from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.export.settings import ExportSettings
 from inhouse.model.sizes import ModelSettings
 from inhouse.posttrain.settings import SftSettings
+from inhouse.recipe_errors import Location, Places, sentences
 from inhouse.train.settings import PretrainSettings
-
-Location = tuple[str | int, ...]
 
 
 class Recipe(Settings):
@@ -26,7 +23,7 @@ class Recipe(Settings):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run's folder; default: the file's name")
     seed: int = Field(default=1, ge=0, lt=2**31, description="of weights, data order and everything else random")
-    data: DataSettings
+    data: DataSettings = DataSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
     model: ModelSettings = ModelSettings()
     pretrain: PretrainSettings = PretrainSettings()
@@ -69,12 +66,26 @@ def load_recipe(path: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
         raise ValueError(f"{path}: not valid TOML: {error}") from error
     document.setdefault("name", path.stem)
     overridden = dict(_override(document, text) for text in overrides)
+    places = Places(Recipe, path, text, document, overridden)
     try:
         recipe = Recipe.model_validate(document)
     except ValidationError as error:
-        places = _Places(path, text, document, overridden)
-        raise ValueError("\n".join(_sentence(dict(detail), places) for detail in error.errors())) from error
+        raise ValueError(sentences(error, places)) from error
+    _check_model(recipe, places)
     return typing.cast(Recipe, _with_absolute_paths(recipe, path.resolve().parent, set(overridden), ()))
+
+
+def _check_model(recipe: Recipe, places: Places) -> None:
+    """A shape whose numbers do not fit together is a mistake in the recipe, so it is found before anything runs."""
+    try:
+        recipe.model.resolve(recipe.tokenizer.vocab_size)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        name = ".".join(map(str, detail["loc"]))
+        message = detail["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{places.place(('model',))}: [model] {name}{': ' * bool(name)}{message}") from error
+    except ValueError as error:
+        raise ValueError(f"{places.place(('model', 'size'))}: {error}") from error
 
 
 def _override(document: dict[str, Any], text: str) -> tuple[Location, str]:
@@ -97,117 +108,21 @@ def _override(document: dict[str, Any], text: str) -> tuple[Location, str]:
     return location, text
 
 
-class _Places:
-    """Says where in a recipe's file, or in which override, a key stands."""
-
-    def __init__(self, path: Path, text: str, document: dict[str, Any], overridden: dict[Location, str]) -> None:
-        self.path, self.lines, self.document, self.overridden = path, text.splitlines(), document, overridden
-
-    def place(self, location: Location) -> str:
-        for length in range(len(location), 0, -1):
-            if location[:length] in self.overridden:
-                return f"--set {self.overridden[location[:length]]}"
-            if line := self._line(location[:length]):
-                return f"{self.path}, line {line}"
-        return str(self.path)
-
-    def _line(self, location: Location) -> int | None:
-        """The line on which a key's value starts: the one after the last that parses without the key.
-
-        TOML read line by line parses at every line's end except inside a value of several lines.
-        """
-        last_parsed = 0
-        for number in range(1, len(self.lines) + 1):
-            try:
-                document = tomllib.loads("\n".join(self.lines[:number]))
-            except tomllib.TOMLDecodeError:
-                continue
-            if _holds(document, location):
-                return last_parsed + 1
-            last_parsed = number
-        return None
-
-
-def _holds(value: Any, location: Location) -> bool:
-    for key in location:
-        if isinstance(value, dict) and key in value:
-            value = value[str(key)]
-        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
-            value = value[key]
-        else:
-            return False
-    return True
-
-
-def _sentence(detail: dict[str, Any], places: _Places) -> str:
-    """One pydantic error as one line: place, key, what is wrong, what to do."""
-    location = _in_document(detail["loc"], places.document, detail["type"])
-    *holder, key = location or ("recipe",)
-    place, section = places.place(location), _section(tuple(holder))
-    if detail["type"] == "extra_forbidden":
-        known = _keys_at(Recipe, tuple(holder))
-        near = difflib.get_close_matches(str(key), known, n=1)
-        remedy = f'did you mean "{near[0]}"?' if near else f"it has {', '.join(known)}"
-        return f'{place}: {section} has no key "{key}"; {remedy}'
-    if detail["type"] == "missing":
-        return f'{place}: {section} needs the key "{key}"'
-    message = detail["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    value = detail["input"]
-    if isinstance(value, dict | list | BaseModel):
-        name = f"[{'.'.join(map(str, location))}]" if location else "the recipe"
-        return f"{place}: {name}: {message}"
-    return f"{place}: {section} {key} = {_as_toml(value)}: {message}"
-
-
-def _in_document(location: Location, document: dict[str, Any], kind: str) -> Location:
-    """A pydantic location without the names of union members, which are not keys that the user wrote."""
-    kept: Location = ()
-    for i, key in enumerate(location):
-        is_new_key = kind == "missing" and i == len(location) - 1
-        if is_new_key or _holds(document, (*kept, key)):
-            kept = (*kept, key)
-    return kept
-
-
-def _section(location: Location) -> str:
-    return f"[{'.'.join(str(key) for key in location)}]" if location else "the top of the recipe"
-
-
-def _as_toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
-
-
-def _keys_at(model: type[BaseModel], location: Location) -> list[str]:
-    """The keys that the settings at `location` know."""
-    models = [model]
-    for key in location:
-        if isinstance(key, str):
-            fields = [m.model_fields[key] for m in models if key in m.model_fields]
-            models = [found for field in fields for found in _models_in(field.annotation)]
-    return sorted({name for m in models for name in m.model_fields})
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The settings types inside an annotation such as `tuple[Source, ...]` or `A | B | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in typing.get_args(annotation):
-        yield from _models_in(argument)
-
-
 def _with_absolute_paths(value: Any, folder: Path, overridden: set[Location], location: Location) -> Any:
     """The same settings with every relative `Path` made absolute, so that no later step depends on where it runs."""
+    is_overridden = any(location[:length] in overridden for length in range(len(location) + 1))
+    base = Path.cwd() if is_overridden else folder
     if isinstance(value, Path):
-        is_overridden = any(location[:length] in overridden for length in range(len(location) + 1))
-        return (Path.cwd() if is_overridden else folder) / value.expanduser()
+        return base / value.expanduser()
     if isinstance(value, tuple | list):
         parts = [_with_absolute_paths(part, folder, overridden, (*location, i)) for i, part in enumerate(value)]
         return type(value)(parts)
     if not isinstance(value, BaseModel):
         return value
+    if isinstance(value, Source) and value.path != STDLIB:
+        is_overridden = is_overridden or (*location, "path") in overridden
+        absolute = (Path.cwd() if is_overridden else folder) / Path(value.path).expanduser()
+        return value.model_copy(update={"path": str(absolute)})
     names = value.model_fields_set
     changed = {
         name: _with_absolute_paths(getattr(value, name), folder, overridden, (*location, name)) for name in names

@@ -1,0 +1,175 @@
+"""The verbs: parse, call the library, print. Heavy imports stand inside the verb that needs them."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+USER_ERROR, INTERNAL_ERROR = 2, 1
+
+Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")]
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A run, an exported or a Hugging Face folder.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.callback()
+def _options(debug: Debug = False) -> None:
+    """From text files to a model of one's own: trained, evaluated, exported and served."""
+
+
+@app.command()
+def make(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a ready recipe.")],
+    overrides: Overrides = [],  # noqa: B006  (typer copies it)
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every number and its rule; run nothing.")] = False,
+    runs: Annotated[Path, typer.Option(help="The folder of all runs.")] = Path("runs"),
+) -> None:
+    """Carry out a recipe: text in, a trained, evaluated and exported model out. Goes on where it was stopped."""
+    from inhouse.recipe import find_recipe, load_recipe
+
+    loaded = load_recipe(find_recipe(recipe), overrides)
+    if dry_run:
+        from inhouse.resolve import resolve, table
+
+        _print_rich(table(resolve(loaded)))
+        return
+    from inhouse.pipeline import make as run_recipe
+    from inhouse.report import summary
+
+    print(summary(run_recipe(loaded, runs, until)))
+
+
+@app.command()
+def chat(
+    model: ModelPath,
+    prompt: Annotated[str | None, typer.Option(help="Ask this one thing, print the answer and end.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 512,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 0.0,
+    seed: Annotated[int | None, typer.Option(help="For the same answer again at a temperature above 0.")] = None,
+) -> None:
+    """Talk to a model. A base model, which knows no turns, goes on from the text instead."""
+    from inhouse.chat import Model
+    from inhouse.engine import SamplingParams
+
+    params = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed)
+    opened = Model.load(model)
+    if opened.chat_template is None:
+        print("(a base model without a chat template: it goes on from your text)", file=sys.stderr)
+    if prompt is not None:
+        _print_stream(opened.stream(prompt, params))
+        return
+    messages: list[dict[str, Any]] = []
+    while (line := _ask()) is not None:
+        messages.append({"role": "user", "content": line})
+        said = _print_stream(opened.stream(messages, params))
+        messages.append({"role": "assistant", "content": said})
+
+
+@app.command()
+def serve(
+    model: ModelPath,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    name: Annotated[str | None, typer.Option(help="What requests call the model; default: its folder's name.")] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(metavar="VARIABLE", help="The environment variable that holds the API key.")
+    ] = None,
+) -> None:
+    """Serve a model over HTTP with the OpenAI API, until Ctrl-C or SIGTERM."""
+    from inhouse.models import find_model, model_name
+    from inhouse.serve import serve as serve_model
+
+    api_key = None if api_key_env is None else os.environ.get(api_key_env)
+    if api_key_env is not None and not api_key:
+        raise ValueError(f"--api-key-env {api_key_env}: this environment variable is not set, or empty")
+    folder, name = find_model(model), name or model_name(model)
+    print(f"{name} ({folder}) on http://{host}:{port}/v1 (Ctrl-C ends it)", flush=True)
+    serve_model(folder, host, port, api_key, name=name)
+
+
+@app.command("eval")
+def evaluate(model: ModelPath) -> None:
+    """Measure a model: held-out problems, and bits per byte on the held-out text where MODEL lies in a run."""
+    from inhouse.evaluate.settings import EvaluateSettings
+    from inhouse.evaluate.stage import evaluate_model
+    from inhouse.models import find_model, find_run
+    from inhouse.report import score_lines
+
+    run = find_run(model)
+    scores, _ = evaluate_model(EvaluateSettings(), find_model(model), run and run / "data")
+    print("\n".join(score_lines({name: score._asdict() for name, score in scores.items()})))
+
+
+@app.command()
+def trace(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run, or a folder that inhouse exported.")],
+    verify: Annotated[bool, typer.Option("--verify", help="Compare every file with its digest.")] = False,
+) -> None:
+    """Print which text, licences, code, settings and machines are in a model."""
+    from inhouse.trace import load_lineage, render, verify_lineage
+
+    print("\n".join(render(load_lineage(model))))
+    if verify:
+        if breaks := verify_lineage(model):
+            raise ValueError("\n".join(breaks))
+        print("\nverified: every file has the digest that its stage recorded")
+
+
+def main() -> None:
+    """The `inhouse` command: errors are sentences on stderr; `--debug`, in any place, shows the traceback too."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    is_debug = len(arguments) < len(sys.argv) - 1
+    try:
+        sys.exit(app(arguments, standalone_mode=False))
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except Exception as error:
+        if hasattr(error, "show"):  # what typer says about arguments that it cannot parse
+            error.show()
+            sys.exit(USER_ERROR)
+        if is_debug:
+            raise
+        print(f"inhouse: {_sentence(error)}", file=sys.stderr)
+        sys.exit(_exit_status(error))
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if _exit_status(error) != INTERNAL_ERROR:
+        return str(error)
+    return f"internal error ({type(error).__name__}: {error}); --debug shows where"
+
+
+def _exit_status(error: Exception) -> int:
+    """What a stopped run asks for; else 2 where the user can help it, 1 where it is ours."""
+    is_users = isinstance(error, ValueError | OSError)
+    return int(getattr(error, "exit_status", USER_ERROR if is_users else INTERNAL_ERROR))
+
+
+def _print_stream(pieces: Any) -> str:
+    text = ""
+    for piece in pieces:
+        text += piece
+        print(piece, end="", flush=True)
+    print()
+    return text
+
+
+def _ask() -> str | None:
+    """The user's next line, or None at the end of the input."""
+    try:
+        return input("> " if sys.stdin.isatty() else "")
+    except EOFError:
+        return None
+
+
+def _print_rich(renderable: Any) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(renderable, width=None if console.is_terminal else 140)

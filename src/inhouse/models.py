@@ -1,0 +1,32 @@
+"""Where a model lies: MODEL on the command line is a run, an exported folder or any folder in Hugging Face layout."""
+
+from pathlib import Path
+
+# the parts of a run that hold a model, the furthest trained first; `huggingface` for a run's export stage
+_PARTS = ("sft", "pretrain", "huggingface", "export/huggingface")
+
+
+def find_model(path: Path) -> Path:
+    """The model folder that `path` means: itself, or the furthest trained model of a run.
+
+    Raises `ValueError` where there is none.
+    """
+    if not path.exists():
+        raise ValueError(f"{path}: no such folder; give a run (runs/NAME), an exported folder or a Hugging Face folder")
+    for folder in (path, *(path / part for part in _PARTS)):
+        if (folder / "config.json").is_file():
+            return folder
+    raise ValueError(f"{path}: no model here yet (no config.json in it, in sft or in pretrain)")
+
+
+def find_run(path: Path) -> Path | None:
+    """The run that `path` is, or is a stage of; None where it is neither."""
+    for folder in (path, *path.resolve().parents[:2]):
+        if (folder / "data" / "stage.json").is_file():
+            return folder
+    return None
+
+
+def model_name(path: Path) -> str:
+    """What to call the model at `path`: its run, or its folder."""
+    return (find_run(path) or path).resolve().name

@@ -1,0 +1,75 @@
+"""Line charts as SVG texts that stand inside an HTML page: its fonts, its colours, light or dark."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MAX_POINTS = 600  # a line; more cannot be seen, and would make the page heavy
+_INK = "#010203"  # a colour that nothing else has: replaced by the page's own
+_COLOURS = ("#4c8dd6", "#e0803a", "#3fa46a", "#b267c7", "#d4565c", "#8a8f98")
+
+
+def line_chart(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_label: str, y_label: str, *, from_zero: bool = False
+) -> str:
+    """An SVG of named lines, each (x values, y values); values that are not finite leave gaps."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib.figure import Figure
+
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+        "font.size": 9,
+        "svg.hashsalt": f"{x_label}{y_label}",
+    }
+    style |= {f"{part}.color": _INK for part in ("text", "xtick", "ytick")}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(5.2, 2.7), layout="constrained")
+        axes = figure.add_subplot()
+        for (name, (xs, ys)), colour in zip(lines.items(), _COLOURS * len(lines), strict=False):
+            axes.plot(_thin(xs), [y if math.isfinite(y) else math.nan for y in _thin(ys)], colour, lw=1.4, label=name)
+        _dress(axes, x_label, y_label)
+        if from_zero:
+            axes.set_ylim(bottom=0)
+        if len(lines) > 1:
+            axes.legend(frameon=False, fontsize=8, labelcolor=_INK)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :].replace(_INK, "currentColor")
+
+
+def _dress(axes: object, x_label: str, y_label: str) -> None:
+    from matplotlib.axes import Axes
+    from matplotlib.ticker import EngFormatter
+
+    assert isinstance(axes, Axes)
+    axes.set_xlabel(x_label, color=_INK)
+    axes.set_ylabel(y_label, color=_INK)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.grid(axis="y", color=_INK, alpha=0.12, lw=0.6)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(_INK)
+
+
+def _thin(values: Sequence[float]) -> list[float]:
+    """Every n-th value, and always the last."""
+    stride = max(1, math.ceil(len(values) / MAX_POINTS))
+    thinned = list(values[::stride])
+    if values and (len(values) - 1) % stride:
+        thinned.append(values[-1])
+    return thinned
+
+
+def smooth(values: Sequence[float], weight: float = 0.95) -> list[float]:
+    """Exponential mean with its start corrected; values that are not finite are passed over."""
+    mean, total, smoothed = 0.0, 0.0, []
+    for value in values:
+        if math.isfinite(value):
+            mean, total = weight * mean + (1 - weight) * value, weight * total + (1 - weight)
+        smoothed.append(mean / total if total else math.nan)
+    return smoothed
