@@ -10,7 +10,7 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gguf
 import numpy as np
@@ -19,14 +19,14 @@ from gguf import GGMLQuantizationType as StoredType
 from torch import Tensor
 
 from inhouse.common.files import read_json, sync_file, sync_folder
+from inhouse.data.settings import PreTokenizerName
 from inhouse.model import ModelConfig
 from inhouse.model.config import Architecture
 from inhouse.train.model_folder import load_model, special_ids
 
 WeightType = Literal["F32", "F16", "BF16", "Q8_0"]
 
-# split regexes by llama.cpp's names: those that inhouse trains tokenizers with
-SPLITS = ("qwen2", "llama-bpe", "gpt-4o")
+SPLITS = get_args(PreTokenizerName)  # split regexes by llama.cpp's names: those that inhouse trains tokenizers with
 
 _ARCHITECTURES: dict[Architecture, gguf.MODEL_ARCH] = {
     "qwen3": gguf.MODEL_ARCH.QWEN3,

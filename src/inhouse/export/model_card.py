@@ -1,0 +1,129 @@
+"""README.md of an exported folder: what the model is, what it was made of, how good it is, how to run it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from inhouse.model import ModelConfig
+from inhouse.model.huggingface import CLASSES
+
+HEAD = """\
+---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [inhouse]
+---
+
+# {name}
+
+A language model of {total} parameters{active}, trained from scratch with inhouse: every text, licence, setting
+and version of code behind it is recorded below and in `lineage.json`.
+
+## Run it
+
+With transformers:
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer, model = AutoTokenizer.from_pretrained("."), AutoModelForCausalLM.from_pretrained(".")
+prompt = tokenizer.apply_chat_template([{{"role": "user", "content": "Hello"}}], add_generation_prompt=True,
+                                       return_tensors="pt", return_dict=True)
+answer = model.generate(**prompt, max_new_tokens=200)
+print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1]:], skip_special_tokens=True))
+```
+
+With vLLM: `vllm serve .` — with inhouse: `inhouse chat .` or `inhouse serve .` — with llama.cpp, from the GGUF file
+beside this folder: `llama-cli -m FILE.gguf`.
+"""
+
+
+def model_card(
+    name: str, config: ModelConfig, lineage: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """The card as Markdown. `lineage` is what `inhouse.common.lineage` gives, `scores` the evaluate stage's file."""
+    count = config.count_parameters()
+    active = f" ({_short(count.active)} active for a token)" if config.is_moe else ""
+    parts = [
+        HEAD.format(name=name, total=_short(count.total), active=active),
+        "\n## Architecture\n",
+        *_table(("what", "value"), _architecture(config)),
+        "\n## Training text\n",
+        *_table(("source", "licence", "documents", "bytes", "held out"), _sources(lineage.get("sources") or {})),
+        "\n## Scores\n",
+        *_table(("score", "value", "standard error", "count", "how"), _scores(scores)),
+        "\n## Lineage\n",
+        "Digests are SHA-256 over the digests of a stage's outputs; `lineage.json` has every file.\n",
+        *_table(("stage", "started", "code", "made from"), _stages(lineage["stages"])),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _architecture(config: ModelConfig) -> Iterator[tuple[str, ...]]:
+    yield "class", f"`{CLASSES[config.architecture]}`"
+    yield "layers, width", f"{config.num_layers}, {config.hidden_size}"
+    yield "heads", f"{config.num_heads} of {config.head_dim}, {config.num_kv_heads} key-value heads"
+    if config.is_moe:
+        yield (
+            "experts",
+            f"{config.num_experts} of width {config.moe_intermediate_size}, {config.num_experts_per_token} a token, "
+            f"{config.num_shared_experts} shared; the first {config.num_dense_layers} layers dense",
+        )
+    if not config.is_moe or config.num_dense_layers:
+        yield "feed-forward width", str(config.intermediate_size)
+    if config.sliding_window:
+        window, every = config.sliding_window, config.sliding_window_pattern
+        yield "attention", f"window of {window} tokens; every {every}th layer sees all, without positions"
+    yield "vocabulary, context", f"{config.vocab_size} tokens, {config.max_position} tokens"
+
+
+def _sources(counts: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for source in counts.get("sources", []):
+        fields = (source.get(key, "") for key in ("documents", "train_bytes", "heldout_bytes"))
+        yield source["name"], source.get("licence", "unknown"), *map(_number, fields)
+
+
+def _scores(scores: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    for name, score in scores.items():
+        error = score["standard_error"]
+        yield (
+            name,
+            f"{score['value']:.4g}",
+            "n/a" if error is None else f"{error:.2g}",
+            str(score["count"]),
+            score["how"],
+        )
+
+
+def _stages(records: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    for stage, record in records.items():
+        attempt = record["attempts"][-1]
+        made_from = "; ".join(f"{name} `{_digest(value)}`" for name, value in record["inputs"].items())
+        yield (
+            stage,
+            attempt["started"],
+            f"{attempt['code']['version']} `{_digest(attempt['code']['source'])}`",
+            made_from,
+        )
+
+
+def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> list[str]:
+    filled = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    if not filled:
+        return ["Not recorded."]
+    return [f"| {' | '.join(row)} |" for row in (list(head), ["---"] * len(head), *filled)]
+
+
+def _digest(value: str) -> str:
+    return str(value).removeprefix("sha256:")[:12]
+
+
+def _number(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _short(count: int) -> str:
+    """12.3M, 4.56B: three figures."""
+    for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if count >= size:
+            return f"{count / size:.3g}{letter}"
+    return str(count)

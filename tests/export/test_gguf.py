@@ -1,0 +1,131 @@
+"""A GGUF file read back: every tensor, every key that llama.cpp needs, the tokenizer whole."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import gguf
+import jinja2
+import numpy as np
+import pytest
+import torch
+
+from inhouse.export.gguf import WeightType, gguf_tensors, without_generation_marks, write_gguf
+from inhouse.model import Transformer
+from inhouse.posttrain.chat_template import CHAT_TEMPLATE
+
+WriteModel = Callable[[Path, str], Transformer]
+
+
+def read(path: Path) -> tuple[dict[str, object], dict[str, gguf.ReaderTensor]]:
+    reader = gguf.GGUFReader(path)
+    fields = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
+    return fields, {tensor.name: tensor for tensor in reader.tensors}
+
+
+def test_f32_holds_every_tensor_exactly(write_model: WriteModel, architecture: str, tmp_path: Path) -> None:
+    model = write_model(tmp_path, architecture)
+    write_gguf(tmp_path, tmp_path / "m.gguf", "F32", "m")
+    _, tensors = read(tmp_path / "m.gguf")
+    expected = gguf_tensors(model.state_dict(), model.config)
+    assert tensors.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert tensors[name].tensor_type == gguf.GGMLQuantizationType.F32
+        assert np.array_equal(tensors[name].data, tensor.numpy()), name
+    assert not list(tmp_path.glob(".*.partial"))
+
+
+@pytest.mark.parametrize(("weights", "error"), [("F16", 2**-11), ("BF16", 2**-8), ("Q8_0", None)])
+def test_shorter_weights_within_their_error(
+    write_model: WriteModel, weights: WeightType, error: float | None, tmp_path: Path
+) -> None:
+    model = write_model(tmp_path, "glm4_moe")
+    write_gguf(tmp_path, tmp_path / "m.gguf", weights, "m")
+    _, tensors = read(tmp_path / "m.gguf")
+    kinds = {name: tensor.tensor_type.name for name, tensor in tensors.items()}
+    assert kinds["blk.0.attn_q.weight"] == kinds["blk.1.ffn_up_exps.weight"] == weights
+    assert kinds["blk.1.ffn_gate_inp.weight"] == kinds["blk.1.exp_probs_b.bias"] == kinds["output_norm.weight"] == "F32"
+    if weights == "Q8_0":
+        assert kinds["blk.0.ffn_down.weight"] == "F16", "112 is no multiple of a block"
+    for name, tensor in gguf_tensors(model.state_dict(), model.config).items():
+        got = torch.tensor(gguf.quants.dequantize(tensors[name].data, tensors[name].tensor_type))
+        if kinds[name] == "Q8_0":
+            blocks = tensor.reshape(-1, 32)
+            relative = 0.5 / 127 + 2**-11  # half a step, and the step itself is kept as fp16
+            bound = (blocks.abs().amax(dim=1, keepdim=True) * relative).expand_as(blocks).reshape(tensor.shape)
+        else:
+            bound = tensor.abs() * (error or 2**-11) + 1e-7
+        assert ((got - tensor).abs() <= bound).all(), name
+
+
+def test_keys(write_model: WriteModel, architecture: str, tmp_path: Path) -> None:
+    write_model(tmp_path, architecture)
+    write_gguf(tmp_path, tmp_path / "m.gguf", "F16", "a name")
+    fields, _ = read(tmp_path / "m.gguf")
+    arch = {"qwen3": "qwen3", "glm4_moe": "glm4moe", "exaone_moe": "exaone-moe"}[architecture]
+    assert (fields["general.architecture"], fields["general.name"], fields["general.file_type"]) == (arch, "a name", 1)
+    wanted = {"block_count": 3, "context_length": 256, "embedding_length": 64, "feed_forward_length": 112}
+    wanted |= {"attention.head_count": 4, "attention.head_count_kv": 2, "attention.key_length": 32}
+    wanted |= {"attention.value_length": 32, "rope.dimension_count": 32, "rope.freq_base": 10_000.0, "vocab_size": 400}
+    if architecture != "qwen3":
+        wanted |= {"expert_count": 8, "expert_used_count": 2, "expert_shared_count": 1, "expert_gating_func": 2}
+        wanted |= {"expert_feed_forward_length": 32, "expert_weights_scale": 1.5, "expert_weights_norm": True}
+        wanted |= {"leading_dense_block_count": 1, "nextn_predict_layers": 0}
+    if architecture == "exaone_moe":
+        wanted |= {"attention.sliding_window": 8, "attention.sliding_window_pattern": [True, True, False]}
+    assert {key: fields[f"{arch}.{key}"] for key in wanted} == wanted
+    assert fields[f"{arch}.attention.layer_norm_rms_epsilon"] == pytest.approx(1e-6)
+
+
+def test_tokenizer(write_model: WriteModel, tmp_path: Path) -> None:
+    write_model(tmp_path, "qwen3")
+    write_gguf(tmp_path, tmp_path / "m.gguf", "F16", "m")
+    fields, _ = read(tmp_path / "m.gguf")
+    tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
+    ours = {key.removeprefix("tokenizer.ggml."): value for key, value in fields.items() if "tokenizer" in key}
+    assert (ours["model"], ours["pre"], ours["add_bos_token"]) == ("gpt2", "qwen2", False)
+    assert (ours["eos_token_id"], ours["padding_token_id"]) == (2, 0)
+    assert {text: i for i, text in enumerate(ours["tokens"])} == tokenizer["model"]["vocab"]
+    assert ours["token_type"] == [3] * 5 + [1] * 395
+    assert ours["merges"] == [" ".join(pair) for pair in tokenizer["model"]["merges"]]
+
+
+def test_template_means_the_same_without_generation_marks(write_model: WriteModel, tmp_path: Path) -> None:
+    write_model(tmp_path, "qwen3")
+    write_gguf(tmp_path, tmp_path / "m.gguf", "F16", "m")
+    template = read(tmp_path / "m.gguf")[0]["tokenizer.chat_template"]
+    assert template == without_generation_marks(CHAT_TEMPLATE)
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+    rendered = jinja2.Environment().from_string(str(template)).render(messages=messages, add_generation_prompt=True)
+    assert "<|im_start|>user\nhi<|im_end|>" in rendered
+    assert rendered.endswith("<|im_start|>assistant\n")
+    marked = "{%- generation -%} a {%+ endgeneration %}{%generation%}b{% endgeneration -%}  "
+    assert jinja2.Environment().from_string(without_generation_marks(marked)).render() == "a b"
+
+
+def test_a_padded_vocabulary_is_filled_and_a_short_one_refused(write_model: WriteModel, tmp_path: Path) -> None:
+    write_model(tmp_path, "qwen3")
+    tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
+    last = next(text for text, i in tokenizer["model"]["vocab"].items() if i == 399)
+    del tokenizer["model"]["vocab"][last]
+    tokenizer["model"]["merges"].pop()
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    write_gguf(tmp_path, tmp_path / "m.gguf", "F16", "m")
+    fields, _ = read(tmp_path / "m.gguf")
+    assert fields["tokenizer.ggml.tokens"][399] == "[UNUSED_399]"
+    assert fields["tokenizer.ggml.token_type"][399] == gguf.TokenType.UNUSED
+    tokenizer["model"]["vocab"][last] = 400
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ValueError, match=r"holds token 400, but the model's vocab_size is 400"):
+        write_gguf(tmp_path, tmp_path / "short.gguf", "F16", "m")
+    assert not (tmp_path / "short.gguf").exists()
+
+
+def test_a_split_that_llama_cpp_lacks_is_refused(write_model: WriteModel, tmp_path: Path) -> None:
+    write_model(tmp_path, "qwen3")
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>"}')
+    with pytest.raises(ValueError, match="pre_tokenizer_name = None"):
+        write_gguf(tmp_path, tmp_path / "m.gguf", "F32", "m")
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"no tokenizer\.json there"):
+        write_gguf(tmp_path, tmp_path / "m.gguf", "F32", "m")
