@@ -8,8 +8,11 @@ from typing import Literal, NamedTuple
 
 import zstandard
 
+from inhouse.common.files import read_json
+
 Split = Literal["train", "heldout"]
 SPLITS: tuple[Split, Split] = ("train", "heldout")
+_AGAIN = "delete the data stage's folder and make it again"
 
 
 class Document(NamedTuple):
@@ -30,9 +33,23 @@ def document_files(folder: Path, split: Split) -> list[Path]:
 
 
 def read_documents(folder: Path, split: Split) -> Iterator[Document]:
-    """Every document of a split, streamed, in the corpus's order; `folder` is the data stage's."""
+    """Every document of a split, streamed, in the corpus's order; `folder` is the data stage's.
+
+    Raises `ValueError` where a file is damaged, and at the end where documents are missing.
+    """
+    num_documents = 0
     for file in document_files(folder, split):
-        yield from read_document_file(file)
+        for document in read_document_file(file):
+            num_documents += 1
+            yield document
+    check_count(folder, split, num_documents)
+
+
+def check_count(folder: Path, split: Split, num_documents: int) -> None:
+    """Raise `ValueError` where not all documents of a split were found: a file cut short need not show otherwise."""
+    expected = read_json(folder / "counts.json")["total"][f"{split}_documents"]
+    if num_documents != expected:
+        raise ValueError(f"{folder} holds {num_documents:,} of {expected:,} {split} documents; {_AGAIN}")
 
 
 def read_document_file(file: Path) -> Iterator[Document]:
@@ -41,7 +58,7 @@ def read_document_file(file: Path) -> Iterator[Document]:
         for line in read_lines(file):
             yield Document(**json.loads(line))
     except (zstandard.ZstdError, json.JSONDecodeError, TypeError) as error:
-        raise ValueError(f"{file} is damaged ({error}); delete the data stage's folder and make it again") from None
+        raise ValueError(f"{file} is damaged ({error}); {_AGAIN}") from None
 
 
 def read_lines(file: Path) -> Iterator[bytes]:
@@ -89,7 +106,7 @@ class ZstdFile:
 
     def write(self, line: bytes) -> None:
         if self._stream is None:
-            self._stream = zstandard.ZstdCompressor().stream_writer(self.path.open("wb"))
+            self._stream = zstandard.ZstdCompressor(write_checksum=True).stream_writer(self.path.open("wb"))
         self._stream.write(line)
 
     def close(self) -> None:

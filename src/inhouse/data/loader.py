@@ -4,6 +4,7 @@ Shapes: B sequences a step, T tokens a sequence.
 """
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +92,9 @@ def _mix(x: np.ndarray) -> np.ndarray:
 def _keys(seed: int, epoch: int) -> np.ndarray:
     """Eight uint64 from (seed, epoch), the same on every machine."""
     return np.frombuffer(hashlib.sha512(f"{seed}/{epoch}".encode()).digest(), dtype="<u8")
+
+
+def heldout_documents(shards: Path) -> Iterator[np.ndarray]:
+    """The ids of each document in a folder of shards, its leading `<|endoftext|>` included, in the corpus's order."""
+    for _, ids in Shards(shards).documents():
+        yield ids.astype(np.int64)

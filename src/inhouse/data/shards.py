@@ -36,6 +36,7 @@ class ShardInfo(NamedTuple):
     file: str
     dtype: str
     tokens: int
+    documents: int
     sha256: str
 
 
@@ -76,14 +77,14 @@ class ShardWriter:
             return
         self._file.close()
         self._file = None
-        info = ShardInfo(self._name, self.dtype, self._tokens, f"sha256:{self._sha.hexdigest()}")
+        info = ShardInfo(self._name, self.dtype, self._tokens, len(self._places), f"sha256:{self._sha.hexdigest()}")
         sidecar = {"dtype": info.dtype, "tokens": info.tokens, "sha256": info.sha256, "documents": self._places}
         write_json((self.folder / self._name).with_suffix(".json"), sidecar)
         self.shards.append(info)
 
 
-def finish_folder(folder: Path, shards: Iterable[ShardInfo]) -> int:
-    """Number the shards in their order, write the index, return the tokens of all."""
+def finish_folder(folder: Path, shards: Iterable[ShardInfo]) -> None:
+    """Number the shards in their order, and write the index."""
     numbered = []
     for number, shard in enumerate(shards):
         old, new = folder / shard.file, folder / f"shard-{number:05d}.bin"
@@ -91,7 +92,6 @@ def finish_folder(folder: Path, shards: Iterable[ShardInfo]) -> int:
         old.with_suffix(".json").rename(new.with_suffix(".json"))
         numbered.append(shard._replace(file=new.name))
     write_json(folder / INDEX, {"shards": [shard._asdict() for shard in numbered]})
-    return sum(shard.tokens for shard in numbered)
 
 
 class Shards:

@@ -32,6 +32,8 @@ SPLIT_REGEX: dict[PreTokenizerName, str] = {
 
 # The regex engine gives up (and panics) after ten million steps inside one match, so longer texts go in pieces.
 _PIECE_CHARACTERS = 1 << 20
+# Behind such a newline every split regex starts a new word: the last of its blank lines, and no "/" next.
+_WORDS_END = re.compile(r"\n(?!/)(?=[^\S\r\n]*\S)")
 # Learning a word takes time quadratic in its length: a line without an end would hold the trainer up for minutes.
 _TRAINING_CHARACTERS = 10_000
 
@@ -213,14 +215,11 @@ def _groups(pieces: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]
 
 
 def _cut(text: str, limit: int) -> Iterator[str]:
-    """A text in pieces of at most `limit` characters, cut where every split regex starts a new word if possible.
-
-    That is after a newline, before what is neither space nor "/": there the ids are those of the uncut text.
-    """
+    """A text in pieces of at most `limit` characters, whose ids are those of the whole wherever a line ends in time."""
     start = 0
     while len(text) - start > limit:
         end = text.rfind("\n", start, start + limit) + 1
-        while end > start and (text[end].isspace() or text[end] == "/"):
+        while end > start and not _WORDS_END.match(text, end - 1):
             end = text.rfind("\n", start, end - 1) + 1
         if end <= start:
             end = start + limit

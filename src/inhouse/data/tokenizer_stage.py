@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from inhouse.common.files import read_json
 from inhouse.common.progress import Progress
-from inhouse.data.documents import SPLITS, Document, document_files, read_document_file
+from inhouse.data.documents import SPLITS, Document, check_count, document_files, read_document_file
 from inhouse.data.parallel import map_ordered
 from inhouse.data.settings import TokenizerSettings
 from inhouse.data.shards import ShardInfo, ShardWriter, dtype_for, finish_folder
@@ -46,6 +46,7 @@ def train_tokenizer(settings: TokenizerSettings, data: Path, output: Path) -> No
             for written in map_ordered(encode, tasks, settings.processes):
                 shards += written
                 progress.update(tokens=sum(shard.tokens for shard in shards))
+        check_count(data, split, sum(shard.documents for shard in shards))
         finish_folder(folder, shards)
 
 

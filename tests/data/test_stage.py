@@ -1,0 +1,182 @@
+"""The data stage as a whole: what becomes a document, on which side of the split, and what is said about the rest."""
+
+import os
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+import inhouse.data.stage
+from inhouse.data.settings import STDLIB, DataSettings, Source
+from inhouse.data.stage import prepare_data
+
+
+def test_standard_library_as_the_figures_count_it(tmp_path, opened, is_held_out):
+    prepare_data(DataSettings(processes=1), tmp_path)
+    prepared = opened(tmp_path)
+    library = Path(os.__file__).parent
+    left_out = {"test", "tests", "idlelib", "encodings", "site-packages", "__pycache__"}
+    files = [path for path in library.rglob("*.py") if not left_out & set(path.relative_to(library).parts[:-1])]
+    held_out = [path for path in files if is_held_out(path.relative_to(library).as_posix())]
+
+    assert prepared.source["files"] == len(files)
+    assert prepared.source["bytes"] == sum(path.stat().st_size for path in files)
+    assert prepared.source["licence"] == "PSF-2.0"
+    assert "pydoc_data/topics.py" in prepared.texts
+    expected = {path.relative_to(library).as_posix() for path in held_out if path.read_bytes().strip()}
+    assert {document.path for document in prepared.documents["heldout"]} == expected
+    assert prepared.texts["argparse.py"] == (library / "argparse.py").read_text(encoding="utf-8")
+
+
+def test_every_document_keeps_its_lineage(corpus, prepare):
+    prepared = prepare(corpus, source={"licence": "CC0-1.0"})
+    documents = prepared.documents["train"] + prepared.documents["heldout"]
+    assert {(d.source, d.licence) for d in documents} == {("mine", "CC0-1.0")}
+    assert {d.id for d in documents} == {f"mine/{d.path}" for d in documents}
+
+
+def test_split_goes_by_path_and_stays_when_files_come(corpus, prepare, is_held_out):
+    for i in range(60):
+        (corpus / f"a{i}.txt").write_text(f"text {i}")
+    before = prepare(corpus)
+    for i in range(60):
+        (corpus / f"b{i}.txt").write_text(f"other text {i}")
+    after = prepare(corpus)
+    for prepared in (before, after):
+        assert all(is_held_out(document.path) for document in prepared.documents["heldout"])
+        assert not any(is_held_out(document.path) for document in prepared.documents["train"])
+    assert set(before.documents["heldout"]) <= set(after.documents["heldout"])
+
+
+def test_identical_text_is_kept_once_and_held_out_wins(corpus, prepare, names):
+    train, held = list(islice(names(False, ".md"), 2)), list(islice(names(True, ".md"), 2))
+    for name in train + held:
+        (corpus / name).write_text("the same\n")
+    prepared = prepare(corpus)
+    same = [d for d in prepared.documents["heldout"] if d.text == "the same\n"]
+    assert [document.path for document in same] == [min(held)]
+    assert not any(d.text == "the same\n" for d in prepared.documents["train"])
+    assert prepared.source["duplicates"] == 3
+
+
+def test_identical_text_in_two_sources_is_one_document(corpus, tmp_path, opened):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in corpus.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    (copy / "new.txt").write_text("new")
+    sources = (Source(path=str(corpus), name="one"), Source(path=str(copy), name="two"))
+    prepare_data(DataSettings(sources=sources, processes=1), tmp_path / "data")
+    prepared = opened(tmp_path / "data")
+    assert [source["duplicates"] for source in prepared.counts["sources"]] == [0, 2]
+    assert prepared.counts["total"]["documents"] == 3
+
+
+def test_what_is_no_text_is_counted_and_named(corpus, prepare):
+    (corpus / "latin.txt").write_bytes("café".encode("latin-1"))
+    (corpus / "utf16.txt").write_bytes("text".encode("utf-16"))
+    (corpus / "picture.png").write_bytes(b"\x89PNG\r\n\0\0")
+    (corpus / "zeros.md").write_bytes(b"a\0b")
+    (corpus / "nothing.txt").write_bytes(b"")
+    (corpus / "blank.txt").write_text(" \n\t\n")
+    prepared = prepare(corpus)
+    skipped = prepared.source["skipped"]
+    assert skipped["binary"] == {"count": 3, "names": ["picture.png", "utf16.txt", "zeros.md"]}
+    assert skipped["undecodable"] == {"count": 1, "names": ["latin.txt"]}
+    assert prepared.source["empty"] == 2
+    assert prepared.source["files"] == 8 and prepared.source["documents"] == 2
+
+
+def test_links(corpus, prepare, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "linked.txt").write_text("linked")
+    (corpus / "folder").symlink_to(outside)
+    (outside / "back").symlink_to(corpus)
+    (corpus / "broken.txt").symlink_to(tmp_path / "nowhere")
+    (corpus / "self").symlink_to(corpus / "self")
+    prepared = prepare(corpus)
+    assert prepared.texts["folder/linked.txt"] == "linked"
+    assert prepared.source["documents"] == 3
+    assert prepared.source["skipped"]["unreadable"]["count"] == 2
+
+
+def test_file_names_that_are_not_utf8(corpus, prepare):
+    Path(os.fsdecode(os.fsencode(corpus) + b"/na\xefve.txt")).write_text("text")
+    assert prepare(corpus).texts["na\\xefve.txt"] == "text"
+
+
+def test_include_and_exclude(corpus, prepare, names):
+    for name in ("a.md", "a.py", ".hidden", "drafts/x.md", "node_modules/x.md"):
+        (corpus / name).parent.mkdir(exist_ok=True)
+        (corpus / name).write_text(name)
+    prepared = prepare(corpus, source={"include": [".md", ".txt"], "exclude": ["drafts", "node_*"]})
+    assert {"a.md"} == set(prepared.texts) - {next(names(True)), next(names(False))}
+    assert prepared.source["excluded"] == 4
+
+
+def test_gigantic_line_is_cut_and_stays_on_one_side(corpus, prepare):
+    text = "".join(f"één regel zonder einde {i} " for i in range(100))
+    (corpus / "line.txt").write_text(text, encoding="utf-8")
+    prepared = prepare(corpus, max_document_bytes=64)
+    for documents in prepared.documents.values():
+        pieces = [d for d in documents if d.path == "line.txt"]
+        assert "".join(d.text for d in pieces) == (text if pieces else "")
+        assert all(len(d.text.encode()) <= 64 for d in pieces)
+        assert len({d.id for d in pieces}) == len(pieces)
+
+
+def test_small_corpus_still_has_something_held_out(tmp_path, prepare, names):
+    folder = tmp_path / "few"
+    folder.mkdir()
+    train = names(False)
+    for text in ("one", "two", "three"):
+        (folder / next(train)).write_text(text)
+    prepared = prepare(folder)
+    assert len(prepared.documents["heldout"]) == 1 and len(prepared.documents["train"]) == 2
+
+
+def test_one_document_cannot_be_split(tmp_path, prepare):
+    (tmp_path / "novel.txt").write_text("all of it")
+    with pytest.raises(ValueError, match="cut it into files"):
+        prepare(tmp_path / "novel.txt")
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda folder: None, "does not exist; correct `path`"),
+        (lambda folder: folder.mkdir(), "holds no text .* put text files there"),
+        (lambda folder: (folder.mkdir(), (folder / "x.bin").write_bytes(b"\0")), "1 binary"),
+        (lambda folder: (folder.mkdir(), (folder / "x.jsonl").write_text('{"body": "x"}')), "correct `text_field`"),
+    ],
+)
+def test_source_without_text(tmp_path, prepare, make, sentence):
+    make(tmp_path / "source")
+    with pytest.raises(ValueError, match=f"source mine: .*{sentence}"):
+        prepare(tmp_path / "source")
+
+
+def test_result_does_not_depend_on_the_number_of_processes(corpus, prepare, monkeypatch):
+    for i in range(40):
+        (corpus / f"{i}.txt").write_text(f"text {i % 30}")
+    monkeypatch.setattr(inhouse.data.stage, "FILES_PER_TASK", 9)
+    alone, together = prepare(corpus, processes=1), prepare(corpus, processes=2)
+    assert len(alone.files()) > 5
+    assert alone.files() == together.files()
+
+
+def test_run_again_in_a_half_written_folder(corpus, tmp_path, opened):
+    settings = DataSettings(sources=(Source(path=str(corpus), name="mine"),), processes=1)
+    output = tmp_path / "data"
+    prepare_data(settings, output)
+    before = opened(output).files()
+    (output / "documents" / "train-00077.jsonl.zst").write_bytes(b"left over")
+    prepare_data(settings, output)
+    assert opened(output).files() == before
+
+
+def test_sources_need_different_names():
+    with pytest.raises(ValidationError, match="same name"):
+        DataSettings(sources=(Source(path=STDLIB, name="x"), Source(path="y", name="x")))

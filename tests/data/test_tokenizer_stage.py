@@ -1,0 +1,80 @@
+"""From documents to shards of ids."""
+
+import pytest
+
+import inhouse.data.tokenizer_stage
+from inhouse.data.documents import read_documents
+from inhouse.data.settings import TokenizerSettings
+from inhouse.data.shards import Shards
+from inhouse.data.tokenizer import Tokenizer
+from inhouse.data.tokenizer_stage import sample_texts, train_tokenizer
+
+
+@pytest.fixture
+def data(corpus, prepare):
+    for i in range(80):
+        (corpus / f"{i}.md").write_text(f"# File {i}\n\n" + "some words and numbers 123 <|im_end|>\n" * (i % 7 + 1))
+    return prepare(corpus).folder
+
+
+def files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_document_lies_in_the_shards(data, tmp_path):
+    train_tokenizer(TokenizerSettings(vocab_size=280, tokens_per_shard=500), data, tmp_path / "out")
+    tokenizer = Tokenizer.load(tmp_path / "out")
+    assert tokenizer.vocab_size == 280
+    for split in ("train", "heldout"):
+        shards = Shards(tmp_path / "out" / "shards" / split)
+        found = list(shards.documents())
+        documents = list(read_documents(data, split))
+        assert [place.id for place, _ in found] == [document.id for document in documents]
+        assert [place.licence for place, _ in found] == [document.licence for document in documents]
+        for (_, ids), document in zip(found, documents, strict=True):
+            assert ids[0] == tokenizer.end_of_document
+            assert tokenizer.decode(ids[1:].tolist()) == document.text
+            assert not {0, 1, 2} & set(ids[1:].tolist())  # the text "<|im_end|>" is text
+    assert len(Shards(tmp_path / "out" / "shards" / "train").infos) > 2
+
+
+def test_result_is_the_same_again(data, tmp_path):
+    settings = TokenizerSettings(vocab_size=280, processes=1)
+    train_tokenizer(settings, data, tmp_path / "one")
+    train_tokenizer(settings, data, tmp_path / "two")
+    (tmp_path / "two" / "shards" / "train" / "left-over.bin").write_bytes(b"x")
+    train_tokenizer(settings, data, tmp_path / "two")
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_sample_is_bounded_and_spread(data, monkeypatch):
+    everything = [document.text for document in read_documents(data, "train")]
+    assert list(sample_texts(data, 10**9)) == everything
+    some = list(sample_texts(data, 3000))
+    assert sum(map(len, some)) < 3000 + max(map(len, everything))
+    assert set(some) < set(everything)
+    assert some == list(sample_texts(data, 3000))
+    monkeypatch.setattr(inhouse.data.tokenizer_stage, "_SAMPLE_FILES", 1)
+    assert list(sample_texts(data, 3000))
+
+
+def test_vocabulary_too_large(data, tmp_path):
+    with pytest.raises(ValueError, match=r"tokenizer.vocab_size = 5000, but this text supports only \d+ tokens"):
+        train_tokenizer(TokenizerSettings(vocab_size=5000), data, tmp_path / "out")
+
+
+def test_no_documents(tmp_path):
+    with pytest.raises(ValueError, match="holds no documents; run the data stage first"):
+        train_tokenizer(TokenizerSettings(), tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-20], lambda data: data[:60] + b"?" + data[61:], lambda data: b""]
+)
+def test_damaged_documents(data, tmp_path, damage):
+    file = next((data / "documents").glob("train-*"))
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(ValueError, match=r"(is damaged|of 7\d train documents).* make it again"):
+        list(read_documents(data, "train"))
+    with pytest.raises(ValueError, match=r"is damaged|train documents|supports only"):
+        train_tokenizer(TokenizerSettings(vocab_size=262), data, tmp_path / "out")
