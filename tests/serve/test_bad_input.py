@@ -44,7 +44,6 @@ def refused(response: httpx.Response, status: int, param: str | None, code: str 
         b'"x"',
         b"[" * 100_000,
         b"\xff\xfe{}",
-        b'{"model": NaN}',
         b'{"a": "\\ud800"}',
         b"{}{}",
     ],
@@ -66,7 +65,6 @@ def test_what_is_no_json_object(server, body):
         ({"n": 129}, "n"),
         ({"n": 1.5}, "n"),
         ({"max_tokens": -1}, "max_tokens"),
-        ({"max_tokens": 10**30}, None),
         ({"seed": 2**64}, "seed"),
         ({"stop": ["a"] * 5}, "stop"),
         ({"stop": [""]}, "stop"),
@@ -83,11 +81,7 @@ def test_what_is_no_json_object(server, body):
 )
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
 def test_parameters_out_of_range_are_named(server, path, change, param):
-    response = server.post(path, (CHAT if "chat" in path else TEXT) | change)
-    if change == {"max_tokens": 10**30}:  # more than there is room for: the context ends the answer
-        assert response.status_code in (200, 400)
-    else:
-        refused(response, 400, param)
+    refused(server.post(path, (CHAT if "chat" in path else TEXT) | change), 400, param)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,40 @@
 """Every served call through the official client, which validates each response strictly."""
 
 import math
+import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import openai
 import pytest
 import torch
+from openai import OpenAI
+from openai.types import Completion
 
 NAME = "tiny"
 CONTEXT = 128
 MESSAGES = [{"role": "user", "content": "What is 2 + 3?"}]
+
+
+@pytest.fixture(scope="module")
+def stream_completion(server):
+    """Streamed completions, each chunk validated strictly but for one thing.
+
+    The client's type wants a finish_reason in every chunk of /v1/completions, while the API that it is for sends null
+    until the end, as its users expect; so the client itself reads these chunks without strictness.
+    """
+
+    def stream(client: OpenAI, **options: object) -> Iterator[Completion]:
+        for chunk in client.completions.create(model=NAME, stream=True, **options):
+            raw = chunk.model_dump(exclude_unset=True)
+            for choice in raw["choices"]:
+                choice["finish_reason"] = choice["finish_reason"] or "stop"
+            Completion.model_validate(raw, strict=True)
+            yield chunk
+
+    with OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        yield partial(stream, client)
 
 
 def test_models(client):
@@ -29,15 +54,8 @@ def test_chat(client):
 
 
 def test_a_stream_says_what_the_whole_answer_says(client):
-    options = {
-        "model": NAME,
-        "messages": MESSAGES,
-        "max_completion_tokens": 24,
-        "seed": 3,
-        "n": 3,
-        "logprobs": True,
-        "top_logprobs": 2,
-    }
+    options = {"model": NAME, "messages": MESSAGES, "max_completion_tokens": 24, "seed": 3, "n": 3}
+    options |= {"logprobs": True, "top_logprobs": 2}
     whole = client.chat.completions.create(**options)
     texts, reasons, tokens, usages = [""] * 3, [None] * 3, [[], [], []], []
     for chunk in client.chat.completions.create(**options, stream=True, stream_options={"include_usage": True}):
@@ -56,7 +74,7 @@ def test_a_stream_says_what_the_whole_answer_says(client):
 
 
 def test_the_tokens_of_a_chat_are_its_content(client):
-    for seed in range(20):
+    for seed in range(5):
         answer = client.chat.completions.create(
             model=NAME, messages=MESSAGES, max_tokens=40, seed=seed, logprobs=True, n=4, stop=["e", "xq"]
         )
@@ -74,16 +92,14 @@ def test_a_seed_repeats_and_samples_differ(client):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_batches_of_texts_and_of_token_ids_are_the_same(client, tokenizer, stream):
+def test_batches_of_texts_and_of_token_ids_are_the_same(client, stream_completion, tokenizer, stream):
     texts = ["def f", "class A", "import "]
 
     def complete(prompt):
-        answer = client.completions.create(model=NAME, prompt=prompt, max_tokens=6, temperature=0, stream=stream)
-        if not stream:
-            return [choice.text for choice in sorted(answer.choices, key=lambda choice: choice.index)]
+        options = {"prompt": prompt, "max_tokens": 6, "temperature": 0}
         found = [""] * 3
-        for chunk in answer:
-            for choice in chunk.choices:
+        for part in stream_completion(**options) if stream else [client.completions.create(model=NAME, **options)]:
+            for choice in part.choices:
                 found[choice.index] += choice.text
         return found
 
@@ -113,10 +129,8 @@ def test_echo_gives_the_models_own_log_probabilities(client, model, tokenizer, m
         assert found.text_offset == sorted(found.text_offset)
 
 
-def test_echo_streams_the_prompt_first(client):
-    chunks = list(
-        client.completions.create(model=NAME, prompt="def f", max_tokens=3, echo=True, logprobs=0, stream=True)
-    )
+def test_echo_streams_the_prompt_first(stream_completion):
+    chunks = list(stream_completion(prompt="def f", max_tokens=3, temperature=0, echo=True, logprobs=0))
     assert chunks[0].choices[0].text.startswith("def f")
     assert [len(chunk.choices) for chunk in chunks] == [1] * len(chunks)
     assert chunks[-1].choices[0].finish_reason == "length"
@@ -124,22 +138,21 @@ def test_echo_streams_the_prompt_first(client):
 
 def test_a_stop_string_ends_the_text_before_it(client):
     free = client.completions.create(model=NAME, prompt="x = ", max_tokens=40, temperature=0).choices[0]
-    stop = free.text[6:9]
-    assert stop
+    stop = re.search(r"[!-~]{3}", free.text)[0]  # what is no text stands for broken bytes
     cut = client.completions.create(model=NAME, prompt="x = ", max_tokens=40, temperature=0, stop=stop).choices[0]
     assert cut.text == free.text[: free.text.index(stop)]
     assert cut.finish_reason == "stop"
 
 
 def test_some_answers_end_by_themselves(client):
-    answer = client.completions.create(model=NAME, prompt="a", max_tokens=100, temperature=2, n=64, seed=0)
+    answer = client.completions.create(model=NAME, prompt="a", max_tokens=100, temperature=2, n=24, seed=0)
     ended = [choice for choice in answer.choices if choice.finish_reason == "stop"]
     assert ended
     assert not any("<|im_end|>" in choice.text or "<|endoftext|>" in choice.text for choice in ended)
 
 
 def test_an_answer_ends_where_the_context_ends(client):
-    answer = client.completions.create(model=NAME, prompt=[7] * (CONTEXT - 3), max_tokens=100, temperature=0)
+    answer = client.completions.create(model=NAME, prompt=[7] * (CONTEXT - 3), max_tokens=10**30, temperature=0)
     assert answer.usage.total_tokens <= CONTEXT
     assert answer.choices[0].finish_reason in ("length", "stop")
 
@@ -155,11 +168,11 @@ def test_parallel_requests_get_their_own_answers(client):
         assert list(pool.map(complete, prompts)) == alone
 
 
-def test_text_that_is_no_utf8_yet_is_held_back(client):
+def test_text_that_is_no_utf8_yet_is_held_back(client, stream_completion):
     """A random model writes broken bytes all the time; the pieces of a stream must join to the whole answer."""
-    options = {"model": NAME, "prompt": "é", "max_tokens": 60, "temperature": 2, "seed": 5}
-    whole = client.completions.create(**options).choices[0].text
-    assert "".join(chunk.choices[0].text for chunk in client.completions.create(**options, stream=True)) == whole
+    options = {"prompt": "é", "max_tokens": 60, "temperature": 2, "seed": 5}
+    whole = client.completions.create(model=NAME, **options).choices[0].text
+    assert "".join(chunk.choices[0].text for chunk in stream_completion(**options)) == whole
 
 
 def test_fields_that_change_nothing_are_accepted(client):

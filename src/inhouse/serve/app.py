@@ -1,36 +1,28 @@
-"""The HTTP application: routes, the API key, and the limits on a request before anybody looks at it."""
+"""The HTTP application: endpoints, error handlers, the API key, counting."""
 
-import asyncio
 import hmac
-import logging
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeVar
 
-from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine import Engine
-from inhouse.serve import chat, completions, errors, protocol, tokens
+from inhouse.serve import errors
+from inhouse.serve.endpoints import Endpoints
 from inhouse.serve.errors import ApiError
-from inhouse.serve.metrics import CONTENT_TYPE, Metrics
+from inhouse.serve.metrics import Metrics
 from inhouse.serve.served import Served
 from inhouse.serve.settings import ServeSettings
-from inhouse.serve.streaming import EventStream, unless_gone
 from inhouse.serve.worker import Worker
-
-log = logging.getLogger(__name__)
-Body = TypeVar("Body", bound=protocol.Request)
 
 
 def create_app(
@@ -61,7 +53,7 @@ def create_app(
             await run_in_threadpool(worker.stop)
 
     app = Starlette(
-        routes=_routes(served, metrics),
+        routes=Endpoints(served, metrics).routes(),
         middleware=[Middleware(_Counted, metrics=metrics), Middleware(_Keyed, api_key=api_key)],
         exception_handlers={
             ApiError: errors.on_api_error,
@@ -73,91 +65,6 @@ def create_app(
     )
     app.state.served = served
     return app
-
-
-def _routes(served: Served, metrics: Metrics) -> list[Route]:
-    created = int(time.time())
-    limits = served.settings
-    card = {"id": served.name, "object": "model", "created": created, "owned_by": "inhouse"}
-
-    async def list_models(request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [card]})
-
-    async def one_model(request: Request) -> Response:
-        served.check_model(request.path_params["model"])
-        return JSONResponse(card)
-
-    async def complete(request: Request) -> Response:
-        return await _generate(request, completions.answer, completions.stream, protocol.CompletionRequest)
-
-    async def chat_complete(request: Request) -> Response:
-        return await _generate(request, chat.answer, chat.stream, protocol.ChatRequest)
-
-    async def _generate(request: Request, answer: Callable, stream: Callable, kind: type[Body]) -> Response:
-        body = await read(request, kind, limits)
-        if not body.stream:
-            return JSONResponse(await unless_gone(request.receive, answer(served, body)))
-        return EventStream(await unless_gone(request.receive, stream(served, body)), limits.write_timeout)
-
-    async def tokenize(request: Request) -> Response:
-        return JSONResponse(await tokens.tokenize(served, await read(request, protocol.TokenizeRequest, limits)))
-
-    async def detokenize(request: Request) -> Response:
-        return JSONResponse(await tokens.detokenize(served, await read(request, protocol.DetokenizeRequest, limits)))
-
-    async def tokenizer_info(request: Request) -> Response:
-        return JSONResponse(tokens.tokenizer_info(served))
-
-    async def health(request: Request) -> Response:
-        served.worker.check_alive()
-        return JSONResponse({"status": "ok"})
-
-    async def show_metrics(request: Request) -> Response:
-        return Response(metrics.render(served.worker.gauges()), media_type=CONTENT_TYPE)
-
-    return [
-        Route("/v1/models", list_models),
-        Route("/v1/models/{model:path}", one_model),
-        Route("/v1/completions", complete, methods=["POST"]),
-        Route("/v1/chat/completions", chat_complete, methods=["POST"]),
-        Route("/tokenize", tokenize, methods=["POST"]),
-        Route("/detokenize", detokenize, methods=["POST"]),
-        Route("/tokenizer_info", tokenizer_info),
-        Route("/health", health),
-        Route("/metrics", show_metrics),
-    ]
-
-
-async def read(request: Request, kind: type[Body], limits: ServeSettings) -> Body:
-    """The request's JSON body as `kind`, or the `ApiError` that says what is wrong with it."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        # a web page may post text/plain to a loopback server without the browser asking it first; JSON it may not
-        raise ApiError(415, "The request's body must be sent as Content-Type: application/json.")
-    try:
-        async with asyncio.timeout(limits.read_timeout):
-            body = await _read_bytes(request, limits.max_body_bytes)
-    except TimeoutError:
-        raise ApiError(
-            408, f"The request's body did not arrive within {limits.read_timeout:g} s.", headers={"connection": "close"}
-        ) from None
-    try:
-        return await run_in_threadpool(kind.model_validate_json, body)
-    except ValidationError as error:
-        raise errors.from_validation(error) from error
-
-
-async def _read_bytes(request: Request, most: int) -> bytes:
-    """The body, refused as soon as it is known to be over the limit: declared so, or counted while it arrives."""
-    declared = request.headers.get("content-length", "0")
-    body = bytearray()
-    if not declared.isdecimal() or int(declared[:20]) <= most:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > most:
-                break
-        else:
-            return bytes(body)
-    raise ApiError(413, f"The request's body is over {most} bytes.", headers={"connection": "close"})
 
 
 async def _nobody_listens(request: Request, error: Exception) -> Response:
