@@ -4,6 +4,7 @@ import ipaddress
 import json
 import logging
 import socket
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,6 +40,12 @@ def serve(
         app = open_app(model_folder, name or model_folder.resolve().name, api_key, settings)
         if api_key is None and not _is_loopback(host):
             log.warning("%s can be reached from other machines and there is no API key", host)
+        address = f"[{host}]" if ":" in host else host
+        print(
+            f"{app.state.served.name} is served at http://{address}:{listener.getsockname()[1]}/v1; Ctrl-C stops it",
+            file=sys.stderr,
+            flush=True,
+        )
         with suppress(KeyboardInterrupt):  # uvicorn has shut down in order before it lets it through
             new_server(app, settings).run(sockets=[listener])
 

@@ -1,0 +1,59 @@
+"""`serve` as a process of its own: it comes up from a folder and goes away in order."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from inhouse.posttrain.chat_template import CHAT_TEMPLATE
+from inhouse.train.model_folder import save_model
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from inhouse.serve import ServeSettings, serve
+serve(Path(sys.argv[1]), port=int(sys.argv[2]), settings=ServeSettings(shutdown_timeout=1))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, model, tokenizer) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "mine"
+    folder.mkdir()
+    tokenizer.save(folder)
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    save_model(model, folder)
+    return folder
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 0)])
+def test_signals_end_it_in_order(folder, eventually, number, status):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-c", PROGRAM, str(folder), str(port)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        line = process.stderr.readline()
+        assert line == f"mine is served at {url}/v1; Ctrl-C stops it\n"
+        eventually(lambda: answers(url), seconds=30)
+        body = {"model": "mine", "messages": [{"role": "user", "content": "a"}], "max_tokens": 1}
+        assert httpx.post(f"{url}/v1/chat/completions", json=body).status_code == 200
+        process.send_signal(number)
+        assert process.wait(timeout=15) == status
+        assert "Traceback" not in process.stderr.read()
+    finally:
+        process.kill()
+        process.stderr.close()
+
+
+def answers(url: str) -> bool:
+    try:
+        return json.loads(httpx.get(f"{url}/health").content) == {"status": "ok"}
+    except httpx.TransportError:
+        return False
