@@ -25,6 +25,7 @@ def data(tmp_path: Path) -> Path:
     lines = b"".join(to_line(Document(str(i), SOURCE, "python", f"module{i}.py", "PSF-2.0")) for i in range(4))
     (tmp_path / "data" / "documents").mkdir(parents=True)
     (tmp_path / "data" / "documents" / "train-00000.jsonl.zst").write_bytes(zstandard.compress(lines))
+    (tmp_path / "data" / "counts.json").write_text('{"total": {"train_documents": 4}}')
     return tmp_path / "data"
 
 
@@ -45,7 +46,8 @@ def base(tmp_path: Path, tokenizer: Tokenizer) -> Path:
 
 def settings(**changes) -> SftSettings:
     values = {"generated": FEW, "sequence_length": 128, "batch_tokens": 256, "compile": False, "precision": "fp32"}
-    return SftSettings(**{**values, **changes})
+    rates = {"embedding_lr": 0.003, "head_lr": 0.003, "scalar_lr": 0.0001}
+    return SftSettings(**{**values, **rates, **changes})
 
 
 def test_every_kind_is_gathered_in_the_number_asked_for(tmp_path, data):

@@ -33,3 +33,8 @@ class SftSettings(TrainSettings):
     epochs: PositiveFloat = Field(default=2.0, description="how often every conversation is seen")
     sequence_length: PositiveInt = Field(default=512, description="tokens of a row, filled with whole conversations")
     sampling: SamplingDefaults = SamplingDefaults()
+    # lower rates than in pretraining: the base model's knowledge is to stay
+    matrix_lr: PositiveFloat = Field(default=0.01, description="Muon: matrices and expert stacks")
+    embedding_lr: PositiveFloat = Field(default=0.03, description="AdamW: the embedding")
+    head_lr: PositiveFloat = Field(default=0.005, description="AdamW: the head")
+    scalar_lr: PositiveFloat = Field(default=0.003, description="AdamW: norms and the router")
