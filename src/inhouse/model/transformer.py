@@ -14,6 +14,8 @@ from inhouse.model.config import ModelConfig
 from inhouse.model.layers import Linear, RMSNorm, SwiGLU, rope_angles
 from inhouse.model.moe import Experts, MoE, Router, Routing
 
+_EMBEDDING_EPS = 1e-6
+
 
 class Output(NamedTuple):
     """Final hidden states (B, T, D), normed, ready for the head; and the routing of every MoE layer in order."""
@@ -43,12 +45,14 @@ class Transformer(nn.Module):
     """A decoder of one `ModelConfig`, its parameters named as Hugging Face names them (without the `model.` prefix).
 
     Weights are fp32 masters; `dtype` is what activations and matrix products are computed in (set it at any time).
-    Expert stacks are single tensors here and one tensor an expert on disk.
+    Expert stacks are single tensors here and one tensor an expert on disk. While `normalizes_embedding` is set, every
+    embedding is divided by its RMS; `fold_embedding_norm` turns that into plain weights of the same function.
     """
 
     def __init__(self, config: ModelConfig, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.config, self.dtype = config, dtype
+        self.normalizes_embedding = False
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -62,7 +66,10 @@ class Transformer(nn.Module):
             positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)[None]
         attend = attend or CausalAttend()
         rope = rope_angles(positions_BT, self.config.head_dim, self.config.rope_theta, self.dtype)
-        x_BTD = F.embedding(tokens_BT, self.embed_tokens.weight).to(self.dtype)
+        x_BTD = F.embedding(tokens_BT, self.embed_tokens.weight)
+        if self.normalizes_embedding:
+            x_BTD = F.rms_norm(x_BTD, (x_BTD.shape[-1],), eps=_EMBEDDING_EPS)
+        x_BTD = x_BTD.to(self.dtype)
         routings = []
         for block in self.layers:
             x_BTD, routing = block(x_BTD, rope, attend)
@@ -73,6 +80,14 @@ class Transformer(nn.Module):
     def logits(self, hidden_BTD: Tensor) -> Tensor:
         """fp32 logits (B, T, V)."""
         return self.lm_head(hidden_BTD).float()
+
+    @torch.no_grad()
+    def fold_embedding_norm(self) -> None:
+        """Put the embedding's norm into its weights: the same function in the plain architecture."""
+        if self.normalizes_embedding:
+            weight = self.embed_tokens.weight
+            weight.copy_(F.rms_norm(weight, (weight.shape[-1],), eps=_EMBEDDING_EPS))
+            self.normalizes_embedding = False
 
     @torch.no_grad()
     def initialize(self, seed: int) -> None:

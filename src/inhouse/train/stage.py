@@ -63,7 +63,9 @@ def pretrain(settings: PretrainSettings, model: ModelSettings, tokenizer: Path, 
 
     network = Transformer(config)
     network.initialize(seed)
+    network.normalizes_embedding = True  # lets the embedding learn fast without outgrowing the blocks (LOG.md)
     data = digests(shards)
     train(network, batch_of, num_steps, settings, output, name="pretrain", facts={"seed": seed, "data": data})
+    network.fold_embedding_norm()
     copy_tokenizer(tokenizer, output)
     save_model(network, output)

@@ -107,6 +107,7 @@ class _Run:
         return not (self.model.config.is_moe and self.device.type == "cpu" and self.model.dtype == torch.float32)
 
     def run(self) -> None:
+        self.output.mkdir(parents=True, exist_ok=True)
         first = self._resume()
         with MetricsWriter(self.output, first) as metrics:
             self.metrics = metrics

@@ -1,0 +1,100 @@
+"""The mixture of experts against a plain loop over tokens, and the router's rules."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from inhouse.model import ModelConfig
+from inhouse.model.moe import MoE, grouped_linear, grouped_linear_reference
+
+
+@pytest.fixture
+def config() -> ModelConfig:
+    return ModelConfig(
+        architecture="glm4_moe",
+        vocab_size=64,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=16,
+        intermediate_size=64,
+        max_position=64,
+        num_experts=6,
+        num_experts_per_token=2,
+        moe_intermediate_size=16,
+        num_shared_experts=1,
+        num_dense_layers=1,
+        routed_scaling_factor=1.5,
+    )
+
+
+def random_moe(config: ModelConfig) -> MoE:
+    torch.manual_seed(0)
+    moe = MoE(config)
+    for parameter in moe.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return moe
+
+
+def plain_loop(moe: MoE, x_ND: torch.Tensor) -> torch.Tensor:
+    """Every token through every expert that it chose, one at a time."""
+    routing, experts = moe.gate(x_ND), moe.experts
+    out = moe.shared_experts(x_ND)
+    rows = []
+    for token, chosen, weights in zip(x_ND, routing.experts_NK, routing.weights_NK, strict=True):
+        row = torch.zeros_like(token)
+        for expert, weight in zip(chosen.tolist(), weights, strict=True):
+            inner = F.silu(experts.gate_proj[expert] @ token) * (experts.up_proj[expert] @ token)
+            row = row + weight * (experts.down_proj[expert] @ inner)
+        rows.append(row)
+    return out + torch.stack(rows)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("sizes", [[3, 0, 5, 8], [0, 0, 16, 0], [4, 4, 4, 4]])
+def test_fast_grouped_matmul_is_the_reference(dtype: torch.dtype, sizes: list[int]) -> None:
+    torch.manual_seed(1)
+    x, weight = torch.randn(sum(sizes), 32, dtype=dtype), torch.randn(len(sizes), 48, 32)
+    ends = torch.tensor(sizes).cumsum(0).to(torch.int32)
+    expected = grouped_linear_reference(x, weight, ends)
+    torch.testing.assert_close(
+        grouped_linear(x, weight, ends), expected, rtol=2e-2, atol=0.1 if dtype != torch.float32 else 1e-4
+    )
+
+
+def test_output_and_gradients_are_those_of_a_plain_loop(config: ModelConfig) -> None:
+    moe, x = random_moe(config), torch.randn(11, 32)
+    fast, _ = moe(x[None])
+    slow = plain_loop(moe, x)
+    torch.testing.assert_close(fast[0], slow, rtol=1e-4, atol=1e-5)
+    parameters = list(moe.parameters())
+    probe = torch.randn_like(slow)
+    for a, b in zip(
+        torch.autograd.grad(fast[0], parameters, probe), torch.autograd.grad(slow, parameters, probe), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_no_token_is_dropped_even_when_all_choose_the_same_experts(config: ModelConfig) -> None:
+    moe = random_moe(config)
+    moe.gate.e_score_correction_bias[:2] = 100.0
+    x = torch.randn(200, 32)
+    out, routing = moe(x[None])
+    assert routing.load_E.tolist() == [200, 200, 0, 0, 0, 0]
+    torch.testing.assert_close(out[0], plain_loop(moe, x), rtol=1e-4, atol=1e-4)
+
+
+def test_bias_steers_the_choice_and_not_the_weights(config: ModelConfig) -> None:
+    moe, x = random_moe(config), torch.randn(7, 32)
+    moe.gate.e_score_correction_bias[3] = 100.0
+    routing = moe.gate(x)
+    assert (routing.experts_NK == 3).any(dim=1).all()
+    chosen = routing.scores_NE.gather(1, routing.experts_NK)
+    torch.testing.assert_close(routing.weights_NK, 1.5 * chosen / chosen.sum(dim=1, keepdim=True))
+
+
+def test_router_computes_in_fp32_whatever_comes_in(config: ModelConfig) -> None:
+    moe, x = random_moe(config), torch.randn(50, 32).bfloat16()
+    assert moe.gate(x).scores_NE.dtype == torch.float32
+    torch.testing.assert_close(moe.gate(x).scores_NE, moe.gate(x.float()).scores_NE, rtol=0, atol=0)

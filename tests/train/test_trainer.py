@@ -1,0 +1,126 @@
+"""The loop: it learns, micro-batches change nothing, a killed run ends in the same bits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tests.train.conftest import batch_of, tiny_model
+
+from inhouse.train.settings import TrainSettings
+from inhouse.train.trainer import Batch, train
+
+NUM_STEPS = 12
+
+
+def settings(**changes: object) -> TrainSettings:
+    values = {"batch_tokens": 128, "warmup_steps": 2, "precision": "fp32", "compile": False, "device": "cpu"}
+    return TrainSettings(**(values | {"checkpoint_every": 4, "log_every": 1} | changes))
+
+
+def trained(folder: Path, architecture: str = "qwen3", source=batch_of, **changes: object) -> dict[str, torch.Tensor]:
+    model = tiny_model(architecture)
+    train(model, source, NUM_STEPS, settings(**changes), folder, name="test", facts={"seed": 0})
+    return model.state_dict()
+
+
+def losses(folder: Path) -> list[tuple[int, float]]:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [(line["step"], line["loss"]) for line in lines]
+
+
+def same_bits(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_it_learns(tmp_path: Path, architecture: str, precision: str) -> None:
+    trained(tmp_path, architecture, precision=precision)
+    history = losses(tmp_path)
+    assert [step for step, _ in history] == list(range(1, NUM_STEPS + 1))
+    assert history[0][1] == pytest.approx(4.16, abs=0.1)  # ln 64: an untrained model knows nothing
+    assert history[-1][1] < 3.0
+
+
+def test_micro_batches_change_nothing_but_rounding(tmp_path: Path, architecture: str) -> None:
+    whole = trained(tmp_path / "whole", architecture)
+    parts = trained(tmp_path / "parts", architecture, micro_batch_tokens=32)
+    for (_, a), (_, b) in zip(losses(tmp_path / "whole"), losses(tmp_path / "parts"), strict=True):
+        assert a == pytest.approx(b, rel=1e-3)
+    assert losses(tmp_path / "whole")[0][1] == pytest.approx(losses(tmp_path / "parts")[0][1], rel=1e-5)
+    assert whole.keys() == parts.keys()
+
+
+def test_two_runs_are_the_same_bits(tmp_path: Path, architecture: str) -> None:
+    assert same_bits(trained(tmp_path / "a", architecture), trained(tmp_path / "b", architecture))
+
+
+@pytest.mark.parametrize("stop_at", [1, 6, 8, 11])
+def test_an_interrupted_run_ends_in_the_same_bits(tmp_path: Path, architecture: str, stop_at: int) -> None:
+    def stopping(step: int) -> Batch:
+        if step == stop_at:
+            raise KeyboardInterrupt
+        return batch_of(step)
+
+    whole = trained(tmp_path / "whole", architecture)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "cut", architecture, stopping)
+    assert same_bits(trained(tmp_path / "cut", architecture), whole)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+KILLED = """
+import sys, torch
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from tests.train.test_trainer import trained
+torch.set_num_threads(1)
+torch.save(trained(Path(sys.argv[1]), "glm4_moe"), sys.argv[1] + "/final.pt")
+"""
+
+
+@pytest.mark.parametrize("after", [1, 5])
+def test_kill_9_and_restart_ends_in_the_same_bits(tmp_path: Path, after: int) -> None:
+    """Killed once `after` steps are logged; bench/kill.py does it at 20 random instants of a compiled run."""
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parents[2])]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    metrics = tmp_path / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while (not metrics.exists() or metrics.read_text().count("\n") < after) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, timeout=120)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        whole = trained(tmp_path / "whole", "glm4_moe")
+    finally:
+        torch.set_num_threads(threads)
+    assert same_bits(torch.load(tmp_path / "final.pt", weights_only=True), whole)
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path: Path) -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        model.lm_head.weight[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="not finite at step 1; lower the learning rates"):
+        train(model, batch_of, NUM_STEPS, settings(), tmp_path, name="test", facts={})
+
+
+def test_balancing_moves_the_bias_towards_idle_experts(tmp_path: Path) -> None:
+    state = trained(tmp_path, "glm4_moe", balance_rate=0.01)
+    bias = state["layers.1.mlp.gate.e_score_correction_bias"]
+    assert bias.abs().max() > 0.005
+    assert abs(bias.mean().item()) < 1e-6
+
+
+def test_a_run_with_other_settings_does_not_take_up_the_checkpoint(tmp_path: Path) -> None:
+    trained(tmp_path)
+    with pytest.raises(ValueError, match=r"other settings \(train\)"):
+        trained(tmp_path, matrix_lr=0.5)
