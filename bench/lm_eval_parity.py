@@ -95,7 +95,7 @@ def run_lm_eval(work: Path, name: str, model: str, args: dict[str, Any]) -> Scor
     """One run of lm_eval's command line on the task in `work`."""
     command = [sys.executable, "-m", "lm_eval", "run", "--model", model, "--tasks", "goes_on", "--include_path", work]
     command += ["--model_args", ",".join(f"{key}={value}" for key, value in args.items())]
-    command += ["--batch_size", 8, "--output_path", work / name, "--log_samples"]
+    command += ["--device", "cpu", "--batch_size", 8, "--output_path", work / name, "--log_samples"]
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(work / "cache")}
     print("$", shlex.join(map(str, command)), flush=True)
     began = time.monotonic()
@@ -155,7 +155,7 @@ def main() -> None:
         (work / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in make_items(given.items)))
         (work / "goes_on.yaml").write_text(TASK.format(items=work / "items.jsonl"))
         context = json.loads((folder / "config.json").read_text())["max_position_embeddings"]
-        direct = run_lm_eval(work, "direct", "hf", {"pretrained": folder, "dtype": "float32", "device": "cpu"})
+        direct = run_lm_eval(work, "direct", "hf", {"pretrained": folder, "dtype": "float32"})
         with served(folder) as url:
             args = {"model": "served", "base_url": url, "tokenizer_backend": given.backend, "max_length": context}
             if given.backend == "huggingface":

@@ -164,6 +164,24 @@ def test_prompts_longer_than_the_context(server):
     refused(server.post("/v1/chat/completions", chat), 400, "messages", "context_length_exceeded")
 
 
+def test_gigantic_prompts_are_refused_before_any_work(server):
+    began = time.monotonic()
+    refused(
+        server.post("/v1/completions", TEXT | {"prompt": "x" * 4_000_000}), 400, "prompt", "context_length_exceeded"
+    )
+    chat = CHAT | {"messages": [{"role": "user", "content": "x" * 4_000_000}]}
+    refused(server.post("/v1/chat/completions", chat), 400, "messages", "context_length_exceeded")
+    refused(server.post("/v1/completions", TEXT | {"prompt": ["x"] * 800_000}), 400, "n")
+    assert time.monotonic() - began < 10
+
+
+def test_more_log_probabilities_than_a_response_may_hold(run_server):
+    with run_server(max_logprobs=1000) as server:
+        big = {"logprobs": 20, "max_tokens": 20}
+        refused(server.post("/v1/completions", TEXT | big | {"n": 3}), 400, "logprobs")
+        assert server.post("/v1/completions", TEXT | big).status_code == 200
+
+
 def test_half_a_surrogate_pair(server):
     body = json.dumps(CHAT | {"messages": [{"role": "user", "content": "\ud800"}]}).encode()
     assert raw(server, body).status_code == 400

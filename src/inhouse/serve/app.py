@@ -42,7 +42,8 @@ def create_app(
         raise ValueError("the API key is empty; give one, or none at all to let everybody in")
     settings, metrics = settings or ServeSettings(), Metrics()
     worker = Worker(engine, metrics, settings.max_queue)
-    served = Served(name, engine, tokenizer, chat_template, worker, settings)
+    longest_token = max(len(tokenizer.decode_bytes([token])) for token in range(tokenizer.vocab_size))
+    served = Served(name, engine, tokenizer, chat_template, worker, settings, longest_token)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

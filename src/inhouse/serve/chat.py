@@ -6,7 +6,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from inhouse.serve.choices import Candidate, Choice, Delta, Entry
-from inhouse.serve.generation import collect, head, jobs_of, usage
+from inhouse.serve.generation import check_count, collect, head, jobs_of, usage
 from inhouse.serve.protocol import ChatRequest
 from inhouse.serve.served import Served
 from inhouse.serve.streaming import admitted
@@ -62,6 +62,7 @@ async def _chunks(
 async def _prepare(served: Served, body: ChatRequest) -> tuple[list[int], list[Job], list[Choice]]:
     """Token ids of the prompt, checked, and a job and a choice for each sample."""
     served.check_model(body.model)
+    check_count(served, body, 1)
     prompt = await run_in_threadpool(served.encode_messages, body.messages)
     served.check_prompt(prompt, "messages")
     num_top = body.top_logprobs if body.logprobs else None

@@ -6,7 +6,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from inhouse.serve.choices import Choice, Delta, Entry
-from inhouse.serve.generation import collect, head, jobs_of, usage
+from inhouse.serve.generation import check_count, collect, head, jobs_of, usage
 from inhouse.serve.protocol import CompletionRequest
 from inhouse.serve.served import Served
 from inhouse.serve.streaming import admitted
@@ -49,6 +49,7 @@ async def _chunks(
 async def _prepare(served: Served, body: CompletionRequest) -> tuple[list[list[int]], list[Job], list[Choice]]:
     """Token ids of the prompts, checked, and a job and a choice for each sequence."""
     served.check_model(body.model)
+    check_count(served, body, len(body.prompt))
     prompts = await run_in_threadpool(_encode, served, body)
     for prompt in prompts:
         served.check_prompt(prompt, "prompt")
@@ -72,11 +73,13 @@ async def _prepare(served: Served, body: CompletionRequest) -> tuple[list[list[i
 
 def _encode(served: Served, body: CompletionRequest) -> list[list[int]]:
     """An empty text is the beginning of a document, as in the API."""
-    encode = served.tokenizer.encode_with_special
-    return [
-        (encode(prompt) or [served.tokenizer.end_of_document]) if isinstance(prompt, str) else prompt
-        for prompt in body.prompt
-    ]
+    prompts = []
+    for prompt in body.prompt:
+        if isinstance(prompt, str):
+            served.check_text(prompt, "prompt")
+            prompt = served.tokenizer.encode_with_special(prompt) or [served.tokenizer.end_of_document]
+        prompts.append(prompt)
+    return prompts
 
 
 def _choice(body: CompletionRequest, job: int, delta: Delta) -> dict[str, Any]:

@@ -13,6 +13,15 @@ from inhouse.serve.served import Served
 from inhouse.serve.worker import Job
 
 
+def check_count(served: Served, body: GenerationRequest, num_prompts: int) -> None:
+    """Refuse more sequences than one request may have; before any work goes into them."""
+    if body.n * num_prompts > served.settings.max_choices:
+        raise ApiError(
+            400, f"{num_prompts} prompts times n = {body.n} are over the limit of {served.settings.max_choices}.",
+            param="n", code="invalid_value",
+        )  # fmt: skip
+
+
 def jobs_of(
     served: Served,
     body: GenerationRequest,
@@ -23,12 +32,7 @@ def jobs_of(
     prompt_logprobs: bool = False,
 ) -> list[Job]:
     """n sequences a prompt, sample j with seed + j. The context's end bounds every answer."""
-    if body.n * len(prompts) > served.settings.max_choices:
-        raise ApiError(
-            400, f"{len(prompts)} prompts times n = {body.n} are over the limit of {served.settings.max_choices}.",
-            param="n", code="invalid_value",
-        )  # fmt: skip
-    return [
+    jobs = [
         (
             prompt,
             SamplingParams(
@@ -45,6 +49,14 @@ def jobs_of(
         for prompt in prompts
         for sample in range(body.n)
     ]
+    if num_top is not None:
+        places = sum(params.max_tokens + len(prompt) * prompt_logprobs for prompt, params in jobs)
+        if places * (num_top + 1) > served.settings.max_logprobs:
+            raise ApiError(
+                400, f"The answer could hold {places * (num_top + 1)} log-probabilities, over the limit of "
+                f"{served.settings.max_logprobs}; ask for fewer tokens or choices.", param="logprobs",
+            )  # fmt: skip
+    return jobs
 
 
 async def collect(served: Served, jobs: Sequence[Job], choices: Sequence[Choice]) -> list[Delta]:

@@ -21,6 +21,7 @@ class Served(NamedTuple):
     chat_template: str | None
     worker: Worker
     settings: ServeSettings
+    longest_token: int  # bytes
 
     @property
     def context(self) -> int:
@@ -36,18 +37,29 @@ class Served(NamedTuple):
 
     def check_prompt(self, prompt: Sequence[int], param: str, *, may_fill: bool = False) -> None:
         """Refuse ids that are no tokens, and prompts that leave no room for an answer (none needed: `may_fill`)."""
-        vocab_size = self.engine.model.config.vocab_size
-        if not all(0 <= token < vocab_size for token in prompt):
-            raise ApiError(
-                400, f"A token id of the prompt is not in 0..{vocab_size - 1}.",
-                param=param, code="invalid_value",
-            )  # fmt: skip
         most = self.context if may_fill else self.context - 1
         if len(prompt) > most:
             raise ApiError(
                 400,
                 f"This model's maximum context length is {self.context} tokens; the prompt has {len(prompt)}"
                 f"{'' if may_fill else ' and the answer needs at least one'}. Shorten the prompt.",
+                param=param,
+                code="context_length_exceeded",
+            )
+        vocab_size = self.engine.model.config.vocab_size
+        if not all(0 <= token < vocab_size for token in prompt):
+            raise ApiError(
+                400, f"A token id of the prompt is not in 0..{vocab_size - 1}.",
+                param=param, code="invalid_value",
+            )  # fmt: skip
+
+    def check_text(self, text: str, param: str) -> None:
+        """Refuse what is too long however it is cut into tokens, before the work of cutting it."""
+        if len(text) > self.context * self.longest_token:
+            raise ApiError(
+                400,
+                f"This model's maximum context length is {self.context} tokens; a text of {len(text)} characters has "
+                "more. Shorten the prompt.",
                 param=param,
                 code="context_length_exceeded",
             )
@@ -59,6 +71,7 @@ class Served(NamedTuple):
                 400, f"The model '{self.name}' has no chat template (a base model); use /v1/completions.",
                 param="messages", code="no_chat_template",
             )  # fmt: skip
+        self.check_text("".join(message.content for message in messages), "messages")
         rendered: list[dict[str, Any]] = [message.to_template() for message in messages]
         try:
             return encode_prompt(self.tokenizer, rendered, template=self.chat_template)
