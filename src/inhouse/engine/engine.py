@@ -15,13 +15,15 @@ from torch import Tensor
 
 from inhouse.common.settings import Settings
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.engine.attention import Chunk, PagedAttend
+from inhouse.engine.attention import Chunk, Group, PagedAttend
 from inhouse.engine.kv_cache import KVCache, PageTable
 from inhouse.engine.request import Completion, FinishReason, SamplingParams, StepOutput, TokenLogprobs
 from inhouse.engine.sampler import draw, likeliest, logprobs_of
 from inhouse.engine.scheduler import Scheduled, Scheduler, Sequence
 from inhouse.model import Transformer
 
+# keys and values that are copied together of one layer: on a CPU they must stay in its cache until they are read
+_GATHERED_BYTES = {"cpu": 1 << 20, "cuda": 1 << 28}
 _LOGIT_ROWS = 256  # of a prompt at once: logits of a long prompt over a large vocabulary would fill the memory
 
 
@@ -51,6 +53,7 @@ class Engine:
             raise ValueError(f"cache_gib = {self.settings.cache_gib} holds no page of {page_bytes} bytes; raise it")
         self.max_context = min(config.max_position, self.num_pages * page_size)
         self._cache = KVCache(config, self.num_pages, page_size, model.dtype, self.device)
+        self._gathered_pages = _GATHERED_BYTES[self.device.type] * config.num_layers // page_bytes
         self._pages = PageTable(self.num_pages)
         self._scheduler = Scheduler(
             self._pages, page_size, self.settings.max_sequences, self.settings.max_prefill, self.max_context
@@ -122,8 +125,9 @@ class Engine:
         Where it fails, all requests are gone and the engine is as new.
         """
         try:
-            # sequences with one new token lead: they attend together
-            scheduled = sorted(self._scheduler.schedule(), key=lambda item: item.num_tokens > 1)
+            # the order that PagedAttend wants: sequences with one new token lead, the shortest first
+            order = lambda item: (item.num_tokens > 1, item.sequence.num_computed)  # noqa: E731
+            scheduled = sorted(self._scheduler.schedule(), key=order)
             return self._compute(scheduled) if scheduled else []
         except BaseException:
             for identity in list(self._sequences):
@@ -158,33 +162,39 @@ class Engine:
         counts = [item.num_tokens for item in scheduled]
         starts = np.array([item.sequence.num_computed for item in scheduled])
         places = np.array([item.sequence.place for item in scheduled])
-        num_single = sum(count == 1 for count in counts)
+        num_single = counts.count(1)
         if num_single == len(scheduled):
             tokens, positions, owners = [item.sequence.tokens[-1] for item in scheduled], starts, places
         else:
             tokens = [token for sequence, n in scheduled for token in sequence.tokens[sequence.num_computed :][:n]]
             positions = np.concatenate([np.arange(start, start + n) for start, n in zip(starts, counts, strict=True)])
             owners = places.repeat(counts)
-        slots = table[owners, positions // page_size] * page_size + positions % page_size
-
-        def to_device(array: np.ndarray) -> Tensor:
-            return torch.from_numpy(array).to(self.device)
-
-        singles = starts[:num_single]
-        num_pages = int(singles.max()) // page_size + 1 if num_single else 0
+        slots_N = self._tensor(table[owners, positions // page_size] * page_size + positions % page_size)
+        groups = self._groups(starts[:num_single], places[:num_single])
         chunks, first = [], num_single
         for place, past, count in zip(places[num_single:], starts[num_single:], counts[num_single:], strict=True):
-            pages = to_device(table[place, : -(-(past + count) // page_size)])
-            chunks.append(Chunk(first, first + count, int(past), pages))
+            pages_1P = self._tensor(table[None, place, : -(-(past + count) // page_size)])
+            chunks.append(Chunk(first, first + count, int(past), pages_1P))
             first += count
-        slots_N = to_device(slots)
-        attend = PagedAttend(
-            self._cache, slots_N, to_device(table[places[:num_single], :num_pages]), to_device(singles), chunks
-        )
-        out = self.model(torch.tensor([tokens], device=self.device), to_device(positions)[None], attend)
+        attend = PagedAttend(self._cache, slots_N, groups, chunks)
+        out = self.model(torch.tensor([tokens], device=self.device), self._tensor(positions)[None], attend)
         if out.routing:
             self._cache.write_experts(slots_N, torch.stack([routing.experts_NK for routing in out.routing], dim=1))
         return out.hidden_BTD[0]
+
+    def _groups(self, positions: np.ndarray, places: np.ndarray) -> list[Group]:
+        """Decoding sequences, shortest first, in groups whose keys and values fit the memory meant for a gather."""
+        groups, end = [], len(positions)
+        while end:
+            num_pages = int(positions[end - 1]) // self.settings.page_size + 1
+            start = max(end - max(self._gathered_pages // num_pages, 1), 0)
+            pages = self._tensor(self._scheduler.table[places[start:end], :num_pages])
+            groups.append(Group(start, end, self._tensor(positions[start:end]), pages))
+            end = start
+        return groups[::-1]
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
 
     def _read_prompt(self, sequence: Sequence, hidden_ND: Tensor) -> None:
         """Log-probabilities of the prompt's tokens that these hidden states predict, unless known from before."""
