@@ -251,6 +251,13 @@ def test_generate_leaves_the_worlds_settings_alone(new_engine, prompts):
     assert (torch.get_num_threads(), torch.is_grad_enabled()) == before[1:]
 
 
+class Letters:
+    end_of_document, end_of_turn = 256, 257
+
+    def decode_bytes(self, ids):
+        return b"x" * len(ids)
+
+
 ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.integers(1, 40), st.integers(1, 30), st.integers(0, 2)),
@@ -264,10 +271,9 @@ ACTIONS = st.lists(
 @settings(max_examples=30, deadline=None)
 @given(actions=ACTIONS)
 def test_pages_never_leak(actions, models):
-    engine = Engine(
-        models["dense"], type("Bytes", (), {"end_of_document": 256, "end_of_turn": 257, "decode_bytes": lambda *_: b"x"})(),
-        EngineSettings(page_size=4, max_sequences=5, max_prefill=16, cache_gib=30 * 4 * 256 / 2**30),
-    )  # fmt: skip
+    bytes_of_30_pages = 30 * 4 * 256
+    limits = EngineSettings(page_size=4, max_sequences=5, max_prefill=16, cache_gib=bytes_of_30_pages / 2**30)
+    engine = Engine(models["dense"], Letters(), limits)
     assert engine.num_pages == 30
     added: list[int] = []
     ended: set[int] = set()

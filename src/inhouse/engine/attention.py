@@ -64,12 +64,11 @@ class PagedAttend:
         return F.scaled_dot_product_attention(q_RKGd, k_RKSd, v_RKSd, attn_mask=mask).flatten(1, 2)
 
     def _chunk(self, chunk: Chunk, q_THd: Tensor, k_1KSd: Tensor, v_1KSd: Tensor, window: int | None) -> Tensor:
-        mask = None
-        if chunk.past or (window is not None and len(q_THd) > window):
-            if (mask := self._masks.get((chunk.start, window))) is None:
-                key = torch.arange(k_1KSd.shape[2], device=q_THd.device)
-                distance_TS = key[chunk.past :, None] - key
-                mask = self._masks[chunk.start, window] = _additive(distance_TS, window, q_THd.dtype)
+        mask = self._masks.get((chunk.start, window))
+        if mask is None and (chunk.past or (window is not None and len(q_THd) > window)):
+            key = torch.arange(k_1KSd.shape[2], device=q_THd.device)
+            distance_TS = key[chunk.past :, None] - key
+            mask = self._masks[chunk.start, window] = _additive(distance_TS, window, q_THd.dtype)
         q_1HTd = q_THd[None].transpose(1, 2)
         out_1HTd = F.scaled_dot_product_attention(
             q_1HTd, k_1KSd, v_1KSd, attn_mask=mask, is_causal=mask is None, enable_gqa=True

@@ -22,8 +22,6 @@ from inhouse.engine.sampler import draw, likeliest, logprobs_of
 from inhouse.engine.scheduler import Scheduled, Scheduler, Sequence
 from inhouse.model import Transformer
 
-# keys and values that are copied together of one layer: on a CPU they must stay in its cache until they are read
-_GATHERED_BYTES = {"cpu": 1 << 20, "cuda": 1 << 28}
 _LOGIT_ROWS = 256  # of a prompt at once: logits of a long prompt over a large vocabulary would fill the memory
 
 
@@ -53,7 +51,6 @@ class Engine:
             raise ValueError(f"cache_gib = {self.settings.cache_gib} holds no page of {page_bytes} bytes; raise it")
         self.max_context = min(config.max_position, self.num_pages * page_size)
         self._cache = KVCache(config, self.num_pages, page_size, model.dtype, self.device)
-        self._gathered_pages = _GATHERED_BYTES[self.device.type] * config.num_layers // page_bytes
         self._pages = PageTable(self.num_pages)
         self._scheduler = Scheduler(
             self._pages, page_size, self.settings.max_sequences, self.settings.max_prefill, self.max_context
@@ -187,7 +184,7 @@ class Engine:
         groups, end = [], len(positions)
         while end:
             num_pages = int(positions[end - 1]) // self.settings.page_size + 1
-            start = max(end - max(self._gathered_pages // num_pages, 1), 0)
+            start = max(end - max(self._cache.gathered_pages // num_pages, 1), 0)
             pages = self._tensor(self._scheduler.table[places[start:end], :num_pages])
             groups.append(Group(start, end, self._tensor(positions[start:end]), pages))
             end = start
