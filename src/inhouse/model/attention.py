@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from inhouse.model.config import ModelConfig
 from inhouse.model.layers import Linear, RMSNorm, rotate
 
-_SLICE = 256  # queries
+_SLICE = 128  # queries
+_HIDDEN = -1e9  # added to a score that must not count: e to its power is zero in fp32
 
 
 class Attend(Protocol):
@@ -46,16 +47,23 @@ class CausalAttend:
         )
 
     def _sliced(self, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
-        """The same from matmuls and a softmax, in slices of queries that look only at keys up to their own end."""
-        groups, num_tokens = q.shape[1] // k.shape[1], q.shape[2]
-        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+        """The same from matmuls and a softmax, in slices of queries that look only at keys up to their own end.
+
+        All query heads of one key-value head go through one matmul.
+        """
+        (batch, num_kv_heads, num_tokens, head_dim), groups = k.shape, q.shape[1] // k.shape[1]
+        q = (q * head_dim**-0.5).view(batch, num_kv_heads, groups, num_tokens, head_dim)
         out = []
         for start in range(0, num_tokens, _SLICE):
             end = min(start + _SLICE, num_tokens)
-            scores = (q[:, :, start:end] @ k[:, :, :end].mT).float() * q.shape[-1] ** -0.5
+            rows = (batch, num_kv_heads, groups * (end - start))
+            grouped = (batch, num_kv_heads, groups, end - start)
+            scores = (q[:, :, :, start:end].reshape(*rows, head_dim) @ k[:, :, :end].mT).view(*grouped, end)
             mask = self._mask(start, end, end, window, q.device)
-            out.append(scores.masked_fill(~mask, float("-inf")).softmax(dim=-1).to(q.dtype) @ v[:, :, :end])
-        return torch.cat(out, dim=2)
+            bias = torch.where(mask.unsqueeze(1) if mask.ndim == 4 else mask, 0.0, _HIDDEN)
+            weights = (scores.float() + bias).softmax(dim=-1).to(v.dtype)
+            out.append((weights.view(*rows, end) @ v[:, :, :end]).view(*grouped, -1))
+        return torch.cat(out, dim=3).flatten(1, 2)
 
     def _mask(self, start: int, end: int, num_keys: int, window: int | None, device: torch.device) -> Tensor:
         """True where queries start..end-1 may look at keys 0..num_keys-1: (end - start, keys), or (B, 1, …) of it."""
