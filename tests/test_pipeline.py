@@ -161,7 +161,7 @@ def test_ctrl_c_says_what_is_kept(run: Path) -> None:
     def interrupted(output: Path) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(Stopped, match="stopped in data; every finished stage is kept in .*tiny") as stopped:
+    with pytest.raises(Stopped, match=r"stopped in data; every finished stage is kept in .*tiny") as stopped:
         run_stages(two_stages(run, write=interrupted), run)
     assert stopped.value.exit_status == 130
 

@@ -7,13 +7,21 @@ from typing import Any
 
 MAX_POINTS = 600  # a line; more cannot be seen, and would make the page heavy
 _INK = "#010203"  # a colour that nothing else has: replaced by the page's own
-_COLOURS = ("#4c8dd6", "#e0803a", "#3fa46a", "#b267c7", "#d4565c", "#8a8f98")
+_COLOURS = ("#4c8dd6", "#e0803a", "#3fa46a", "#b267c7", "#d4565c", "#2fa3a3")
+_FAINT = "#9aa3ae80"
 
 
 def line_chart(
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_label: str, y_label: str, *, from_zero: bool = False
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    x_label: str,
+    y_label: str,
+    *,
+    from_zero: bool = False,
+    faint: str | None = None,
 ) -> str:
-    """An SVG of named lines, each (x values, y values); values that are not finite leave gaps."""
+    """An SVG of named lines, each (x values, y values); values that are not finite leave gaps. `faint` names a line
+    that stands behind the others.
+    """
     import matplotlib
 
     matplotlib.use("svg")
@@ -30,12 +38,15 @@ def line_chart(
         figure = Figure(figsize=(5.2, 2.7), layout="constrained")
         axes = figure.add_subplot()
         for (name, (xs, ys)), colour in zip(lines.items(), _COLOURS * len(lines), strict=False):
-            axes.plot(_thin(xs), [y if math.isfinite(y) else math.nan for y in _thin(ys)], colour, lw=1.4, label=name)
+            shown = [y if math.isfinite(y) else math.nan for y in _thin(ys)]
+            axes.plot(
+                _thin(xs), shown, _FAINT if name == faint else colour, lw=1.0 if name == faint else 1.6, label=name
+            )
         _dress(axes, x_label, y_label)
         if from_zero:
             axes.set_ylim(bottom=0)
         if len(lines) > 1:
-            axes.legend(frameon=False, fontsize=8, labelcolor=_INK)
+            figure.legend(loc="outside upper right", ncols=6, frameon=False, fontsize=8, labelcolor=_INK)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()
@@ -65,7 +76,7 @@ def _thin(values: Sequence[float]) -> list[float]:
     return thinned
 
 
-def smooth(values: Sequence[float], weight: float = 0.95) -> list[float]:
+def smooth(values: Sequence[float], weight: float = 0.9) -> list[float]:
     """Exponential mean with its start corrected; values that are not finite are passed over."""
     mean, total, smoothed = 0.0, 0.0, []
     for value in values:

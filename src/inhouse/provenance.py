@@ -57,7 +57,7 @@ def _digest_lines(lines: Iterable[str]) -> str:
 @cache
 def code_facts() -> dict[str, Any]:
     """Which code runs: package version, digest of its source and, in a checkout, the commit."""
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parent
     source = {path.relative_to(package).as_posix(): digest(path) for path in sorted(package.rglob("*.py"))}
     facts: dict[str, Any] = {"version": metadata.version("inhouse"), "source": digest_of(source)}
     if (package.parents[1] / ".git").exists():

@@ -28,9 +28,11 @@ class Places:
 
     def place(self, location: Location) -> str:
         for length in range(len(location), 0, -1):
-            if location[:length] in self.overridden:
-                return f"--set {self.overridden[location[:length]]}"
-            if line := self._line(location[:length]):
+            part = location[:length]
+            for overridden, text in self.overridden.items():
+                if overridden == part or (length == len(location) and overridden[:length] == part):
+                    return f"--set {text}"
+            if line := self._line(part):
                 return f"{self.path}, line {line}"
         return str(self.path)
 
@@ -63,8 +65,15 @@ def _holds(value: Any, location: Location) -> bool:
 
 
 def sentences(error: ValidationError, places: Places) -> str:
-    """Every mistake that pydantic found, one line each."""
-    return "\n".join(_sentence(dict(detail), places) for detail in error.errors())
+    """Every mistake that pydantic found, one line each; what only follows from a mistake inside it is left out."""
+    details = [dict(detail) for detail in error.errors()]
+    locations = [detail["loc"] for detail in details]
+    causes = [
+        detail
+        for detail in details
+        if not any(other != detail["loc"] and other[: len(detail["loc"])] == detail["loc"] for other in locations)
+    ]
+    return "\n".join(_sentence(detail, places) for detail in causes)
 
 
 def _sentence(detail: dict[str, Any], places: Places) -> str:
@@ -85,7 +94,7 @@ def _sentence(detail: dict[str, Any], places: Places) -> str:
     if isinstance(value, dict | list | BaseModel):
         name = f"[{'.'.join(map(str, location))}]" if location else "the recipe"
         return f"{place}: {name}: {message}"
-    return f"{place}: {section} {key} = {_as_toml(value)}: {message}"
+    return f"{place}: {f'{section} ' * bool(holder)}{key} = {_as_toml(value)}: {message}"
 
 
 def _in_document(location: Location, document: dict[str, Any], kind: str) -> Location:

@@ -15,8 +15,8 @@ from inhouse.trace import render
 SAMPLES_A_KIND = 2
 _TILES = {
     "base/bits_per_byte": "held-out bits per byte, base",
-    "xz/xz": "the same, xz -9e alone",
-    "xz/xz_after_training_files": "the same, xz -9e after the training text",
+    "xz/bits_per_byte": "the same, xz -9e alone",
+    "xz_after_training_files/bits_per_byte": "the same, xz -9e after the training text",
     "model/exact_match/addition": "additions right",
     "model/exact_match/subtraction": "subtractions right",
     "model/ends_by_itself": "answers that end by themselves",
@@ -82,7 +82,7 @@ def read_scores(run: Path) -> list[Score]:
 
 def _score(name: str, score: dict[str, Any]) -> Score:
     error = score.get("standard_error")
-    is_share = "bits_per_byte" not in name and not name.startswith("xz/")
+    is_share = "bits_per_byte" not in name
     show = (lambda x: f"{100 * x:.1f} %") if is_share else (lambda x: f"{x:.4f}")
     return Score(
         name, show(score["value"]), show(error) if error is not None else "", f"{score['count']:,}", score["how"]
@@ -131,7 +131,10 @@ def _charts(steps: Rows) -> Iterator[tuple[str, str]]:
     if loss := _column(steps, "loss"):
         smoothed = smooth(loss)
         lines = {"each step": (xs, loss), "smoothed": (xs, smoothed)}
-        yield f"loss: {smoothed[-1]:.3f} nats a token at the end", line_chart(lines, x_label, "nats a token")
+        yield (
+            f"loss: {smoothed[-1]:.3f} nats a token at the end",
+            line_chart(lines, x_label, "nats a token", faint="each step"),
+        )
     if speed := _column(steps, "tokens_per_second"):
         yield "throughput", line_chart({"tokens/s": (xs, speed)}, x_label, "tokens/s", from_zero=True)
     rates = {name: (xs, column) for name in ("lr", "lr_matrix") if (column := _column(steps, name))}
