@@ -94,11 +94,16 @@ class Optimizers:
 
     def __init__(self, model: nn.Module, settings: TrainSettings, compile: bool) -> None:
         self._names = {p: name for name, p in model.named_parameters()}
-        matrices, rest = [], {"embedding": [], "head": [], "scalar": []}  # type: ignore[var-annotated]
+        matrices, rest = [], {"embedding": [], "head": [], "router": [], "scalar": []}  # type: ignore[var-annotated]
         for name, parameter in model.named_parameters():
             kind = _kind(name, parameter)
             (matrices if kind == "matrix" else rest[kind]).append(parameter)
-        rates = {"embedding": settings.embedding_lr, "head": settings.head_lr, "scalar": settings.scalar_lr}
+        rates = {
+            "embedding": settings.embedding_lr,
+            "head": settings.head_lr,
+            "router": settings.router_lr,
+            "scalar": settings.scalar_lr,
+        }
         self.muon = Muon(matrices, settings.matrix_lr, settings.weight_decay, compile)
         self.adamw = torch.optim.AdamW(
             [{"params": rest[kind], "lr": rate} for kind, rate in rates.items() if rest[kind]],
@@ -153,5 +158,6 @@ def _kind(name: str, parameter: nn.Parameter) -> str:
         return "embedding"
     if name == "lm_head.weight":
         return "head"
-    is_router = name.endswith("mlp.gate.weight")
-    return "matrix" if parameter.ndim >= 2 and not is_router else "scalar"
+    if name.endswith("mlp.gate.weight"):
+        return "router"
+    return "matrix" if parameter.ndim >= 2 else "scalar"

@@ -1,0 +1,69 @@
+"""`kill -9` at random instants of pretraining, restart each time: the final weights must be those of an unbroken run.
+
+.venv/bin/python bench/kill.py --kills 20
+"""
+
+import argparse
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from inhouse.common.files import digest
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def command(runs: Path, recipe: str, steps: int) -> list[str]:
+    overrides = [f"pretrain.tokens={steps * 2048}", "pretrain.batch_tokens=2048", "pretrain.sequence_length=256"]
+    overrides += ["pretrain.checkpoint_every=10", "pretrain.log_every=5", "tokenizer.vocab_size=1024"]
+    sets = [part for text in overrides for part in ("--set", text)]
+    return [sys.executable, "-m", "inhouse", "make", recipe, "--runs", str(runs), "--until", "pretrain", *sets]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--recipe", default="preview")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    chance = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as name:
+        whole, killed = Path(name) / "whole", Path(name) / "killed"
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        begin = time.monotonic()
+        subprocess.run(command(whole, arguments.recipe, 0 or arguments.steps), check=True, **quiet)
+        for stage in ("data", "tokenizer"):
+            shutil.copytree(whole / arguments.recipe / stage, killed / arguments.recipe / stage)
+        duration = time.monotonic() - begin
+        print(f"unbroken run: {duration:.0f} s", flush=True)
+        kills, finished_early = 0, 0
+        while kills < arguments.kills:
+            process = subprocess.Popen(command(killed, arguments.recipe, arguments.steps), **quiet)
+            try:
+                # from the start of the process on: loading, compiling, stepping and saving are all hit
+                process.wait(timeout=chance.uniform(0.5, 2.5 * duration / arguments.kills + 15))
+                finished_early += 1
+                if (killed / arguments.recipe / "pretrain").exists():
+                    break
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                kills += 1
+                print(f"kill {kills}", flush=True)
+        subprocess.run(command(killed, arguments.recipe, arguments.steps), check=True, **quiet)
+        weights = [digest(runs / arguments.recipe / "pretrain" / "model.safetensors") for runs in (whole, killed)]
+    verdict = "bit-identical" if weights[0] == weights[1] else "DIFFERENT"
+    line = f"{arguments.recipe}: {kills} kills, final weights {verdict} ({weights[0][:23]}…, {weights[1][:23]}…)"
+    print(line)
+    text = f"# kill -9 and restart\n\n`.venv/bin/python bench/kill.py {' '.join(sys.argv[1:])}`\n\n{line}\n"
+    (RESULTS / f"kill-{arguments.recipe}.md").write_text(text)
+    sys.exit(weights[0] != weights[1])
+
+
+if __name__ == "__main__":
+    main()
