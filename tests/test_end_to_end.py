@@ -1,0 +1,64 @@
+"""The ready recipes, start to end, shrunk until they take seconds: every stage, every door into the result."""
+
+import json
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+import inhouse
+from inhouse.common.lineage import check_lineage
+from inhouse.engine import SamplingParams
+from inhouse.pipeline import make
+from inhouse.recipe import Recipe, find_recipe, load_recipe
+from inhouse.trace import verify_lineage
+
+SHRUNK = [
+    "tokenizer.vocab_size=384", "model.size=tiny", "model.context=256",
+    "pretrain.tokens=16384", "pretrain.batch_tokens=1024", "pretrain.sequence_length=128", "pretrain.compile=false",
+    "sft.generated={addition=20,subtraction=20,brackets=5,strings=5,library=5}",
+    "sft.epochs=1", "sft.batch_tokens=1024", "sft.sequence_length=256", "sft.compile=false",
+    "evaluate.problems_per_kind=2", "evaluate.library_questions=2", "evaluate.max_answer_tokens=16",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few modules of the standard library, each under several names, so that some are held out."""
+    folder = tmp_path_factory.mktemp("text")
+    library = Path(sysconfig.get_paths()["stdlib"])
+    for path in sorted(library.glob("[a-c]*.py"))[:30]:
+        (folder / path.name).write_text(path.read_text(encoding="utf-8")[:6_000], encoding="utf-8")
+    return folder
+
+
+def shrunk(name: str, text: Path) -> Recipe:
+    return load_recipe(find_recipe(name), [*SHRUNK, f"data.sources.0.path={text}"])
+
+
+@pytest.mark.parametrize("name", ["preview", "preview-moe"])
+def test_a_ready_recipe_gives_a_model_that_answers(name: str, text: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    run = make(shrunk(name, text), tmp_path, say=said.append)
+    scores = json.loads((run / "evaluate" / "scores.json").read_text())
+    assert 0 < scores["base/bits_per_byte"]["value"] < 8
+    assert {path.suffix for path in (run / "export").iterdir()} >= {".gguf", ".json"}
+    assert check_lineage(run) == []
+    assert verify_lineage(run / "export" / "huggingface") == []
+    page = (run / "report.html").read_text()
+    assert page.count("<svg") >= (14 if name == "preview-moe" else 8)
+    assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    ).replace("https://matplotlib.org", "")
+
+    for folder in (run, run / "export" / "huggingface"):
+        model = inhouse.load(folder)
+        params = SamplingParams(max_tokens=8, temperature=0.0)
+        assert isinstance(model.chat("What is 3 + 4?", params), str)
+        assert isinstance(model.complete("import ", params), str)
+    with pytest.raises(ValueError, match="base model"):
+        inhouse.load(run / "pretrain").chat("What is 3 + 4?")
+
+    said.clear()
+    make(shrunk(name, text), tmp_path, say=said.append)
+    assert all(line.endswith("done before, nothing to do") for line in said)
