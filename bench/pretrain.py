@@ -7,6 +7,7 @@ trains on so many tokens, the twins taking turns.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import tempfile
@@ -34,7 +35,7 @@ def run(recipe: Recipe, tokenizer: Path, output: Path, tokens: int, seed: int) -
     pretrain(settings, recipe.model, tokenizer, output, seed)
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     # the first entry's rate holds the compilation
-    return sum((b["tokens"] - a["tokens"]) / b["tokens_per_second"] for a, b in zip(lines, lines[1:], strict=False))
+    return sum((b["tokens"] - a["tokens"]) / b["tokens_per_second"] for a, b in itertools.pairwise(lines))
 
 
 def main() -> None:
