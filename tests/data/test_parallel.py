@@ -1,5 +1,6 @@
 """Results in order, errors and killed workers told to the caller."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -52,3 +53,17 @@ def test_an_error_in_a_worker_is_the_callers():
 def test_a_killed_worker_is_one_sentence():
     with pytest.raises(ChildProcessError, match="worker process was killed"):
         list(map_ordered(die, range(10), 2))
+
+
+def sleep(number: int) -> int:
+    time.sleep(number)
+    return number
+
+
+def test_work_under_way_ends_with_the_caller():
+    results = map_ordered(sleep, [0, 300, 300], 2)
+    assert next(results) == 0
+    start = time.monotonic()
+    results.close()
+    assert time.monotonic() - start < 60
+    assert not multiprocessing.active_children()

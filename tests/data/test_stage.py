@@ -131,15 +131,16 @@ def test_small_corpus_still_has_something_held_out(tmp_path, prepare, names):
     folder = tmp_path / "few"
     folder.mkdir()
     train = names(False)
-    for text in ("one", "two", "three"):
+    for text in ("one", "two", "most of the text"):
         (folder / next(train)).write_text(text)
     prepared = prepare(folder)
     assert len(prepared.documents["heldout"]) == 1 and len(prepared.documents["train"]) == 2
+    assert "most of the text" in {document.text for document in prepared.documents["train"]}
 
 
 def test_one_document_cannot_be_split(tmp_path, prepare):
     (tmp_path / "novel.txt").write_text("all of it")
-    with pytest.raises(ValueError, match="cut it into files"):
+    with pytest.raises(ValueError, match="cut it into chapters"):
         prepare(tmp_path / "novel.txt")
 
 

@@ -37,19 +37,20 @@ def route(rows: np.ndarray) -> np.ndarray:
 
     Of identical texts the first is kept, a held-out one before any other: what is held out is never trained on, and
     what stands in the held-out set does not depend on the training files. Where a small corpus has nothing to hold out
-    by the rule (or nothing else), the file whose path has the lowest hash is held out instead.
+    by the rule (or nothing else), one file is held out instead: of those that are at most half the text, the one whose
+    path has the lowest hash.
 
-    Raises `ValueError` where there is only one distinct document.
+    Raises `ValueError` where the whole text is one file.
     """
     held = rows["held"]
     kept = _first_copies(rows, held)
     if held[kept].all() or not held[kept].any():
-        held = rows["path"] == rows["path"][kept].min()
+        paths, owner = np.unique(rows["path"][kept], return_inverse=True)
+        sizes = np.bincount(owner, weights=rows["size"][kept])
+        if len(paths) == 1:
+            raise ValueError("the whole text is one file, so no document can be held out: cut it into chapters, say")
+        held = rows["path"] == paths[sizes <= sizes.sum() / 2][0]
         kept = _first_copies(rows, held)
-        if held[kept].all():
-            raise ValueError(
-                "the whole text is one document, and none can be held out of it: cut it into files (chapters, say)"
-            )
     return np.where(kept, np.where(held, HELDOUT, TRAIN), DROP).astype(np.uint8)
 
 

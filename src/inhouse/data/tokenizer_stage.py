@@ -16,6 +16,7 @@ from inhouse.data.shards import ShardInfo, ShardWriter, dtype_for, finish_folder
 from inhouse.data.tokenizer import Tokenizer
 
 _SAMPLE_FILES = 128  # document files that the sample is taken from, evenly spread over the corpus
+_SAMPLE_CHARACTERS = 1 << 16  # longest piece of one document that is sampled: a few long ones are no corpus
 _BATCH_CHARACTERS = 1 << 22
 
 
@@ -30,7 +31,7 @@ def train_tokenizer(settings: TokenizerSettings, data: Path, output: Path) -> No
     Raises `ValueError` where the text does not support the vocabulary.
     """
     output.mkdir(parents=True, exist_ok=True)
-    with Progress("tokenizer: learn", None, "documents") as progress:
+    with Progress("tokenizer: learn", None, "texts") as progress:
         tokenizer = Tokenizer.train(
             _counted(sample_texts(data, settings.sample_bytes), progress), settings.vocab_size, settings.pre_tokenizer
         )
@@ -51,7 +52,7 @@ def train_tokenizer(settings: TokenizerSettings, data: Path, output: Path) -> No
 
 
 def sample_texts(data: Path, sample_bytes: int) -> Iterator[str]:
-    """About `sample_bytes` of training text, chosen by hash of the documents' ids: the same on every machine."""
+    """About `sample_bytes` of training text, in pieces chosen by hash of their place: the same on every machine."""
     files = document_files(data, "train")
     chosen = files[:: -(-len(files) // _SAMPLE_FILES)]
     num_bytes = read_json(data / "counts.json")["total"]["train_bytes"] * len(chosen) / len(files)
@@ -59,11 +60,13 @@ def sample_texts(data: Path, sample_bytes: int) -> Iterator[str]:
     left = sample_bytes
     for file in chosen:
         for document in read_document_file(file):
-            if int.from_bytes(hashlib.sha256(document.id.encode()).digest()[:8]) < threshold:
-                yield document.text
-                left -= len(document.text.encode())
-                if left <= 0:
-                    return
+            for start in range(0, len(document.text), _SAMPLE_CHARACTERS):
+                if int.from_bytes(hashlib.sha256(f"{document.id}@{start}".encode()).digest()[:8]) < threshold:
+                    piece = document.text[start : start + _SAMPLE_CHARACTERS]
+                    yield piece
+                    left -= len(piece.encode())
+                    if left <= 0:
+                        return
 
 
 def _counted(texts: Iterator[str], progress: Progress) -> Iterator[str]:
