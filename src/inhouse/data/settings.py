@@ -30,7 +30,7 @@ class DataSettings(Settings):
 
     sources: tuple[Source, ...] = Field(default=(Source(path=STDLIB, name="stdlib", licence="PSF-2.0"),), min_length=1)
     holdout_one_in: int = Field(default=20, ge=2, description="of so many documents one is never trained on")
-    max_document_bytes: int = Field(default=1 << 24, ge=64, le=1 << 30, description="longer files are cut at lines")
+    max_document_bytes: int = Field(default=1 << 22, ge=64, le=1 << 30, description="longer files are cut at lines")
     max_expansion: PositiveInt = Field(default=200, description="bound on unpacked by packed size")
     processes: NonNegativeInt = Field(default=0, description="0: one a core")
 

@@ -201,13 +201,13 @@ def _encode_batch(backend: tokenizers.Tokenizer, texts: Sequence[str]) -> list[l
 
 
 def _groups(pieces: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    """Pieces in groups of a few million characters: what the library keeps beside the ids is 50 times their size."""
+    """Pieces in groups of two million characters: what the library keeps beside the ids is 50 times their size."""
     group: list[tuple[int, str]] = []
     size = 0
     for i, piece in pieces:
         group.append((i, piece))
         size += len(piece)
-        if size >= 4 * _PIECE_CHARACTERS:
+        if size >= 2 * _PIECE_CHARACTERS:
             yield group
             group, size = [], 0
     if group:

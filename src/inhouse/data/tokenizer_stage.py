@@ -17,7 +17,7 @@ from inhouse.data.tokenizer import Tokenizer
 
 _SAMPLE_FILES = 128  # document files that the sample is taken from, evenly spread over the corpus
 _SAMPLE_CHARACTERS = 1 << 16  # longest piece of one document that is sampled: a few long ones are no corpus
-_BATCH_CHARACTERS = 1 << 22
+_BATCH_CHARACTERS = 1 << 21
 
 
 class _Task(NamedTuple):
