@@ -31,7 +31,7 @@ SPLIT_REGEX: dict[PreTokenizerName, str] = {
 }
 
 # The regex engine gives up (and panics) after ten million steps inside one match, so longer texts go in pieces.
-_PIECE_CHARACTERS = 1 << 20
+_PIECE_CHARACTERS = 1 << 18
 # Behind such a newline every split regex starts a new word: the last of its blank lines, and no "/" next.
 _WORDS_END = re.compile(r"\n(?!/)(?=[^\S\r\n]*\S)")
 # Learning a word takes time quadratic in its length: a line without an end would hold the trainer up for minutes.
@@ -201,7 +201,7 @@ def _encode_batch(backend: tokenizers.Tokenizer, texts: Sequence[str]) -> list[l
 
 
 def _groups(pieces: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    """Pieces in groups of two million characters: what the library keeps beside the ids is 50 times their size."""
+    """Pieces in groups of half a million characters: the library keeps up to 250 bytes a token beside its id."""
     group: list[tuple[int, str]] = []
     size = 0
     for i, piece in pieces:
