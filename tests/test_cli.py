@@ -1,18 +1,39 @@
-"""The command as a user meets it: in its own process."""
+"""The command as a user meets it: what it prints, and how it ends."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from inhouse.cli import main
 
-def inhouse(*arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "inhouse", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120)
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def inhouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Runs the command in this process (a new one takes seconds to import torch), in the test's folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["inhouse", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return Done(end.value.code or 0, *capsys.readouterr())  # type: ignore[arg-type]
+
+    return run
 
 
 @pytest.fixture
@@ -21,56 +42,82 @@ def recipe(tmp_path: Path) -> Path:
     for i in range(40):
         (tmp_path / "text" / f"{i}.md").write_text(f"# Page {i}\n" + f"The number {i} follows {i - 1}. " * 20)
     path = tmp_path / "mine.toml"
-    path.write_text("[[data.sources]]\npath = 'text'\nname = 'mine'\n[tokenizer]\nvocab_size = 300\n")
+    path.write_text("[[data.sources]]\npath = 'text'\nname = 'mine'\n[tokenizer]\nvocab_size = 270\n")
     return path
 
 
-def test_help_names_the_verbs_and_comes_at_once(tmp_path: Path) -> None:
-    done = inhouse("--help", folder=tmp_path)
-    assert done.returncode == 0
-    assert all(verb in done.stdout for verb in ("make", "chat", "serve", "eval", "trace"))
+def test_help_names_the_verbs_and_does_not_wait_for_torch(inhouse: Callable[..., Done]) -> None:
+    done = inhouse("--help")
+    assert done.status == 0
+    assert all(verb in done.out for verb in ("make", "chat", "serve", "eval", "trace"))
     code = "import sys, inhouse.cli; assert 'torch' not in sys.modules, 'torch is imported at startup'"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_dry_run_prints_every_number_and_writes_nothing(tmp_path: Path) -> None:
-    done = inhouse("make", "preview", "--dry-run", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_a_dry_run_prints_every_number_and_writes_nothing(inhouse: Callable[..., Done], tmp_path: Path) -> None:
+    done = inhouse("make", "preview", "--dry-run")
+    assert done.status == 0, done.err
     for name in ("vocab_size", "hidden_size", "active parameters", "64 × depth", "steps × batch_tokens"):
-        assert name in done.stdout
+        assert name in done.out
     assert list(tmp_path.iterdir()) == []
 
 
-def test_mistakes_are_one_line_on_stderr_and_debug_shows_the_traceback(tmp_path: Path) -> None:
-    for arguments in (["make", "nothing"], ["chat", "nothing"], ["trace", "."], ["make", "preview", "--until", "x"],
-                      ["make", "preview", "--set", "seed=x"], ["serve", "."]):  # fmt: skip
-        done = inhouse(*arguments, folder=tmp_path)
-        assert done.returncode == 2, arguments
-        assert done.stderr.startswith("inhouse: ")
-        assert len(done.stderr.splitlines()) == 1, done.stderr
-    done = inhouse("--debug", "make", "nothing", folder=tmp_path)
-    assert "Traceback" in done.stderr
-    assert inhouse("make", folder=tmp_path).returncode == 2
-    assert inhouse("mkae", "preview", folder=tmp_path).returncode == 2
+@pytest.mark.parametrize(
+    "arguments",
+    ["make nothing", "make preview --until x", "make preview --set seed=x", "make preview --set model.context=64",
+     "chat nothing", "serve .", "trace .", "eval ."],
+)  # fmt: skip
+def test_mistakes_are_one_line_on_stderr(inhouse: Callable[..., Done], arguments: str) -> None:
+    done = inhouse(*arguments.split())
+    assert done.status == 2
+    assert done.err.startswith("inhouse: ")
+    assert len(done.err.splitlines()) == 1
 
 
-def test_make_until_a_stage_then_again_then_trace(recipe: Path, tmp_path: Path) -> None:
-    first = inhouse("make", recipe, "--until", "tokenizer", folder=tmp_path)
-    assert first.returncode == 0, first.stderr
+def test_arguments_that_do_not_parse_show_the_usage(inhouse: Callable[..., Done]) -> None:
+    assert inhouse("make").status == 2
+    done = inhouse("mkae", "preview")
+    assert done.status == 2
+    assert "mkae" in done.err
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["inhouse", "make", "nothing", "--debug"])
+    with pytest.raises(ValueError, match="no such recipe"):
+        main()
+
+
+def test_what_goes_wrong_in_inhouse_itself_says_so(
+    inhouse: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(name: str) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr("inhouse.recipe.find_recipe", broken)
+    done = inhouse("make", "preview")
+    assert (done.status, done.err) == (1, "inhouse: internal error (KeyError: 'x'); --debug shows where\n")
+
+
+def test_an_api_key_must_be_where_its_variable_says(inhouse: Callable[..., Done]) -> None:
+    done = inhouse("serve", ".", "--api-key-env", "NO_SUCH_VARIABLE")
+    assert (done.status, "NO_SUCH_VARIABLE: this environment variable is not set" in done.err) == (2, True)
+
+
+def test_make_until_a_stage_then_again_then_trace(inhouse: Callable[..., Done], recipe: Path, tmp_path: Path) -> None:
+    first = inhouse("make", recipe, "--until", "tokenizer")
+    assert first.status == 0, first.err
     run = tmp_path / "runs" / "mine"
     assert sorted(path.name for path in run.iterdir()) == [".lock", "data", "report.html", "tokenizer"]
-    again = inhouse("make", recipe, "--until", "tokenizer", folder=tmp_path)
-    assert again.stdout.count("done before") == 2
-    traced = inhouse("trace", "runs/mine", "--verify", folder=tmp_path)
-    assert traced.returncode == 0
-    assert "mine (" in traced.stdout
-    assert "verified" in traced.stdout
+    assert inhouse("make", recipe, "--until", "tokenizer").out.count("done before") == 2
+    traced = inhouse("trace", "runs/mine", "--verify")
+    assert traced.status == 0
+    assert "mine (" in traced.out
+    assert "verified" in traced.out
     (tmp_path / "text" / "0.md").write_text("# Another page\n" + "Other words stand here. " * 20)
-    changed = inhouse("make", recipe, "--until", "data", folder=tmp_path)
-    assert "data: settings or inputs changed" in changed.stdout
-    broken = inhouse("trace", "runs/mine", "--verify", folder=tmp_path)
-    assert broken.returncode == 2
-    assert "was made from another data" in broken.stderr
+    assert "data: settings or inputs changed" in inhouse("make", recipe, "--until", "data").out
+    broken = inhouse("trace", "runs/mine", "--verify")
+    assert broken.status == 2
+    assert "was made from another data" in broken.err
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -13,6 +13,7 @@ import pytest
 
 from inhouse.common.files import read_json
 from inhouse.common.lineage import check_lineage, lineage
+from inhouse.data.settings import Source
 from inhouse.pipeline import Stage, Stopped, run_stages
 
 
@@ -70,10 +71,21 @@ def test_a_changed_setting_makes_its_stage_anew_and_what_reads_it(run: Path) -> 
     assert check_lineage(run) == []
 
 
-def test_a_changed_source_makes_the_stage_anew(run: Path) -> None:
-    run_stages(two_stages(run, sources=lambda: {"folder": "sha256:1"}), run)
-    assert run_stages(two_stages(run, sources=lambda: {"folder": "sha256:1"}), run) == []
-    assert run_stages(two_stages(run, sources=lambda: {"folder": "sha256:2"}), run) == ["data"]  # the same text again
+def test_a_changed_source_makes_the_stage_anew_a_touched_one_does_not(run: Path, tmp_path: Path) -> None:
+    page = tmp_path / "text" / "page.md"
+    page.parent.mkdir()
+    page.write_text("one")
+
+    def stages() -> list[Stage]:
+        return two_stages(run, sources=(Source(name="mine", path=str(page.parent)),))
+
+    run_stages(stages(), run)
+    assert list(read_json(run / "data" / "stage.json")["inputs"]) == ["mine"]
+    assert run_stages(stages(), run) == []
+    os.utime(page, (1, 1))
+    assert run_stages(stages(), run) == []
+    page.write_text("two")
+    assert run_stages(stages(), run) == ["data"]  # it wrote the same text again, so nothing follows
 
 
 def test_a_failing_stage_leaves_no_folder_and_keeps_the_old_one(run: Path) -> None:
@@ -168,10 +180,13 @@ def test_ctrl_c_says_what_is_kept(run: Path) -> None:
 
 def test_sigterm_stops_in_order_and_forked_workers_die_of_it_quietly(run: Path) -> None:
     def terminated(output: Path) -> None:
+        ready, tell = os.pipe()
         worker = os.fork()
         if worker == 0:
+            os.write(tell, b"!")  # Python forgets signals that arrive while it forks
             while True:
                 time.sleep(0.01)
+        os.read(ready, 1)
         os.kill(worker, signal.SIGTERM)
         assert os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) == 143
         os.kill(os.getpid(), signal.SIGTERM)

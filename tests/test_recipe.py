@@ -64,6 +64,10 @@ def test_resolved_numbers_say_where_they_come_from(recipe: Path) -> None:
         ("[pretrain]\nprecision = 'fp8'\n", "line 2: [pretrain] precision = \"fp8\": input should be 'bf16' or 'fp32'"),
         ("[model]\nsize = 'huge'\n", "line 2: [model] size = 'huge' is not known"),
         ("[model]\nnum_heads = 3\nnum_kv_heads = 2\n", "[model] num_heads = 3 is not a multiple of num_kv_heads = 2"),
+        ("[model]\ncontext = 64\n", "[pretrain] sequence_length = 512 is more than [model] context = 64"),
+        ("[model]\n[pretrain]\nbatch_tokens = 1000\n", "line 2: [pretrain] batch_tokens = 1000 is not a multiple"),
+        ("[sft]\nsequence_length = 4096\n", "line 2: [sft] sequence_length = 4096 is more than [model] context"),
+        ("[sft]\nconversations = ['no.jsonl']\n", "no.jsonl does not exist; correct the path"),
         ("[model\n", "not valid TOML"),
         ("a = 1\na = 2\n", "(at line 2"),
     ],
@@ -88,7 +92,7 @@ def test_a_value_of_several_lines_is_named_by_its_first(tmp_path: Path) -> None:
 def test_every_mistake_gets_its_own_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as error:
         load_recipe(write(tmp_path / "x.toml", "sed = 1\n[sft]\nepoch = 1\n"))
-    first, second = str(error.value).splitlines()
+    second, first = str(error.value).splitlines()
     assert 'line 1: the top of the recipe has no key "sed"; did you mean "seed"?' in first
     assert 'line 3: [sft] has no key "epoch"; did you mean "epochs"?' in second
 
@@ -121,6 +125,8 @@ def test_paths_are_relative_to_the_recipe_and_in_overrides_to_here(
     monkeypatch.chdir(tmp_path / "here")
     text = "[[data.sources]]\npath = 'text'\nname = 'x'\n[sft]\nconversations = ['a.jsonl']\n"
     path = write(tmp_path / "x.toml", text)
+    write(tmp_path / "a.jsonl", "")
+    write(tmp_path / "here" / "a.jsonl", "")
     loaded = load_recipe(path)
     assert loaded.data.sources[0].path == str(tmp_path / "text")
     assert loaded.sft.conversations == (tmp_path / "a.jsonl",)

@@ -71,14 +71,18 @@ def load_recipe(path: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
         recipe = Recipe.model_validate(document)
     except ValidationError as error:
         raise ValueError(sentences(error, places)) from error
-    _check_model(recipe, places)
-    return typing.cast(Recipe, _with_absolute_paths(recipe, path.resolve().parent, set(overridden), ()))
+    _check_shape(recipe, places)
+    recipe = typing.cast(Recipe, _with_absolute_paths(recipe, path.resolve().parent, set(overridden), ()))
+    _check_conversations(recipe, places)
+    return recipe
 
 
-def _check_model(recipe: Recipe, places: Places) -> None:
-    """A shape whose numbers do not fit together is a mistake in the recipe, so it is found before anything runs."""
+def _check_shape(recipe: Recipe, places: Places) -> None:
+    """Numbers that do not fit together are a mistake in the recipe: found before anything runs, not hours later."""
+    from inhouse.train.stage import plan_steps  # here, because it takes torch's import
+
     try:
-        recipe.model.resolve(recipe.tokenizer.vocab_size)
+        config, _ = recipe.model.resolve(recipe.tokenizer.vocab_size)
     except ValidationError as error:
         detail = error.errors()[0]
         name = ".".join(map(str, detail["loc"]))
@@ -86,6 +90,22 @@ def _check_model(recipe: Recipe, places: Places) -> None:
         raise ValueError(f"{places.place(('model',))}: [model] {name}{': ' * bool(name)}{message}") from error
     except ValueError as error:
         raise ValueError(f"{places.place(('model', 'size'))}: {error}") from error
+    try:
+        plan_steps(recipe.pretrain, config)
+    except ValueError as error:
+        raise ValueError(f"{places.place(('pretrain',))}: {error}") from error
+    if recipe.sft.sequence_length > recipe.model.context:
+        raise ValueError(
+            f"{places.place(('sft', 'sequence_length'))}: [sft] sequence_length = {recipe.sft.sequence_length} is more "
+            f"than [model] context = {recipe.model.context}; lower the one or raise the other"
+        )
+
+
+def _check_conversations(recipe: Recipe, places: Places) -> None:
+    """They are read hours after the run began."""
+    for path in recipe.sft.conversations:
+        if not path.exists():
+            raise ValueError(f"{places.place(('sft', 'conversations'))}: {path} does not exist; correct the path")
 
 
 def _override(document: dict[str, Any], text: str) -> tuple[Location, str]:

@@ -66,7 +66,7 @@ def _holds(value: Any, location: Location) -> bool:
 
 def sentences(error: ValidationError, places: Places) -> str:
     """Every mistake that pydantic found, one line each; what only follows from a mistake inside it is left out."""
-    details = [dict(detail) for detail in error.errors()]
+    details: list[dict[str, Any]] = [dict(detail) for detail in error.errors()]
     locations = [detail["loc"] for detail in details]
     causes = [
         detail

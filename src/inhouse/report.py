@@ -137,10 +137,9 @@ def _charts(steps: Rows) -> Iterator[tuple[str, str]]:
         )
     if speed := _column(steps, "tokens_per_second"):
         yield "throughput", line_chart({"tokens/s": (xs, speed)}, x_label, "tokens/s", from_zero=True)
-    rates = {name: (xs, column) for name in ("lr", "lr_matrix") if (column := _column(steps, name))}
-    if rates:
-        yield "learning rate", line_chart(rates, x_label, "learning rate", from_zero=True)
-    if norm := _column(steps, "grad_norm"):
+    if rate := _column(steps, "lr"):
+        yield "learning rate of the matrices", line_chart({"lr": (xs, rate)}, x_label, "learning rate", from_zero=True)
+    if norm := _column(steps, "gradient_norm"):
         yield "gradient norm", line_chart({"norm": (xs, norm)}, x_label, "norm", from_zero=True)
     if load := _per_layer(steps, xs, "expert_load_max"):
         yield "fullest expert of each MoE layer, as a share of the mean load", line_chart(load, x_label, "× mean")
