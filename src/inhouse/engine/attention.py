@@ -15,12 +15,17 @@ from inhouse.engine.kv_cache import KVCache
 
 
 class Group(NamedTuple):
-    """Tokens start..end of the step's row are the newest of as many sequences, at `positions_R`."""
+    """Tokens start..end of the step's row are the newest of as many sequences, at `positions_R`.
+
+    `copies` holds a copy of the sequences' pages for every layer from one step to the next, as long as the group stays
+    the same: then only the newest token is added to it. None: copied at every step.
+    """
 
     start: int
     end: int
     positions_R: Tensor
     pages_RP: Tensor
+    copies: list[Tensor] | None
 
 
 class Chunk(NamedTuple):
@@ -40,36 +45,45 @@ class PagedAttend:
         self._masks: dict[tuple[int, int | None], Tensor] = {}
 
     def __call__(self, q_BTHd: Tensor, k_BTKd: Tensor, v_BTKd: Tensor, *, layer: int, window: int | None) -> Tensor:
-        q_NHd, k_NKd, v_NKd = q_BTHd[0], k_BTKd[0], v_BTKd[0]
-        self.cache.write(layer, self.slots_N, k_NKd, v_NKd)
-        parts = [self._group(group, q_NHd[group.start : group.end], layer, window) for group in self.groups]
+        q_NHd, rows_N2Kd = q_BTHd[0], torch.stack((k_BTKd[0], v_BTKd[0]), dim=1)
+        self.cache.write(layer, self.slots_N, rows_N2Kd)
+        parts = [self._group(group, q_NHd, rows_N2Kd, layer, window) for group in self.groups]
         for chunk in self.chunks:
             own = slice(chunk.start, chunk.end)
+            rows_S2Kd = rows_N2Kd[own]
             if chunk.past:
-                k_1KSd, v_1KSd = self.cache.gather(layer, chunk.pages_1P)
-                length = chunk.past + chunk.end - chunk.start
-                k_1KSd, v_1KSd = k_1KSd[:, :, :length], v_1KSd[:, :, :length]
-            else:
-                k_1KSd, v_1KSd = (x[None, own].transpose(1, 2) for x in (k_NKd, v_NKd))
-            parts.append(self._chunk(chunk, q_NHd[own], k_1KSd, v_1KSd, window))
+                rows_S2Kd = self.cache.gather(layer, chunk.pages_1P)[0, : chunk.past + chunk.end - chunk.start]
+            parts.append(self._chunk(chunk, q_NHd[own], rows_S2Kd, window))
         return (parts[0] if len(parts) == 1 else torch.cat(parts))[None]
 
-    def _group(self, group: Group, q_RHd: Tensor, layer: int, window: int | None) -> Tensor:
-        k_RKSd, v_RKSd = self.cache.gather(layer, group.pages_RP)
+    def _group(self, group: Group, q_NHd: Tensor, rows_N2Kd: Tensor, layer: int, window: int | None) -> Tensor:
+        rows_RS2Kd = self._copy(group, rows_N2Kd, layer)
         if (mask := self._masks.get((group.start, window))) is None:
-            distance_RS = group.positions_R[:, None] - torch.arange(k_RKSd.shape[2], device=q_RHd.device)
-            mask = self._masks[group.start, window] = _additive(distance_RS, window, q_RHd.dtype)[:, None, None]
+            distance_RS = group.positions_R[:, None] - torch.arange(rows_RS2Kd.shape[1], device=q_NHd.device)
+            mask = self._masks[group.start, window] = _additive(distance_RS, window, q_NHd.dtype)[:, None, None]
+        k_RKSd, v_RKSd = rows_RS2Kd.permute(2, 0, 3, 1, 4).unbind()
         # the query heads of one key-value head stand as rows of one small matrix: keys are read once, not per head
-        q_RKGd = q_RHd.unflatten(1, (k_RKSd.shape[1], -1))
+        q_RKGd = q_NHd[group.start : group.end].unflatten(1, (k_RKSd.shape[1], -1))
         return F.scaled_dot_product_attention(q_RKGd, k_RKSd, v_RKSd, attn_mask=mask).flatten(1, 2)
 
-    def _chunk(self, chunk: Chunk, q_THd: Tensor, k_1KSd: Tensor, v_1KSd: Tensor, window: int | None) -> Tensor:
+    def _copy(self, group: Group, rows_N2Kd: Tensor, layer: int) -> Tensor:
+        if group.copies is None:
+            return self.cache.gather(layer, group.pages_RP)
+        if layer == len(group.copies):
+            group.copies.append(self.cache.gather(layer, group.pages_RP))
+        else:
+            sequences = torch.arange(group.end - group.start, device=rows_N2Kd.device)
+            group.copies[layer][sequences, group.positions_R] = rows_N2Kd[group.start : group.end]
+        return group.copies[layer]
+
+    def _chunk(self, chunk: Chunk, q_THd: Tensor, rows_S2Kd: Tensor, window: int | None) -> Tensor:
         mask = self._masks.get((chunk.start, window))
         if mask is None and (chunk.past or (window is not None and len(q_THd) > window)):
-            key = torch.arange(k_1KSd.shape[2], device=q_THd.device)
+            key = torch.arange(len(rows_S2Kd), device=q_THd.device)
             distance_TS = key[chunk.past :, None] - key
             mask = self._masks[chunk.start, window] = _additive(distance_TS, window, q_THd.dtype)
         q_1HTd = q_THd[None].transpose(1, 2)
+        k_1KSd, v_1KSd = rows_S2Kd[None].permute(2, 0, 3, 1, 4).unbind()
         out_1HTd = F.scaled_dot_product_attention(
             q_1HTd, k_1KSd, v_1KSd, attn_mask=mask, is_causal=mask is None, enable_gqa=True
         )

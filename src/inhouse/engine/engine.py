@@ -22,6 +22,8 @@ from inhouse.engine.sampler import draw, likeliest, logprobs_of
 from inhouse.engine.scheduler import Scheduled, Scheduler, Sequence
 from inhouse.model import Transformer
 
+_COPIED_BYTES = 256 << 20  # of keys and values of decoding sequences that stay copied out of their pages
+_GROUP_BYTES = 64 << 20  # of these in one group
 _LOGIT_ROWS = 256  # of a prompt at once: logits of a long prompt over a large vocabulary would fill the memory
 
 
@@ -44,7 +46,7 @@ class Engine:
         self.model, self.tokenizer, self.settings = model, tokenizer, settings or EngineSettings()
         config, page_size = model.config, self.settings.page_size
         self.device = model.embed_tokens.weight.device
-        page_bytes = page_size * KVCache.bytes_per_token(config, model.dtype)
+        self._page_bytes = page_bytes = page_size * KVCache.bytes_per_token(config, model.dtype)
         wanted = self.settings.max_sequences * -(-config.max_position // page_size)
         self.num_pages = min(int(self.settings.cache_gib * 2**30) // page_bytes, wanted)
         if self.num_pages * page_size < 2:
@@ -56,6 +58,7 @@ class Engine:
             self._pages, page_size, self.settings.max_sequences, self.settings.max_prefill, self.max_context
         )
         self._sequences: dict[int, Sequence] = {}
+        self._copies: dict[tuple[int, ...], list[Tensor]] = {}
         self._new_id = itertools.count()
         self._ends: set[int] = set()
         for name in ("end_of_document", "end_of_turn"):
@@ -130,6 +133,7 @@ class Engine:
             for identity in list(self._sequences):
                 self.abort(identity)
             self._pages.forget()  # pages were published that have not been computed
+            self._copies = {}
             raise
 
     def _compute(self, scheduled: list[Scheduled]) -> list[StepOutput]:
@@ -167,7 +171,7 @@ class Engine:
             positions = np.concatenate([np.arange(start, start + n) for start, n in zip(starts, counts, strict=True)])
             owners = places.repeat(counts)
         slots_N = self._tensor(table[owners, positions // page_size] * page_size + positions % page_size)
-        groups = self._groups(starts[:num_single], places[:num_single])
+        groups = self._groups([item.sequence for item in scheduled[:num_single]])
         chunks, first = [], num_single
         for place, past, count in zip(places[num_single:], starts[num_single:], counts[num_single:], strict=True):
             pages_1P = self._tensor(table[None, place, : -(-(past + count) // page_size)])
@@ -179,16 +183,27 @@ class Engine:
             self._cache.write_experts(slots_N, torch.stack([routing.experts_NK for routing in out.routing], dim=1))
         return out.hidden_BTD[0]
 
-    def _groups(self, positions: np.ndarray, places: np.ndarray) -> list[Group]:
-        """Decoding sequences, shortest first, in groups whose keys and values fit the memory meant for a gather."""
-        groups, end = [], len(positions)
+    def _groups(self, sequences: list[Sequence]) -> list[Group]:
+        """Decoding sequences, shortest first, in groups of bounded memory; copies of the last step live on."""
+        table, page_size = self._scheduler.table, self.settings.page_size
+        groups, end = [], len(sequences)
+        copies: dict[tuple[int, ...], list[Tensor]] = {}
+        memory = _COPIED_BYTES
         while end:
-            num_pages = int(positions[end - 1]) // self.settings.page_size + 1
-            start = max(end - max(self._cache.gathered_pages // num_pages, 1), 0)
-            pages = self._tensor(self._scheduler.table[places[start:end], :num_pages])
-            groups.append(Group(start, end, self._tensor(positions[start:end]), pages))
+            num_pages = sequences[end - 1].num_computed // page_size + 1
+            start = max(end - max(_GROUP_BYTES // (num_pages * self._page_bytes), 1), 0)
+            own = sequences[start:end]
+            pages_RP = self._tensor(table[[sequence.place for sequence in own], :num_pages])
+            memory -= pages_RP.numel() * self._page_bytes
+            kept = None
+            if memory >= 0:
+                key = (num_pages, *(sequence.id for sequence in own))
+                kept = copies[key] = self._copies.get(key, [])
+            positions_R = self._tensor(np.array([sequence.num_computed for sequence in own]))
+            groups.append(Group(start, end, positions_R, pages_RP, kept))
             end = start
-        return groups[::-1]
+        self._copies = copies
+        return groups
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)

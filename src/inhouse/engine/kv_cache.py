@@ -13,9 +13,6 @@ from torch import Tensor
 
 from inhouse.model import ModelConfig
 
-# What is copied together of one layer: on a CPU it must stay in the processor's cache until attention has read it.
-_GATHERED_BYTES = {"cpu": 1 << 20, "cuda": 1 << 28}
-
 
 def page_hashes(tokens: Sequence[int], page_size: int, known: list[bytes]) -> None:
     """Extend `known` to every full page of `tokens`: the hash of a page covers all tokens up to its end."""
@@ -98,9 +95,6 @@ class KVCache:
     def __init__(self, config: ModelConfig, num_pages: int, page_size: int, dtype: torch.dtype, device: torch.device):
         self.page_size, self.row = page_size, (2, config.num_kv_heads, config.head_dim)
         width = page_size * 2 * config.num_kv_heads * config.head_dim
-        self.gathered_pages = _GATHERED_BYTES[device.type] // (width * dtype.itemsize)
-        # reused for every gather: fresh memory of that size costs a CPU more than the copy (page faults)
-        self._gathered = torch.empty(self.gathered_pages if device.type == "cpu" else 0, width, dtype=dtype)
         self._pages = [torch.zeros(num_pages, width, dtype=dtype, device=device) for _ in range(config.num_layers)]
         self._rows = [pages.view(num_pages * page_size, *self.row) for pages in self._pages]
         num_moe = sum(config.layer_is_moe(layer) for layer in range(config.num_layers))
@@ -111,16 +105,13 @@ class KVCache:
     def bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:
         return config.num_layers * 2 * config.num_kv_heads * config.head_dim * dtype.itemsize
 
-    def write(self, layer: int, slots_N: Tensor, k_NKd: Tensor, v_NKd: Tensor) -> None:
-        self._rows[layer].index_copy_(0, slots_N, torch.stack((k_NKd, v_NKd), dim=1))
+    def write(self, layer: int, slots_N: Tensor, rows_N2Kd: Tensor) -> None:
+        self._rows[layer].index_copy_(0, slots_N, rows_N2Kd)
 
-    def gather(self, layer: int, pages_RP: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (R, K, P * page_size, d) of R sequences from their pages; valid until the next gather."""
-        num_pages = pages_RP.numel()
-        out = self._gathered[:num_pages] if num_pages <= len(self._gathered) else None
-        rows = torch.index_select(self._pages[layer], 0, pages_RP.flatten(), out=out)
-        rows_RS2Kd = rows.view(pages_RP.shape[0], -1, *self.row)
-        return rows_RS2Kd[:, :, 0].transpose(1, 2), rows_RS2Kd[:, :, 1].transpose(1, 2)
+    def gather(self, layer: int, pages_RP: Tensor) -> Tensor:
+        """A copy (R, P * page_size, 2, K, d) of R sequences' pages."""
+        rows = self._pages[layer].index_select(0, pages_RP.flatten())
+        return rows.view(pages_RP.shape[0], -1, *self.row)
 
     def write_experts(self, slots_N: Tensor, experts_NLK: Tensor) -> None:
         self.experts.index_copy_(0, slots_N, experts_NLK.to(torch.int16))
