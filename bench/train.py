@@ -96,7 +96,7 @@ def of_recipe(name: str, steps: int) -> str:
     model = Transformer(config, torch.bfloat16)
     model.initialize(1)
     model.to(device)
-    optimizers = Optimizers(model, settings, settings.compile)
+    optimizers = Optimizers(model, settings)
     compiled = torch.compile(loss_of, dynamic=False) if settings.compile else loss_of
     length = settings.sequence_length
     micro_tokens = settings.micro_batch_tokens or settings.batch_tokens

@@ -24,7 +24,7 @@ def test_a_stack_of_experts_steps_like_its_matrices_apart() -> None:
     torch.manual_seed(0)
     stack = torch.nn.Parameter(torch.randn(4, 16, 8))
     apart = [torch.nn.Parameter(matrix.clone()) for matrix in stack.detach()]
-    together, separate = (Muon(p, lr=0.1, weight_decay=0.1, compile=False) for p in ([stack], apart))
+    together, separate = (Muon(p, lr=0.1, weight_decay=0.1) for p in ([stack], apart))
     for _ in range(3):
         stack.grad = torch.randn(4, 16, 8)
         for matrix, grad in zip(apart, stack.grad, strict=True):
@@ -36,7 +36,7 @@ def test_a_stack_of_experts_steps_like_its_matrices_apart() -> None:
 
 def test_every_parameter_is_in_one_group_of_the_right_kind() -> None:
     model = tiny_model("glm4_moe")
-    optimizers = Optimizers(model, TrainSettings(), compile=False)
+    optimizers = Optimizers(model, TrainSettings())
     muon = {id(p) for group in optimizers.muon.param_groups for p in group["params"]}
     adamw = [id(p) for group in optimizers.adamw.param_groups for p in group["params"]]
     assert len(muon) + len(adamw) == len(list(model.parameters()))
@@ -54,11 +54,11 @@ def test_state_makes_a_fresh_optimizer_go_on_alike() -> None:
             optimizers.step(0.5)
 
     model = tiny_model("glm4_moe")
-    optimizers = Optimizers(model, TrainSettings(), compile=False)
+    optimizers = Optimizers(model, TrainSettings())
     steps(model, optimizers, range(3))
     twin = tiny_model("glm4_moe", seed=5)
     twin.load_state_dict(model.state_dict())
-    fresh = Optimizers(twin, TrainSettings(), compile=False)
+    fresh = Optimizers(twin, TrainSettings())
     fresh.load_state({name: tensor.clone() for name, tensor in optimizers.state().items()})
     steps(model, optimizers, range(3, 6))
     steps(twin, fresh, range(3, 6))

@@ -3,7 +3,7 @@
 Shapes: G matrices of one shape stacked, R rows, C columns.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ def orthogonalize(matrix_GRC: Tensor) -> Tensor:
     return x.mT if is_tall else x
 
 
-def muon_update(weight: Tensor, grad: Tensor, momentum: Tensor, lr: Tensor, beta: Tensor, decay: Tensor) -> Tensor:
+def muon_update(weight: Tensor, grad: Tensor, momentum: Tensor, lr: float, beta: float, decay: float) -> Tensor:
     """New weights (G, R, C) of one Muon step with Nesterov momentum; `momentum` is updated in place.
 
     The update is scaled by sqrt(max(1, R / C)), which keeps its effect on activations alike for every shape (Jordan
@@ -54,14 +54,13 @@ def muon_update(weight: Tensor, grad: Tensor, momentum: Tensor, lr: Tensor, beta
 class Muon(torch.optim.Optimizer):
     """Muon over groups of equally shaped tensors, each group orthogonalised as one batch.
 
-    A parameter of shape (R, C) is one matrix; one of shape (E, R, C) is E matrices. `compile=True` compiles the update.
+    A parameter of shape (R, C) is one matrix; one of shape (E, R, C) is E matrices.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], lr: float, weight_decay: float, compile: bool) -> None:
+    def __init__(self, parameters: list[nn.Parameter], lr: float, weight_decay: float) -> None:
         shapes = sorted({tuple(p.shape) for p in parameters})
         groups = [{"params": [p for p in parameters if tuple(p.shape) == shape]} for shape in shapes]
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "step": 0})
-        self._update: Callable[..., Tensor] = torch.compile(muon_update, dynamic=False) if compile else muon_update
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -76,13 +75,13 @@ class Muon(torch.optim.Optimizer):
                     self.state[p]["momentum"] = torch.zeros_like(p)
             momentum = torch.stack([self.state[p]["momentum"] for p in parameters])
             matrices = (-1, *parameters[0].shape[-2:])
-            new = self._update(
+            new = muon_update(
                 torch.stack([p.detach() for p in parameters]).view(matrices),
                 torch.stack([p.grad for p in parameters]).view(matrices),
                 momentum.view(matrices),
-                torch.tensor(group["lr"], device=momentum.device),
-                torch.tensor(beta, device=momentum.device),
-                torch.tensor(group["weight_decay"], device=momentum.device),
+                group["lr"],
+                beta,
+                group["weight_decay"],
             )
             torch._foreach_copy_([p.detach() for p in parameters], list(new.view_as(momentum).unbind()))
             torch._foreach_copy_([self.state[p]["momentum"] for p in parameters], list(momentum.unbind()))
@@ -92,7 +91,7 @@ class Muon(torch.optim.Optimizer):
 class Optimizers:
     """The two optimizers of one model behind one `step`, one schedule and one state that holds no pickle."""
 
-    def __init__(self, model: nn.Module, settings: TrainSettings, compile: bool) -> None:
+    def __init__(self, model: nn.Module, settings: TrainSettings) -> None:
         self._names = {p: name for name, p in model.named_parameters()}
         matrices, rest = [], {"embedding": [], "head": [], "router": [], "scalar": []}  # type: ignore[var-annotated]
         for name, parameter in model.named_parameters():
@@ -104,7 +103,7 @@ class Optimizers:
             "router": settings.router_lr,
             "scalar": settings.scalar_lr,
         }
-        self.muon = Muon(matrices, settings.matrix_lr, settings.weight_decay, compile)
+        self.muon = Muon(matrices, settings.matrix_lr, settings.weight_decay)
         self.adamw = torch.optim.AdamW(
             [{"params": rest[kind], "lr": rate} for kind, rate in rates.items() if rest[kind]],
             betas=(0.8, 0.96),

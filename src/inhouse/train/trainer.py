@@ -89,7 +89,7 @@ class _Run:
         self.settings, self.output, self.name = settings, output, name
         model.dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
         compiles = settings.compile and self._may_compile()
-        self.optimizers = Optimizers(model, settings, compiles)
+        self.optimizers = Optimizers(model, settings)
         self.loss_of = torch.compile(loss_of, dynamic=False) if compiles else loss_of
         self.routers = [block.mlp.gate for block in model.layers if isinstance(block.mlp, MoE)]
         self.facts = {
