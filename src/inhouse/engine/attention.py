@@ -17,7 +17,7 @@ from inhouse.engine.kv_cache import KVCache
 class Group(NamedTuple):
     """Tokens start..end of the step's row are the newest of as many sequences, at `positions_R`.
 
-    `copies` holds a copy of the sequences' pages for every layer from one step to the next, as long as the group stays
+    `newest_R` are their rows in a copy of the pages (R * P * page_size rows). `copies` holds a copy of the sequences' pages for every layer from one step to the next, as long as the group stays
     the same: then only the newest token is added to it. None: copied at every step.
     """
 
@@ -25,6 +25,7 @@ class Group(NamedTuple):
     end: int
     positions_R: Tensor
     pages_RP: Tensor
+    newest_R: Tensor
     copies: list[Tensor] | None
 
 
@@ -72,8 +73,7 @@ class PagedAttend:
         if layer == len(group.copies):
             group.copies.append(self.cache.gather(layer, group.pages_RP))
         else:
-            sequences = torch.arange(group.end - group.start, device=rows_N2Kd.device)
-            group.copies[layer][sequences, group.positions_R] = rows_N2Kd[group.start : group.end]
+            group.copies[layer].flatten(0, 1).index_copy_(0, group.newest_R, rows_N2Kd[group.start : group.end])
         return group.copies[layer]
 
     def _chunk(self, chunk: Chunk, q_THd: Tensor, rows_S2Kd: Tensor, window: int | None) -> Tensor:

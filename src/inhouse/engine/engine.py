@@ -199,8 +199,9 @@ class Engine:
             if memory >= 0:
                 key = (num_pages, *(sequence.id for sequence in own))
                 kept = copies[key] = self._copies.get(key, [])
-            positions_R = self._tensor(np.array([sequence.num_computed for sequence in own]))
-            groups.append(Group(start, end, positions_R, pages_RP, kept))
+            positions = np.array([sequence.num_computed for sequence in own])
+            newest_R = self._tensor(np.arange(end - start) * (num_pages * page_size) + positions)
+            groups.append(Group(start, end, self._tensor(positions), pages_RP, newest_R, kept))
             end = start
         self._copies = copies
         return groups
