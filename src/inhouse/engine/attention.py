@@ -17,8 +17,8 @@ from inhouse.engine.kv_cache import KVCache
 class Group(NamedTuple):
     """Tokens start..end of the step's row are the newest of as many sequences, at `positions_R`.
 
-    `newest_R` are their rows in a copy of the pages (R * P * page_size rows). `copies` holds a copy of the sequences' pages for every layer from one step to the next, as long as the group stays
-    the same: then only the newest token is added to it. None: copied at every step.
+    `copies` holds a copy of the sequences' pages for every layer from one step to the next, as long as the group stays
+    the same: then only the newest tokens are added to it, at rows `newest_R`. None: copied at every step.
     """
 
     start: int
