@@ -63,8 +63,9 @@ def test_fast_grouped_matmul_is_the_reference(dtype: torch.dtype, sizes: list[in
     )
 
 
-def test_output_and_gradients_are_those_of_a_plain_loop(config: ModelConfig) -> None:
-    moe, x = random_moe(config), torch.randn(11, 32)
+@pytest.mark.parametrize("num_tokens", [3, 11])
+def test_output_and_gradients_are_those_of_a_plain_loop(config: ModelConfig, num_tokens: int) -> None:
+    moe, x = random_moe(config), torch.randn(num_tokens, 32)
     fast, _ = moe(x[None])
     slow = plain_loop(moe, x)
     torch.testing.assert_close(fast[0], slow, rtol=1e-4, atol=1e-5)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from inhouse.model.config import ModelConfig
 from inhouse.model.layers import SwiGLU
 
+_FEW = 8  # choices of experts in one pass
+
 
 class Routing(NamedTuple):
     """What one MoE layer chose: experts (int64), their weights, all scores, and the tokens that each expert got."""
@@ -69,16 +71,26 @@ class Experts(nn.Module):
         self.down_proj = nn.Parameter(torch.empty(shape[0], shape[2], shape[1]))
 
     def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:
-        num_tokens, top_k = routing.experts_NK.shape
+        compute = self._few if routing.experts_NK.numel() <= _FEW else self._sorted
+        out_NKD = compute(x_ND, routing).view(*routing.experts_NK.shape, -1)
+        return (out_NKD.float() * routing.weights_NK[..., None]).sum(dim=1).to(x_ND.dtype)
+
+    def _sorted(self, x_ND: Tensor, routing: Routing) -> Tensor:
+        """Tokens sorted by expert, one grouped matmul a stack."""
         order = routing.experts_NK.reshape(-1).argsort(stable=True)  # stable: the same sums on every machine
         ends_E = routing.load_E.cumsum(0).to(torch.int32)
-        sorted_x = x_ND[order // top_k]
+        sorted_x = x_ND[order // routing.experts_NK.shape[1]]
         gate, up = (grouped_linear(sorted_x, stack, ends_E) for stack in (self.gate_proj, self.up_proj))
-        inner = F.silu(gate) * up
-        sorted_out = grouped_linear(inner, self.down_proj, ends_E)
+        sorted_out = grouped_linear(F.silu(gate) * up, self.down_proj, ends_E)
         place = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
-        out_NKD = sorted_out[place].view(num_tokens, top_k, -1)
-        return (out_NKD.float() * routing.weights_NK[..., None]).sum(dim=1).to(x_ND.dtype)
+        return sorted_out[place]
+
+    def _few(self, x_ND: Tensor, routing: Routing) -> Tensor:
+        """Generation of a few tokens: copying the chosen experts costs less than visiting all of them."""
+        chosen = routing.experts_NK.flatten()
+        x = x_ND.repeat_interleave(routing.experts_NK.shape[1], dim=0)[:, :, None]
+        gate, up, down = (stack[chosen].to(x.dtype) for stack in (self.gate_proj, self.up_proj, self.down_proj))
+        return down @ (F.silu(gate @ x) * (up @ x))
 
 
 class MoE(nn.Module):
