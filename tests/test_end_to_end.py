@@ -56,6 +56,12 @@ def test_a_ready_recipe_gives_a_model_that_answers(name: str, text: Path, tmp_pa
         params = SamplingParams(max_tokens=8, temperature=0.0)
         assert isinstance(model.chat("What is 3 + 4?", params), str)
         assert isinstance(model.complete("import ", params), str)
+    said_before = [{"role": role, "content": "word " * 20} for role in ("user", "assistant") * 3]
+    question = {"role": "user", "content": "What is 3 + 4?"}
+    kept = inhouse.load(run).recent([*said_before, question], room=64)
+    assert 1 <= len(kept) < 7
+    assert kept[-1] == question
+    assert kept[0]["role"] == "user"
     with pytest.raises(ValueError, match="base model"):
         inhouse.load(run / "pretrain").chat("What is 3 + 4?")
 

@@ -49,6 +49,16 @@ class Model:
             return self.stream_chat(messages, params)
         return self.stream_complete(messages if isinstance(messages, str) else messages[-1]["content"], params)
 
+    def recent(self, messages: Sequence[Message], room: int) -> list[Message]:
+        """The newest exchanges that leave `room` tokens of the context for an answer; the last message always stays."""
+        kept = list(messages)
+        while self.chat_template is not None and len(kept) > 2:
+            length = len(encode_prompt(self.tokenizer, kept, template=self.chat_template))
+            if length + room <= self.engine.max_context:
+                break
+            del kept[:2]  # a question and its answer
+        return kept
+
     def complete(self, text: str, params: SamplingParams | None = None) -> str:
         """What comes after `text`."""
         return "".join(self.stream_complete(text, params))
@@ -58,7 +68,7 @@ class Model:
         return self._stream([self.tokenizer.end_of_document, *self.tokenizer.encode(text)], params)
 
     def _stream(self, prompt: list[int], params: SamplingParams | None) -> Iterator[str]:
-        params = params or SamplingParams(max_tokens=self.engine.max_context - len(prompt))
+        params = params or SamplingParams(max_tokens=max(1, self.engine.max_context - len(prompt)))
         request = self.engine.add(prompt, params)
         finish_reason = None
         try:

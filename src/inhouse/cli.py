@@ -64,7 +64,7 @@ def chat(
         return
     messages: list[dict[str, Any]] = []
     while (line := _ask()) is not None:
-        messages.append({"role": "user", "content": line})
+        messages = opened.recent([*messages, {"role": "user", "content": line}], max_tokens)
         said = _print_stream(opened.stream(messages, params))
         messages.append({"role": "assistant", "content": said})
 
