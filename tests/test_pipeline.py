@@ -152,13 +152,29 @@ def test_a_replacement_killed_between_its_renames_loses_nothing(run: Path, renam
     assert not (run / ".data.old").exists()
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
-def test_a_disk_that_cannot_be_written_is_one_sentence(run: Path, number: int) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "shard.bin"),
+        OSError(errno.EROFS, os.strerror(errno.EROFS)),
+        PermissionError(errno.EACCES, os.strerror(errno.EACCES)),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_disk_that_cannot_be_written_is_one_sentence(run: Path, error: Exception) -> None:
     def full(output: Path) -> None:
-        raise OSError(number, os.strerror(number), str(output / "shard.bin"))
+        raise error
 
-    with pytest.raises(ValueError, match=r"data: cannot write in .*shard\.bin \(.*\); finished stages are kept"):
+    with pytest.raises(ValueError, match=r"data: cannot write in .* \(.*\); finished stages are kept in .*: make room"):
         run_stages(two_stages(run, write=full), run)
+
+
+def test_an_error_of_the_system_that_is_about_something_else_stays_what_it_is(run: Path) -> None:
+    def lost(output: Path) -> None:
+        (output / "not there").read_text()
+
+    with pytest.raises(FileNotFoundError):
+        run_stages(two_stages(run, write=lost), run)
 
 
 def test_two_runs_cannot_write_one_folder(run: Path) -> None:

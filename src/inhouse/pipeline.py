@@ -134,14 +134,10 @@ def run_stages(stages: Sequence[Stage], run: Path, say: Say = print) -> list[str
         kept = "its checkpoints and every finished stage are" if stage.resumes else "every finished stage is"
         sentence = f"stopped in {stage.name}; {kept} kept in {run}: the same command goes on from there"
         raise Stopped(sentence, 143 if isinstance(error, Terminated) else 130) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
-            raise
-        place = error.filename or run
-        raise ValueError(
-            f"{stage.name}: cannot write in {place} ({error.strerror}); finished stages are kept in {run}: "
-            "make room or give another folder with --runs, then run the same command again"
-        ) from error
+    except OSError as error:  # outside of a stage: the lock, the run's folder
+        if sentence := _cannot_write(stage, run, error):
+            raise sentence from error
+        raise
     return ran
 
 
@@ -165,13 +161,37 @@ def _run_stage(stage: Stage, run: Path, say: Say) -> bool:
     try:
         stage.write(partial)
         _finish(partial, begun, time.monotonic() - started)
-    except BaseException:
+    except BaseException as error:
+        sentence = _cannot_write(stage, run, error)  # looks at the disk: before room is made
         if not stage.resumes:
             shutil.rmtree(partial, ignore_errors=True)
+        if sentence:
+            raise sentence from error
         raise
     _replace(folder, partial)
     say(f"{stage.name}: done in {duration(time.monotonic() - started)}")
     return True
+
+
+def _cannot_write(stage: Stage, run: Path, error: BaseException) -> ValueError | None:
+    """The sentence for a disk that is full or read-only, or None where the error is another.
+
+    safetensors gives its own error with the system's words in it, numpy an OSError without a number.
+    """
+    number = getattr(error, "errno", None)
+    is_full = "No space left" in str(error) or (isinstance(error, OSError) and number is None and _is_full(run))
+    if number not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM) and not is_full:
+        return None
+    reason = os.strerror(number or errno.ENOSPC)
+    place = getattr(error, "filename", None) or run
+    return ValueError(
+        f"{stage.name}: cannot write in {place} ({reason}); finished stages are kept in {run}: "
+        "make room or give another folder with --runs, then run the same command again"
+    )
+
+
+def _is_full(folder: Path) -> bool:
+    return shutil.disk_usage(folder).free < 1 << 20
 
 
 def _inputs(stage: Stage, run: Path) -> dict[str, str]:
