@@ -135,8 +135,8 @@ def run_stages(stages: Sequence[Stage], run: Path, say: Say = print) -> list[str
         sentence = f"stopped in {stage.name}; {kept} kept in {run}: the same command goes on from there"
         raise Stopped(sentence, 143 if isinstance(error, Terminated) else 130) from None
     except OSError as error:  # outside of a stage: the lock, the run's folder
-        if sentence := _cannot_write(stage, run, error):
-            raise sentence from error
+        if cannot_write := _cannot_write(stage, run, error):
+            raise cannot_write from error
         raise
     return ran
 
@@ -162,11 +162,11 @@ def _run_stage(stage: Stage, run: Path, say: Say) -> bool:
         stage.write(partial)
         _finish(partial, begun, time.monotonic() - started)
     except BaseException as error:
-        sentence = _cannot_write(stage, run, error)  # looks at the disk: before room is made
+        cannot_write = _cannot_write(stage, run, error)  # looks at the disk: before room is made
         if not stage.resumes:
             shutil.rmtree(partial, ignore_errors=True)
-        if sentence:
-            raise sentence from error
+        if cannot_write:
+            raise cannot_write from error
         raise
     _replace(folder, partial)
     say(f"{stage.name}: done in {duration(time.monotonic() - started)}")
