@@ -106,6 +106,7 @@ def test_more_requests_than_places_wait_and_then_get_429(gated, eventually):
 def test_when_the_engine_crashes_everybody_is_told(gated, eventually):
     with gated(places=4) as (gate, server):
         whole, streamed = send(server, LONG), send(server, LONG | {"stream": True})
+        eventually(lambda: server.served.worker.in_flight == 2)
         gate.steps.release(2)
         eventually(lambda: gate.num_running == 2)
         assert server.get("/health").status_code == 200
