@@ -17,15 +17,16 @@ from inhouse.engine.kv_cache import KVCache
 class Group(NamedTuple):
     """Tokens start..end of the step's row are the newest of as many sequences, at `positions_R`.
 
-    `copies` holds a copy of the sequences' pages for every layer from one step to the next, as long as the group stays
-    the same: then only the newest tokens are added to it, at rows `newest_R`. None: copied at every step.
+    `copies` holds a copy (2, R, K, S, d) of the sequences' pages for every layer from one step to the next, as long as
+    the group stays the same: then only the newest tokens are added to it, at `newest` (its rows of length d, for every
+    key-value head). None: copied at every step.
     """
 
     start: int
     end: int
     positions_R: Tensor
     pages_RP: Tensor
-    newest_R: Tensor
+    newest: Tensor
     copies: list[Tensor] | None
 
 
@@ -58,23 +59,29 @@ class PagedAttend:
         return (parts[0] if len(parts) == 1 else torch.cat(parts))[None]
 
     def _group(self, group: Group, q_NHd: Tensor, rows_N2Kd: Tensor, layer: int, window: int | None) -> Tensor:
-        rows_RS2Kd = self._copy(group, rows_N2Kd, layer)
+        k_RKSd, v_RKSd = self._keys_and_values(group, rows_N2Kd, layer)
         if (mask := self._masks.get((group.start, window))) is None:
-            distance_RS = group.positions_R[:, None] - torch.arange(rows_RS2Kd.shape[1], device=q_NHd.device)
+            distance_RS = group.positions_R[:, None] - torch.arange(k_RKSd.shape[2], device=q_NHd.device)
             mask = self._masks[group.start, window] = _additive(distance_RS, window, q_NHd.dtype)[:, None, None]
-        k_RKSd, v_RKSd = rows_RS2Kd.permute(2, 0, 3, 1, 4).unbind()
+        q_RHd = q_NHd[group.start : group.end]
+        if q_RHd.dtype == torch.bfloat16 and q_RHd.device.type == "cpu":  # twice as fast here, half as fast elsewhere
+            q_RH1d = q_RHd.unsqueeze(2)
+            return F.scaled_dot_product_attention(q_RH1d, k_RKSd, v_RKSd, attn_mask=mask, enable_gqa=True).squeeze(2)
         # the query heads of one key-value head stand as rows of one small matrix: keys are read once, not per head
-        q_RKGd = q_NHd[group.start : group.end].unflatten(1, (k_RKSd.shape[1], -1))
+        q_RKGd = q_RHd.unflatten(1, (k_RKSd.shape[1], -1))
         return F.scaled_dot_product_attention(q_RKGd, k_RKSd, v_RKSd, attn_mask=mask).flatten(1, 2)
 
-    def _copy(self, group: Group, rows_N2Kd: Tensor, layer: int) -> Tensor:
-        if group.copies is None:
-            return self.cache.gather(layer, group.pages_RP)
-        if layer == len(group.copies):
-            group.copies.append(self.cache.gather(layer, group.pages_RP))
+    def _keys_and_values(self, group: Group, rows_N2Kd: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        if group.copies is not None and layer < len(group.copies):
+            copy_2RKSd = group.copies[layer]
+            new_2RKd = rows_N2Kd[group.start : group.end].transpose(0, 1)
+            copy_2RKSd.view(-1, copy_2RKSd.shape[-1]).index_copy_(0, group.newest, new_2RKd.flatten(0, 2))
         else:
-            group.copies[layer].flatten(0, 1).index_copy_(0, group.newest_R, rows_N2Kd[group.start : group.end])
-        return group.copies[layer]
+            copy_2RKSd = self.cache.gather(layer, group.pages_RP).permute(2, 0, 3, 1, 4)
+            if group.copies is not None:
+                copy_2RKSd = copy_2RKSd.contiguous()
+                group.copies.append(copy_2RKSd)
+        return copy_2RKSd[0], copy_2RKSd[1]
 
     def _chunk(self, chunk: Chunk, q_THd: Tensor, rows_S2Kd: Tensor, window: int | None) -> Tensor:
         mask = self._masks.get((chunk.start, window))

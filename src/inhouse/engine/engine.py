@@ -200,8 +200,9 @@ class Engine:
                 key = (num_pages, *(sequence.id for sequence in own))
                 kept = copies[key] = self._copies.get(key, [])
             positions = np.array([sequence.num_computed for sequence in own])
-            newest_R = self._tensor(np.arange(end - start) * (num_pages * page_size) + positions)
-            groups.append(Group(start, end, self._tensor(positions), pages_RP, newest_R, kept))
+            heads = np.arange(2 * len(own) * self.model.config.num_kv_heads).reshape(2, len(own), -1)
+            newest = heads * (num_pages * page_size) + positions[:, None]
+            groups.append(Group(start, end, self._tensor(positions), pages_RP, self._tensor(newest.reshape(-1)), kept))
             end = start
         self._copies = copies
         return groups
