@@ -1,6 +1,6 @@
 """Tokens a second of generation: the engine against transformers' `generate`, on the same folder, paired in one run.
 
-    .venv/bin/python bench/generate.py [--rounds 7] [--write]
+    .venv/bin/python bench/generate.py [--rounds 7] [--compile] [--write]
 
 Two models of the preview's size with random weights, dense (Qwen3) and MoE (Glm4Moe), each in fp32 and bf16: 1 and 32
 prompts of 64 random tokens, 128 greedy tokens each. Both sides take turns, the first of a round changing; prompts are
@@ -17,13 +17,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
 from inhouse.engine import Engine, EngineSettings, SamplingParams
+from inhouse.engine.compiled import can_compile
 from inhouse.model import ModelConfig, Transformer
 from inhouse.train.model_folder import load_model, save_model
 
@@ -63,9 +64,9 @@ def new_folder(kind: str, folder: Path) -> None:
     save_model(model, folder)
 
 
-def open_inhouse(folder: Path, dtype: torch.dtype) -> Generate:
+def open_inhouse(folder: Path, dtype: torch.dtype, compiles: bool) -> Generate:
     model = load_model(folder, dtype, weights_dtype=dtype)
-    engine = Engine(model, Bytes(), EngineSettings())  # type: ignore[arg-type]
+    engine = Engine(model, Bytes(), EngineSettings(compile=compiles))  # type: ignore[arg-type]
     params = SamplingParams(max_tokens=NUM_TOKENS, temperature=0, ignore_eos=True)
     return lambda prompts: [completion.token_ids for completion in engine.generate(prompts.tolist(), params)]
 
@@ -88,60 +89,73 @@ def time_of(generate: Generate, prompts: torch.Tensor) -> tuple[float, list[list
     return time.perf_counter() - start, tokens
 
 
-def compare(ours: Generate, theirs: Generate, num_requests: int, rounds: int) -> dict[str, Any]:
-    """Seconds of every round, and the share of tokens before the first difference of each completion."""
+class Comparison(NamedTuple):
+    """Tokens a second, ratios of the rounds, and the share of tokens before the first difference."""
+
+    tokens_per_second: float
+    ratios: list[float]
+    equal: float
+
+
+def compare(sides: list[Generate], num_requests: int, rounds: int) -> list[Comparison]:
+    """All sides against the last one."""
     generator = torch.Generator().manual_seed(1)
-    seconds: dict[Generate, list[float]] = {ours: [], theirs: []}
-    equal = []
-    for i in range(rounds + 1):  # the first warms up
+    seconds: list[list[float]] = [[] for _ in sides]
+    equal: list[list[int]] = [[] for _ in sides]
+    for i in range(rounds + 1):  # the first warms up, and compiles
         prompts = torch.randint(5, SHAPE["vocab_size"], (num_requests, NUM_PROMPT), generator=generator)
-        order = (ours, theirs) if i % 2 else (theirs, ours)
-        results = {side: time_of(side, prompts) for side in order}
+        order = list(range(len(sides)))[:: 1 if i % 2 else -1]
+        results = {side: time_of(sides[side], prompts) for side in order}
         for side in order if i else ():
             seconds[side].append(results[side][0])
-        for a, b in zip(results[ours][1], results[theirs][1], strict=True):
-            equal.append(len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=True)))))
-    ratios = [b / a for a, b in zip(seconds[ours], seconds[theirs], strict=True)]
-    total = num_requests * NUM_TOKENS
-    return {
-        "ours": total / statistics.median(seconds[ours]),
-        "theirs": total / statistics.median(seconds[theirs]),
-        "ratio": statistics.median(ratios),
-        "least": min(ratios),
-        "most": max(ratios),
-        "equal": sum(equal) / len(equal) / NUM_TOKENS,
-    }
+            for ours, theirs in zip(results[side][1], results[len(sides) - 1][1], strict=True):
+                same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(ours, theirs, strict=True))
+                equal[side].append(sum(1 for _ in same))
+    return [
+        Comparison(
+            num_requests * NUM_TOKENS / statistics.median(own),
+            [theirs / ours for ours, theirs in zip(own, seconds[-1], strict=True)],
+            statistics.mean(equal[side]) / NUM_TOKENS,
+        )
+        for side, own in enumerate(seconds)
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--compile", action="store_true", help="the engine with compiled decoding as well")
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
     args = parser.parse_args()
     transformers.logging.set_verbosity_error()
     lines = [
         "# Generation against transformers",
         "",
-        f"`.venv/bin/python bench/generate.py --rounds {args.rounds} --write` on {os.cpu_count()} cores "
+        f"`.venv/bin/python bench/generate.py {' '.join(sys.argv[1:])}` on {os.cpu_count()} cores "
         f"({platform.machine()}), torch {torch.__version__}, transformers {transformers.__version__}. "
         f"{NUM_PROMPT} prompt tokens and {NUM_TOKENS} greedy tokens a request; same folder, same precision, "
         f"taking turns; median (least to most) of {args.rounds} rounds.",
         "",
-        "| model | precision | requests | inhouse, tokens/s | transformers, tokens/s | ratio | same tokens |",
-        "| --- | --- | ---: | ---: | ---: | --- | ---: |",
+        "| model | precision | requests | inhouse | tokens/s | transformers, tokens/s | ratio | same tokens |",
+        "| --- | --- | ---: | --- | ---: | ---: | --- | ---: |",
     ]
     print("\n".join(lines), flush=True)
     with tempfile.TemporaryDirectory() as temporary:
-        for kind in MODELS:
+        for kind, (precision, dtype) in itertools.product(MODELS, DTYPES.items()):
             folder = Path(temporary) / kind
-            new_folder(kind, folder)
-            for precision, dtype in DTYPES.items():
-                ours, theirs = open_inhouse(folder, dtype), open_transformers(folder, dtype)
-                for num_requests in (32, 1):
-                    r = compare(ours, theirs, num_requests, args.rounds)
+            if not folder.exists():
+                new_folder(kind, folder)
+            sides = {"as it is": open_inhouse(folder, dtype, False)}
+            if args.compile and can_compile(load_model(folder, dtype)):
+                sides["compiled"] = open_inhouse(folder, dtype, True)
+            theirs = open_transformers(folder, dtype)
+            for num_requests in (32, 1):
+                *ours, last = compare([*sides.values(), theirs], num_requests, args.rounds)
+                for name, side in zip(sides, ours, strict=True):
                     lines.append(
-                        f"| {kind} | {precision} | {num_requests} | {r['ours']:.0f} | {r['theirs']:.0f} "
-                        f"| {r['ratio']:.2f} ({r['least']:.2f} to {r['most']:.2f}) | {r['equal']:.1%} |"
+                        f"| {kind} | {precision} | {num_requests} | {name} | {side.tokens_per_second:.0f} "
+                        f"| {last.tokens_per_second:.0f} | {statistics.median(side.ratios):.2f} "
+                        f"({min(side.ratios):.2f} to {max(side.ratios):.2f}) | {side.equal:.1%} |"
                     )
                     print(lines[-1], flush=True)
     if args.write:

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from inhouse.model import CausalAttend
-from inhouse.model import attention as attention_module
+from inhouse.model import sliced_attention
 
 
 @pytest.fixture(autouse=True)
 def several_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention_module, "_SLICE", 7)
+    monkeypatch.setattr(sliced_attention, "_QUERIES", 7)
 
 
 @pytest.mark.parametrize("window", [None, 5, 1000])

@@ -32,22 +32,12 @@ class RMSNorm(nn.Module):
         return self.weight.to(x.dtype) * F.rms_norm(x.float(), (x.shape[-1],), eps=self.eps).to(x.dtype)
 
 
-@torch.library.custom_op("inhouse::rope_angles", mutates_args=())
 def rope_angles(positions_BT: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (B, T, 1, head_dim) of the half-split rotary embedding (RoFormer, section 3.2).
-
-    Opaque to torch.compile, which would else compute every sine anew in every kernel of every layer.
-    """
+    """Cosines and sines (B, T, 1, head_dim) of the half-split rotary embedding (RoFormer, section 3.2)."""
     exponents = torch.arange(0, head_dim, 2, device=positions_BT.device, dtype=torch.float32) / head_dim
     angles = positions_BT[..., None].float() * (1.0 / theta**exponents)
     angles = torch.cat((angles, angles), dim=-1).unsqueeze(-2)
     return angles.cos().to(dtype), angles.sin().to(dtype)
-
-
-@rope_angles.register_fake
-def _(positions_BT: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    shape = (*positions_BT.shape, 1, head_dim)
-    return positions_BT.new_empty(shape, dtype=dtype), positions_BT.new_empty(shape, dtype=dtype)
 
 
 def rotate(x_BTHd: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 Shapes: B batch, T tokens, D model width, V vocabulary.
 """
 
+from types import MethodType
 from typing import NamedTuple
 
 import torch
@@ -35,7 +36,15 @@ class Block(nn.Module):
         self.mlp = MoE(config) if config.layer_is_moe(layer) else SwiGLU(config.hidden_size, config.intermediate_size)
 
     def forward(self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], attend: Attend) -> tuple[Tensor, Routing | None]:
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope, attend)
+        q_BTHd, k_BTKd, v_BTKd = self.before_attention(x_BTD, rope)
+        out_BTHd = attend(q_BTHd, k_BTKd, v_BTKd, layer=self.self_attn.layer, window=self.self_attn.window)
+        return self.after_attention(x_BTD, out_BTHd)
+
+    def before_attention(self, x_BTD: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        return self.self_attn.heads(self.input_layernorm(x_BTD), rope)
+
+    def after_attention(self, x_BTD: Tensor, out_BTHd: Tensor) -> tuple[Tensor, Routing | None]:
+        x_BTD = x_BTD + self.self_attn.output(out_BTHd)
         normed = self.post_attention_layernorm(x_BTD)
         out, routing = self.mlp(normed) if isinstance(self.mlp, MoE) else (self.mlp(normed), None)
         return x_BTD + out, routing
@@ -76,6 +85,16 @@ class Transformer(nn.Module):
             if routing is not None:
                 routings.append(routing)
         return Output(self.norm(x_BTD), routings)
+
+    def compile_blocks(self, dynamic: bool) -> None:
+        """Let torch.compile make the parts before and after attention faster; `dynamic`: for any number of tokens.
+
+        Blocks of one kind share their code: a cold start takes as long for one block as for all.
+        """
+        before = torch.compile(Block.before_attention, dynamic=dynamic)
+        after = torch.compile(Block.after_attention, dynamic=dynamic)
+        for block in self.layers:
+            block.before_attention, block.after_attention = MethodType(before, block), MethodType(after, block)
 
     def logits(self, hidden_BTD: Tensor) -> Tensor:
         """fp32 logits (B, T, V)."""

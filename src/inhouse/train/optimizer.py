@@ -25,30 +25,18 @@ _SAFETY = 1.02  # every step but the last aims this much lower: a value that bf1
 
 
 def orthogonalize(matrix_GRC: Tensor) -> Tensor:
-    """The nearest (semi-)orthogonal matrices U Vᵀ, to about bf16's precision, in five bf16 polynomial steps."""
+    """The nearest (semi-)orthogonal matrices U Vᵀ in bf16, to about its precision, in five polynomial steps."""
     is_tall = matrix_GRC.shape[-2] > matrix_GRC.shape[-1]
     x = matrix_GRC.bfloat16()
-    x = x.mT if is_tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) * _SAFETY + 1e-6)
     for index, (a, b, c) in enumerate(_POLAR_EXPRESS):
         if index < len(_POLAR_EXPRESS) - 1:
             a, b, c = a / _SAFETY, b / _SAFETY**3, c / _SAFETY**5
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return x.mT if is_tall else x
-
-
-def muon_update(weight: Tensor, grad: Tensor, momentum: Tensor, lr: float, beta: float, decay: float) -> Tensor:
-    """New weights (G, R, C) of one Muon step with Nesterov momentum; `momentum` is updated in place.
-
-    The update is scaled by sqrt(max(1, R / C)), which keeps its effect on activations alike for every shape (Jordan
-    et al., "Muon", 2024); decay is cautious: only where it does not oppose the update (Chen et al., 2025).
-    """
-    momentum.lerp_(grad, 1 - beta)
-    update = orthogonalize(grad.lerp(momentum, beta)).float()
-    scale = max(1.0, weight.shape[-2] / weight.shape[-1]) ** 0.5
-    decayed = weight * (1 - lr * decay * (update * weight >= 0))
-    return decayed - lr * scale * update
+        gram = x.mT @ x if is_tall else x @ x.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        left, right = (x, polynomial) if is_tall else (polynomial, x)
+        x = torch.baddbmm(x, left, right, beta=a)
+    return x
 
 
 class Muon(torch.optim.Optimizer):
@@ -70,22 +58,31 @@ class Muon(torch.optim.Optimizer):
                 continue
             warm = min(1.0, group["step"] / _MOMENTUM_STEPS)
             beta = _MOMENTUM_START + (_MOMENTUM - _MOMENTUM_START) * warm
-            for p in parameters:
-                if "momentum" not in self.state[p]:
-                    self.state[p]["momentum"] = torch.zeros_like(p)
-            momentum = torch.stack([self.state[p]["momentum"] for p in parameters])
-            matrices = (-1, *parameters[0].shape[-2:])
-            new = muon_update(
-                torch.stack([p.detach() for p in parameters]).view(matrices),
-                torch.stack([p.grad for p in parameters]).view(matrices),
-                momentum.view(matrices),
-                group["lr"],
-                beta,
-                group["weight_decay"],
-            )
-            torch._foreach_copy_([p.detach() for p in parameters], list(new.view_as(momentum).unbind()))
-            torch._foreach_copy_([self.state[p]["momentum"] for p in parameters], list(momentum.unbind()))
+            matrices = torch.stack([self._nesterov(p, beta).bfloat16() for p in parameters])
+            updates = orthogonalize(matrices.view(-1, *matrices.shape[-2:])).view_as(matrices)
+            for p, update in zip(parameters, updates, strict=True):
+                apply_update(p, update, group["lr"], group["weight_decay"])
             group["step"] += 1
+
+    def _nesterov(self, parameter: nn.Parameter, beta: float) -> Tensor:
+        if "momentum" not in self.state[parameter]:
+            self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        momentum: Tensor = self.state[parameter]["momentum"]
+        assert parameter.grad is not None
+        momentum.lerp_(parameter.grad, 1 - beta)
+        return parameter.grad.lerp(momentum, beta)
+
+
+def apply_update(weight: Tensor, update: Tensor, lr: float, decay: float) -> None:
+    """Take an orthogonalised `update` off the weight (…, R, C), in place; one at a time, while it is in the cache.
+
+    It is scaled by sqrt(max(1, R / C)), which keeps its effect on activations alike for every shape (Jordan et al.,
+    "Muon", 2024); decay is cautious: only where it does not oppose the update (Chen et al., 2025).
+    """
+    update = update.float()
+    scale = max(1.0, weight.shape[-2] / weight.shape[-1]) ** 0.5
+    keep = torch.where(update * weight >= 0, 1 - lr * decay, 1.0)
+    weight.mul_(keep).sub_(update, alpha=lr * scale)
 
 
 class Optimizers:

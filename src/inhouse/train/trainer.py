@@ -43,14 +43,6 @@ class Batch(NamedTuple):
             yield Batch(*(None if x is None else x[rows] for x in self))  # type: ignore[arg-type]
 
 
-def loss_of(model: Transformer, batch: Batch) -> tuple[Tensor, list[Balance]]:
-    """Summed cross entropy in nats over the trained targets, and how the experts were used."""
-    attend = CausalAttend(batch.documents_BT)
-    hidden_BTD, routing = model(batch.tokens_BT, batch.positions_BT, attend)
-    loss = cross_entropy(hidden_BTD.flatten(0, 1), model.lm_head.weight, batch.targets_BT.flatten())
-    return loss, [balance_of(layer) for layer in routing]
-
-
 def train(
     model: Transformer,
     batch_of: Callable[[int], Batch],
@@ -90,7 +82,9 @@ class _Run:
         model.dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
         compiles = settings.compile and self._may_compile()
         self.optimizers = Optimizers(model, settings)
-        self.loss_of = torch.compile(loss_of, dynamic=False) if compiles else loss_of
+        self.cross_entropy = torch.compile(cross_entropy, dynamic=False) if compiles else cross_entropy
+        if compiles:
+            model.compile_blocks(dynamic=False)
         self.routers = [block.mlp.gate for block in model.layers if isinstance(block.mlp, MoE)]
         self.facts = {
             "num_steps": num_steps,
@@ -137,7 +131,7 @@ class _Run:
         micro_tokens = self.settings.micro_batch_tokens or self.settings.batch_tokens
         total, parts = torch.zeros((), device=self.device), []
         for micro in batch.split(max(1, micro_tokens // batch.tokens_BT.shape[1])):
-            loss, balances = self.loss_of(self.model, micro)
+            loss, balances = self._loss_of(micro)
             (loss / num_trained).backward()
             total += loss.detach() / num_trained
             parts.append(balances)
@@ -151,6 +145,13 @@ class _Run:
         balances = [_sum_balances(list(layer)) for layer in zip(*parts, strict=True)]
         self._balance(balances)
         return total.item(), norm, balances
+
+    def _loss_of(self, batch: Batch) -> tuple[Tensor, list[Balance]]:
+        """Summed cross entropy in nats over the trained targets, and how the experts were used."""
+        attend = CausalAttend(batch.documents_BT)
+        hidden_BTD, routing = self.model(batch.tokens_BT, batch.positions_BT, attend)
+        loss = self.cross_entropy(hidden_BTD.flatten(0, 1), self.model.lm_head.weight, batch.targets_BT.flatten())
+        return loss, [balance_of(layer) for layer in routing]
 
     @torch.no_grad()
     def _balance(self, balances: list[Balance]) -> None:
