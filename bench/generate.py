@@ -24,8 +24,8 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 from inhouse.engine import Engine, EngineSettings, SamplingParams
-from inhouse.engine.compiled import can_compile
 from inhouse.model import ModelConfig, Transformer
+from inhouse.model.compilation import can_compile
 from inhouse.train.model_folder import load_model, save_model
 
 NUM_PROMPT, NUM_TOKENS = 64, 128

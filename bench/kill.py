@@ -36,7 +36,7 @@ def main() -> None:
         whole, killed = Path(name) / "whole", Path(name) / "killed"
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         begin = time.monotonic()
-        subprocess.run(command(whole, arguments.recipe, 0 or arguments.steps), check=True, **quiet)
+        subprocess.run(command(whole, arguments.recipe, arguments.steps), check=True, **quiet)
         for stage in ("data", "tokenizer"):
             shutil.copytree(whole / arguments.recipe / stage, killed / arguments.recipe / stage)
         duration = time.monotonic() - begin

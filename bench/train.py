@@ -15,9 +15,11 @@ import torch
 from transformers import Glm4MoeConfig, Glm4MoeForCausalLM
 
 from inhouse.model import Transformer
+from inhouse.model.compilation import can_compile, compile_blocks
 from inhouse.model.huggingface import config_to_hf
 from inhouse.model.sizes import ModelSettings
 from inhouse.recipe import find_recipe, load_recipe
+from inhouse.train.cross_entropy import cross_entropy
 from inhouse.train.hardware import flops_per_token, keep_freed_memory, peak_flops, pick_device
 from inhouse.train.optimizer import Optimizers
 from inhouse.train.trainer import Batch, loss_of
@@ -30,11 +32,10 @@ def our_step(config, precision: torch.dtype) -> Callable[[torch.Tensor], float]:
     model = Transformer(config, precision)
     model.initialize(1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    # inductor compiles a CPU's grouped matmul in bf16 only
-    compiled = torch.compile(loss_of, dynamic=False) if precision == torch.bfloat16 else loss_of
+    loss_fn = fast_loss(model)
 
     def step(tokens: torch.Tensor) -> float:
-        loss, _ = compiled(model, Batch(tokens[:, :-1], tokens[:, 1:]))
+        loss, _ = loss_of(model, Batch(tokens[:, :-1], tokens[:, 1:]), loss_fn)
         loss = loss / tokens[:, 1:].numel()
         loss.backward()
         optimizer.step()
@@ -42,6 +43,14 @@ def our_step(config, precision: torch.dtype) -> Callable[[torch.Tensor], float]:
         return loss.item()
 
     return step
+
+
+def fast_loss(model: Transformer) -> Callable[..., torch.Tensor]:
+    """The trainer's cross entropy, it and the model's blocks compiled where torch can (in bf16)."""
+    if not can_compile(model):
+        return cross_entropy
+    compile_blocks(model, dynamic=False)
+    return torch.compile(cross_entropy, dynamic=False)
 
 
 def their_step(config, precision: torch.dtype, start: Transformer) -> Callable[[torch.Tensor], float]:
@@ -97,7 +106,7 @@ def of_recipe(name: str, steps: int) -> str:
     model.initialize(1)
     model.to(device)
     optimizers = Optimizers(model, settings)
-    compiled = torch.compile(loss_of, dynamic=False) if settings.compile else loss_of
+    loss_fn = fast_loss(model)
     length = settings.sequence_length
     micro_tokens = settings.micro_batch_tokens or settings.batch_tokens
     seconds = []
@@ -105,7 +114,7 @@ def of_recipe(name: str, steps: int) -> str:
         begin = time.perf_counter()
         for _ in range(settings.batch_tokens // micro_tokens):
             tokens = torch.randint(0, config.vocab_size, (micro_tokens // length, length + 1), device=device)
-            loss, _ = compiled(model, Batch(tokens[:, :-1], tokens[:, 1:]))
+            loss, _ = loss_of(model, Batch(tokens[:, :-1], tokens[:, 1:]), loss_fn)
             (loss / settings.batch_tokens).backward()
         optimizers.step(0.01)
         if device.type == "cuda":

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from inhouse.model import CausalAttend
-from inhouse.model import sliced_attention
+from inhouse.model import CausalAttend, sliced_attention
 
 
 @pytest.fixture(autouse=True)

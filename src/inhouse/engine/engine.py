@@ -16,12 +16,12 @@ from torch import Tensor
 from inhouse.common.settings import Settings
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.attention import Chunk, Group, PagedAttend
-from inhouse.engine.compiled import CompiledForward, can_compile
 from inhouse.engine.kv_cache import KVCache, PageTable
 from inhouse.engine.request import Completion, FinishReason, SamplingParams, StepOutput, TokenLogprobs
 from inhouse.engine.sampler import draw, likeliest, logprobs_of
 from inhouse.engine.scheduler import Scheduled, Scheduler, Sequence
 from inhouse.model import Transformer
+from inhouse.model.compilation import can_compile, compile_blocks
 
 _COPIED_BYTES = 256 << 20  # of keys and values of decoding sequences that stay copied out of their pages
 _GROUP_BYTES = 64 << 20  # of these in one group
@@ -35,11 +35,11 @@ class EngineSettings(Settings):
     cache_gib: float = Field(default=1.0, gt=0, description="memory for keys and values at most")
     page_size: PositiveInt = Field(default=16, description="tokens a page")
     max_prefill: PositiveInt = Field(default=2048, description="prompt tokens computed in one step")
-    compile: bool = Field(default=False, description="torch.compile decoding: half a minute more to start, then faster")
+    compile: bool = Field(default=False, description="torch.compile: half a minute more to start, then faster")
 
 
 class Engine:
-    """Continues prompts with `model`, whose weights it neither copies nor changes.
+    """Continues prompts with `model`, whose weights it neither copies nor changes (`compile` compiles its blocks).
 
     Raises `ValueError` where the cache is too small for anything.
     """
@@ -61,7 +61,8 @@ class Engine:
         )
         self._sequences: dict[int, Sequence] = {}
         self._copies: dict[tuple[int, ...], list[Tensor]] = {}
-        self._decode = CompiledForward(model) if self.settings.compile and can_compile(model) else model
+        if self.settings.compile and can_compile(model):
+            compile_blocks(model, dynamic=True)
         self._new_id = itertools.count()
         self._ends: set[int] = set()
         for name in ("end_of_document", "end_of_turn"):
@@ -181,8 +182,7 @@ class Engine:
             chunks.append(Chunk(first, first + count, int(past), pages_1P))
             first += count
         attend = PagedAttend(self._cache, slots_N, groups, chunks)
-        forward = self.model if chunks else self._decode
-        out = forward(torch.tensor([tokens], device=self.device), self._tensor(positions)[None], attend)
+        out = self.model(torch.tensor([tokens], device=self.device), self._tensor(positions)[None], attend)
         if out.routing:
             self._cache.write_experts(slots_N, torch.stack([routing.experts_NK for routing in out.routing], dim=1))
         return out.hidden_BTD[0]

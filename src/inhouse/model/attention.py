@@ -1,6 +1,6 @@
 """Grouped-query attention with per-head QK-norm, and the one seam behind which a caller says who attends to whom.
 
-Shapes: B batch, T tokens, D model width, H query heads, K key-value heads, d head dimension.
+Shapes: B batch, T tokens, N = B T, D model width, H query heads, K key-value heads, d head dimension.
 """
 
 from typing import Protocol
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from inhouse.model.config import ModelConfig
 from inhouse.model.layers import Linear, RMSNorm, rotate
 from inhouse.model.sliced_attention import Slice, sliced_attention, slices_of, visible
+
 
 class Attend(Protocol):
     """Softmax attention of one layer, scaled by 1/sqrt(d). Training and generation differ here and nowhere else."""
@@ -64,15 +65,16 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
         self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
 
-    def heads(self, x_BTD: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (B, T, H, d), keys and values (B, T, K, d), ready for `Attend`."""
-        heads = (*x_BTD.shape[:-1], -1, self.head_dim)
-        q_BTHd = self.q_norm(self.q_proj(x_BTD).view(heads))
-        k_BTKd = self.k_norm(self.k_proj(x_BTD).view(heads))
+    def heads(self, x_ND: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (N, H, d), keys and values (N, K, d), ready for the attention."""
+        q_NHd, k_NKd, v_NKd = (
+            proj(x_ND).unflatten(-1, (-1, self.head_dim)) for proj in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        q_NHd, k_NKd = self.q_norm(q_NHd), self.k_norm(k_NKd)
         if self.has_rope:
-            q_BTHd, k_BTKd = rotate(q_BTHd, *rope), rotate(k_BTKd, *rope)
-        return q_BTHd, k_BTKd, self.v_proj(x_BTD).view(heads)
+            q_NHd, k_NKd = rotate(q_NHd, *rope), rotate(k_NKd, *rope)
+        return q_NHd, k_NKd, v_NKd
 
-    def output(self, out_BTHd: Tensor) -> Tensor:
-        """What the layer adds to the residual stream (B, T, D)."""
-        return self.o_proj(out_BTHd.flatten(2))
+    def output(self, out_NHd: Tensor) -> Tensor:
+        """What the layer adds to the residual stream (N, D)."""
+        return self.o_proj(out_NHd.flatten(-2))

@@ -1,6 +1,6 @@
 """The small parts of a block: linear maps over fp32 master weights, RMSNorm, RoPE, SwiGLU.
 
-Shapes: B batch, T tokens, D model width, F inner width, H heads, d head dimension.
+Shapes: N tokens, D model width, F inner width, H heads, d head dimension.
 """
 
 import torch
@@ -32,18 +32,18 @@ class RMSNorm(nn.Module):
         return self.weight.to(x.dtype) * F.rms_norm(x.float(), (x.shape[-1],), eps=self.eps).to(x.dtype)
 
 
-def rope_angles(positions_BT: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (B, T, 1, head_dim) of the half-split rotary embedding (RoFormer, section 3.2)."""
-    exponents = torch.arange(0, head_dim, 2, device=positions_BT.device, dtype=torch.float32) / head_dim
-    angles = positions_BT[..., None].float() * (1.0 / theta**exponents)
+def rope_angles(positions_N: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (N, 1, head_dim) of the half-split rotary embedding (RoFormer, section 3.2)."""
+    exponents = torch.arange(0, head_dim, 2, device=positions_N.device, dtype=torch.float32) / head_dim
+    angles = positions_N[..., None].float() * (1.0 / theta**exponents)
     angles = torch.cat((angles, angles), dim=-1).unsqueeze(-2)
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
-def rotate(x_BTHd: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate(x_NHd: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn the pairs (i, i + d/2) of every head by its position's angle."""
-    first, second = x_BTHd.chunk(2, dim=-1)
-    return x_BTHd * cos + torch.cat((-second, first), dim=-1) * sin
+    first, second = x_NHd.chunk(2, dim=-1)
+    return x_NHd * cos + torch.cat((-second, first), dim=-1) * sin
 
 
 class SwiGLU(nn.Module):

@@ -28,7 +28,7 @@ class Slice(NamedTuple):
 
 
 def visible(queries: Tensor, keys: Tensor, window: int | None, documents_BT: Tensor | None) -> Tensor:
-    """True where these positions as queries see those as keys: (queries, keys), with documents (B, 1, queries, keys)."""
+    """True where a query sees a key, both positions: (queries, keys), with documents (B, 1, queries, keys)."""
     distance = queries[:, None] - keys
     mask = distance >= 0
     if window is not None:
@@ -58,7 +58,7 @@ def sliced_attention(q_BTHd: Tensor, k_BTKd: Tensor, v_BTKd: Tensor, slices: lis
     grouped = (batch, num_tokens, num_kv_heads, num_heads // num_kv_heads, head_dim)
     q_NRd = (q_BTHd * head_dim**-0.5).view(grouped).transpose(1, 2).reshape(batch * num_kv_heads, -1, head_dim)
     k_NTd, v_NTd = (x.transpose(1, 2).flatten(0, 1) for x in (k_BTKd, v_BTKd))
-    out_NRd: Tensor = _Sliced.apply(q_NRd, k_NTd, v_NTd, slices, batch)  # type: ignore[no-untyped-call]
+    out_NRd: Tensor = _Sliced.apply(q_NRd, k_NTd, v_NTd, slices, batch)
     return out_NRd.unflatten(0, (batch, -1)).unflatten(2, (num_tokens, -1)).transpose(1, 2).flatten(2, 3)
 
 
@@ -77,7 +77,7 @@ class _Sliced(torch.autograd.Function):
         return torch.cat(out, dim=1)
 
     @staticmethod
-    def backward(ctx: Any, grad_NRd: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_NRd: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *weights = ctx.saved_tensors
         grad_q, grad_k, grad_v = [], torch.zeros_like(k), torch.zeros_like(v)
         for (start, end, first, *_), weight in zip(ctx.slices, weights, strict=True):

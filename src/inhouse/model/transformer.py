@@ -1,9 +1,8 @@
 """The whole decoder: embedding, blocks, final norm, head. One class for training, generation and export.
 
-Shapes: B batch, T tokens, D model width, V vocabulary.
+Shapes: B batch, T tokens, N = B T, D model width, H query heads, K key-value heads, d head dimension, V vocabulary.
 """
 
-from types import MethodType
 from typing import NamedTuple
 
 import torch
@@ -26,7 +25,10 @@ class Output(NamedTuple):
 
 
 class Block(nn.Module):
-    """x += attention(norm(x)); x += mlp(norm(x))."""
+    """x += attention(norm(x)); x += mlp(norm(x)).
+
+    All but the attention sees tokens, not sequences: compiled once, it serves every cut of N tokens into sequences.
+    """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -35,19 +37,19 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MoE(config) if config.layer_is_moe(layer) else SwiGLU(config.hidden_size, config.intermediate_size)
 
-    def forward(self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], attend: Attend) -> tuple[Tensor, Routing | None]:
-        q_BTHd, k_BTKd, v_BTKd = self.before_attention(x_BTD, rope)
-        out_BTHd = attend(q_BTHd, k_BTKd, v_BTKd, layer=self.self_attn.layer, window=self.self_attn.window)
-        return self.after_attention(x_BTD, out_BTHd)
+    def forward(self, x_ND: Tensor, rope: tuple[Tensor, Tensor], attend: Attend) -> tuple[Tensor, Routing | None]:
+        q_NHd, k_NKd, v_NKd = self.before_attention(x_ND, rope)
+        out_NHd = attend(q_NHd, k_NKd, v_NKd, layer=self.self_attn.layer, window=self.self_attn.window)
+        return self.after_attention(x_ND, out_NHd)
 
-    def before_attention(self, x_BTD: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        return self.self_attn.heads(self.input_layernorm(x_BTD), rope)
+    def before_attention(self, x_ND: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        return self.self_attn.heads(self.input_layernorm(x_ND), rope)
 
-    def after_attention(self, x_BTD: Tensor, out_BTHd: Tensor) -> tuple[Tensor, Routing | None]:
-        x_BTD = x_BTD + self.self_attn.output(out_BTHd)
-        normed = self.post_attention_layernorm(x_BTD)
+    def after_attention(self, x_ND: Tensor, out_NHd: Tensor) -> tuple[Tensor, Routing | None]:
+        x_ND = x_ND + self.self_attn.output(out_NHd)
+        normed = self.post_attention_layernorm(x_ND)
         out, routing = self.mlp(normed) if isinstance(self.mlp, MoE) else (self.mlp(normed), None)
-        return x_BTD + out, routing
+        return x_ND + out, routing
 
 
 class Transformer(nn.Module):
@@ -73,28 +75,24 @@ class Transformer(nn.Module):
         """Run the blocks. Positions default to 0..T-1 in every row, `attend` to causal attention inside each row."""
         if positions_BT is None:
             positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)[None]
-        attend = attend or CausalAttend()
-        rope = rope_angles(positions_BT, self.config.head_dim, self.config.rope_theta, self.dtype)
-        x_BTD = F.embedding(tokens_BT, self.embed_tokens.weight)
+        attend, shape = attend or CausalAttend(), tokens_BT.shape
+
+        def attend_in_rows(q_NHd: Tensor, k_NKd: Tensor, v_NKd: Tensor, *, layer: int, window: int | None) -> Tensor:
+            q_BTHd, k_BTKd, v_BTKd = (x.unflatten(0, shape) for x in (q_NHd, k_NKd, v_NKd))
+            return attend(q_BTHd, k_BTKd, v_BTKd, layer=layer, window=window).flatten(0, 1)
+
+        positions_N = positions_BT.expand(shape).flatten()
+        rope = rope_angles(positions_N, self.config.head_dim, self.config.rope_theta, self.dtype)
+        x_ND = F.embedding(tokens_BT.flatten(), self.embed_tokens.weight)
         if self.normalizes_embedding:
-            x_BTD = F.rms_norm(x_BTD, (x_BTD.shape[-1],), eps=_EMBEDDING_EPS)
-        x_BTD = x_BTD.to(self.dtype)
+            x_ND = F.rms_norm(x_ND, (x_ND.shape[-1],), eps=_EMBEDDING_EPS)
+        x_ND = x_ND.to(self.dtype)
         routings = []
         for block in self.layers:
-            x_BTD, routing = block(x_BTD, rope, attend)
+            x_ND, routing = block(x_ND, rope, attend_in_rows)
             if routing is not None:
                 routings.append(routing)
-        return Output(self.norm(x_BTD), routings)
-
-    def compile_blocks(self, dynamic: bool) -> None:
-        """Let torch.compile make the parts before and after attention faster; `dynamic`: for any number of tokens.
-
-        Blocks of one kind share their code: a cold start takes as long for one block as for all.
-        """
-        before = torch.compile(Block.before_attention, dynamic=dynamic)
-        after = torch.compile(Block.after_attention, dynamic=dynamic)
-        for block in self.layers:
-            block.before_attention, block.after_attention = MethodType(before, block), MethodType(after, block)
+        return Output(self.norm(x_ND).unflatten(0, shape), routings)
 
     def logits(self, hidden_BTD: Tensor) -> Tensor:
         """fp32 logits (B, T, V)."""

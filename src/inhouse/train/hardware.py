@@ -2,7 +2,6 @@
 
 import ctypes
 import platform
-import shutil
 import sys
 
 import torch
@@ -28,11 +27,6 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
-
-
-def can_compile(device: torch.device) -> bool:
-    """Whether torch.compile has what it needs: a C++ compiler on a CPU; on a GPU it brings its own."""
-    return device.type == "cuda" or any(shutil.which(compiler) for compiler in ("g++", "clang++", "c++"))
 
 
 def peak_flops(device: torch.device) -> float | None:

@@ -81,8 +81,8 @@ def apply_update(weight: Tensor, update: Tensor, lr: float, decay: float) -> Non
     """
     update = update.float()
     scale = max(1.0, weight.shape[-2] / weight.shape[-1]) ** 0.5
-    keep = torch.where(update * weight >= 0, 1 - lr * decay, 1.0)
-    weight.mul_(keep).sub_(update, alpha=lr * scale)
+    agrees = (update * weight).ge_(0)  # 1.0 or 0.0
+    weight.addcmul_(weight, agrees, value=-lr * decay).sub_(update, alpha=lr * scale)
 
 
 class Optimizers:

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from inhouse.common.progress import Progress
 from inhouse.model import CausalAttend, Transformer
+from inhouse.model.compilation import can_compile, compile_blocks
 from inhouse.model.moe import MoE
 from inhouse.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from inhouse.train.cross_entropy import NOT_TRAINED, cross_entropy
-from inhouse.train.hardware import can_compile, flops_per_token, keep_freed_memory, peak_flops, pick_device
+from inhouse.train.hardware import flops_per_token, keep_freed_memory, peak_flops, pick_device
 from inhouse.train.metrics import Balance, MetricsWriter, balance_fields, balance_of, gradient_norm
 from inhouse.train.optimizer import Optimizers
 from inhouse.train.schedule import learning_rate_fraction
@@ -41,6 +42,15 @@ class Batch(NamedTuple):
         for start in range(0, self.tokens_BT.shape[0], num_sequences):
             rows = slice(start, start + num_sequences)
             yield Batch(*(None if x is None else x[rows] for x in self))  # type: ignore[arg-type]
+
+
+def loss_of(
+    model: Transformer, batch: Batch, cross_entropy: Callable[[Tensor, Tensor, Tensor], Tensor]
+) -> tuple[Tensor, list[Balance]]:
+    """Summed cross entropy in nats over the trained targets, and how the experts were used."""
+    hidden_BTD, routing = model(batch.tokens_BT, batch.positions_BT, CausalAttend(batch.documents_BT))
+    loss = cross_entropy(hidden_BTD.flatten(0, 1), model.lm_head.weight, batch.targets_BT.flatten())
+    return loss, [balance_of(layer) for layer in routing]
 
 
 def train(
@@ -80,11 +90,13 @@ class _Run:
         self.model, self.batch_of, self.num_steps = model.to(self.device), batch_of, num_steps
         self.settings, self.output, self.name = settings, output, name
         model.dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-        compiles = settings.compile and self._may_compile()
         self.optimizers = Optimizers(model, settings)
-        self.cross_entropy = torch.compile(cross_entropy, dynamic=False) if compiles else cross_entropy
-        if compiles:
-            model.compile_blocks(dynamic=False)
+        self.cross_entropy = cross_entropy
+        if settings.compile and can_compile(model):
+            self.cross_entropy = torch.compile(cross_entropy, dynamic=False)
+            compile_blocks(model, dynamic=False)
+        elif settings.compile:
+            print(f"{name}: torch.compile lacks a C++ compiler here, or knows no fp32 experts; slower", file=sys.stderr)
         self.routers = [block.mlp.gate for block in model.layers if isinstance(block.mlp, MoE)]
         self.facts = {
             "num_steps": num_steps,
@@ -92,13 +104,6 @@ class _Run:
             "train": settings.model_dump(exclude={"checkpoint_every", "log_every", "device"}),
             **facts,
         }
-
-    def _may_compile(self) -> bool:
-        if not can_compile(self.device):
-            print(f"{self.name}: no C++ compiler found, so training runs uncompiled and slower", file=sys.stderr)
-            return False
-        # inductor compiles a CPU's grouped matmul in bf16 only (torch 2.13)
-        return not (self.model.config.is_moe and self.device.type == "cpu" and self.model.dtype == torch.float32)
 
     def run(self) -> None:
         self.output.mkdir(parents=True, exist_ok=True)
@@ -131,7 +136,7 @@ class _Run:
         micro_tokens = self.settings.micro_batch_tokens or self.settings.batch_tokens
         total, parts = torch.zeros((), device=self.device), []
         for micro in batch.split(max(1, micro_tokens // batch.tokens_BT.shape[1])):
-            loss, balances = self._loss_of(micro)
+            loss, balances = loss_of(self.model, micro, self.cross_entropy)
             (loss / num_trained).backward()
             total += loss.detach() / num_trained
             parts.append(balances)
@@ -145,13 +150,6 @@ class _Run:
         balances = [_sum_balances(list(layer)) for layer in zip(*parts, strict=True)]
         self._balance(balances)
         return total.item(), norm, balances
-
-    def _loss_of(self, batch: Batch) -> tuple[Tensor, list[Balance]]:
-        """Summed cross entropy in nats over the trained targets, and how the experts were used."""
-        attend = CausalAttend(batch.documents_BT)
-        hidden_BTD, routing = self.model(batch.tokens_BT, batch.positions_BT, attend)
-        loss = self.cross_entropy(hidden_BTD.flatten(0, 1), self.model.lm_head.weight, batch.targets_BT.flatten())
-        return loss, [balance_of(layer) for layer in routing]
 
     @torch.no_grad()
     def _balance(self, balances: list[Balance]) -> None:

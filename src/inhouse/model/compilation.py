@@ -1,0 +1,27 @@
+"""torch.compile of the blocks' parts before and after attention, which stays outside: its masks and caches differ."""
+
+import shutil
+from types import MethodType
+
+import torch
+
+from inhouse.model.transformer import Block, Transformer
+
+
+def can_compile(model: Transformer) -> bool:
+    """A CPU needs a C++ compiler, and there inductor knows grouped matmuls in bf16 only (torch 2.13)."""
+    if model.embed_tokens.weight.device.type == "cuda":
+        return True
+    has_compiler = any(shutil.which(compiler) for compiler in ("g++", "clang++", "c++"))
+    return has_compiler and (not model.config.is_moe or model.dtype == torch.bfloat16)
+
+
+def compile_blocks(model: Transformer, dynamic: bool) -> None:
+    """Make the blocks faster after a first, slow call; `dynamic`: one call for any number of tokens.
+
+    Blocks of one kind share their code: a cold start takes as long for one block as for all.
+    """
+    before = torch.compile(Block.before_attention, dynamic=dynamic)
+    after = torch.compile(Block.after_attention, dynamic=dynamic)
+    for block in model.layers:
+        vars(block).update(before_attention=MethodType(before, block), after_attention=MethodType(after, block))

@@ -1,0 +1,46 @@
+"""Compiled blocks say what the blocks say, for any number of tokens, in training and in generation."""
+
+import pytest
+import torch
+from tests.engine.conftest import ByteTokenizer, new_model
+
+from inhouse.engine import Engine, EngineSettings, SamplingParams
+from inhouse.model.compilation import can_compile, compile_blocks
+
+
+def test_an_engine_with_compiled_blocks_gives_the_same_tokens(naive, prompts):
+    model = new_model("dense")
+    if not can_compile(model):
+        pytest.skip("no C++ compiler")
+    engine = Engine(model, ByteTokenizer(), EngineSettings(compile=True))
+    assert "after_attention" in vars(model.layers[0])
+    params = [SamplingParams(max_tokens=3 + i, temperature=0, ignore_eos=True) for i in range(len(prompts))]
+    completions = engine.generate(prompts, params)  # from all of them down to one
+    assert [c.token_ids for c in completions] == [naive("dense", p, 3 + i) for i, p in enumerate(prompts)]
+
+
+def test_one_graph_serves_every_cut_of_tokens_into_sequences():
+    model, plain = new_model("dense"), new_model("dense")
+    if not can_compile(model):
+        pytest.skip("no C++ compiler")
+    compile_blocks(model, dynamic=False)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    tokens = torch.randint(0, 300, (64,))
+    for rows in (1, 4):
+        hidden = [each(tokens.view(rows, -1)).hidden_BTD for each in (model, plain)]
+        torch.testing.assert_close(*hidden, rtol=1e-4, atol=1e-5)
+        grads = [
+            torch.autograd.grad(h.pow(2).sum(), m.embed_tokens.weight)[0]
+            for h, m in zip(hidden, (model, plain), strict=True)
+        ]
+        torch.testing.assert_close(*grads, rtol=1e-3, atol=1e-4)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2  # before attention, and after it
+
+
+def test_without_a_compiler_the_engine_runs_uncompiled(naive, prompts, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    engine = Engine(new_model("dense"), ByteTokenizer(), EngineSettings(compile=True))
+    params = SamplingParams(max_tokens=3, temperature=0, ignore_eos=True)
+    assert engine.generate(prompts[3:4], params)[0].token_ids == naive("dense", prompts[3], 3)
+    assert not can_compile(new_model("moe"))
