@@ -35,9 +35,19 @@ class TrainSettings(Settings):
     log_every: PositiveInt = Field(default=10, description="steps between lines of metrics.jsonl")
 
 
+class ShortSequences(Settings):
+    """One phase at the beginning of pretraining."""
+
+    until: float = Field(gt=0, lt=1, description="fraction of the steps")
+    length: PositiveInt = Field(description="tokens of a sequence")
+
+
 class PretrainSettings(TrainSettings):
     """The `[pretrain]` table."""
 
     sequence_length: PositiveInt = 512
+    sequence_warmup: tuple[ShortSequences, ...] = Field(
+        default=(), description="shorter sequences first: cheaper, and more of them, from more places, in a step"
+    )
     tokens: PositiveInt | None = Field(default=None, description="tokens to train on; else tokens_per_parameter")
     tokens_per_parameter: PositiveFloat = Field(default=20.0, description="per active parameter")

@@ -1,5 +1,8 @@
 """The pretrain stage: shards in, a base model's folder out."""
 
+import math
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -25,24 +28,45 @@ def plan_steps(settings: PretrainSettings, config: ModelConfig) -> tuple[int, li
             f"[pretrain] sequence_length = {length} is more than [model] context = {config.max_position}; "
             f"lower the one or raise the other"
         )
-    for name in ("batch_tokens", "micro_batch_tokens"):
+    too_long = [phase.length for phase in settings.sequence_warmup if phase.length > length]
+    if too_long:
+        raise ValueError(f"[pretrain] sequence_warmup: length = {too_long[0]} is more than the {length} that follow")
+    untils = [phase.until for phase in settings.sequence_warmup]
+    if untils != sorted(set(untils)):
+        raise ValueError(f"[pretrain] sequence_warmup: until = {untils} must grow from phase to phase")
+    lengths = [("sequence_length", length), *(("length", phase.length) for phase in settings.sequence_warmup)]
+    for (what, length), name in product(lengths, ("batch_tokens", "micro_batch_tokens")):
         value = getattr(settings, name)
         if value is not None and value % length:
             nearest = max(1, round(value / length)) * length
-            raise ValueError(
-                f"[pretrain] {name} = {value} is not a multiple of sequence_length = {length}; nearest: {nearest}"
-            )
+            raise ValueError(f"[pretrain] {name} = {value} is not a multiple of {what} = {length}; nearest: {nearest}")
     active = config.count_parameters().active
     tokens = settings.tokens or round(settings.tokens_per_parameter * active)
     steps = max(1, tokens // batch)
     rule = "[pretrain] tokens" if settings.tokens else "tokens_per_parameter × active parameters"
     return steps, [
-        Derived("sequences a step", batch // length, "batch_tokens / sequence_length"),
+        Derived("sequences a step", batch // settings.sequence_length, "batch_tokens / sequence_length"),
         Derived("steps", steps, f"{rule}, / batch_tokens"),
         Derived("tokens", steps * batch, "steps × batch_tokens"),
         Derived("tokens a parameter", round(steps * batch / active, 2), "tokens / active parameters"),
         Derived("training FLOPs", 6.0 * steps * batch * active, "6 × active parameters × tokens"),
     ]
+
+
+def batches(shards: Path, settings: PretrainSettings, num_steps: int, seed: int) -> Callable[[int], Batch]:
+    """The batch of a step, a pure function of it; every phase of `sequence_warmup` has its own order of the text."""
+    phases = [(phase.until * num_steps, phase.length) for phase in settings.sequence_warmup]
+    loaders = [
+        (end, WindowLoader(shards, seed, length, settings.batch_tokens // length))
+        for end, length in (*phases, (math.inf, settings.sequence_length))
+    ]
+
+    def batch_of(step: int) -> Batch:
+        loader = next(loader for end, loader in loaders if step < end)
+        window = torch.from_numpy(loader.batch(step))
+        return Batch(window[:, :-1], window[:, 1:])
+
+    return batch_of
 
 
 def pretrain(settings: PretrainSettings, model: ModelSettings, tokenizer: Path, output: Path, seed: int) -> None:
@@ -54,18 +78,12 @@ def pretrain(settings: PretrainSettings, model: ModelSettings, tokenizer: Path, 
     config, _ = model.resolve(Tokenizer.load(tokenizer).vocab_size)
     num_steps, _ = plan_steps(settings, config)
     shards = tokenizer / "shards" / "train"
-    sequences = settings.batch_tokens // settings.sequence_length
-    loader = WindowLoader(shards, seed, settings.sequence_length, sequences)
-
-    def batch_of(step: int) -> Batch:
-        window = torch.from_numpy(loader.batch(step))
-        return Batch(window[:, :-1], window[:, 1:])
-
     network = Transformer(config)
     network.initialize(seed)
     network.normalizes_embedding = True  # lets the embedding learn fast without outgrowing the blocks (LOG.md)
-    data = digests(shards)
-    train(network, batch_of, num_steps, settings, output, name="pretrain", facts={"seed": seed, "data": data})
+    batch_of = batches(shards, settings, num_steps, seed)
+    facts = {"seed": seed, "data": digests(shards)}
+    train(network, batch_of, num_steps, settings, output, name="pretrain", facts=facts)
     network.fold_embedding_norm()
     copy_tokenizer(tokenizer, output)
     save_model(network, output)
