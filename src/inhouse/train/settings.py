@@ -18,7 +18,7 @@ class TrainSettings(Settings):
     micro_batch_tokens: PositiveInt | None = Field(
         default=None, description="tokens of one forward pass; the step's gradient is summed over several"
     )
-    matrix_lr: PositiveFloat = Field(default=0.02, description="Muon: matrices and expert stacks")
+    matrix_lr: PositiveFloat = Field(default=0.03, description="Muon: matrices and expert stacks")
     embedding_lr: PositiveFloat = Field(default=0.5, description="AdamW: the embedding")
     head_lr: PositiveFloat = Field(default=0.014, description="AdamW: the head")
     scalar_lr: PositiveFloat = Field(default=0.01, description="AdamW: norms")
