@@ -23,7 +23,6 @@ import torch
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.export.gguf import WeightType, write_gguf
 from inhouse.model import ModelConfig, Transformer
-from inhouse.model.config import Architecture
 from inhouse.train.model_folder import load_model, save_model
 
 NUM_TOKENS = 64
@@ -45,10 +44,13 @@ EXPERTS: dict[str, Any] = {
     "num_experts": 16, "num_experts_per_token": 4, "moe_intermediate_size": 128, "num_shared_experts": 1,
     "num_dense_layers": 1, "routed_scaling_factor": 1.5,
 }  # fmt: skip
-SHAPES: dict[Architecture, dict[str, Any]] = {
-    "qwen3": {},
-    "glm4_moe": EXPERTS,
-    "exaone_moe": {**EXPERTS, "sliding_window": 32, "sliding_window_pattern": 2},
+SHAPES: dict[str, dict[str, Any]] = {
+    "qwen3": {"architecture": "qwen3"},
+    "glm4_moe": {"architecture": "glm4_moe", **EXPERTS},
+    # as GLM-4.5 uses what the architecture allows
+    "glm4_moe-biased": {"architecture": "glm4_moe", "attention_bias": True, "partial_rotary_factor": 0.5, **EXPERTS},
+    "glm4_moe-plain": {"architecture": "glm4_moe", "qk_norm": False, "partial_rotary_factor": 0.5, **EXPERTS},
+    "exaone_moe": {"architecture": "exaone_moe", **EXPERTS, "sliding_window": 32, "sliding_window_pattern": 2},
 }
 TITLE = f"""# GGUF files through llama.cpp
 
@@ -159,16 +161,16 @@ def last_logits(model: Transformer, tokens: list[int]) -> torch.Tensor:
 def random_models(scratch: Path) -> Iterator[Path]:
     texts = [path.read_text(encoding="utf-8") for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))]
     tokenizer = Tokenizer.train(texts, 2048)
-    for architecture, extra in SHAPES.items():
-        model = Transformer(ModelConfig(architecture=architecture, vocab_size=2048, **SHAPE, **extra))
+    for name, shape in SHAPES.items():
+        model = Transformer(ModelConfig(vocab_size=2048, **SHAPE, **shape))
         model.initialize(0)
         torch.manual_seed(0)
         with torch.no_grad():
             for tensor in model.state_dict().values():
                 tensor.add_(torch.randn_like(tensor) * 0.1)
-        save_model(model, scratch / f"random-{architecture}")
-        tokenizer.save(scratch / f"random-{architecture}")
-        yield scratch / f"random-{architecture}"
+        save_model(model, scratch / f"random-{name}")
+        tokenizer.save(scratch / f"random-{name}")
+        yield scratch / f"random-{name}"
 
 
 def table(results: list[Result]) -> str:

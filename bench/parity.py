@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from inhouse.model import ModelConfig, Transformer
-from inhouse.model.config import Architecture
 from inhouse.model.huggingface import CLASSES
 from inhouse.train.model_folder import load_model, save_model
 
@@ -31,10 +30,13 @@ EXPERTS: dict[str, Any] = {
     "num_experts": 32, "num_experts_per_token": 4, "moe_intermediate_size": 128, "num_shared_experts": 1,
     "num_dense_layers": 1, "routed_scaling_factor": 1.5,
 }  # fmt: skip
-SHAPES: dict[Architecture, dict[str, Any]] = {
-    "qwen3": {},
-    "glm4_moe": EXPERTS,
-    "exaone_moe": {**EXPERTS, "sliding_window": 64, "sliding_window_pattern": 3},
+SHAPES: dict[str, dict[str, Any]] = {
+    "qwen3": {"architecture": "qwen3"},
+    "glm4_moe": {"architecture": "glm4_moe", **EXPERTS},
+    # as GLM-4.5 uses what the architecture allows
+    "glm4_moe-biased": {"architecture": "glm4_moe", "attention_bias": True, "partial_rotary_factor": 0.5, **EXPERTS},
+    "glm4_moe-plain": {"architecture": "glm4_moe", "qk_norm": False, "partial_rotary_factor": 0.5, **EXPERTS},
+    "exaone_moe": {"architecture": "exaone_moe", **EXPERTS, "sliding_window": 64, "sliding_window_pattern": 3},
 }
 
 
@@ -52,7 +54,7 @@ class Result(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, nargs="*", default=[], help="model folders; default: three random models")
+    parser.add_argument("--model", type=Path, nargs="*", default=[], help="model folders; default: random models")
     parser.add_argument("--write", action="store_true", help="write bench/results/parity.md")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -103,15 +105,15 @@ def comes_back(model: Transformer, folder: Path, target: Path) -> bool:
 
 
 def random_models(scratch: Path) -> Iterator[Path]:
-    for architecture, extra in SHAPES.items():
-        model = Transformer(ModelConfig(architecture=architecture, **SHAPE, **extra))
+    for name, shape in SHAPES.items():
+        model = Transformer(ModelConfig(**SHAPE, **shape))
         model.initialize(0)
         torch.manual_seed(0)
         with torch.no_grad():
             for tensor in model.state_dict().values():
                 tensor.add_(torch.randn_like(tensor) * 0.1)
-        save_model(model, scratch / f"random-{architecture}")
-        yield scratch / f"random-{architecture}"
+        save_model(model, scratch / f"random-{name}")
+        yield scratch / f"random-{name}"
 
 
 def table(results: list[Result]) -> str:

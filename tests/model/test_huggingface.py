@@ -28,6 +28,9 @@ CONFIGS = [
     ModelConfig(architecture="qwen3", rope_theta=5_000.0, **SHAPE),
     ModelConfig(architecture="qwen3", tie_embeddings=True, rms_norm_eps=1e-5, **SHAPE),
     ModelConfig(architecture="glm4_moe", **SHAPE, **EXPERTS),
+    ModelConfig(
+        architecture="glm4_moe", attention_bias=True, qk_norm=False, partial_rotary_factor=0.5, **SHAPE, **EXPERTS
+    ),
     ModelConfig(architecture="exaone_moe", sliding_window=8, sliding_window_pattern=3, **SHAPE, **EXPERTS),
 ]
 MOE = CONFIGS[2]
@@ -71,10 +74,10 @@ def test_older_folders_open() -> None:
     hf = config_to_hf(CONFIGS[0])
     del hf["rope_parameters"], hf["partial_rotary_factor"]
     assert config_from_hf({**hf, "rope_scaling": None}) == CONFIGS[0]
-    window = config_to_hf(CONFIGS[3])
+    window = config_to_hf(CONFIGS[4])
     del window["layer_types"], window["mlp_layer_types"]
-    assert config_from_hf({**window, "sliding_window_pattern": "LLG"}) == CONFIGS[3]
-    assert config_from_hf({**window, "architectures": ["ExaoneMoEForCausalLM"]}) == CONFIGS[3]
+    assert config_from_hf({**window, "sliding_window_pattern": "LLG"}) == CONFIGS[4]
+    assert config_from_hf({**window, "architectures": ["ExaoneMoEForCausalLM"]}) == CONFIGS[4]
 
 
 @pytest.mark.parametrize(
@@ -82,16 +85,11 @@ def test_older_folders_open() -> None:
     [
         ({"model_type": "llama"}, "model_type = 'llama'"),
         ({"architectures": ["Glm4MoeForSequenceClassification"]}, "Glm4MoeForSequenceClassification"),
-        ({"attention_bias": True}, "attention_bias = True"),
-        ({"use_qk_norm": False}, "use_qk_norm = False"),
-        ({"use_qk_norm": None}, "use_qk_norm = False"),
         ({"n_group": 4}, "n_group = 4"),
         ({"norm_topk_prob": False}, "norm_topk_prob = False"),
         ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "rope_type = 'yarn'"),
         ({"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2}}, "rope_type = 'linear'"),
-        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor = 0.5"),
-        ({"rope_parameters": None, "partial_rotary_factor": None}, "partial_rotary_factor = 0.5"),
         ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config"),
         ({"hidden_size": None}, "lacks hidden_size"),
         ({"layer_types": ["sliding_attention"] * 3}, "layer_types"),
@@ -105,8 +103,19 @@ def test_what_the_block_does_not_compute_is_refused_by_name(change: dict, words:
         config_from_hf({**config_to_hf(MOE), **change})
 
 
+def test_a_folder_as_others_train_them_opens() -> None:
+    """Biases, a half-turned head, no QK-norm, a prediction layer: what Glm4Moe allows, and its defaults."""
+    hf = config_to_hf(MOE) | {"attention_bias": True, "num_nextn_predict_layers": 1}
+    for name in ("rope_parameters", "partial_rotary_factor", "use_qk_norm"):
+        del hf[name]
+    config = config_from_hf(hf)
+    assert (config.attention_bias, config.qk_norm, config.rotary_dim) == (True, False, 8)
+    with pytest.raises(ValueError, match="only glm4_moe"):
+        config_from_hf(config_to_hf(CONFIGS[0]) | {"rope_parameters": {"partial_rotary_factor": 0.5}})
+
+
 def test_sliding_window_that_is_no_simple_pattern_is_refused() -> None:
-    hf = config_to_hf(CONFIGS[3])
+    hf = config_to_hf(CONFIGS[4])
     for change in ({"sliding_window": None}, {"sliding_window_pattern": "LGLL"}):
         with pytest.raises(ValueError, match="sliding_window_pattern"):
             config_from_hf({**hf, **change})

@@ -32,6 +32,9 @@ EXPERTS = {
 CONFIGS = [
     ModelConfig(architecture="qwen3", rope_theta=5_000.0, **SHAPE),
     ModelConfig(architecture="glm4_moe", **SHAPE, **EXPERTS),
+    ModelConfig(
+        architecture="glm4_moe", attention_bias=True, qk_norm=False, partial_rotary_factor=0.5, **SHAPE, **EXPERTS
+    ),
     ModelConfig(architecture="exaone_moe", sliding_window=8, sliding_window_pattern=3, **SHAPE, **EXPERTS),
 ]
 each_config = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.architecture)

@@ -58,12 +58,12 @@ class Attention(nn.Module):
         super().__init__()
         self.layer, self.head_dim = layer, config.head_dim
         self.window, self.has_rope = config.window(layer), config.layer_has_rope(layer)
-        self.q_proj = Linear(config.hidden_size, config.num_heads * config.head_dim)
-        self.k_proj = Linear(config.hidden_size, config.num_kv_heads * config.head_dim)
-        self.v_proj = Linear(config.hidden_size, config.num_kv_heads * config.head_dim)
+        self.q_proj = Linear(config.hidden_size, config.num_heads * config.head_dim, config.attention_bias)
+        self.k_proj = Linear(config.hidden_size, config.num_kv_heads * config.head_dim, config.attention_bias)
+        self.v_proj = Linear(config.hidden_size, config.num_kv_heads * config.head_dim, config.attention_bias)
         self.o_proj = Linear(config.num_heads * config.head_dim, config.hidden_size)
-        self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
-        self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+        self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
 
     def heads(self, x_ND: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (N, H, d), keys and values (N, K, d), ready for the attention."""

@@ -37,7 +37,14 @@ class ModelConfig(Settings):
     max_position: PositiveInt = Field(description="longest context, in tokens")
     rope_theta: PositiveFloat = 10_000.0
     rms_norm_eps: PositiveFloat = 1e-6
-    tie_embeddings: bool = Field(default=False, description="only to open other people's folders; ours are untied")
+
+    # only to open other people's folders; ours have the defaults
+    tie_embeddings: bool = Field(default=False, description="the head is the embedding")
+    attention_bias: bool = Field(default=False, description="of queries, keys and values")
+    qk_norm: bool = Field(default=True, description="RMSNorm of every head's query and key; glm4_moe may lack it")
+    partial_rotary_factor: float = Field(
+        default=1.0, gt=0, le=1, description="part of a head that RoPE turns; glm4_moe"
+    )
 
     num_experts: int = Field(default=0, ge=0)
     num_experts_per_token: int = Field(default=0, ge=0)
@@ -53,8 +60,10 @@ class ModelConfig(Settings):
     def _fits_together(self) -> Self:
         if self.num_heads % self.num_kv_heads:
             raise ValueError(f"num_heads = {self.num_heads} is not a multiple of num_kv_heads = {self.num_kv_heads}")
-        if self.head_dim % 2:
-            raise ValueError(f"head_dim = {self.head_dim} is odd; RoPE turns pairs")
+        if self.rotary_dim % 2:
+            raise ValueError(f"RoPE would turn {self.rotary_dim} of head_dim = {self.head_dim} numbers; it turns pairs")
+        if self.architecture != "glm4_moe" and not (self.qk_norm and self.partial_rotary_factor == 1.0):
+            raise ValueError("only glm4_moe may lack qk_norm or turn a part of a head (partial_rotary_factor)")
         if self.is_moe:
             self._check_experts()
         elif self.num_experts:
@@ -74,6 +83,11 @@ class ModelConfig(Settings):
             raise ValueError(f"num_dense_layers = {self.num_dense_layers} leaves no layer with experts")
 
     @property
+    def rotary_dim(self) -> int:
+        """Numbers of a head, from its first on, that RoPE turns."""
+        return int(self.head_dim * self.partial_rotary_factor)
+
+    @property
     def is_moe(self) -> bool:
         return self.architecture != "qwen3"
 
@@ -91,7 +105,9 @@ class ModelConfig(Settings):
     def count_parameters(self) -> ParameterCount:
         """Parameters by arithmetic alone, so that a 500 B model is counted without being built."""
         width, attention_width = self.hidden_size, self.num_heads * self.head_dim
-        attention = 2 * width * attention_width + 2 * width * self.num_kv_heads * self.head_dim + 2 * self.head_dim
+        kv_width = self.num_kv_heads * self.head_dim
+        attention = 2 * width * attention_width + 2 * width * kv_width + (2 * self.head_dim if self.qk_norm else 0)
+        attention += attention_width + 2 * kv_width if self.attention_bias else 0
         expert = 3 * width * self.moe_intermediate_size
         router = self.num_experts * width + self.num_experts  # its correction bias is a buffer, but it is stored
         num_moe = sum(self.layer_is_moe(layer) for layer in range(self.num_layers))

@@ -48,8 +48,6 @@ _DEFAULTS: dict[Architecture, dict[str, Any]] = {
 # fields that change what a model computes, and the one value that our block computes
 _REQUIRED: dict[str, Any] = {
     "hidden_act": "silu",
-    "attention_bias": False,
-    "use_qk_norm": True,
     "norm_topk_prob": True,
     "use_sliding_window": False,
     "quantization_config": None,
@@ -76,10 +74,14 @@ def config_to_hf(
         "head_dim": config.head_dim,
         "hidden_act": "silu",
         "rms_norm_eps": config.rms_norm_eps,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta, "partial_rotary_factor": 1.0},
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": config.rope_theta,
+            "partial_rotary_factor": config.partial_rotary_factor,
+        },
         "rope_theta": config.rope_theta,  # for readers older than rope_parameters
-        "partial_rotary_factor": 1.0,
-        "attention_bias": False,
+        "partial_rotary_factor": config.partial_rotary_factor,
+        "attention_bias": config.attention_bias,
         "attention_dropout": 0.0,
         "initializer_range": 0.02,
         "tie_word_embeddings": config.tie_embeddings,
@@ -95,7 +97,7 @@ def _architecture_fields(config: ModelConfig) -> dict[str, Any]:
         return {"use_sliding_window": False}
     router = {"n_group": 1, "topk_group": 1, "norm_topk_prob": True, "num_nextn_predict_layers": 0}
     if config.architecture == "glm4_moe":
-        return {**router, "use_qk_norm": True}
+        return {**router, "use_qk_norm": config.qk_norm}
     layers = range(config.num_layers)
     return {
         **router,
@@ -119,7 +121,7 @@ def config_from_hf(hf: Mapping[str, Any]) -> ModelConfig:
     architecture = _architecture(hf)
     fields = {**_DEFAULTS[architecture], **{name: value for name, value in hf.items() if value is not None}}
     _check_required(fields)
-    rope_theta = _rope_theta(fields)
+    rope_theta, rotary_factor = _rope(fields)
     names = {**_COMMON, **(_EXPERTS if architecture != "qwen3" else {}), **_EXPERT_COUNTS[architecture]}
     missing = [theirs for theirs in names.values() if theirs not in fields]
     if missing:
@@ -133,6 +135,9 @@ def config_from_hf(hf: Mapping[str, Any]) -> ModelConfig:
         rope_theta=rope_theta,
         rms_norm_eps=fields["rms_norm_eps"],
         tie_embeddings=fields.get("tie_word_embeddings", False),
+        attention_bias=fields.get("attention_bias", False),
+        qk_norm=fields.get("use_qk_norm", True),
+        partial_rotary_factor=rotary_factor,
         **values,
     )
     _check_layers(fields, config)
@@ -162,16 +167,17 @@ def _check_required(fields: Mapping[str, Any]) -> None:
         )
 
 
-def _rope_theta(fields: Mapping[str, Any]) -> float:
-    """The base of the rotary angles. transformers 5 writes `rope_parameters`, older ones top-level fields."""
+def _rope(fields: Mapping[str, Any]) -> tuple[float, float]:
+    """The base of the rotary angles, and the part of a head that they turn.
+
+    transformers 5 writes `rope_parameters`, older ones top-level fields.
+    """
     rope = {**(fields.get("rope_scaling") or {}), **(fields.get("rope_parameters") or {})}
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
         raise ValueError(f"rope_type = {kind!r} in config.json is not supported; inhouse computes 'default'")
     part = rope.get("partial_rotary_factor", fields.get("partial_rotary_factor", 1.0))
-    if part != 1.0:
-        raise ValueError(f"partial_rotary_factor = {part!r} in config.json is not supported; inhouse computes 1.0")
-    return rope.get("rope_theta", fields.get("rope_theta", 10_000.0))
+    return rope.get("rope_theta", fields.get("rope_theta", 10_000.0)), part
 
 
 def _sliding_window(fields: Mapping[str, Any]) -> dict[str, int]:

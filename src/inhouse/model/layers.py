@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 
 class Linear(nn.Linear):
-    """A linear map without bias whose weight is cast to its input's type: fp32 masters, bf16 compute."""
+    """A linear map whose weight is cast to its input's type: fp32 masters, bf16 compute."""
 
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(in_features, out_features, bias=False)
+    def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
+        super().__init__(in_features, out_features, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype))
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
 
 
 class RMSNorm(nn.Module):
@@ -32,18 +32,20 @@ class RMSNorm(nn.Module):
         return self.weight.to(x.dtype) * F.rms_norm(x.float(), (x.shape[-1],), eps=self.eps).to(x.dtype)
 
 
-def rope_angles(positions_N: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (N, 1, head_dim) of the half-split rotary embedding (RoFormer, section 3.2)."""
-    exponents = torch.arange(0, head_dim, 2, device=positions_N.device, dtype=torch.float32) / head_dim
+def rope_angles(positions_N: Tensor, rotary_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (N, 1, rotary_dim) of the half-split rotary embedding (RoFormer, section 3.2)."""
+    exponents = torch.arange(0, rotary_dim, 2, device=positions_N.device, dtype=torch.float32) / rotary_dim
     angles = positions_N[..., None].float() * (1.0 / theta**exponents)
     angles = torch.cat((angles, angles), dim=-1).unsqueeze(-2)
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
 def rotate(x_NHd: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (i, i + d/2) of every head by its position's angle."""
-    first, second = x_NHd.chunk(2, dim=-1)
-    return x_NHd * cos + torch.cat((-second, first), dim=-1) * sin
+    """Turn the pairs (i, i + r/2) of every head's first r numbers by its position's angle; r is the angles' width."""
+    turned, rest = x_NHd.split((cos.shape[-1], x_NHd.shape[-1] - cos.shape[-1]), dim=-1)
+    first, second = turned.chunk(2, dim=-1)
+    turned = turned * cos + torch.cat((-second, first), dim=-1) * sin
+    return torch.cat((turned, rest), dim=-1) if rest.shape[-1] else turned
 
 
 class SwiGLU(nn.Module):

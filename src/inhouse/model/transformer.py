@@ -82,7 +82,7 @@ class Transformer(nn.Module):
             return attend(q_BTHd, k_BTKd, v_BTKd, layer=layer, window=window).flatten(0, 1)
 
         positions_N = positions_BT.expand(shape).flatten()
-        rope = rope_angles(positions_N, self.config.head_dim, self.config.rope_theta, self.dtype)
+        rope = rope_angles(positions_N, self.config.rotary_dim, self.config.rope_theta, self.dtype)
         x_ND = F.embedding(tokens_BT.flatten(), self.embed_tokens.weight)
         if self.normalizes_embedding:
             x_ND = F.rms_norm(x_ND, (x_ND.shape[-1],), eps=_EMBEDDING_EPS)
@@ -121,6 +121,8 @@ class Transformer(nn.Module):
         for module in self.modules():
             if isinstance(module, Linear):
                 fill(module.weight, module.in_features**-0.5)
+                if module.bias is not None:
+                    module.bias.zero_()
             elif isinstance(module, Experts):
                 fill(module.gate_proj, module.gate_proj.shape[-1] ** -0.5)
                 fill(module.up_proj, module.up_proj.shape[-1] ** -0.5)
