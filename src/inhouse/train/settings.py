@@ -39,7 +39,7 @@ class ShortSequences(Settings):
     """One phase at the beginning of pretraining."""
 
     until: float = Field(gt=0, lt=1, description="fraction of the steps")
-    length: PositiveInt = Field(description="tokens of a sequence")
+    length: PositiveInt = Field(description="tokens of a sequence, where sequence_length is not less")
 
 
 class PretrainSettings(TrainSettings):

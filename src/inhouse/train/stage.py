@@ -28,13 +28,13 @@ def plan_steps(settings: PretrainSettings, config: ModelConfig) -> tuple[int, li
             f"[pretrain] sequence_length = {length} is more than [model] context = {config.max_position}; "
             f"lower the one or raise the other"
         )
-    too_long = [phase.length for phase in settings.sequence_warmup if phase.length > length]
-    if too_long:
-        raise ValueError(f"[pretrain] sequence_warmup: length = {too_long[0]} is more than the {length} that follow")
     untils = [phase.until for phase in settings.sequence_warmup]
     if untils != sorted(set(untils)):
         raise ValueError(f"[pretrain] sequence_warmup: until = {untils} must grow from phase to phase")
-    lengths = [("sequence_length", length), *(("length", phase.length) for phase in settings.sequence_warmup)]
+    lengths = [
+        ("sequence_length", length),
+        *(("length", min(phase.length, length)) for phase in settings.sequence_warmup),
+    ]
     for (what, length), name in product(lengths, ("batch_tokens", "micro_batch_tokens")):
         value = getattr(settings, name)
         if value is not None and value % length:
@@ -55,10 +55,10 @@ def plan_steps(settings: PretrainSettings, config: ModelConfig) -> tuple[int, li
 
 def batches(shards: Path, settings: PretrainSettings, num_steps: int, seed: int) -> Callable[[int], Batch]:
     """The batch of a step, a pure function of it; every phase of `sequence_warmup` has its own order of the text."""
-    phases = [(phase.until * num_steps, phase.length) for phase in settings.sequence_warmup]
+    full, batch = settings.sequence_length, settings.batch_tokens
+    phases = [(phase.until * num_steps, min(phase.length, full)) for phase in settings.sequence_warmup]
     loaders = [
-        (end, WindowLoader(shards, seed, length, settings.batch_tokens // length))
-        for end, length in (*phases, (math.inf, settings.sequence_length))
+        (end, WindowLoader(shards, seed, length, batch // length)) for end, length in (*phases, (math.inf, full))
     ]
 
     def batch_of(step: int) -> Batch:
