@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from inhouse.model import ModelConfig
+from inhouse.model import moe as moe_module
 from inhouse.model.moe import MoE, grouped_linear, grouped_linear_reference
 
 
@@ -99,3 +100,22 @@ def test_router_computes_in_fp32_whatever_comes_in(config: ModelConfig) -> None:
     moe, x = random_moe(config), torch.randn(50, 32).bfloat16()
     assert moe.gate(x).scores_NE.dtype == torch.float32
     torch.testing.assert_close(moe.gate(x).scores_NE, moe.gate(x.float()).scores_NE, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("room", [8, 10_000])
+def test_rows_of_zeros_between_experts_change_nothing(config: ModelConfig, monkeypatch, room: int) -> None:
+    monkeypatch.setattr(moe_module, "_ROOM", room)  # 8: filled up; 10,000: too few rows for that
+    moe = random_moe(config)
+    x_ND = torch.randn(200, 32, requires_grad=True)
+    out, routing = moe(x_ND)
+    assert (routing.load_E % 8 != 0).any()
+    reference = plain_loop(moe, x_ND)
+    torch.testing.assert_close(out, reference, rtol=1e-4, atol=1e-4)
+    inputs = [x_ND, *moe.parameters()]
+    weight = torch.randn_like(out)
+    for ours, plain in zip(
+        torch.autograd.grad((out * weight).sum(), inputs),
+        torch.autograd.grad((reference * weight).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-3)

@@ -3,7 +3,7 @@
 Shapes: N tokens (batch times sequence), D model width, E experts, K experts a token, F expert width.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from inhouse.model.config import ModelConfig
 from inhouse.model.layers import SwiGLU
 
 _FEW = 8  # choices of experts in one pass
+_ROOM = 64  # rows
 
 
 class Routing(NamedTuple):
@@ -60,6 +61,57 @@ def grouped_linear_reference(x_ND: Tensor, weight_EOD: Tensor, ends_E: Tensor) -
     return torch.cat(parts)
 
 
+Stacks = tuple[Tensor, Tensor, Tensor]  # gate and up (E, F, D), down (E, D, F)
+
+
+def local_dispatch(x_MD: Tensor, load_E: Tensor, stacks: Stacks) -> Tensor:
+    """One grouped matmul a stack over rows sorted by expert, of which the first load[0] are of expert 0, and so on."""
+    num_rows, num_experts = x_MD.shape[0], load_E.shape[0]
+    if x_MD.device.type != "cpu" or num_rows < 4 * _ROOM * num_experts:
+        return _swiglu(x_MD, load_E.cumsum(0), stacks)
+    # a CPU's matmul compiles a kernel for every number of rows that it has not met, at twenty times its cost (LOG.md,
+    # 2026-11-22): zero rows bring every expert's number to a multiple
+    added_E = -load_E % _ROOM
+    ends_E, rows = load_E.cumsum(0), torch.arange(num_rows, device=x_MD.device)
+    place_M = rows + (added_E.cumsum(0) - added_E)[torch.searchsorted(ends_E, rows, right=True)]
+    spread: Tensor = _Spread.apply(x_MD, place_M, num_rows + num_experts * _ROOM)
+    out: Tensor = _Gather.apply(_swiglu(spread, (load_E + added_E).cumsum(0), stacks), place_M)
+    return out
+
+
+def _swiglu(x_MD: Tensor, ends_E: Tensor, stacks: Stacks) -> Tensor:
+    ends_E = ends_E.to(torch.int32)
+    gate, up = (grouped_linear(x_MD, stack, ends_E) for stack in stacks[:2])
+    return grouped_linear(F.silu(gate) * up, stacks[2], ends_E)
+
+
+class _Spread(torch.autograd.Function):
+    """Rows put to distinct places of a larger matrix of zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, places: Tensor, num_rows: int) -> Tensor:
+        ctx.save_for_backward(places)
+        return x.new_zeros(num_rows, x.shape[1]).index_copy(0, places, x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return grad[ctx.saved_tensors[0]], None, None
+
+
+class _Gather(torch.autograd.Function):
+    """Rows taken from distinct places."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        ctx.num_rows = x.shape[0]
+        return x[places]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return grad.new_zeros(ctx.num_rows, grad.shape[1]).index_copy(0, ctx.saved_tensors[0], grad), None
+
+
 class Experts(nn.Module):
     """All routed experts of a layer as three stacks; every token reaches each expert that it chose."""
 
@@ -76,14 +128,14 @@ class Experts(nn.Module):
         return (out_NKD.float() * routing.weights_NK[..., None]).sum(dim=1).to(x_ND.dtype)
 
     def _sorted(self, x_ND: Tensor, routing: Routing) -> Tensor:
-        """Tokens sorted by expert, one grouped matmul a stack."""
+        """Tokens sorted by expert, through their experts, and put back in their order."""
+        top_k = routing.experts_NK.shape[1]
         order = routing.experts_NK.reshape(-1).argsort(stable=True)  # stable: the same sums on every machine
-        ends_E = routing.load_E.cumsum(0).to(torch.int32)
-        sorted_x = x_ND[order // routing.experts_NK.shape[1]]
-        gate, up = (grouped_linear(sorted_x, stack, ends_E) for stack in (self.gate_proj, self.up_proj))
-        sorted_out = grouped_linear(F.silu(gate) * up, self.down_proj, ends_E)
         place = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
-        return sorted_out[place]
+        sorted_x: Tensor = _Take.apply(x_ND, order, place, top_k)
+        sorted_out = local_dispatch(sorted_x, routing.load_E, (self.gate_proj, self.up_proj, self.down_proj))
+        out_MD: Tensor = _Take.apply(sorted_out, place, order, 1)
+        return out_MD
 
     def _few(self, x_ND: Tensor, routing: Routing) -> Tensor:
         """Generation of a few tokens: copying the chosen experts costs less than visiting all of them."""
@@ -91,6 +143,25 @@ class Experts(nn.Module):
         x = x_ND.repeat_interleave(routing.experts_NK.shape[1], dim=0)[:, :, None]
         gate, up, down = (stack[chosen].to(x.dtype) for stack in (self.gate_proj, self.up_proj, self.down_proj))
         return down @ (F.silu(gate @ x) * (up @ x))
+
+
+class _Take(torch.autograd.Function):
+    """Every row of x `copies` times, in the order `rows`, whose inverse permutation is `places`.
+
+    Its backward pass gathers too: what torch derives for indexing adds row by row, one after the other on a CPU, in no
+    fixed order on a GPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor, places: Tensor, copies: int) -> Tensor:
+        ctx.save_for_backward(places)
+        ctx.copies = copies
+        return x[rows // copies]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (places,) = ctx.saved_tensors
+        return grad[places].unflatten(0, (-1, ctx.copies)).sum(dim=1), None, None, None
 
 
 class MoE(nn.Module):
