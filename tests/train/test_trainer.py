@@ -12,7 +12,7 @@ import pytest
 import torch
 from tests.train.conftest import batch_of, tiny_model
 
-from inhouse.train.settings import TrainSettings
+from inhouse.train.settings import PretrainSettings, TrainSettings
 from inhouse.train.trainer import Batch, train
 
 NUM_STEPS = 12
@@ -124,3 +124,11 @@ def test_a_run_with_other_settings_does_not_take_up_the_checkpoint(tmp_path: Pat
     trained(tmp_path)
     with pytest.raises(ValueError, match=r"other settings \(train\)"):
         trained(tmp_path, matrix_lr=0.5)
+
+
+def test_settings_that_hold_lists_are_the_same_after_a_restart(tmp_path):
+    settings = PretrainSettings(
+        batch_tokens=128, sequence_length=16, sequence_warmup=[{"until": 0.5, "length": 8}], compile=False
+    )
+    for _ in range(2):  # the second goes on from the first's checkpoint
+        train(tiny_model(), batch_of, 2, settings, tmp_path, name="test", facts={})

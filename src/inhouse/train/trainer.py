@@ -100,8 +100,8 @@ class _Run:
         self.routers = [block.mlp.gate for block in model.layers if isinstance(block.mlp, MoE)]
         self.facts = {
             "num_steps": num_steps,
-            "model": model.config.model_dump(),
-            "train": settings.model_dump(exclude={"checkpoint_every", "log_every", "device"}),
+            "model": model.config.model_dump(mode="json"),
+            "train": settings.model_dump(mode="json", exclude={"checkpoint_every", "log_every", "device"}),
             **facts,
         }
 
