@@ -1,5 +1,6 @@
 """The command as a user meets it: what it prints, and how it ends."""
 
+import json
 import os
 import signal
 import subprocess
@@ -49,9 +50,26 @@ def recipe(tmp_path: Path) -> Path:
 def test_help_names_the_verbs_and_does_not_wait_for_torch(inhouse: Callable[..., Done]) -> None:
     done = inhouse("--help")
     assert done.status == 0
-    assert all(verb in done.out for verb in ("make", "chat", "serve", "eval", "trace"))
+    assert all(verb in done.out for verb in ("make", "chat", "serve", "eval", "plan", "trace"))
     code = "import sys, inhouse.cli; assert 'torch' not in sys.modules, 'torch is imported at startup'"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_emit_prints_a_job_or_writes_it(inhouse: Callable[..., Done], tmp_path: Path) -> None:
+    done = inhouse("make", "preview", "--emit", "slurm", "--set", "cluster.queue=big")
+    assert (done.status, done.out.count("--partition=big"), list(tmp_path.iterdir())) == (0, 1, [])
+    arguments = ["make", "preview", "--emit", "kubernetes", "--set", "cluster.image=x", "--set", "cluster.volume=y"]
+    assert inhouse(*arguments, "--output", "job.json").status == 0
+    assert json.loads((tmp_path / "job.json").read_text())["kind"] == "List"
+
+
+def test_a_rehearsal_prints_what_a_process_holds_and_sends(inhouse: Callable[..., Done], tmp_path: Path) -> None:
+    layout = ["--set", "parallel.shard=2", "--set", "model.size=tiny", "--set", "tokenizer.vocab_size=300"]
+    done = inhouse("plan", "preview-moe", "--dry-run", "--world", "2", *layout)
+    assert done.status == 0, done.err
+    for name in ("One process of 2", "padding", "optimizer state", "all-gather", "reduce-scatter", "all processes"):
+        assert name in done.out
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_dry_run_prints_every_number_and_writes_nothing(inhouse: Callable[..., Done], tmp_path: Path) -> None:
@@ -65,6 +83,8 @@ def test_a_dry_run_prints_every_number_and_writes_nothing(inhouse: Callable[...,
 @pytest.mark.parametrize(
     "arguments",
     ["make nothing", "make preview --until x", "make preview --set seed=x", "make preview --set model.context=64",
+     "make preview --emit pbs", "make preview --emit kubernetes",
+     "make preview --output x", "plan preview", "plan preview --dry-run --world 3",
      "chat nothing", "serve .", "trace .", "eval ."],
 )  # fmt: skip
 def test_mistakes_are_one_line_on_stderr(inhouse: Callable[..., Done], arguments: str) -> None:

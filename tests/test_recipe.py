@@ -39,6 +39,7 @@ def test_the_500b_recipe_has_half_a_trillion_parameters_and_35_billion_active() 
     numbers = {number.name: number.value for number in resolve(load_recipe(find_recipe("500b")))}
     assert 480e9 < numbers["parameters"] < 520e9
     assert 33e9 < numbers["active parameters"] < 37e9
+    assert numbers["processes"] == 14_336
 
 
 def test_resolved_numbers_say_where_they_come_from(recipe: Path) -> None:

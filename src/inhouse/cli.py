@@ -27,20 +27,41 @@ def make(
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every number and its rule; run nothing.")] = False,
     runs: Annotated[Path, typer.Option(help="The folder of all runs.")] = Path("runs"),
+    emit: Annotated[
+        str | None, typer.Option(metavar="slurm|kubernetes", help="Print the job for a cluster; run nothing.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="With --emit: write it there.")] = None,
 ) -> None:
     """Carry out a recipe: text in, a trained, evaluated and exported model out. Goes on where it was stopped."""
     from inhouse.recipe import find_recipe, load_recipe
 
+    if output is not None and emit is None:
+        raise ValueError(f"--output {output} belongs to --emit slurm or --emit kubernetes; add that")
     loaded = load_recipe(find_recipe(recipe), overrides)
     if dry_run:
         from inhouse.resolve import resolve, table
 
         _print_rich(table(resolve(loaded)))
         return
+    if emit is not None:
+        from inhouse.emit import Job, job_for
+
+        processes, path = loaded.parallel.processes, find_recipe(recipe)
+        text = job_for(emit, Job(loaded.name, processes, loaded.cluster, path, overrides, runs))
+        print(text, end="") if output is None else output.write_text(text, encoding="utf-8")
+        return
+    from inhouse.launch import check_started, end_following, follow, is_follower
     from inhouse.pipeline import make as run_recipe
     from inhouse.report import summary
 
-    print(summary(run_recipe(loaded, runs, until)))
+    check_started(loaded)
+    if is_follower():
+        follow(loaded, runs)
+        return
+    try:
+        print(summary(run_recipe(loaded, runs, until)))
+    finally:
+        end_following()
 
 
 @app.command()
@@ -102,6 +123,25 @@ def evaluate(model: ModelPath) -> None:
     run = find_run(model)
     scores, _ = evaluate_model(EvaluateSettings(), find_model(model), run and run / "data")
     print("\n".join(score_lines({name: score._asdict() for name, score in scores.items()})))
+
+
+@app.command()
+def plan(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a ready recipe.")],
+    overrides: Overrides = [],  # noqa: B006  (typer copies it)
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Rehearse one training step; needs no GPU.")] = False,
+    world: Annotated[int | None, typer.Option(min=1, help="Processes; default: what [parallel] asks for.")] = None,
+) -> None:
+    """What a recipe takes on many machines, without them: bytes that a process holds, and every collective."""
+    if not dry_run:
+        raise ValueError("plan knows one thing so far: add --dry-run to rehearse a training step")
+    from inhouse.plan.dry_run import dry_run as rehearse
+    from inhouse.plan.table import tables
+    from inhouse.recipe import find_recipe, load_recipe
+
+    loaded = load_recipe(find_recipe(recipe), overrides)
+    config, _ = loaded.model.resolve(loaded.tokenizer.vocab_size)
+    _print_rich(tables(rehearse(config, loaded.pretrain, loaded.parallel, world or loaded.parallel.processes)))
 
 
 @app.command()

@@ -19,9 +19,11 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from inhouse.common.files import digests, lock_folder, read_json, sync_file, sync_folder, write_json
-from inhouse.common.lineage import RECORD, STAGES, Record, check_outputs, digest_of, read_record
+from inhouse.common.lineage import RECORD, STAGES, UNTRAINED, Record, check_outputs, digest_of, read_record
+from inhouse.common.processes import Terminated
 from inhouse.common.progress import duration
 from inhouse.data.settings import Source
+from inhouse.launch import in_ranks
 from inhouse.provenance import code_facts, host_facts, source_digests
 from inhouse.recipe import Recipe
 
@@ -51,10 +53,6 @@ class Stopped(Exception):
         self.exit_status = exit_status
 
 
-class Terminated(BaseException):
-    """SIGTERM, as an exception: like KeyboardInterrupt, it passes every `except Exception`."""
-
-
 def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
     """The pipeline of a recipe, each stage with its part of the recipe and the folders that it reads."""
 
@@ -74,12 +72,12 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
     def pretrain(output: Path) -> None:
         from inhouse.train.stage import pretrain
 
-        pretrain(recipe.pretrain, recipe.model, run / "tokenizer", output, recipe.seed)
+        pretrain(recipe.pretrain, recipe.model, run / "tokenizer", output, recipe.seed, recipe.parallel)
 
     def sft(output: Path) -> None:
         from inhouse.posttrain.stage import fine_tune
 
-        fine_tune(recipe.sft, run / "pretrain", run / "data", output, recipe.seed)
+        fine_tune(recipe.sft, run / "pretrain", run / "data", output, recipe.seed, recipe.parallel)
 
     def evaluate(output: Path) -> None:
         from inhouse.evaluate.stage import evaluate
@@ -94,8 +92,14 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
     stages = [
         Stage("data", settings("data"), (), data, sources=recipe.data.sources),
         Stage("tokenizer", settings("tokenizer"), ("data",), tokenizer),
-        Stage("pretrain", settings("pretrain", "model", "seed"), ("tokenizer",), pretrain, resumes=True),
-        Stage("sft", settings("sft", "seed"), ("data", "pretrain"), sft, resumes=True),
+        Stage(
+            "pretrain",
+            settings("pretrain", "model", "seed"),
+            ("tokenizer",),
+            in_ranks(recipe, run, "pretrain", pretrain),
+            resumes=True,
+        ),
+        Stage("sft", settings("sft", "seed"), ("data", "pretrain"), in_ranks(recipe, run, "sft", sft), resumes=True),
         Stage("evaluate", settings("evaluate"), ("data", "pretrain", "sft"), evaluate),
         Stage("export", settings("export"), ("sft", "evaluate"), export),
     ]
@@ -141,9 +145,14 @@ def run_stages(stages: Sequence[Stage], run: Path, say: Say = print) -> list[str
     return ran
 
 
+def partial_folder(run: Path, name: str) -> Path:
+    """Where the stage `name` writes until it is complete."""
+    return run / f".{name}.partial"
+
+
 def _run_stage(stage: Stage, run: Path, say: Say) -> bool:
     """Bring one stage up to date; False where it was already."""
-    folder, partial = run / stage.name, run / f".{stage.name}.partial"
+    folder, partial = run / stage.name, partial_folder(run, stage.name)
     _finish_replacing(folder)
     record = read_record(folder)
     listings, contents = source_digests(stage.sources, record or {})
@@ -229,7 +238,8 @@ def _finish(partial: Path, begun: Record, seconds: float) -> None:
         sync_file(partial / name)
     peak_kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     measured = {"ended": _now(), "seconds": round(seconds, 3), "peak_memory_bytes": peak_kib * 1024}
-    write_json(partial / RECORD, {**begun, **measured, "outputs": outputs})
+    untrained = {"untrained": read_json(partial / UNTRAINED)} if UNTRAINED in outputs else {}
+    write_json(partial / RECORD, {**begun, **measured, **untrained, "outputs": outputs})
 
 
 def _replace(folder: Path, partial: Path) -> None:

@@ -1,14 +1,35 @@
-"""Line charts as SVG texts that stand inside an HTML page: its fonts, its colours, light or dark."""
+"""Charts as SVG texts that stand inside an HTML page: its fonts, its colours, light or dark."""
 
 import io
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MAX_POINTS = 600  # a line; more cannot be seen, and would make the page heavy
 _INK = "#010203"  # a colour that nothing else has: replaced by the page's own
-_COLOURS = ("#4c8dd6", "#e0803a", "#3fa46a", "#b267c7", "#d4565c", "#2fa3a3")
+_COLOURS = ("#4c8dd6", "#e0803a", "#3fa46a", "#b267c7", "#d4565c", "#2fa3a3", "#8a93a0")
 _FAINT = "#9aa3ae80"
+
+
+def share_bar(shares: Mapping[str, float]) -> str:
+    """An SVG of one bar cut into named parts; `shares` need not sum to one, and parts of 0 are left out."""
+    parts = {name: share for name, share in shares.items() if share > 0}
+    total = sum(parts.values())
+    with _figure("share", *parts, height=1.2) as (figure, axes):
+        left = 0.0
+        for (name, share), colour in zip(parts.items(), _COLOURS * len(parts), strict=False):
+            width = 100 * share / total
+            axes.barh(0, width, left=left, color=colour, label=f"{name} {width:.1f} %")
+            left += width
+        axes.set_xlim(0, 100)
+        axes.set_axis_off()
+        figure.legend(loc="outside lower left", ncols=4, frameon=False, fontsize=8, labelcolor=_INK)
+        return _svg(figure)
 
 
 def line_chart(
@@ -22,21 +43,7 @@ def line_chart(
     """An SVG of named lines, each (x values, y values); values that are not finite leave gaps. `faint` names a line
     that stands behind the others.
     """
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib.figure import Figure
-
-    style: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "font.family": "sans-serif",
-        "font.size": 9,
-        "svg.hashsalt": f"{x_label}{y_label}",
-    }
-    style |= {f"{part}.color": _INK for part in ("text", "xtick", "ytick")}
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(5.2, 2.7), layout="constrained")
-        axes = figure.add_subplot()
+    with _figure(x_label, y_label, height=2.7) as (figure, axes):
         for (name, (xs, ys)), colour in zip(lines.items(), _COLOURS * len(lines), strict=False):
             shown = [y if math.isfinite(y) else math.nan for y in _thin(ys)]
             axes.plot(
@@ -47,17 +54,39 @@ def line_chart(
             axes.set_ylim(bottom=0)
         if len(lines) > 1:
             figure.legend(loc="outside upper right", ncols=6, frameon=False, fontsize=8, labelcolor=_INK)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+        return _svg(figure)
+
+
+@contextmanager
+def _figure(*names: str, height: float) -> "Iterator[tuple[Figure, Axes]]":
+    """An empty figure in the page's style; `names` make its ids the same in every run."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib.figure import Figure
+
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+        "font.size": 9,
+        "svg.hashsalt": "".join(names),
+    }
+    style |= {f"{part}.color": _INK for part in ("text", "xtick", "ytick")}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(5.2, height), layout="constrained")
+        yield figure, figure.add_subplot()
+
+
+def _svg(figure: "Figure") -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()
     return svg[svg.index("<svg") :].replace(_INK, "currentColor")
 
 
-def _dress(axes: object, x_label: str, y_label: str) -> None:
-    from matplotlib.axes import Axes
+def _dress(axes: "Axes", x_label: str, y_label: str) -> None:
     from matplotlib.ticker import EngFormatter
 
-    assert isinstance(axes, Axes)
     axes.set_xlabel(x_label, color=_INK)
     axes.set_ylabel(y_label, color=_INK)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))

@@ -10,11 +10,13 @@ from pydantic import BaseModel, Field, ValidationError
 
 from inhouse.common.settings import Settings
 from inhouse.data.settings import STDLIB, DataSettings, Source, TokenizerSettings
+from inhouse.emit import ClusterSettings
 from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.export.settings import ExportSettings
 from inhouse.model.sizes import ModelSettings
 from inhouse.posttrain.settings import SftSettings
 from inhouse.recipe_errors import Location, Places, sentences
+from inhouse.train.layout import ParallelSettings, check_layout
 from inhouse.train.settings import PretrainSettings
 
 
@@ -30,6 +32,8 @@ class Recipe(Settings):
     sft: SftSettings = SftSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     export: ExportSettings = ExportSettings()
+    parallel: ParallelSettings = ParallelSettings()
+    cluster: ClusterSettings = ClusterSettings()
 
 
 def ready_recipes() -> dict[str, Path]:
@@ -91,9 +95,15 @@ def _check_shape(recipe: Recipe, places: Places) -> None:
     except ValueError as error:
         raise ValueError(f"{places.place(('model', 'size'))}: {error}") from error
     try:
-        plan_steps(recipe.pretrain, config)
+        plan_steps(recipe.pretrain, config, recipe.parallel)
     except ValueError as error:
-        raise ValueError(f"{places.place(('pretrain',))}: {error}") from error
+        section = "parallel" if str(error).startswith("[parallel]") else "pretrain"
+        raise ValueError(f"{places.place((section,))}: {error}") from error
+    try:
+        sequences = recipe.sft.batch_tokens // recipe.sft.sequence_length
+        check_layout(recipe.parallel, config, sequences, recipe.sft.sequence_length)
+    except ValueError as error:
+        raise ValueError(f"{places.place(('sft',))}: [sft] {error}") from error
     if recipe.sft.sequence_length > recipe.model.context:
         raise ValueError(
             f"{places.place(('sft', 'sequence_length'))}: [sft] sequence_length = {recipe.sft.sequence_length} is more "

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from inhouse.common.files import read_json, write_atomic
 from inhouse.common.lineage import Record, lineage
 from inhouse.common.progress import duration
-from inhouse.plots import line_chart, smooth
+from inhouse.plots import line_chart, share_bar, smooth
 from inhouse.trace import render
+from inhouse.train.goodput import describe, goodput, read_split
 
 SAMPLES_A_KIND = 2
 _TILES = {
@@ -59,6 +60,8 @@ def summary(run: Path) -> str:
     records = lineage(run)["stages"]
     lines = [f"{name:<10} {duration(record['seconds']):>12}" for name, record in records.items()]
     lines.append(f"{'together':<10} {duration(sum(record['seconds'] for record in records.values())):>12}")
+    splits = {name: split for name in records if (split := read_split(run / name))}
+    lines += [f"goodput    {name}: {describe(split)}" for name, split in splits.items()]
     if scores := read_scores(run):
         lines += ["", *_aligned(scores)]
     lines += ["", f"report     {run / 'report.html'}"]
@@ -122,7 +125,7 @@ def _tiles(run: Path) -> list[tuple[str, str]]:
 def _chart_groups(run: Path) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     for stage, title in (("pretrain", "Pretraining"), ("sft", "Supervised fine-tuning")):
         if steps := _read_metrics(run / stage):
-            yield title, list(_charts(steps))
+            yield title, [*_charts(steps), *_time_chart(run / stage)]
 
 
 def _charts(steps: Rows) -> Iterator[tuple[str, str]]:
@@ -147,6 +150,11 @@ def _charts(steps: Rows) -> Iterator[tuple[str, str]]:
         yield "emptiest expert of each MoE layer", line_chart(load, x_label, "× mean", from_zero=True)
     if entropy := _per_layer(steps, xs, "router_entropy"):
         yield "router entropy", line_chart(entropy, x_label, "nats")
+
+
+def _time_chart(stage: Path) -> Iterator[tuple[str, str]]:
+    if split := read_split(stage):
+        yield f"where the time went: goodput {100 * goodput(split):.1f} %", share_bar(split)
 
 
 def _column(steps: Rows, name: str) -> list[float]:

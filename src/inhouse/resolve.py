@@ -29,7 +29,7 @@ def resolve(recipe: Recipe) -> list[Number]:
     from inhouse.train.stage import plan_steps  # here, because torch takes seconds to import
 
     config, shape = recipe.model.resolve(recipe.tokenizer.vocab_size)
-    _, plan = plan_steps(recipe.pretrain, config)
+    _, plan = plan_steps(recipe.pretrain, config, recipe.parallel)
     return [
         Number("", "name", recipe.name, _origin(recipe, "name")),
         Number("", "seed", recipe.seed, _origin(recipe, "seed")),
@@ -42,6 +42,9 @@ def resolve(recipe: Recipe) -> list[Number]:
         *_written("sft", recipe.sft),
         *_written("evaluate", recipe.evaluate),
         *_written("export", recipe.export),
+        *_written("parallel", recipe.parallel),
+        Number("parallel", "processes", recipe.parallel.processes, "replicate × shard × context"),
+        *_written("cluster", recipe.cluster),
     ]
 
 

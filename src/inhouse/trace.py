@@ -68,6 +68,9 @@ def _stage(record: dict[str, Any]) -> Iterator[str]:
         yield f"input     {name} {value}"
     for name, value in record["outputs"].items():
         yield f"output    {name} {value}"
+    for what, batches in record.get("untrained", {}).items():
+        if batches:
+            yield f"untrained {what.replace('_', ' ')}: batches {_batches(batches)}"
     for attempt in record["attempts"]:
         code, host = attempt["code"], attempt["host"]
         commit = f", commit {code['commit']}{' modified' if code.get('modified') else ''}" if code.get("commit") else ""
@@ -77,6 +80,12 @@ def _stage(record: dict[str, Any]) -> Iterator[str]:
             f"host      {host['cpu']}, {host['cores']} cores, {host['memory_bytes'] / 2**30:.0f} GiB{gpus}, "
             f"{host['system']}, Python {host['python']}, torch {host['torch']}"
         )
+
+
+def _batches(batches: list[int] | list[list[int]]) -> str:
+    """Single batches, or ranges [first, end)."""
+    shown = [str(b) if isinstance(b, int) else f"{b[0]} to {b[1] - 1}" for b in batches[:NAMES_SHOWN]]
+    return ", ".join(shown) + (f" and {len(batches) - NAMES_SHOWN} more" if len(batches) > NAMES_SHOWN else "")
 
 
 def _resumed(record: dict[str, Any]) -> str:

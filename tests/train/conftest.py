@@ -21,10 +21,10 @@ def tiny_model(architecture: str = "qwen3", seed: int = 0) -> Transformer:
     return model
 
 
-def batch_of(step: int) -> Batch:
+def batch_of(step: int, num_sequences: int = 8) -> Batch:
     """A batch of eight sequences that is a function of its step: counting upwards from a random token."""
     generator = torch.Generator().manual_seed(step)
-    start = torch.randint(0, VOCABULARY, (8, 1), generator=generator)
+    start = torch.randint(0, VOCABULARY, (num_sequences, 1), generator=generator)
     tokens = (start + torch.arange(17)) % VOCABULARY
     return Batch(tokens[:, :-1], tokens[:, 1:])
 

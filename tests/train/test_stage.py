@@ -7,6 +7,7 @@ from tests.train.conftest import tiny_config
 
 from inhouse.data.documents import Document
 from inhouse.data.shards import ShardWriter, finish_folder
+from inhouse.train.layout import ParallelSettings
 from inhouse.train.settings import PretrainSettings
 from inhouse.train.stage import batches, plan_steps
 
@@ -45,7 +46,7 @@ def test_a_phase_is_never_longer_than_the_sequences_after_it(shards):
 
 
 def test_derived_numbers_are_of_the_full_length():
-    steps, derived = plan_steps(settings(), tiny_config("qwen3"))
+    steps, derived = plan_steps(settings(), tiny_config("qwen3"), ParallelSettings())
     assert steps == 10
     assert next(d.value for d in derived if d.name == "sequences a step") == 2
 
@@ -61,4 +62,4 @@ def test_derived_numbers_are_of_the_full_length():
 )
 def test_what_does_not_fit_together_is_refused_with_its_numbers(changes, sentence):
     with pytest.raises(ValueError, match=sentence):
-        plan_steps(settings(**changes), tiny_config("qwen3"))
+        plan_steps(settings(**changes), tiny_config("qwen3"), ParallelSettings())

@@ -9,16 +9,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-_BLOCK = 1 << 20
-
 
 def digest(path: Path) -> str:
     """`sha256:…` of a file's bytes, read in blocks: a file of any size takes one block of memory."""
     with path.open("rb") as file:
-        sha = hashlib.sha256()
-        while block := file.read(_BLOCK):
-            sha.update(block)
-    return f"sha256:{sha.hexdigest()}"
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ from inhouse.common.files import digest, read_json
 
 STAGES = ("data", "tokenizer", "pretrain", "sft", "evaluate", "export")
 RECORD = "stage.json"
+UNTRAINED = "untrained.json"  # of a stage that trains: the batches that did not reach the weights
 
 Record = dict[str, Any]
 

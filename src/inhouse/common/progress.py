@@ -16,15 +16,16 @@ class Progress:
     """`with Progress("pretrain", 4_000, "tokens") as progress: progress.update(512, loss=3.2)`.
 
     `total` may be None where it is not known. `done` is what an earlier, interrupted process had finished: it counts
-    towards the total, not towards the rate. Everything goes to stderr; stdout stays for results.
+    towards the total, not towards the rate. Everything goes to stderr; stdout stays for results. One that is not
+    `shown` only counts: of several processes on one task, one shows it.
     """
 
-    def __init__(self, description: str, total: int | None, unit: str, done: int = 0) -> None:
-        self.description, self.total, self.unit = description, total, unit
+    def __init__(self, description: str, total: int | None, unit: str, done: int = 0, *, shown: bool = True) -> None:
+        self.description, self.total, self.unit, self.shown = description, total, unit, shown
         self.done, self._at_start = done, done
         self.fields: dict[str, object] = {}
         console = Console(stderr=True)
-        self._bar = _bar(console) if console.is_terminal else None
+        self._bar = _bar(console) if shown and console.is_terminal else None
 
     def __enter__(self) -> Self:
         self._start = self._last_line = time.monotonic()
@@ -62,6 +63,8 @@ class Progress:
         return ", ".join(parts)
 
     def _print_line(self, now: float, ending: str | None = None) -> None:
+        if not self.shown:
+            return
         percent = f" {100 * self.done / self.total:.0f} %," if self.total else ""
         if ending is None:
             rate = self._rate(now)

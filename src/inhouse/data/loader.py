@@ -40,11 +40,12 @@ class WindowLoader:
         """Tokens that one epoch trains on."""
         return self.windows_per_epoch * self.sequence_length
 
-    def batch(self, step: int) -> np.ndarray:
-        """The (B, T + 1) int64 ids of a step."""
+    def batch(self, step: int, slots: range | None = None) -> np.ndarray:
+        """The (B, T + 1) int64 ids of a step; of some of its sequences only, where `slots` names them."""
+        slots = range(self.sequences_per_step) if slots is None else slots
         first = step * self.sequences_per_step
-        starts = self.window_starts(np.arange(first, first + self.sequences_per_step, dtype=np.uint64))
-        batch = np.empty((self.sequences_per_step, self.sequence_length + 1), dtype=np.int64)
+        starts = self.window_starts(np.arange(first + slots.start, first + slots.stop, dtype=np.uint64))
+        batch = np.empty((len(slots), self.sequence_length + 1), dtype=np.int64)
         for row, start in zip(batch, starts.tolist(), strict=True):
             self._shards.read_into(start, row)
         return batch

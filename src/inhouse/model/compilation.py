@@ -5,6 +5,7 @@ from types import MethodType
 
 import torch
 
+from inhouse.model.moe import MoE
 from inhouse.model.transformer import Block, Transformer
 
 
@@ -19,9 +20,13 @@ def can_compile(model: Transformer) -> bool:
 def compile_blocks(model: Transformer, dynamic: bool) -> None:
     """Make the blocks faster after a first, slow call; `dynamic`: one call for any number of tokens.
 
-    Blocks of one kind share their code: a cold start takes as long for one block as for all.
+    Blocks of one kind share their code: a cold start takes as long for one block as for all. What exchanges tokens
+    with other processes stays as it is: compiled code holds no communication.
     """
     before = torch.compile(Block.before_attention, dynamic=dynamic)
     after = torch.compile(Block.after_attention, dynamic=dynamic)
     for block in model.layers:
-        vars(block).update(before_attention=MethodType(before, block), after_attention=MethodType(after, block))
+        vars(block).update(before_attention=MethodType(before, block))
+        assert isinstance(block, Block)
+        if not isinstance(block.mlp, MoE) or block.mlp.experts.is_local:
+            vars(block).update(after_attention=MethodType(after, block))

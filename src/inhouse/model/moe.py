@@ -1,9 +1,9 @@
 """Dropless mixture of experts: fp32 sigmoid router with a balancing bias, and grouped matmuls over sorted tokens.
 
-Shapes: N tokens (batch times sequence), D model width, E experts, K experts a token, F expert width.
+Shapes: N tokens (batch times sequence), D model width, E experts, K experts a token, F expert width, M = N K rows.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -36,9 +36,12 @@ class Router(nn.Module):
         self.weight = nn.Parameter(torch.empty(config.num_experts, config.hidden_size))
         self.register_buffer("e_score_correction_bias", torch.zeros(config.num_experts))
 
-    def forward(self, x_ND: Tensor) -> Routing:
+    def forward(self, x_ND: Tensor, replayed_NK: Tensor | None = None) -> Routing:
+        """Choose, or take the choice of `replayed_NK` where it is not negative; scores and weights are always fresh."""
         scores_NE = F.linear(x_ND.float(), self.weight.float()).sigmoid()
         experts_NK = torch.topk(scores_NE.detach() + self.e_score_correction_bias, self.top_k, dim=-1, sorted=False)[1]
+        if replayed_NK is not None:
+            experts_NK = torch.where(replayed_NK < 0, experts_NK, replayed_NK)
         chosen_NK = scores_NE.gather(1, experts_NK)
         weights_NK = chosen_NK / (chosen_NK.sum(dim=-1, keepdim=True) + 1e-20) * self.scale
         experts = torch.arange(scores_NE.shape[1], device=x_ND.device)
@@ -64,8 +67,16 @@ def grouped_linear_reference(x_ND: Tensor, weight_EOD: Tensor, ends_E: Tensor) -
 Stacks = tuple[Tensor, Tensor, Tensor]  # gate and up (E, F, D), down (E, D, F)
 
 
+class Dispatch(Protocol):
+    """Takes rows, sorted by expert, through the SwiGLU of their expert, wherever it is. Every row arrives."""
+
+    def __call__(self, x_MD: Tensor, load_E: Tensor, stacks: Stacks) -> Tensor:
+        """Return (M, D) in the rows' order; the first load[0] of them are of expert 0, and so on."""
+        ...
+
+
 def local_dispatch(x_MD: Tensor, load_E: Tensor, stacks: Stacks) -> Tensor:
-    """One grouped matmul a stack over rows sorted by expert, of which the first load[0] are of expert 0, and so on."""
+    """All experts are here: one grouped matmul a stack."""
     num_rows, num_experts = x_MD.shape[0], load_E.shape[0]
     if x_MD.device.type != "cpu" or num_rows < 4 * _ROOM * num_experts:
         return _swiglu(x_MD, load_E.cumsum(0), stacks)
@@ -115,25 +126,32 @@ class _Gather(torch.autograd.Function):
 class Experts(nn.Module):
     """All routed experts of a layer as three stacks; every token reaches each expert that it chose."""
 
+    dispatch: Dispatch
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         shape = (config.num_experts, config.moe_intermediate_size, config.hidden_size)
         self.gate_proj = nn.Parameter(torch.empty(shape))
         self.up_proj = nn.Parameter(torch.empty(shape))
         self.down_proj = nn.Parameter(torch.empty(shape[0], shape[2], shape[1]))
+        self.dispatch = local_dispatch
+
+    @property
+    def is_local(self) -> bool:
+        return self.dispatch is local_dispatch
 
     def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:
-        compute = self._few if routing.experts_NK.numel() <= _FEW else self._sorted
+        compute = self._few if self.is_local and routing.experts_NK.numel() <= _FEW else self._sorted
         out_NKD = compute(x_ND, routing).view(*routing.experts_NK.shape, -1)
         return (out_NKD.float() * routing.weights_NK[..., None]).sum(dim=1).to(x_ND.dtype)
 
     def _sorted(self, x_ND: Tensor, routing: Routing) -> Tensor:
-        """Tokens sorted by expert, through their experts, and put back in their order."""
+        """Tokens sorted by expert, dispatched, and put back in their order."""
         top_k = routing.experts_NK.shape[1]
         order = routing.experts_NK.reshape(-1).argsort(stable=True)  # stable: the same sums on every machine
         place = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
         sorted_x: Tensor = _Take.apply(x_ND, order, place, top_k)
-        sorted_out = local_dispatch(sorted_x, routing.load_E, (self.gate_proj, self.up_proj, self.down_proj))
+        sorted_out = self.dispatch(sorted_x, routing.load_E, (self.gate_proj, self.up_proj, self.down_proj))
         out_MD: Tensor = _Take.apply(sorted_out, place, order, 1)
         return out_MD
 
@@ -173,7 +191,7 @@ class MoE(nn.Module):
         self.experts = Experts(config)
         self.shared_experts = SwiGLU(config.hidden_size, config.num_shared_experts * config.moe_intermediate_size)
 
-    def forward(self, x_BTD: Tensor) -> tuple[Tensor, Routing]:
+    def forward(self, x_BTD: Tensor, replayed_NK: Tensor | None = None) -> tuple[Tensor, Routing]:
         x_ND = x_BTD.reshape(-1, x_BTD.shape[-1])
-        routing = self.gate(x_ND)
+        routing = self.gate(x_ND, replayed_NK)
         return self.experts(x_ND, routing).view_as(x_BTD) + self.shared_experts(x_BTD), routing

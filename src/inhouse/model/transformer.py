@@ -37,18 +37,23 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MoE(config) if config.layer_is_moe(layer) else SwiGLU(config.hidden_size, config.intermediate_size)
 
-    def forward(self, x_ND: Tensor, rope: tuple[Tensor, Tensor], attend: Attend) -> tuple[Tensor, Routing | None]:
+    def forward(
+        self, x_ND: Tensor, rope: tuple[Tensor, Tensor], attend: Attend, replayed_NK: Tensor | None = None
+    ) -> tuple[Tensor, Routing | None]:
+        """`replayed_NK`: the experts that an earlier pass chose (see `Router`); ignored by dense blocks."""
         q_NHd, k_NKd, v_NKd = self.before_attention(x_ND, rope)
         out_NHd = attend(q_NHd, k_NKd, v_NKd, layer=self.self_attn.layer, window=self.self_attn.window)
-        return self.after_attention(x_ND, out_NHd)
+        return self.after_attention(x_ND, out_NHd, replayed_NK)
 
     def before_attention(self, x_ND: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         return self.self_attn.heads(self.input_layernorm(x_ND), rope)
 
-    def after_attention(self, x_ND: Tensor, out_NHd: Tensor) -> tuple[Tensor, Routing | None]:
+    def after_attention(
+        self, x_ND: Tensor, out_NHd: Tensor, replayed_NK: Tensor | None = None
+    ) -> tuple[Tensor, Routing | None]:
         x_ND = x_ND + self.self_attn.output(out_NHd)
         normed = self.post_attention_layernorm(x_ND)
-        out, routing = self.mlp(normed) if isinstance(self.mlp, MoE) else (self.mlp(normed), None)
+        out, routing = self.mlp(normed, replayed_NK) if isinstance(self.mlp, MoE) else (self.mlp(normed), None)
         return x_ND + out, routing
 
 
@@ -92,7 +97,7 @@ class Transformer(nn.Module):
             x_ND, routing = block(x_ND, rope, attend_in_rows)
             if routing is not None:
                 routings.append(routing)
-        return Output(self.norm(x_ND).unflatten(0, shape), routings)
+        return Output(self.norm(x_ND.unflatten(0, shape)), routings)
 
     def logits(self, hidden_BTD: Tensor) -> Tensor:
         """fp32 logits (B, T, V)."""

@@ -93,10 +93,14 @@ class PackedConversations:
     def steps_per_epoch(self) -> float:
         return len(self._rows) / self.sequences_per_step
 
-    def batch(self, step: int) -> Batch:
-        """The batch of one step, (B, T) each: ids, next ids (or NOT_TRAINED), conversation numbers, positions."""
+    def batch(self, step: int, slots: range | None = None) -> Batch:
+        """The batch of one step, (B, T) each: ids, next ids (or NOT_TRAINED), conversation numbers, positions.
+
+        Some of its rows only, where `slots` names them.
+        """
         first = step * self.sequences_per_step
-        rows = [self._row(number) for number in range(first, first + self.sequences_per_step)]
+        slots = range(self.sequences_per_step) if slots is None else slots
+        rows = [self._row(first + slot) for slot in slots]
         tokens, targets, documents, positions = (
             torch.from_numpy(np.stack(arrays)) for arrays in zip(*rows, strict=True)
         )

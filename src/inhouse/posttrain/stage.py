@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import get_args
@@ -16,15 +17,26 @@ from inhouse.posttrain.conversations import PackedConversations, read_conversati
 from inhouse.posttrain.library import sample_library_conversations
 from inhouse.posttrain.problems import Kind, problems
 from inhouse.posttrain.settings import GeneratedSettings, SamplingDefaults, SftSettings
+from inhouse.train.layout import ParallelSettings, check_layout
 from inhouse.train.model_folder import copy_tokenizer, load_model, save_model
+from inhouse.train.parallel import gathered
 from inhouse.train.settings import TrainSettings
 from inhouse.train.trainer import train
+from inhouse.train.world import join, rank
 
 
-def fine_tune(settings: SftSettings, base: Path, data: Path, output: Path, seed: int) -> None:
+def fine_tune(
+    settings: SftSettings,
+    base: Path,
+    data: Path,
+    output: Path,
+    seed: int,
+    parallel: ParallelSettings = ParallelSettings(),  # noqa: B008  (frozen)
+) -> None:
     """Fine-tune the model in `base` into `output`; `data` is the data stage, whose code the library questions are on.
 
-    Raises ValueError where there is no conversation, or one that cannot be read.
+    With more than one process in `parallel`, each of them must call this; the first writes. Raises ValueError where
+    there is no conversation, or one that cannot be read.
     """
     tokenizer = Tokenizer.load(base)
     model = load_model(base)
@@ -34,17 +46,23 @@ def fine_tune(settings: SftSettings, base: Path, data: Path, output: Path, seed:
             f"{model.config.max_position} tokens: lower it"
         )
     packed = _pack(settings, tokenizer, data, seed)
+    check_layout(parallel, model.config, packed.sequences_per_step, settings.sequence_length)
     steps = max(1, math.ceil(settings.epochs * packed.steps_per_epoch))
     output.mkdir(parents=True, exist_ok=True)
     training = TrainSettings(**settings.model_dump(include=set(TrainSettings.model_fields)))
     facts = {"seed": seed, "conversations": packed.digest()}
-    train(model, packed.batch, steps, training, output, name="sft", facts=facts)
+    with join(parallel, settings.device, "sft") as mesh:
+        batch_of = partial(packed.batch, slots=mesh.slots(packed.sequences_per_step))
+        train(model, batch_of, steps, training, output, name="sft", facts=facts, mesh=mesh)
+        trained = gathered(model, mesh)
+    if trained is None:
+        return
     counts = {"conversations": packed.num_conversations, "too_long_left_out": packed.num_too_long, "steps": steps}
     write_json(output / "conversations.json", counts)
     copy_tokenizer(base, output)
     write_atomic(output / "chat_template.jinja", CHAT_TEMPLATE)
     write_json(output / "generation_config.json", generation_config(tokenizer, settings.sampling))
-    save_model(model, output)
+    save_model(trained, output)
 
 
 def gather(settings: SftSettings, data: Path, seed: int) -> Iterator[list[Message]]:
@@ -76,7 +94,8 @@ def generation_config(tokenizer: Tokenizer, sampling: SamplingDefaults) -> dict[
 
 def _pack(settings: SftSettings, tokenizer: Tokenizer, data: Path, seed: int) -> PackedConversations:
     encoded: list[Encoded] = []
-    with Progress("conversations", None, "conversations") as progress:
+    is_first = rank() == 0
+    with Progress("conversations", None, "conversations", shown=is_first) as progress:
         for messages in gather(settings, data, seed):
             encoded.append(encode_conversation(tokenizer, messages))
             progress.update()
@@ -91,7 +110,7 @@ def _pack(settings: SftSettings, tokenizer: Tokenizer, data: Path, seed: int) ->
             f"{settings.sequence_length}: a step is whole rows"
         )
     packed = PackedConversations(encoded, seed, settings.sequence_length, rows, filler=tokenizer.end_of_document)
-    if packed.num_too_long:
+    if packed.num_too_long and is_first:
         print(
             f"sft: {packed.num_too_long:,} of {len(encoded):,} conversations are longer than "
             f"sequence_length = {settings.sequence_length} tokens and left out",

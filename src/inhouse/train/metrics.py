@@ -10,6 +10,7 @@ from tensorboardX import SummaryWriter
 from torch import Tensor
 
 from inhouse.model import Routing
+from inhouse.train.mesh import ALONE, Mesh, local
 
 
 class Balance(NamedTuple):
@@ -24,6 +25,16 @@ def balance_of(routing: Routing) -> Balance:
     p_NE = routing.scores_NE.detach()
     p_NE = p_NE / p_NE.sum(dim=-1, keepdim=True).clamp_min(1e-20)
     return Balance(routing.load_E, -(p_NE * p_NE.clamp_min(1e-20).log()).sum(dim=-1).mean())
+
+
+def sum_balances(layers: list[list[Balance]], mesh: Mesh = ALONE) -> list[Balance]:
+    """Each layer's balance over the micro-batches of a step, which a layer has a list of, and over all processes."""
+    if not layers:
+        return []
+    load_LE = mesh.sum(torch.stack([sum(b.load_E for b in parts) for parts in layers]))  # type: ignore[misc]
+    entropy_L = torch.stack([sum(b.entropy for b in parts) / len(parts) for parts in layers])  # type: ignore[misc]
+    entropy_L = mesh.sum(entropy_L) / mesh.layout.processes
+    return [Balance(load_E, entropy) for load_E, entropy in zip(load_LE, entropy_L, strict=True)]
 
 
 def balance_fields(balances: list[Balance]) -> dict[str, Any]:
@@ -46,12 +57,20 @@ class MetricsWriter:
 
     def __init__(self, folder: Path, first_step: int) -> None:
         self._path = folder / "metrics.jsonl"
+        self._begin(first_step)
+
+    def rewind(self, step: int) -> None:
+        """Training goes on from an earlier `step`: what lies after it is dropped."""
+        self._board.close()
+        self._begin(step)
+
+    def _begin(self, first_step: int) -> None:
         kept = [line for line in self._lines() if line["step"] <= first_step]
         self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step or None)
+        self._board = SummaryWriter(str(self._path.with_name("tensorboard")), purge_step=first_step or None)
 
     def write(self, step: int, **fields: Any) -> None:
-        """`fields` are numbers, or lists of numbers, one a MoE layer."""
+        """`fields` are numbers, or lists of numbers, such as one a MoE layer."""
         with self._path.open("a") as file:
             file.write(json.dumps({"step": step, **fields}) + "\n")
         for name, value in fields.items():
@@ -74,6 +93,7 @@ class MetricsWriter:
         self._board.close()
 
 
-def gradient_norm(model: torch.nn.Module) -> float:
-    """Euclidean norm of all gradients together."""
-    return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]).item()
+def gradient_norm(model: torch.nn.Module, mesh: Mesh = ALONE) -> float:
+    """Euclidean norm of all gradients together, over all processes."""
+    gradients = [local(p.grad) for p in model.parameters() if p.grad is not None]
+    return mesh.norm(torch.nn.utils.get_total_norm(gradients)).item()

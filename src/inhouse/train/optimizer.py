@@ -1,4 +1,4 @@
-"""Muon on matrices and expert stacks, AdamW on the embedding, the head, norms and the router.
+"""Muon on matrices and expert stacks, AdamW on the embedding, the head, norms and the router; sharded or whole.
 
 Shapes: G matrices of one shape stacked, R rows, C columns.
 """
@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from inhouse.train.mesh import local
 from inhouse.train.settings import TrainSettings
+from inhouse.train.sharded_matrices import by_whole_matrices
 
 # Coefficients of the odd polynomials a x + b x³ + c x⁵ that take singular values to one in five steps
 # (Amsel et al., "The Polar Express", 2025).
@@ -25,9 +27,9 @@ _SAFETY = 1.02  # every step but the last aims this much lower: a value that bf1
 
 
 def orthogonalize(matrix_GRC: Tensor) -> Tensor:
-    """The nearest (semi-)orthogonal matrices U Vᵀ in bf16, to about its precision, in five polynomial steps."""
+    """The nearest (semi-)orthogonal matrices U Vᵀ, to about the precision of bf16, in five polynomial steps."""
     is_tall = matrix_GRC.shape[-2] > matrix_GRC.shape[-1]
-    x = matrix_GRC.bfloat16()
+    x = matrix_GRC
     x = x / (x.norm(dim=(-2, -1), keepdim=True) * _SAFETY + 1e-6)
     for index, (a, b, c) in enumerate(_POLAR_EXPRESS):
         if index < len(_POLAR_EXPRESS) - 1:
@@ -42,10 +44,15 @@ def orthogonalize(matrix_GRC: Tensor) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon over groups of equally shaped tensors, each group orthogonalised as one batch.
 
-    A parameter of shape (R, C) is one matrix; one of shape (E, R, C) is E matrices.
+    A parameter of shape (R, C) is one matrix; one of shape (E, R, C) is E matrices. An update is scaled by
+    sqrt(max(1, R / C)), which keeps its effect on activations alike for every shape (Jordan et al., "Muon", 2024).
     """
 
-    def __init__(self, parameters: list[nn.Parameter], lr: float, weight_decay: float) -> None:
+    def __init__(
+        self, parameters: list[nn.Parameter], lr: float, weight_decay: float, dtype: torch.dtype = torch.bfloat16
+    ) -> None:
+        """`dtype` is what orthogonalisation is computed in."""
+        self.dtype = dtype
         shapes = sorted({tuple(p.shape) for p in parameters})
         groups = [{"params": [p for p in parameters if tuple(p.shape) == shape]} for shape in shapes]
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "step": 0})
@@ -58,31 +65,31 @@ class Muon(torch.optim.Optimizer):
                 continue
             warm = min(1.0, group["step"] / _MOMENTUM_STEPS)
             beta = _MOMENTUM_START + (_MOMENTUM - _MOMENTUM_START) * warm
-            matrices = torch.stack([self._nesterov(p, beta).bfloat16() for p in parameters])
-            updates = orthogonalize(matrices.view(-1, *matrices.shape[-2:])).view_as(matrices)
+            matrices = torch.stack([self._nesterov(p, beta).to(self.dtype) for p in parameters])
+            parts_GRC = matrices.view(-1, *matrices.shape[-2:])
+            updates = by_whole_matrices(orthogonalize, parts_GRC, like=parameters[0]).view_as(matrices)
+            scale = max(1.0, parameters[0].shape[-2] / parameters[0].shape[-1]) ** 0.5
             for p, update in zip(parameters, updates, strict=True):
-                apply_update(p, update, group["lr"], group["weight_decay"])
+                apply_update(local(p), update, group["lr"] * scale, group["lr"] * group["weight_decay"])
             group["step"] += 1
 
     def _nesterov(self, parameter: nn.Parameter, beta: float) -> Tensor:
         if "momentum" not in self.state[parameter]:
             self.state[parameter]["momentum"] = torch.zeros_like(parameter)
-        momentum: Tensor = self.state[parameter]["momentum"]
         assert parameter.grad is not None
-        momentum.lerp_(parameter.grad, 1 - beta)
-        return parameter.grad.lerp(momentum, beta)
+        momentum, grad = local(self.state[parameter]["momentum"]), local(parameter.grad)
+        momentum.lerp_(grad, 1 - beta)
+        return grad.lerp(momentum, beta)
 
 
-def apply_update(weight: Tensor, update: Tensor, lr: float, decay: float) -> None:
-    """Take an orthogonalised `update` off the weight (…, R, C), in place; one at a time, while it is in the cache.
+def apply_update(weight: Tensor, update: Tensor, rate: float, decay: float) -> None:
+    """Take `rate` times an orthogonalised update off the weight, in place; one at a time, while it is in the cache.
 
-    It is scaled by sqrt(max(1, R / C)), which keeps its effect on activations alike for every shape (Jordan et al.,
-    "Muon", 2024); decay is cautious: only where it does not oppose the update (Chen et al., 2025).
+    Decay is cautious: only where it does not oppose the update (Chen et al., 2025).
     """
     update = update.float()
-    scale = max(1.0, weight.shape[-2] / weight.shape[-1]) ** 0.5
     agrees = (update * weight).ge_(0)  # 1.0 or 0.0
-    weight.addcmul_(weight, agrees, value=-lr * decay).sub_(update, alpha=lr * scale)
+    weight.addcmul_(weight, agrees, value=-decay).sub_(update, alpha=rate)
 
 
 class Optimizers:
@@ -100,7 +107,8 @@ class Optimizers:
             "router": settings.router_lr,
             "scalar": settings.scalar_lr,
         }
-        self.muon = Muon(matrices, settings.matrix_lr, settings.weight_decay)
+        dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+        self.muon = Muon(matrices, settings.matrix_lr, settings.weight_decay, dtype)
         self.adamw = torch.optim.AdamW(
             [{"params": rest[kind], "lr": rate} for kind, rate in rates.items() if rest[kind]],
             betas=(0.8, 0.96),
@@ -121,23 +129,33 @@ class Optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor of state by `parameter name/key`, plus `muon.step` for the momentum's warm-up."""
+        """Every tensor of state, itself, by `parameter name/key`; made where no step has made it yet.
+
+        Plus `muon.step`, for the momentum's warm-up, which is a copy.
+        """
+        self._begin()
         state = {"muon.step": torch.tensor(self._muon_step())}
         for parameter, key, value in self._entries():
             state[f"{self._names[parameter]}/{key}"] = value
         return state
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take up a state that `state` gave. Raises `KeyError` for a parameter that this model has not."""
+    def count_from(self, muon_step: Tensor) -> None:
+        """Take up the one entry of `state` that is a copy."""
         for group in self.muon.param_groups:
-            group["step"] = int(state["muon.step"])
-        parameters = {name: p for p, name in self._names.items()}
-        for name, value in state.items():
-            if name != "muon.step":
-                parameter_name, key = name.rsplit("/", 1)
-                parameter = parameters[parameter_name]
-                optimizer = self.muon if key == "momentum" else self.adamw
-                optimizer.state[parameter][key] = value.to(parameter.device) if key != "step" else value
+            group["step"] = int(muon_step)
+
+    def _begin(self) -> None:
+        """The state that torch's AdamW and our Muon make in their first step."""
+        for group in self.muon.param_groups:
+            for parameter in group["params"]:
+                if not self.muon.state[parameter]:
+                    self.muon.state[parameter] = {"momentum": torch.zeros_like(parameter)}
+        for group in self.adamw.param_groups:
+            for parameter in group["params"]:
+                if not self.adamw.state[parameter]:
+                    step = torch.zeros((), dtype=torch.float32, device=parameter.device)
+                    moments = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
+                    self.adamw.state[parameter] = {"step": step, **moments}
 
     def _muon_step(self) -> int:
         return max((group["step"] for group in self.muon.param_groups), default=0)

@@ -12,16 +12,39 @@ from inhouse.data.loader import WindowLoader
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.model import ModelConfig, Transformer
 from inhouse.model.sizes import Derived, ModelSettings
+from inhouse.train.layout import ParallelSettings, check_layout
+from inhouse.train.mesh import ALONE, Mesh
 from inhouse.train.model_folder import copy_tokenizer, save_model
+from inhouse.train.parallel import gathered
 from inhouse.train.settings import PretrainSettings
 from inhouse.train.trainer import Batch, train
+from inhouse.train.world import join
 
 
-def plan_steps(settings: PretrainSettings, config: ModelConfig) -> tuple[int, list[Derived]]:
+def plan_steps(
+    settings: PretrainSettings, config: ModelConfig, parallel: ParallelSettings
+) -> tuple[int, list[Derived]]:
     """Steps of a pretraining run, and the numbers that follow from its settings with their rules.
 
-    Raises `ValueError` where the sequence, the batch and the context do not fit together.
+    Raises `ValueError` where the sequence, the batch, the context and the processes do not fit together.
     """
+    _check_lengths(settings, config, parallel)
+    batch, length = settings.batch_tokens, settings.sequence_length
+    active = config.count_parameters().active
+    tokens = settings.tokens or round(settings.tokens_per_parameter * active)
+    steps = max(1, tokens // batch)
+    rule = "[pretrain] tokens" if settings.tokens else "tokens_per_parameter × active parameters"
+    return steps, [
+        Derived("sequences a step", batch // length, "batch_tokens / sequence_length"),
+        Derived("sequences a process", batch // length // parallel.data, "sequences a step / (replicate × shard)"),
+        Derived("steps", steps, f"{rule}, / batch_tokens"),
+        Derived("tokens", steps * batch, "steps × batch_tokens"),
+        Derived("tokens a parameter", round(steps * batch / active, 2), "tokens / active parameters"),
+        Derived("training FLOPs", 6.0 * steps * batch * active, "6 × active parameters × tokens"),
+    ]
+
+
+def _check_lengths(settings: PretrainSettings, config: ModelConfig, parallel: ParallelSettings) -> None:
     length, batch = settings.sequence_length, settings.batch_tokens
     if length > config.max_position:
         raise ValueError(
@@ -35,26 +58,22 @@ def plan_steps(settings: PretrainSettings, config: ModelConfig) -> tuple[int, li
         ("sequence_length", length),
         *(("length", min(phase.length, length)) for phase in settings.sequence_warmup),
     ]
-    for (what, length), name in product(lengths, ("batch_tokens", "micro_batch_tokens")):
+    for (what, each), name in product(lengths, ("batch_tokens", "micro_batch_tokens")):
         value = getattr(settings, name)
-        if value is not None and value % length:
-            nearest = max(1, round(value / length)) * length
-            raise ValueError(f"[pretrain] {name} = {value} is not a multiple of {what} = {length}; nearest: {nearest}")
-    active = config.count_parameters().active
-    tokens = settings.tokens or round(settings.tokens_per_parameter * active)
-    steps = max(1, tokens // batch)
-    rule = "[pretrain] tokens" if settings.tokens else "tokens_per_parameter × active parameters"
-    return steps, [
-        Derived("sequences a step", batch // settings.sequence_length, "batch_tokens / sequence_length"),
-        Derived("steps", steps, f"{rule}, / batch_tokens"),
-        Derived("tokens", steps * batch, "steps × batch_tokens"),
-        Derived("tokens a parameter", round(steps * batch / active, 2), "tokens / active parameters"),
-        Derived("training FLOPs", 6.0 * steps * batch * active, "6 × active parameters × tokens"),
-    ]
+        if value is not None and value % each:
+            nearest = max(1, round(value / each)) * each
+            raise ValueError(f"[pretrain] {name} = {value} is not a multiple of {what} = {each}; nearest: {nearest}")
+    for _, each in lengths:
+        check_layout(parallel, config, batch // each, each)
 
 
-def batches(shards: Path, settings: PretrainSettings, num_steps: int, seed: int) -> Callable[[int], Batch]:
-    """The batch of a step, a pure function of it; every phase of `sequence_warmup` has its own order of the text."""
+def batches(
+    shards: Path, settings: PretrainSettings, num_steps: int, seed: int, mesh: Mesh = ALONE
+) -> Callable[[int], Batch]:
+    """This process's sequences of a step, a pure function of it.
+
+    Every phase of `sequence_warmup` has its own order of the text.
+    """
     full, batch = settings.sequence_length, settings.batch_tokens
     phases = [(phase.until * num_steps, min(phase.length, full)) for phase in settings.sequence_warmup]
     loaders = [
@@ -63,27 +82,38 @@ def batches(shards: Path, settings: PretrainSettings, num_steps: int, seed: int)
 
     def batch_of(step: int) -> Batch:
         loader = next(loader for end, loader in loaders if step < end)
-        window = torch.from_numpy(loader.batch(step))
+        window = torch.from_numpy(loader.batch(step, mesh.slots(loader.sequences_per_step)))
         return Batch(window[:, :-1], window[:, 1:])
 
     return batch_of
 
 
-def pretrain(settings: PretrainSettings, model: ModelSettings, tokenizer: Path, output: Path, seed: int) -> None:
+def pretrain(
+    settings: PretrainSettings,
+    model: ModelSettings,
+    tokenizer: Path,
+    output: Path,
+    seed: int,
+    parallel: ParallelSettings = ParallelSettings(),  # noqa: B008  (frozen)
+) -> None:
     """Train a model from random weights on `tokenizer/shards/train`; write it, as a model folder, into `output`.
 
-    Resumes from `output/checkpoints`. Raises `ValueError` for settings that do not fit together, a corpus smaller than
-    one batch, or a damaged shard or checkpoint.
+    With more than one process in `parallel`, each of them must call this; the first writes. Resumes from
+    `output/checkpoints`. Raises `ValueError` for settings that do not fit together, a corpus smaller than one batch, or
+    a damaged shard or checkpoint.
     """
     config, _ = model.resolve(Tokenizer.load(tokenizer).vocab_size)
-    num_steps, _ = plan_steps(settings, config)
+    num_steps, _ = plan_steps(settings, config, parallel)
     shards = tokenizer / "shards" / "train"
     network = Transformer(config)
     network.initialize(seed)
     network.normalizes_embedding = True  # lets the embedding learn fast without outgrowing the blocks (LOG.md)
-    batch_of = batches(shards, settings, num_steps, seed)
     facts = {"seed": seed, "data": digests(shards)}
-    train(network, batch_of, num_steps, settings, output, name="pretrain", facts=facts)
-    network.fold_embedding_norm()
-    copy_tokenizer(tokenizer, output)
-    save_model(network, output)
+    with join(parallel, settings.device, "pretrain") as mesh:
+        batch_of = batches(shards, settings, num_steps, seed, mesh)
+        train(network, batch_of, num_steps, settings, output, name="pretrain", facts=facts, mesh=mesh)
+        trained = gathered(network, mesh)
+    if trained is not None:
+        trained.fold_embedding_norm()
+        copy_tokenizer(tokenizer, output)
+        save_model(trained, output)

@@ -7,29 +7,42 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from inhouse.common.files import write_json
+from inhouse.common.lineage import UNTRAINED
+from inhouse.common.processes import Terminated
 from inhouse.common.progress import Progress
 from inhouse.model import CausalAttend, Transformer
 from inhouse.model.compilation import can_compile, compile_blocks
 from inhouse.model.moe import MoE
-from inhouse.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from inhouse.train.checkpoint import Checkpoints, Resumed
 from inhouse.train.cross_entropy import NOT_TRAINED, cross_entropy
+from inhouse.train.guard import Guard, Verdict, agree
 from inhouse.train.hardware import flops_per_token, keep_freed_memory, peak_flops, pick_device
-from inhouse.train.metrics import Balance, MetricsWriter, balance_fields, balance_of, gradient_norm
+from inhouse.train.mesh import ALONE, Mesh
+from inhouse.train.metrics import Balance, MetricsWriter, balance_fields, balance_of, gradient_norm, sum_balances
 from inhouse.train.optimizer import Optimizers
+from inhouse.train.parallel import attend_in, parallelize
+from inhouse.train.replicas import check_replicas
 from inhouse.train.schedule import learning_rate_fraction
 from inhouse.train.settings import TrainSettings
+from inhouse.train.supervision import Supervision
+
+_NO_PART_OF_THE_RESULT = {"checkpoint_every", "log_every", "digest_every", "grace_seconds", "device"}
 
 
 class Batch(NamedTuple):
     """The tokens of one step, int64 (B, T). Targets of `NOT_TRAINED` add nothing to the loss.
 
-    With `documents_BT` attention stays inside a document; `positions_BT` are then the places in it.
+    With `documents_BT` attention stays inside a document; `positions_BT` are then the places in it. Where processes
+    share sequences, `documents_BT` are of whole sequences and the rest of a part.
     """
 
     tokens_BT: Tensor
@@ -43,14 +56,51 @@ class Batch(NamedTuple):
             rows = slice(start, start + num_sequences)
             yield Batch(*(None if x is None else x[rows] for x in self))  # type: ignore[arg-type]
 
+    def part(self, columns: slice) -> "Batch":
+        """The same sequences, cut to some of their tokens."""
+        positions = self.positions_BT
+        if positions is None:
+            positions = torch.arange(self.tokens_BT.shape[1], device=self.tokens_BT.device).expand_as(self.tokens_BT)
+        return Batch(self.tokens_BT[:, columns], self.targets_BT[:, columns], self.documents_BT, positions[:, columns])
+
 
 def loss_of(
-    model: Transformer, batch: Batch, cross_entropy: Callable[[Tensor, Tensor, Tensor], Tensor]
+    model: Transformer,
+    batch: Batch,
+    cross_entropy: Callable[[Tensor, Tensor, Tensor], Tensor],
+    mesh: Mesh = ALONE,
 ) -> tuple[Tensor, list[Balance]]:
-    """Summed cross entropy in nats over the trained targets, and how the experts were used."""
-    hidden_BTD, routing = model(batch.tokens_BT, batch.positions_BT, CausalAttend(batch.documents_BT))
+    """This process's cross entropy in nats, summed over its trained targets, and how it used the experts."""
+    attend = attend_in(mesh, CausalAttend(batch.documents_BT))
+    hidden_BTD, routing = model(batch.tokens_BT, batch.positions_BT, attend)
     loss = cross_entropy(hidden_BTD.flatten(0, 1), model.lm_head.weight, batch.targets_BT.flatten())
     return loss, [balance_of(layer) for layer in routing]
+
+
+def accumulate(
+    model: Transformer,
+    batch: Batch,
+    micro_sequences: int,
+    cross_entropy: Callable[[Tensor, Tensor, Tensor], Tensor],
+    mesh: Mesh = ALONE,
+    announce: Callable[[str], None] = lambda phase: None,
+) -> tuple[float, float, list[Balance]]:
+    """Gradients of the whole step's mean loss; this process's part of that loss, it, and the balance over all.
+
+    `batch` is this process's part of the step, and goes through the model `micro_sequences` at a time.
+    """
+    # the step's own count, so that the loss is the same however it is cut into micro-batches and processes
+    num_trained = mesh.sum((batch.targets_BT != NOT_TRAINED).sum()).clamp_min(1)
+    total, parts = torch.zeros((), device=batch.tokens_BT.device), []
+    for micro in batch.split(micro_sequences):
+        announce("forward")
+        loss, balances = loss_of(model, micro, cross_entropy, mesh)
+        announce("backward")
+        (loss / num_trained).backward()
+        total += loss.detach() / num_trained
+        parts.append(balances)
+    balances = sum_balances([list(layer) for layer in zip(*parts, strict=True)], mesh)
+    return total.item(), mesh.sum(total).item(), balances
 
 
 def train(
@@ -62,14 +112,27 @@ def train(
     *,
     name: str,
     facts: dict[str, Any],
+    mesh: Mesh = ALONE,
 ) -> None:
-    """Train `model` in place for `num_steps`; `batch_of(step)` must be a pure function of the step.
+    """Train `model` in place for `num_steps`, spread over `mesh`, whose processes all call this with the same model.
 
+    `batch_of(step)` must be a pure function of the step: the sequences of this process's slots (`Mesh.slots`).
     Goes on from the newest checkpoint in `output/checkpoints`, to the same bits as if it had never stopped. `facts`
     (seed, data, …) tell this run from another; `name` stands on the progress bar.
-    Raises `ValueError` where a checkpoint is damaged or of another run, or where the loss is not finite.
+    On SIGTERM it saves a checkpoint and raises `Terminated`. Raises `ValueError` where a checkpoint is damaged or of
+    another run, where the loss is not finite for too long, and where replicas differ.
     """
-    _Run(model, batch_of, num_steps, settings, output, name, facts).run()
+    _Run(model, batch_of, num_steps, settings, output, name, facts, mesh).run()
+
+
+class _Step(NamedTuple):
+    """What came of one step."""
+
+    verdict: Verdict
+    loss: float  # mean, in nats a trained token
+    norm: float  # of the gradient
+    balances: list[Balance]  # of each MoE layer
+    stop: bool  # SIGTERM reached some process
 
 
 class _Run:
@@ -84,12 +147,17 @@ class _Run:
         output: Path,
         name: str,
         facts: dict[str, Any],
+        mesh: Mesh,
     ) -> None:
+        self.done = 0  # steps
+        self.watched = Supervision(output, mesh, settings.grace_seconds, lambda: self.done)
+        self.guard = Guard(settings)
         keep_freed_memory()
         self.device = pick_device(settings.device)
         self.model, self.batch_of, self.num_steps = model.to(self.device), batch_of, num_steps
-        self.settings, self.output, self.name = settings, output, name
+        self.settings, self.output, self.name, self.mesh = settings, output, name, mesh
         model.dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+        parallelize(model, mesh)
         self.optimizers = Optimizers(model, settings)
         self.cross_entropy = cross_entropy
         if settings.compile and can_compile(model):
@@ -101,55 +169,109 @@ class _Run:
         self.facts = {
             "num_steps": num_steps,
             "model": model.config.model_dump(mode="json"),
-            "train": settings.model_dump(mode="json", exclude={"checkpoint_every", "log_every", "device"}),
+            "train": settings.model_dump(mode="json", exclude=_NO_PART_OF_THE_RESULT),
             **facts,
         }
 
     def run(self) -> None:
-        self.output.mkdir(parents=True, exist_ok=True)
-        first = self._resume()
-        with MetricsWriter(self.output, first) as metrics:
-            self.metrics = metrics
-            tokens = self.settings.batch_tokens
-            with Progress(self.name, self.num_steps * tokens, "tokens", done=first * tokens) as progress:
-                self._window_start, self._window_step = time.perf_counter(), first
-                for step in range(first, self.num_steps):
-                    loss, norm, balances = self._step(step)
-                    progress.update(tokens, loss=loss)
-                    self._after(step + 1, loss, norm, balances)
+        tokens, is_first, layout = self.settings.batch_tokens, self.mesh.is_first, self.mesh.layout
+        timeout = timedelta(seconds=layout.timeout_seconds)
+        with self.watched, ExitStack() as stack:
+            checkpoints = Checkpoints(self.output / "checkpoints", self.facts, layout.model_dump(), timeout)
+            self.checkpoints = stack.enter_context(checkpoints)
+            self.done = self._saved = self._resume()
+            total = self.num_steps * tokens
+            self.metrics = stack.enter_context(MetricsWriter(self.output, self.done)) if is_first else None
+            done = self.done * tokens
+            self.progress = stack.enter_context(Progress(self.name, total, "tokens", done=done, shown=is_first))
+            self._window_start, self._window_step = time.perf_counter(), self.done
+            while self.done < self.num_steps:
+                self._advance()
+            self.checkpoints.wait()
+            self.watched.verified(self.done)
+            if is_first:
+                write_json(self.output / UNTRAINED, self.guard.untrained())
+
+    def _advance(self) -> None:
+        """One step further: done, skipped, or rewound to an earlier one."""
+        step = self.done
+        verdict, loss, norm, balances, stop = self._step(step)
+        if verdict is Verdict.REWIND and self._rewind(step, loss):
+            return
+        self.done = step + 1
+        self.watched.step_done(step)
+        if verdict is not Verdict.APPLY:
+            self._say(f"step {self.done:,} skipped: loss {loss:g}, gradient norm {norm:g}")
+        self.progress.update(self.settings.batch_tokens, loss=loss)
+        self._after(loss, norm, balances, stop)
 
     def _resume(self) -> int:
-        checkpoint = load_checkpoint(self.output / "checkpoints", self.facts)
-        if checkpoint is None:
+        resumed = self._load()
+        if resumed is None:
             return 0
-        self.model.load_state_dict(checkpoint.model)
-        self.optimizers.load_state(checkpoint.optimizer)
-        print(f"{self.name}: going on from step {checkpoint.step:,} of {self.num_steps:,}", file=sys.stderr)
-        return checkpoint.step
+        self.guard.load_state(resumed.extra["guard"])
+        self._say(f"going on from step {resumed.step:,} of {self.num_steps:,}")
+        return resumed.step
 
-    def _step(self, step: int) -> tuple[float, float, list[Balance]]:
-        """One optimizer step: mean loss in nats a trained token, gradient norm, balance of each MoE layer."""
+    def _load(self) -> Resumed | None:
+        tensors = self._tensors()
+        resumed = self.checkpoints.load(tensors)
+        if resumed is not None:
+            self.optimizers.count_from(tensors["optimizer.muon.step"])
+        return resumed
+
+    def _rewind(self, step: int, loss: float) -> bool:
+        """Back to the last checkpoint, the batches since then left out; False where there is none yet."""
+        self.checkpoints.wait()
+        resumed = self._load()
+        if resumed is None:
+            return False
+        left_out = self.guard.rewind(step, resumed.step, resumed.extra["guard"])
+        self._say(
+            f"loss {loss:g} at step {step + 1:,} is a spike: back to step {resumed.step:,}, leaving out batches "
+            f"{left_out.first:,} to {left_out.end - 1:,}"
+        )
+        if self.metrics is not None:
+            self.metrics.rewind(resumed.step)
+        self.progress.update((resumed.step - step) * self.settings.batch_tokens)
+        self.done = resumed.step
+        self._window_start, self._window_step = time.perf_counter(), self.done
+        return True
+
+    def _say(self, sentence: str) -> None:
+        if self.mesh.is_first:
+            print(f"{self.name}: {sentence}", file=sys.stderr, flush=True)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All that training changes, under one name each; sharing its memory."""
+        model = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        return model | {f"optimizer.{name}": tensor for name, tensor in self.optimizers.state().items()}
+
+    def _step(self, step: int) -> "_Step":
+        """Loss and gradient of the whole step, the verdict on them, and where it is good the update."""
+        with self.watched.reading():
+            batch = self._batch(self.guard.batch(step))
+        sequences = max(1, (self.settings.micro_batch_tokens or self.settings.batch_tokens) // self._sequence_length)
+        own_loss, loss, balances = accumulate(
+            self.model, batch, sequences, self.cross_entropy, self.mesh, self.watched.phase
+        )
+        self.watched.phase("gradient norm")
+        norm = gradient_norm(self.model, self.mesh)
+        agreement = agree(own_loss, norm, self.watched.stop_requested, self.device)
+        verdict = self.guard.judge(step, loss, agreement)
+        self.watched.phase("update")
+        if verdict is Verdict.APPLY:
+            self.optimizers.step(learning_rate_fraction(step, self.num_steps, self.settings))
+            self._balance(balances)
+        else:
+            self.model.zero_grad(set_to_none=True)
+        return _Step(verdict, loss, norm, balances, agreement.stop)
+
+    def _batch(self, step: int) -> Batch:
+        """This process's part of a step: its slots, and of those its columns where sequences are shared."""
         batch = Batch(*(None if x is None else x.to(self.device) for x in self.batch_of(step)))  # type: ignore[arg-type]
         self._sequence_length = batch.tokens_BT.shape[1]
-        # the step's own count, so that the loss is the same however it is cut into micro-batches
-        num_trained = (batch.targets_BT != NOT_TRAINED).sum().clamp_min(1)
-        micro_tokens = self.settings.micro_batch_tokens or self.settings.batch_tokens
-        total, parts = torch.zeros((), device=self.device), []
-        for micro in batch.split(max(1, micro_tokens // batch.tokens_BT.shape[1])):
-            loss, balances = loss_of(self.model, micro, self.cross_entropy)
-            (loss / num_trained).backward()
-            total += loss.detach() / num_trained
-            parts.append(balances)
-        norm = gradient_norm(self.model)
-        if not math.isfinite(norm) or not math.isfinite(total.item()):
-            raise ValueError(
-                f"{self.name}: the loss or its gradient is not finite at step {step + 1}; lower the learning rates "
-                f"(matrix_lr, embedding_lr, head_lr); the last checkpoint is kept"
-            )
-        self.optimizers.step(learning_rate_fraction(step, self.num_steps, self.settings))
-        balances = [_sum_balances(list(layer)) for layer in zip(*parts, strict=True)]
-        self._balance(balances)
-        return total.item(), norm, balances
+        return batch.part(self.mesh.columns(self._sequence_length)) if self.mesh.sequence is not None else batch
 
     @torch.no_grad()
     def _balance(self, balances: list[Balance]) -> None:
@@ -159,41 +281,56 @@ class _Run:
             move = torch.sign(load.mean() - load)
             router.e_score_correction_bias += self.settings.balance_rate * (move - move.mean())
 
-    def _after(self, done: int, loss: float, norm: float, balances: list[Balance]) -> None:
-        is_last = done == self.num_steps
-        if done % self.settings.log_every == 0 or is_last:
-            self._log(done, loss, norm, balances)
-        if done % self.settings.checkpoint_every == 0 or is_last:
+    def _after(self, loss: float, norm: float, balances: list[Balance], stop: bool) -> None:
+        """What follows a step: metrics, a look at the replicas, a checkpoint; the end, where SIGTERM came."""
+        is_last = self.done == self.num_steps
+        is_save_due = self.done % self.settings.checkpoint_every == 0 or is_last or stop
+        if is_save_due or self.done % self.settings.digest_every == 0:
+            self.watched.phase("replica digests")
+            check_replicas([*self.model.named_parameters(), *self.model.named_buffers()])
+        if self.done % self.settings.log_every == 0 or is_last:
+            self._log(loss, norm, balances)
+        if is_save_due:
             start = time.perf_counter()
-            state = Checkpoint(done, self.model.state_dict(), self.optimizers.state(), self.facts)
-            save_checkpoint(self.output / "checkpoints", state)
+            with self.watched.saving():
+                self.checkpoints.save(self.done, self._tensors(), {"guard": self.guard.state()})
+                self.watched.verified(self._saved)  # the one before: this one is still being written
+                self._saved = self.done
+                if stop:
+                    self.checkpoints.wait()
             self._window_start += time.perf_counter() - start
+        if stop:
+            self._say(f"SIGTERM: stopped, with a checkpoint of step {self.done:,}")
+            raise Terminated
 
-    def _log(self, done: int, loss: float, norm: float, balances: list[Balance]) -> None:
-        now = time.perf_counter()
-        rate = (done - self._window_step) * self.settings.batch_tokens / (now - self._window_start)
-        self.metrics.write(
-            done,
-            tokens=done * self.settings.batch_tokens,
-            loss=loss,
-            gradient_norm=norm,
-            lr=self.settings.matrix_lr * learning_rate_fraction(done - 1, self.num_steps, self.settings),
-            tokens_per_second=round(rate, 1),
-            mfu=self._mfu(rate),
-            **balance_fields(balances),
-        )
-        self._window_start, self._window_step = now, done
+    def _log(self, loss: float, norm: float, balances: list[Balance]) -> None:
+        slow_ranks = self.watched.slow_ranks()
+        if slow_ranks:
+            self._say(f"rank {', '.join(map(str, slow_ranks))} holds up the others")
+        now, tokens = time.perf_counter(), self.settings.batch_tokens
+        rate = (self.done - self._window_step) * tokens / (now - self._window_start)
+        self._window_start, self._window_step = now, self.done
+        if self.metrics is not None:
+            self.metrics.write(
+                self.done,
+                tokens=self.done * tokens,
+                loss=loss if math.isfinite(loss) else None,
+                gradient_norm=norm if math.isfinite(norm) else None,
+                lr=self.settings.matrix_lr * learning_rate_fraction(self.done - 1, self.num_steps, self.settings),
+                tokens_per_second=round(rate, 1),
+                mfu=self._mfu(rate),
+                skipped_steps=len(self.guard.skipped),
+                left_out_batches=self.guard.num_left_out,
+                **({"slow_ranks": slow_ranks} if slow_ranks else {}),
+                **balance_fields(balances),
+            )
 
     def _mfu(self, tokens_per_second: float) -> float | None:
-        """Model FLOPs utilization, or None where the hardware's peak is not known."""
+        """Model FLOPs utilization of all processes' devices, or None where the hardware's peak is not known."""
         peak = peak_flops(self.device)
         if peak is None:
             return None
+        peak *= self.mesh.layout.processes
         mfu = flops_per_token(self.model.config, self._sequence_length) * tokens_per_second / peak
         assert mfu < 1.0, f"MFU of {mfu:.2f} is above what the hardware can do: the count of FLOPs is wrong"
         return mfu
-
-
-def _sum_balances(balances: list[Balance]) -> Balance:
-    """One layer's balance over the micro-batches of a step."""
-    return Balance(sum(b.load_E for b in balances), sum(b.entropy for b in balances) / len(balances))  # type: ignore[arg-type]

@@ -1,0 +1,205 @@
+"""Whether every layout of processes trains as one process does: losses of 20 steps and gradients, in fp32.
+
+.venv/bin/python bench/parallel.py                                  # every layout; writes bench/results/parallel.md
+.venv/bin/python bench/parallel.py --layouts shard=2 shard=2,experts=2
+"""
+
+import argparse
+import functools
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from torch import Tensor
+
+from inhouse.model import ModelConfig, Transformer
+from inhouse.train.cross_entropy import cross_entropy
+from inhouse.train.layout import ParallelSettings
+from inhouse.train.mesh import Mesh
+from inhouse.train.parallel import parallelize, whole
+from inhouse.train.settings import TrainSettings
+from inhouse.train.trainer import Batch, loss_of, train
+
+RESULTS = Path(__file__).parent / "results"
+LOSS_BAR, GRADIENT_BAR = 1e-5, 1e-4
+VOCABULARY, SEQUENCES, LENGTH = 64, 12, 16
+CONFIG = ModelConfig(
+    architecture="glm4_moe",
+    vocab_size=VOCABULARY,
+    hidden_size=48,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=4,
+    head_dim=12,
+    intermediate_size=64,
+    max_position=LENGTH,
+    num_experts=8,
+    num_experts_per_token=2,
+    moe_intermediate_size=48,
+    num_shared_experts=1,
+    num_dense_layers=1,
+)
+LAYOUTS = (
+    "shard=2",
+    "shard=4",
+    "shard=2,experts=2",
+    "shard=4,experts=2",
+    "shard=4,experts=4",
+    "context=2",
+    "shard=2,context=2",
+    "shard=2,context=2,experts=2",
+    "shard=2,context=2,experts=4",
+    "replicate=2",
+    "replicate=2,shard=2,experts=2",
+    "shard=3",
+)
+
+
+class Result(NamedTuple):
+    """What one layout trained: the loss of every step, and each parameter's whole gradient before the first."""
+
+    losses: list[float]
+    gradients: dict[str, Tensor]
+
+
+def settings(steps: int) -> TrainSettings:
+    return TrainSettings(
+        batch_tokens=SEQUENCES * LENGTH, precision="fp32", compile=False, device="cpu", checkpoint_every=steps,
+        log_every=1, warmup_steps=2, embedding_lr=0.05, matrix_lr=0.005,
+    )  # fmt: skip
+
+
+def parse(text: str) -> ParallelSettings:
+    """`shard=2,experts=2`; an empty text is one process."""
+    return ParallelSettings(**dict(part.split("=") for part in text.split(",") if part), timeout_seconds=30)
+
+
+def batch_of(step: int, mesh: Mesh) -> Batch:
+    """Documents of random length, of tokens that count up or down; the first eighth of each is not trained."""
+    generator = torch.Generator().manual_seed(step)
+    start, stride, cut = (torch.randint(low, high, (SEQUENCES, 1), generator=generator)
+                          for low, high in ((0, VOCABULARY), (1, 4), (3, LENGTH - 3)))  # fmt: skip
+    places = torch.arange(LENGTH + 1)
+    tokens = (start + stride * places) % VOCABULARY
+    documents = (places[:-1] >= cut).long()
+    positions = torch.where(documents == 1, places[:-1] - cut, places[:-1])
+    targets = tokens[:, 1:].masked_fill(positions < LENGTH // 8, -100)
+    slots = mesh.slots(SEQUENCES)
+    rows = slice(slots.start, slots.stop)
+    return Batch(tokens[rows, :-1], targets[rows], documents[rows], positions[rows])
+
+
+def trained(mesh: Mesh, steps: int, folder: Path) -> Result:
+    """Train the tiny mixture of experts on one layout."""
+    gradients = _gradients(mesh)
+    model = Transformer(CONFIG)
+    model.initialize(1)
+    source = functools.partial(batch_of, mesh=mesh)
+    train(model, source, steps, settings(steps), folder, name="bench", facts={}, mesh=mesh)
+    if not mesh.is_first:
+        return Result([], {})
+    return Result([json.loads(line)["loss"] for line in (folder / "metrics.jsonl").open()], gradients)
+
+
+def _gradients(mesh: Mesh) -> dict[str, Tensor]:
+    """Of weights without zeros, so that something flows back through every one of them."""
+    model = Transformer(CONFIG)
+    model.initialize(1)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.empty(weight.shape).normal_(0.0, 0.05, generator=generator))
+    parallelize(model, mesh)
+    batch = batch_of(0, mesh).part(mesh.columns(LENGTH))
+    num_trained = mesh.sum((batch.targets_BT >= 0).sum())
+    loss, _ = loss_of(model, batch, cross_entropy, mesh)
+    (loss / num_trained).backward()
+    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert len(found) == len(list(model.parameters())), "a parameter without a gradient"
+    return whole(found)
+
+
+def run_layouts(layouts: Sequence[str], steps: int, folder: Path) -> dict[str, Result]:
+    """Every layout, those of one number of processes in the same processes."""
+    results = {}
+    for processes in sorted({parse(text).processes for text in layouts}):
+        same = [text for text in layouts if parse(text).processes == processes]
+        if processes == 1:
+            results |= {text: trained(Mesh(parse(text)), steps, folder / f"1{i}") for i, text in enumerate(same)}
+            continue
+        place = folder / str(processes)
+        place.mkdir()
+        torch.multiprocessing.spawn(_rank, (processes, same, steps, place), nprocs=processes)
+        results |= {text: Result(*torch.load(place / f"{i}.pt", weights_only=True)) for i, text in enumerate(same)}
+    return results
+
+
+def _rank(rank: int, processes: int, layouts: Sequence[str], steps: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    store = dist.FileStore(str(folder / "store"), processes)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=processes)
+    for i, text in enumerate(layouts):
+        result = trained(Mesh(parse(text)), steps, folder / f"run{i}")
+        if rank == 0:
+            torch.save(tuple(result), folder / f"{i}.pt")
+    dist.destroy_process_group()
+
+
+def differences(result: Result, reference: Result) -> tuple[float, float, str]:
+    """The largest relative difference of a loss; that of a gradient, by norm, and the parameter it is of."""
+    loss = max(abs(a / b - 1) for a, b in zip(result.losses, reference.losses, strict=True))
+    gradient, name = max(
+        (((result.gradients[name] - g).norm() / g.norm()).item(), name) for name, g in reference.gradients.items()
+    )
+    return loss, gradient, name
+
+
+def table(layouts: Sequence[str], steps: int) -> list[str]:
+    """A line a layout: how far it is from one process."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        results = run_layouts(["", *layouts], steps, Path(folder))
+    lines = []
+    for text in layouts:
+        loss, gradient, name = differences(results[text], results[""])
+        holds = "yes" if loss <= LOSS_BAR and gradient <= GRADIENT_BAR else "**no**"
+        lines.append(f"| {text} | {parse(text).processes} | {loss:.1e} | {gradient:.1e} ({name}) | {holds} |")
+        print(lines[-1], flush=True)
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--layouts", nargs="+", help="only these, and write nothing")
+    parser.add_argument("--steps", type=int, default=20)
+    arguments = parser.parse_args()
+    lines = table(arguments.layouts or LAYOUTS, arguments.steps)
+    if arguments.layouts:
+        return
+    text = [
+        "# Every layout against one process",
+        "",
+        f"A mixture of experts of {CONFIG.num_layers} layers of {CONFIG.hidden_size}, {CONFIG.num_experts} experts "
+        f"top-{CONFIG.num_experts_per_token}, {arguments.steps} steps of {SEQUENCES} sequences of {LENGTH} tokens in "
+        "fp32, Muon and AdamW, gloo. Largest relative difference of a step's loss "
+        f"(bar {LOSS_BAR:.0e}), and of a parameter's gradient by norm, before the first step (bar {GRADIENT_BAR:.0e}).",
+        "",
+        f"`.venv/bin/python bench/parallel.py`, {platform.machine()}, torch {torch.__version__}",
+        "",
+        "| layout | processes | loss | gradient (of) | within both bars |",
+        "| --- | --- | --- | --- | --- |",
+        *lines,
+    ]
+    (RESULTS / "parallel.md").write_text("\n".join(text) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""How processes end."""
+
+
+class Terminated(BaseException):
+    """SIGTERM, as an exception: like KeyboardInterrupt, it passes every `except Exception`."""

@@ -1,0 +1,105 @@
+"""`inhouse plan --dry-run`: one training step of the first of many processes, by the code that would train.
+
+Shapes: B sequences, T tokens.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from inhouse.model import ModelConfig, Transformer
+from inhouse.plan.collectives import Collective, CollectiveCounter, group_names
+from inhouse.plan.memory import SavedForBackward, even_bytes, local_bytes
+from inhouse.plan.rehearsal import (
+    even_routing,
+    fake_processes,
+    fused_attention,
+    shared_mesh_parts,
+    without_garbage_collection,
+)
+from inhouse.train.cross_entropy import cross_entropy
+from inhouse.train.layout import ParallelSettings, check_world
+from inhouse.train.mesh import Mesh
+from inhouse.train.metrics import gradient_norm
+from inhouse.train.optimizer import Optimizers
+from inhouse.train.parallel import parallelize
+from inhouse.train.settings import PretrainSettings
+from inhouse.train.stage import plan_steps
+from inhouse.train.trainer import Batch, accumulate
+
+
+class DryRun(NamedTuple):
+    """What the process that holds the most, the first, holds and sends in one step. All in bytes but `parameters`."""
+
+    world: int
+    parameters: int  # of the whole model
+    parameter_bytes: int  # parameter_share + padding
+    parameter_share: float  # if every element could be dealt out evenly
+    optimizer_bytes: int
+    gradient_bytes: int
+    activation_bytes: int  # at most, kept for the backward pass
+    collectives: list[Collective]
+
+    @property
+    def padding_bytes(self) -> float:
+        return self.parameter_bytes - self.parameter_share
+
+
+def dry_run(config: ModelConfig, settings: PretrainSettings, parallel: ParallelSettings, world: int) -> DryRun:
+    """Rehearse a step of `config` on `world` processes.
+
+    Raises `ValueError`, as training would, where model, batch, layout and processes do not fit together.
+    """
+    check_world(parallel, world)
+    plan_steps(settings, config, parallel)
+    with fake_processes(world), shared_mesh_parts(), without_garbage_collection():
+        mesh = Mesh(parallel)  # out here: torch looks into the tensors of a mesh
+        with torch.device("meta"):
+            network = Transformer(config, torch.bfloat16 if settings.precision == "bf16" else torch.float32)
+        network.normalizes_embedding = True
+        parallelize(network, mesh)  # out here too: FSDP cuts every weight into as many pieces as there are processes
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            network.to_empty(device="cpu")
+            return _step(network, settings, mesh)
+
+
+def _step(network: Transformer, settings: PretrainSettings, mesh: Mesh) -> DryRun:
+    """The step that `train` takes, in its order, and what it leaves."""
+    optimizers = Optimizers(network, settings)
+    batch = _batch(settings, mesh)
+    sequences = max(1, (settings.micro_batch_tokens or settings.batch_tokens) // settings.sequence_length)
+    counter, saved = CollectiveCounter(group_names(mesh)), SavedForBackward()
+    with fused_attention(), even_routing(*_rows(network.config, batch, sequences, mesh)), counter:
+        with saved:
+            accumulate(network, batch, sequences, cross_entropy, mesh)
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        gradient_norm(network, mesh)
+        gradient_bytes = local_bytes(gradients)
+        optimizers.step(1.0)
+    parameters = list(network.parameters())
+    return DryRun(
+        world=mesh.layout.processes,
+        parameters=sum(parameter.numel() for parameter in parameters),
+        parameter_bytes=local_bytes(parameters),
+        parameter_share=even_bytes(parameters),
+        optimizer_bytes=local_bytes(optimizers.state().values()),
+        gradient_bytes=gradient_bytes,
+        activation_bytes=saved.peak,
+        collectives=counter.collectives(),
+    )
+
+
+def _batch(settings: PretrainSettings, mesh: Mesh) -> Batch:
+    """What this process reads of a step."""
+    sequences = len(mesh.slots(settings.batch_tokens // settings.sequence_length))
+    tokens_BT = torch.zeros(sequences, settings.sequence_length, dtype=torch.int64)
+    batch = Batch(tokens_BT, tokens_BT)
+    return batch.part(mesh.columns(settings.sequence_length)) if mesh.sequence is not None else batch
+
+
+def _rows(config: ModelConfig, batch: Batch, sequences: int, mesh: Mesh) -> tuple[int, int]:
+    """How many rows of tokens each process sends to each of how many, where routing is even."""
+    tokens = min(sequences, batch.tokens_BT.shape[0]) * batch.tokens_BT.shape[1]
+    rows = tokens * config.num_experts_per_token
+    return max(1, rows // mesh.layout.experts), mesh.layout.experts

@@ -1,0 +1,65 @@
+"""Bytes that one process holds: of tensors that are spread over processes, and of activations kept for backward."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.distributed.tensor import DTensor
+
+from inhouse.train.mesh import local
+
+
+def local_bytes(tensors: Iterable[Tensor]) -> int:
+    """What this process holds of them."""
+    return sum(local(tensor).numel() * tensor.element_size() for tensor in tensors)
+
+
+def even_bytes(tensors: Iterable[Tensor]) -> float:
+    """What a process would hold of them if every element could be dealt out evenly."""
+    return sum(tensor.numel() * tensor.element_size() / _owners(tensor) for tensor in tensors)
+
+
+def _owners(tensor: Tensor) -> int:
+    """The processes that share one copy of a tensor."""
+    owners = 1
+    if isinstance(tensor, DTensor):
+        for axis, placement in enumerate(tensor.placements):
+            owners *= 1 if placement.is_replicate() else tensor.device_mesh.size(axis)
+    return owners
+
+
+class SavedForBackward(saved_tensors_hooks):
+    """While it is entered, adds up what autograd keeps, weights left out; `peak` is the most at any time, in bytes."""
+
+    def __init__(self) -> None:
+        super().__init__(self._pack, self._unpack)
+        self.bytes = self.peak = 0
+        self.uses = Counter[int]()  # of each storage
+
+    def _pack(self, tensor: Tensor) -> Any:
+        is_weight = isinstance(tensor, nn.Parameter) or isinstance(tensor._base, nn.Parameter)
+        return tensor if is_weight else _Kept(tensor, self)
+
+    @staticmethod
+    def _unpack(kept: Any) -> Tensor:
+        tensor: Tensor = kept.tensor if isinstance(kept, _Kept) else kept
+        return tensor
+
+
+class _Kept:
+    """One saved tensor; it counts while autograd holds it, and a storage counts once."""
+
+    def __init__(self, tensor: Tensor, saved: SavedForBackward) -> None:
+        self.tensor, self.saved, storage = tensor, saved, tensor.untyped_storage()
+        self.key, self.size = storage._cdata, storage.nbytes()
+        saved.uses[self.key] += 1
+        if saved.uses[self.key] == 1:
+            saved.bytes += self.size
+            saved.peak = max(saved.peak, saved.bytes)
+
+    def __del__(self) -> None:
+        self.saved.uses[self.key] -= 1
+        if self.saved.uses[self.key] == 0:
+            self.saved.bytes -= self.size

@@ -1,0 +1,65 @@
+"""Becoming one of the processes of a run: of those that `inhouse make` starts on one machine, or torchrun on many.
+
+Both set RANK, WORLD_SIZE and LOCAL_RANK. The processes of one machine meet in a file (`common.ranks`), so no port can
+be taken; torchrun's at its MASTER_ADDR and MASTER_PORT.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from inhouse.common.ranks import FOLDER
+from inhouse.train.hardware import pick_device
+from inhouse.train.layout import ParallelSettings, check_world
+from inhouse.train.mesh import Mesh
+from inhouse.train.watchdog import PATIENCE
+
+
+def rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def join(parallel: ParallelSettings, device: str, name: str) -> Iterator[Mesh]:
+    """Inside, the mesh of all processes of the stage `name`, on `device` ("auto", "cpu" or "cuda").
+
+    Raises `ValueError` where another number of processes was started than `parallel` asks for.
+    """
+    check_world(parallel, world_size())
+    if parallel.processes == 1:
+        yield Mesh(parallel)
+        return
+    kind = pick_device(device).type
+    if kind == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group(
+        "nccl" if kind == "cuda" else "gloo",
+        store=dist.PrefixStore(name, meeting_place()),  # a name of its own: keys of an earlier stage are still there
+        rank=rank(),
+        world_size=world_size(),
+        # the watchdog ends a hang; this one is for when it cannot, and must leave it the time to speak first
+        timeout=timedelta(seconds=2 * PATIENCE * parallel.timeout_seconds),
+    )
+    try:
+        yield Mesh(parallel, kind)
+    finally:
+        dist.destroy_process_group()
+
+
+@cache
+def meeting_place() -> dist.Store:
+    """The store that all processes of the run share, for as long as it runs."""
+    if folder := os.environ.get(FOLDER):
+        return dist.FileStore(str(Path(folder) / "store"), world_size())
+    store: dist.Store = next(dist.rendezvous("env://"))[0]
+    return store
