@@ -24,6 +24,7 @@ lint: $(VENV)/.installed-dev
 # what takes longer than a test may
 soak: $(VENV)/.installed-dev
 	$(VENV)/bin/python bench/kill.py --kills 20
+	$(VENV)/bin/python bench/soak.py --tries 20 --kills 200 --storm 300 --mean 3
 
 bench: $(VENV)/.installed-bench
 	@ls bench/*.py

@@ -185,8 +185,11 @@ def _run_stage(stage: Stage, run: Path, say: Say) -> bool:
 def _cannot_write(stage: Stage, run: Path, error: BaseException) -> ValueError | None:
     """The sentence for a disk that is full or read-only, or None where the error is another.
 
-    safetensors gives its own error with the system's words in it, numpy an OSError without a number.
+    safetensors gives its own error with the system's words in it, numpy an OSError without a number. A ValueError is a
+    sentence already, and may name more: rank and file.
     """
+    if isinstance(error, ValueError):
+        return None
     number = getattr(error, "errno", None)
     is_full = "No space left" in str(error) or (isinstance(error, OSError) and number is None and _is_full(run))
     if number not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM) and not is_full:
@@ -269,13 +272,15 @@ def _now() -> str:
 def _sigterm_raises() -> Iterator[None]:
     """SIGTERM ends the block with `Terminated`, so that locks and partial folders are left in order.
 
-    Worker processes forked inside the block inherit the handler; for them it ends the process, as it would without.
+    Once: a second one must not keep the processes of a stage from saving what the first asked for. Worker processes
+    forked inside the block inherit the handler; for them it ends the process, as it would without.
     """
     process = os.getpid()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if os.getpid() != process:
             os._exit(128 + number)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise Terminated
 
     before = signal.signal(signal.SIGTERM, handle)

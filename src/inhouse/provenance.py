@@ -10,8 +10,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from inhouse.common.code import source_digest
 from inhouse.common.files import digest
-from inhouse.common.lineage import Record, digest_of
+from inhouse.common.lineage import Record
 from inhouse.common.progress import Progress
 from inhouse.data.settings import Source
 from inhouse.data.sources import Findings, InputFile, input_files, resolve
@@ -58,8 +59,7 @@ def _digest_lines(lines: Iterable[str]) -> str:
 def code_facts() -> dict[str, Any]:
     """Which code runs: package version, digest of its source and, in a checkout, the commit."""
     package = Path(__file__).parent
-    source = {path.relative_to(package).as_posix(): digest(path) for path in sorted(package.rglob("*.py"))}
-    facts: dict[str, Any] = {"version": metadata.version("inhouse"), "source": digest_of(source)}
+    facts: dict[str, Any] = {"version": metadata.version("inhouse"), "source": source_digest()}
     if (package.parents[1] / ".git").exists():
         facts["commit"] = _git(package, "rev-parse", "HEAD")
         facts["modified"] = bool(_git(package, "status", "--porcelain", "--", str(package)))

@@ -52,6 +52,12 @@ def test_a_mistake_of_the_user_comes_back_as_it_was_raised(tmp_path: Path) -> No
         run(tmp_path, "raise ValueError('lower the learning rate')")
 
 
+def test_a_full_disk_comes_back_as_one(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left on device") as error:
+        run(tmp_path, "raise OSError(28, 'No space left on device', 'step-7')")
+    assert (error.value.errno, error.value.filename) == (28, "step-7")
+
+
 def test_the_process_that_failed_is_named_and_the_others_end(tmp_path: Path) -> None:
     body = (
         WRITE_PID

@@ -1,5 +1,7 @@
 """Shards come back as written or are refused by name."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -79,3 +81,23 @@ def test_a_missing_file(tmp_path, documents, name):
     (tmp_path / "train" / name).unlink()
     with pytest.raises(ValueError, match=name):
         Shards(tmp_path / "train")
+
+
+def test_a_shard_that_changes_while_it_is_read(tmp_path, documents):
+    write(tmp_path / "train", documents)
+    shards, out = Shards(tmp_path / "train"), np.empty(8, dtype=np.int64)
+    shards.read_into(0, out)
+    file = tmp_path / "train" / "shard-00000.bin"
+    content = file.read_bytes()
+    os.utime(file)
+    shards.read_into(0, out)  # touched, but the same
+    with file.open("r+b") as stream:
+        stream.write(bytes(8))
+    os.utime(file, ns=(0, 0))
+    with pytest.raises(ValueError, match=r"shard-00000.bin has changed since it was written"):
+        shards.read_into(0, out)
+    file.write_bytes(content)
+    shards.read_into(0, out)
+    file.unlink()
+    with pytest.raises(ValueError, match=r"shard-00000.bin is missing"):
+        shards.read_into(0, out)

@@ -13,13 +13,17 @@ import torch.distributed as dist
 
 TIMEOUT = timedelta(seconds=30)
 # one server imports what takes seconds to, and every process is forked off it
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["inhouse.train.trainer", "torch._dynamo"])
+_PRELOADED = [
+    "inhouse.train.stage", "inhouse.pipeline", "torch._dynamo", "torch.distributed.checkpoint",
+    "torch.distributed.fsdp", "torch.distributed.tensor", "tensorboardX",
+]  # fmt: skip
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(_PRELOADED)
 
 
 def in_processes(world: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """`function(*arguments)` in each of `world` processes; what it returned, by rank. Raises what one raised."""
-    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(world, _CONTEXT) as pool:
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(world, CONTEXT) as pool:
         store = str(Path(folder) / "store")
         futures = [pool.submit(_member, rank, world, store, function, arguments) for rank in range(world)]
         return [future.result() for future in futures]
@@ -36,7 +40,7 @@ def _member(rank: int, world: int, store: str, function: Callable[..., Any], arg
 
 def exit_code(function: Callable[..., Any], *arguments: Any) -> int | None:
     """Of a process that runs only this; negative: the signal that killed it."""
-    process = _CONTEXT.Process(target=function, args=arguments)
+    process = CONTEXT.Process(target=function, args=arguments)
     process.start()
     process.join(TIMEOUT.total_seconds())
     process.kill()

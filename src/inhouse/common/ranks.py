@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from inhouse.common.files import read_json, write_json
+from inhouse.common.processes import Terminated
 
 FOLDER = "INHOUSE_RANKS"  # of one task: the processes' meeting place, and what they say about their end
 _POLL_SECONDS = 0.05
+_FAILED_SECONDS = 3.0  # for the others to say what they saw: without one process none can finish its step
 _SETTLE_SECONDS = 0.5  # in which the process that failed first gets to say why, where another was seen first
 
 
@@ -38,18 +40,22 @@ class RankLost(RankFailed):
 def run_ranks(command: Sequence[str], count: int, line: str, grace_seconds: float = 30.0) -> None:
     """Run `command` in `count` processes until all have ended well, each reading `line` first.
 
-    When one fails, or on an exception in the caller (Ctrl-C, SIGTERM), the others get SIGTERM, and SIGKILL after
-    `grace_seconds`. Raises `ValueError` where a process did so with `as_rank`, `RankLost` where one was killed or given
-    up by the others, else `RankFailed`, naming the process.
+    When one fails, or on Ctrl-C and SIGTERM in the caller, the others get SIGTERM, and SIGKILL later: `grace_seconds`
+    where they can still save, else a few. Raises `ValueError` or `OSError` where a process did so with `as_rank`,
+    `RankLost` where one was killed or given up by the others, else `RankFailed`, naming the process.
     """
     with tempfile.TemporaryDirectory(prefix="inhouse-ranks-") as folder:
         processes: list[subprocess.Popen[str]] = []
+        grace = _FAILED_SECONDS
         try:
             for rank in range(count):
                 processes.append(_start(command, rank, count, line, folder))
             _wait(processes, Path(folder))
+        except (KeyboardInterrupt, Terminated):
+            grace = grace_seconds
+            raise
         finally:
-            _stop(processes, grace_seconds)
+            _stop(processes, grace)
 
 
 def as_rank(task: Callable[[str], None]) -> NoReturn:
@@ -63,7 +69,12 @@ def as_rank(task: Callable[[str], None]) -> NoReturn:
         status = getattr(error, "exit_status", 1)
         is_users = isinstance(error, ValueError | OSError)
         trace = "" if is_users else traceback.format_exc()
-        report = {"sentence": str(error), "is_users": is_users, "trace": trace, "time": time.time()}
+        system = None
+        if isinstance(error, OSError) and error.errno:
+            system = (error.errno, error.strerror, str(error.filename) if error.filename else None)
+        report = {
+            "sentence": str(error), "is_users": is_users, "system": system, "trace": trace, "time": time.time()
+        }  # fmt: skip
         write_json(Path(os.environ[FOLDER]) / f"{os.environ['RANK']}.json", report)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -108,6 +119,8 @@ def _failure(statuses: list[int | None], folder: Path) -> Exception:
         kind = RankLost if statuses[rank] == RankLost.exit_status else RankFailed
         return kind(f"process {rank} of {count} ended with exit status {statuses[rank]}")
     _, rank, report = min(said, key=lambda each: each[:2])
+    if report["system"] is not None:
+        return OSError(*report["system"])
     if report["is_users"]:
         return ValueError(report["sentence"])
     if statuses[rank] == RankLost.exit_status:

@@ -40,6 +40,21 @@ class ShardInfo(NamedTuple):
     sha256: str
 
 
+class _Stamp(NamedTuple):
+    """What of a file changes when somebody writes it."""
+
+    size: int
+    time: int  # nanoseconds
+
+    @classmethod
+    def of(cls, path: Path) -> "_Stamp":
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            raise ValueError(f"{path} is missing; {_AGAIN}") from None
+        return cls(status.st_size, status.st_mtime_ns)
+
+
 def dtype_for(vocab_size: int) -> str:
     """The narrowest type that holds every id."""
     return "<u2" if vocab_size <= 1 << 16 else "<u4"
@@ -97,7 +112,8 @@ def finish_folder(folder: Path, shards: Iterable[ShardInfo]) -> None:
 class Shards:
     """All tokens of a folder of shards laid end to end, memory-mapped.
 
-    Sizes are checked when the folder is opened, each shard's digest when the shard is first read. Raises `ValueError`
+    Sizes are checked when the folder is opened, each shard's digest when the shard is first read, and again once its
+    file has another size or time: a memory map shows what was written into the file since. Raises `ValueError`
     naming the file where one is missing, cut short or changed.
     """
 
@@ -111,6 +127,7 @@ class Shards:
             self._check_size(info)
             self.starts.append(self.starts[-1] + info.tokens)
         self._maps: list[np.ndarray | None] = [None] * len(self.infos)
+        self._stamps = [_Stamp(-1, -1)] * len(self.infos)
 
     @property
     def num_tokens(self) -> int:
@@ -127,14 +144,14 @@ class Shards:
             filled, shard = filled + len(part), shard + 1
 
     def shard(self, number: int) -> np.ndarray:
-        """The ids of one shard, verified once."""
-        ids = self._maps[number]
-        if ids is None:
-            info = self.infos[number]
-            path = self.folder / info.file
-            if digest(path) != info.sha256:
+        """The ids of one shard, verified when it is first read and whenever its file was touched since."""
+        ids, path = self._maps[number], self.folder / self.infos[number].file
+        stamp = _Stamp.of(path)
+        if ids is None or stamp != self._stamps[number]:
+            if digest(path) != self.infos[number].sha256:
                 raise ValueError(f"{path} has changed since it was written (its sha256 differs); {_AGAIN}")
-            ids = self._maps[number] = np.memmap(path, dtype=info.dtype, mode="r")
+            ids = self._maps[number] = np.memmap(path, dtype=self.infos[number].dtype, mode="r")
+            self._stamps[number] = stamp
         return ids
 
     def documents(self) -> Iterator[tuple[Place, np.ndarray]]:
@@ -148,10 +165,8 @@ class Shards:
     def _check_size(self, info: ShardInfo) -> None:
         path = self.folder / info.file
         expected = info.tokens * np.dtype(info.dtype).itemsize
-        if not path.is_file():
-            raise ValueError(f"{path} is missing; {_AGAIN}")
-        if path.stat().st_size != expected:
-            raise ValueError(f"{path} has {path.stat().st_size:,} bytes instead of {expected:,}; {_AGAIN}")
+        if (size := _Stamp.of(path).size) != expected:
+            raise ValueError(f"{path} has {size:,} bytes instead of {expected:,}; {_AGAIN}")
 
 
 _AGAIN = "delete the tokenizer stage's folder and make it again"

@@ -1,12 +1,15 @@
 """What a training run says about itself: metrics.jsonl and TensorBoard events, one entry every few steps."""
 
 import json
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import torch
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 from torch import Tensor
 
 from inhouse.model import Routing
@@ -67,7 +70,12 @@ class MetricsWriter:
     def _begin(self, first_step: int) -> None:
         kept = [line for line in self._lines() if line["step"] <= first_step]
         self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self._board = SummaryWriter(str(self._path.with_name("tensorboard")), purge_step=first_step or None)
+        # no SummaryWriter: its thread waits by the calendar, and a clock that jumps ends it, then the whole run
+        board = self._path.with_name("tensorboard")
+        board.mkdir(exist_ok=True)
+        self._board = EventsWriter(str(board / "events"), f".{first_step}")
+        if first_step:
+            self._board.write_event(Event(step=first_step, session_log=SessionLog(status=SessionLog.START)))
 
     def write(self, step: int, **fields: Any) -> None:
         """`fields` are numbers, or lists of numbers, such as one a MoE layer."""
@@ -77,7 +85,8 @@ class MetricsWriter:
             values = {f"{name}/{i}": v for i, v in enumerate(value)} if isinstance(value, list) else {name: value}
             for tag, number in values.items():
                 if number is not None:
-                    self._board.add_scalar(tag, number, step)
+                    self._board.write_event(Event(step=step, wall_time=time.time(), summary=scalar(tag, number)))
+        self._board.flush()
 
     def _lines(self) -> list[dict[str, Any]]:
         """Whole lines only: a kill may have cut the last one."""

@@ -22,6 +22,7 @@ from inhouse.common.progress import Progress
 from inhouse.model import CausalAttend, Transformer
 from inhouse.model.compilation import can_compile, compile_blocks
 from inhouse.model.moe import MoE
+from inhouse.train.agreement import check_alike
 from inhouse.train.checkpoint import Checkpoints, Resumed
 from inhouse.train.cross_entropy import NOT_TRAINED, cross_entropy
 from inhouse.train.guard import Guard, Verdict, agree
@@ -179,6 +180,7 @@ class _Run:
         with self.watched, ExitStack() as stack:
             checkpoints = Checkpoints(self.output / "checkpoints", self.facts, layout.model_dump(), timeout)
             self.checkpoints = stack.enter_context(checkpoints)
+            check_alike(self.checkpoints.ranks, self.facts)
             self.done = self._saved = self._resume()
             total = self.num_steps * tokens
             self.metrics = stack.enter_context(MetricsWriter(self.output, self.done)) if is_first else None
@@ -222,6 +224,7 @@ class _Run:
 
     def _rewind(self, step: int, loss: float) -> bool:
         """Back to the last checkpoint, the batches since then left out; False where there is none yet."""
+        self._check_replicas()  # a flipped bit makes a spike too, and no batch is to blame for it
         self.checkpoints.wait()
         resumed = self._load()
         if resumed is None:
@@ -286,8 +289,7 @@ class _Run:
         is_last = self.done == self.num_steps
         is_save_due = self.done % self.settings.checkpoint_every == 0 or is_last or stop
         if is_save_due or self.done % self.settings.digest_every == 0:
-            self.watched.phase("replica digests")
-            check_replicas([*self.model.named_parameters(), *self.model.named_buffers()])
+            self._check_replicas()
         if self.done % self.settings.log_every == 0 or is_last:
             self._log(loss, norm, balances)
         if is_save_due:
@@ -303,6 +305,10 @@ class _Run:
             self._say(f"SIGTERM: stopped, with a checkpoint of step {self.done:,}")
             raise Terminated
 
+    def _check_replicas(self) -> None:
+        self.watched.phase("replica digests")
+        check_replicas([*self.model.named_parameters(), *self.model.named_buffers()])
+
     def _log(self, loss: float, norm: float, balances: list[Balance]) -> None:
         slow_ranks = self.watched.slow_ranks()
         if slow_ranks:
@@ -311,6 +317,7 @@ class _Run:
         rate = (self.done - self._window_step) * tokens / (now - self._window_start)
         self._window_start, self._window_step = now, self.done
         if self.metrics is not None:
+            self.checkpoints.fence.check()  # a writer that was replaced must not write in its successor's log
             self.metrics.write(
                 self.done,
                 tokens=self.done * tokens,

@@ -61,5 +61,11 @@ def meeting_place() -> dist.Store:
     """The store that all processes of the run share, for as long as it runs."""
     if folder := os.environ.get(FOLDER):
         return dist.FileStore(str(Path(folder) / "store"), world_size())
-    store: dist.Store = next(dist.rendezvous("env://"))[0]
+    try:
+        store: dist.Store = next(dist.rendezvous("env://"))[0]
+    except dist.DistNetworkError as error:
+        where = f"{os.environ.get('MASTER_ADDR')}, port {os.environ.get('MASTER_PORT')}"
+        is_taken = "EADDRINUSE" in str(error)
+        reason = "it is in use: give another MASTER_PORT" if is_taken else str(error).partition("\n")[0]
+        raise ValueError(f"the processes of the run cannot meet at {where}: {reason}") from error
     return store
