@@ -85,6 +85,9 @@ STORM_KINDS = [
 ]
 
 
+_SHARE_OF_STEPS = 0.5  # of the time of a storm, at most: the job must outlast it
+
+
 class Storm(NamedTuple):
     """What a storm came to."""
 
@@ -99,12 +102,13 @@ def storm(faults: int, mean: float, folder: Path, seed: int = 0) -> Storm:
     """One job with a fault every `mean` seconds until there were so many; compared with the same job left alone."""
     chance = Random(f"storm {seed}")
     rate = steps_a_second(folder)
-    steps = max(200, round(faults * mean * rate))
+    steps = max(200, round(faults * mean * rate * _SHARE_OF_STEPS))
     sets = ("pretrain.checkpoint_every=10", "pretrain.spike_window=1000")
     job = prepare(folder / "job", "experts", *sets, steps=steps)
     whole = job.copy(folder / "whole")
     print(f"{steps} steps at {rate:.0f} a second; first without a fault", flush=True)
-    ended = attempt(whole)
+    longest = 60.0 + 4 * steps / rate
+    ended = attempt(whole, longest=longest)
     assert ended.status == 0, ended.said
     counts: dict[str, int] = {}
     start, waiting = time.monotonic(), ""  # a fault that strikes at the start of the next attempt
@@ -115,7 +119,7 @@ def storm(faults: int, mean: float, folder: Path, seed: int = 0) -> Storm:
         after = KINDS[name].damage is not None or KINDS[name].at_start
         if not is_over:
             specs.append(Spec(KILL_ALL if after else name, chance.randrange(10**6), 0, chance.expovariate(1 / mean)))
-        ended = attempt(job, partial(install_all, tuple(specs), job.folder))
+        ended = attempt(job, partial(install_all, tuple(specs), job.folder), longest)
         if struck(job.folder):
             hit = specs[0].kind if waiting or not after else ""
             counts |= {hit: counts.get(hit, 0) + 1} if hit else {}

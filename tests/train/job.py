@@ -126,9 +126,9 @@ class Started:
         """The process ids of the ranks that have started, by rank."""
         return [int(path.read_text() or 0) for path in sorted(self.folder.glob("rank-*.pid"))]
 
-    def wait(self) -> Attempt:
+    def wait(self, longest: float = _LONGEST) -> Attempt:
         """Its end. Raises `AssertionError` where it, or a process that it started, does not end."""
-        self.launcher.join(_LONGEST)
+        self.launcher.join(longest)
         is_ended = self.launcher.exitcode is not None
         deadline = time.monotonic() + 10
         while left := [pid for pid in self.rank_processes() if is_alive(pid)]:
@@ -140,14 +140,14 @@ class Started:
         self.launcher.kill()
         self.launcher.join()
         said = (self.folder / "said").read_text()
-        assert is_ended, f"the launcher did not end within {_LONGEST:g} s:\n{said}"
+        assert is_ended, f"the launcher did not end within {longest:g} s:\n{said}"
         assert not left, f"{len(left)} processes outlived the launcher:\n{said}"
         return Attempt(self.launcher.exitcode, said)
 
 
-def attempt(job: Job, install: Install = nothing) -> Attempt:
-    """Start the job once, and wait for its end."""
-    return Started(job, install).wait()
+def attempt(job: Job, install: Install = nothing, longest: float = _LONGEST) -> Attempt:
+    """Start the job once, and wait for its end, `longest` seconds at most."""
+    return Started(job, install).wait(longest)
 
 
 def result(job: Job) -> Result:

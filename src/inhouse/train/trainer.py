@@ -151,6 +151,7 @@ class _Run:
         mesh: Mesh,
     ) -> None:
         self.done = 0  # steps
+        self._slow_ranks: list[int] = []
         self.watched = Supervision(output, mesh, settings.grace_seconds, lambda: self.done)
         self.guard = Guard(settings)
         keep_freed_memory()
@@ -310,8 +311,9 @@ class _Run:
         check_replicas([*self.model.named_parameters(), *self.model.named_buffers()])
 
     def _log(self, loss: float, norm: float, balances: list[Balance]) -> None:
-        slow_ranks = self.watched.slow_ranks()
-        if slow_ranks:
+        known, slow_ranks = self._slow_ranks, self.watched.slow_ranks()
+        self._slow_ranks = slow_ranks
+        if slow_ranks and slow_ranks != known:
             self._say(f"rank {', '.join(map(str, slow_ranks))} holds up the others")
         now, tokens = time.perf_counter(), self.settings.batch_tokens
         rate = (self.done - self._window_step) * tokens / (now - self._window_start)
