@@ -28,6 +28,7 @@ from tests.train.job import LAYOUTS, Job, attempt, differences, prepare, result 
 from tests.train.strike import Spec, struck  # noqa: E402
 from tests.train.strikes import forget_failures  # noqa: E402
 
+from inhouse.common.ranks import RankLost  # noqa: E402
 from inhouse.train.goodput import describe, goodput, read_split  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
@@ -46,32 +47,36 @@ class Tally(NamedTuple):
         return self.survived + len(self.failed)
 
 
-def try_often(name: str, tries: int, benches: dict[str, Bench], folder: Path, seconds: float) -> Tally:
-    """So many instants of one kind."""
-    tally, seed = Tally(0, {}), 0
-    while tally.tries < tries:
-        seed += 1
-        with tempfile.TemporaryDirectory(dir=folder) as place:
-            try:
-                if endure(name, seed, benches[KINDS[name].layout], Path(place) / "job", seconds):
-                    tally = tally._replace(survived=tally.survived + 1)
-            except AssertionError as error:
-                tally.failed[seed] = str(error)
-                print(f"{name}, seed {seed}: {error}", flush=True)
-    return tally
+def try_once(name: str, seed: int, bench: Bench, folder: Path, seconds: float) -> str | None:
+    """What was broken of the promise, if anything; None where the job ended before the fault's instant."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        try:
+            return "" if endure(name, seed, bench, Path(place) / "job", seconds) else None
+        except AssertionError as error:
+            print(f"{name}, seed {seed}: {error}", flush=True)
+            return str(error)
 
 
 def soak(tries: int, kills: int, folder: Path) -> dict[str, Tally]:
-    """The table, as far as it came: Ctrl-C ends it."""
+    """The table, one try of every kind after the other, as far as it came: Ctrl-C ends it."""
     benches = {layout: Bench(folder, layout) for layout in LAYOUTS}
     start = time.monotonic()
     ended = attempt(benches["experts"].fresh.copy(folder / "timed"))
     assert ended.status == 0, ended.said
-    seconds, table = time.monotonic() - start, {}
+    seconds, seed = time.monotonic() - start, 0
+    table = {name: Tally(0, {}) for name in KINDS}
+    wanted = dict.fromkeys(KINDS, tries) | {ANY_INSTANT: kills}
     with suppress(KeyboardInterrupt):
-        for number, name in enumerate(KINDS, 1):
-            table[name] = try_often(name, kills if name == ANY_INSTANT else tries, benches, folder, seconds)
-            print(f"{number} of {len(KINDS)}: {name}: {table[name].survived} of {table[name].tries}", flush=True)
+        while left := [name for name in KINDS if table[name].tries < wanted[name]]:
+            seed += 1
+            for name in left:
+                wrong = try_once(name, seed, benches[KINDS[name].layout], folder, seconds)
+                if wrong == "":
+                    table[name] = table[name]._replace(survived=table[name].survived + 1)
+                elif wrong is not None:
+                    table[name].failed[seed] = wrong
+            survived, tried = (sum(getattr(tally, what) for tally in table.values()) for what in ("survived", "tries"))
+            print(f"{survived} of {tried} tries survived, of {sum(wanted.values())} to come", flush=True)
     return table
 
 
@@ -85,6 +90,7 @@ STORM_KINDS = [
 ]
 
 
+_PATIENCE = 4  # seconds of the watchdog
 _SHARE_OF_STEPS = 0.5  # of the time of a storm, at most: the job must outlast it
 
 
@@ -92,6 +98,7 @@ class Storm(NamedTuple):
     """What a storm came to."""
 
     struck: dict[str, int]
+    given_up: int  # attempts that the watchdog ended with no fault in them
     wrong: list[str]
     booked: float  # goodput by the ledger
     implied: float  # by the harness's own times
@@ -103,7 +110,7 @@ def storm(faults: int, mean: float, folder: Path, seed: int = 0) -> Storm:
     chance = Random(f"storm {seed}")
     rate = steps_a_second(folder)
     steps = max(200, round(faults * mean * rate * _SHARE_OF_STEPS))
-    sets = ("pretrain.checkpoint_every=10", "pretrain.spike_window=1000")
+    sets = ("pretrain.checkpoint_every=10", "pretrain.spike_window=1000", f"parallel.timeout_seconds={_PATIENCE}")
     job = prepare(folder / "job", "experts", *sets, steps=steps)
     whole = job.copy(folder / "whole")
     print(f"{steps} steps at {rate:.0f} a second; first without a fault", flush=True)
@@ -111,6 +118,7 @@ def storm(faults: int, mean: float, folder: Path, seed: int = 0) -> Storm:
     ended = attempt(whole, longest=longest)
     assert ended.status == 0, ended.said
     counts: dict[str, int] = {}
+    given_up = 0
     start, waiting = time.monotonic(), ""  # a fault that strikes at the start of the next attempt
     while not (job.run / "pretrain").exists():
         specs = [Spec(waiting, chance.randrange(10**6), -1)] if waiting else []
@@ -125,6 +133,8 @@ def storm(faults: int, mean: float, folder: Path, seed: int = 0) -> Storm:
             counts |= {hit: counts.get(hit, 0) + 1} if hit else {}
         elif ended.status and "ended alike" in ended.said:
             forget_failures(job)
+        elif ended.status == RankLost.exit_status:
+            given_up += 1  # the machine is too busy for the watchdog's short patience here; a restart is the remedy
         elif ended.status:
             raise AssertionError(f"an attempt failed with no fault in it:\n{ended.said}")
         if ended.status and (act := KINDS[specs[0].kind].act) is not None and (job.folder / "kept").exists():
@@ -141,7 +151,7 @@ def storm(faults: int, mean: float, folder: Path, seed: int = 0) -> Storm:
     split = read_split(job.output)
     assert split is not None
     wrong = differences(result(whole), result(job))
-    return Storm(counts, wrong, goodput(split), productive(job) / wall, describe(split))
+    return Storm(counts, given_up, wrong, goodput(split), productive(job) / wall, describe(split))
 
 
 def steps_a_second(folder: Path) -> float:
@@ -186,6 +196,7 @@ def report_storm(storm: Storm) -> list[str]:
         f"{sum(storm.struck.values())} faults in one job: {verdict}.",
         f"Goodput as printed: {100 * storm.booked:.1f} %; as the faults' times imply: {100 * storm.implied:.1f} %.",
         f"({storm.split})",
+        f"Attempts that the watchdog ended though no fault had struck (it waits {_PATIENCE} s here): {storm.given_up}.",
         "\n| struck | times |\n| --- | ---: |",
         *(f"| {name} | {count} |" for name, count in sorted(storm.struck.items())),
     ]
