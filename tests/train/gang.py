@@ -1,8 +1,6 @@
-"""Several processes of one gloo group for a test, each running one function of the test's module."""
+"""Several processes of one gloo group for a test, each running one function and writing to a file of its own."""
 
-import importlib
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -10,10 +8,11 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from tests.train.processes import CONTEXT
 
 from inhouse.common.ranks import RankLost
 
-ROOT = Path(__file__).parents[2]
+_LONGEST = 120  # seconds: a busy machine is slow
 
 
 class Gang:
@@ -22,42 +21,41 @@ class Gang:
     def __init__(self, work: Callable[..., None], world: int, folder: Path, *arguments: str) -> None:
         self.folder = folder
         self.store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1"}
-        self.processes = []
-        for rank in range(world):
-            what = [work.__module__, work.__name__, str(rank), str(world), str(self.store.port), str(folder)]
-            command = [sys.executable, "-c", "from tests.train.gang import member; member()", *what, *arguments]
-            with (folder / f"rank-{rank}.err").open("w") as errors:
-                self.processes.append(subprocess.Popen(command, stderr=errors, env=environment, cwd=ROOT))
+        self.processes = [
+            CONTEXT.Process(target=member, args=(work, rank, world, self.store.port, folder, arguments))
+            for rank in range(world)
+        ]
+        for process in self.processes:
+            process.start()
 
-    def wait(self, *ranks: int) -> list[int]:
-        """The exit statuses of these ranks, or of all."""
+    def wait(self, *ranks: int) -> list[int | None]:
+        """The exit statuses of these ranks, or of all; None of one that did not end."""
         chosen = [self.processes[rank] for rank in ranks] or self.processes
-        try:
-            return [process.wait(timeout=60) for process in chosen]
-        finally:
-            self.kill()
-
-    def kill(self) -> None:
+        for process in chosen:
+            process.join(_LONGEST)
+        statuses = [process.exitcode for process in chosen]
         for process in self.processes:
             process.kill()
-            process.wait()
+            process.join()
+        return statuses
 
     def said(self, rank: int) -> str:
         """All that a rank wrote to stderr."""
         return (self.folder / f"rank-{rank}.err").read_text()
 
 
-def member() -> None:
+def member(
+    work: Callable[..., None], rank: int, world: int, port: int, folder: Path, arguments: tuple[str, ...]
+) -> None:
     """What each process runs."""
-    module, work, rank, world, port, folder, *arguments = sys.argv[1:]
+    os.dup2(os.open(folder / f"rank-{rank}.err", os.O_WRONLY | os.O_CREAT), 2)
     torch.set_num_threads(1)
-    store = dist.TCPStore("127.0.0.1", int(port), is_master=False)
+    store = dist.TCPStore("127.0.0.1", port, is_master=False)
     group = dist.PrefixStore("group", store)
-    dist.init_process_group("gloo", store=group, rank=int(rank), world_size=int(world), timeout=timedelta(seconds=30))
+    dist.init_process_group("gloo", store=group, rank=rank, world_size=world, timeout=timedelta(seconds=30))
     member.store = store  # type: ignore[attr-defined]
     try:
-        getattr(importlib.import_module(module), work)(int(rank), Path(folder), *arguments)
+        work(rank, folder, *arguments)
     except RankLost as error:
         print(error, file=sys.stderr, flush=True)
         os._exit(error.exit_status)

@@ -130,7 +130,7 @@ def test_a_job_stopped_as_a_whole_is_no_hang(tmp_path: Path) -> None:
         time.sleep(0.01)
     for number in (signal.SIGSTOP, signal.SIGCONT):
         for process in gang.processes:
-            process.send_signal(number)
+            os.kill(process.pid, number)
         time.sleep(2.5 * (number == signal.SIGSTOP))
     assert gang.wait() == [0, 0], gang.said(0)
 
