@@ -59,6 +59,10 @@ LAYOUTS = (
     "replicate=2",
     "replicate=2,shard=2,experts=2",
     "shard=3",
+    "shard=2,vocabulary=2",
+    "shard=4,vocabulary=2",
+    "shard=2,context=2,experts=2,vocabulary=4",
+    "replicate=2,shard=2,experts=2,vocabulary=2",
 )
 
 
@@ -99,10 +103,10 @@ def batch_of(step: int, mesh: Mesh) -> Batch:
 def trained(mesh: Mesh, steps: int, folder: Path) -> Result:
     """Train the tiny mixture of experts on one layout."""
     gradients = _gradients(mesh)
-    model = Transformer(CONFIG)
-    model.initialize(1)
-    source = functools.partial(batch_of, mesh=mesh)
-    train(model, source, steps, settings(steps), folder, name="bench", facts={}, mesh=mesh)
+    with torch.device("meta"):
+        model = Transformer(CONFIG)
+    source, fill = functools.partial(batch_of, mesh=mesh), functools.partial(Transformer.initialize, seed=1)
+    train(model, source, steps, settings(steps), folder, name="bench", facts={}, mesh=mesh, fill=fill)
     if not mesh.is_first:
         return Result([], {})
     return Result([json.loads(line)["loss"] for line in (folder / "metrics.jsonl").open()], gradients)

@@ -22,8 +22,9 @@ LAYOUTS = [
 ]
 
 
-def config() -> ModelConfig:
-    resolved, _ = ModelSettings(size="tiny", num_kv_heads=2, num_experts=8, context=64).resolve(509)  # a prime
+def config(vocab_size: int = 509) -> ModelConfig:
+    """Of as many tokens as a prime number, unless some are to share them."""
+    resolved, _ = ModelSettings(size="tiny", num_kv_heads=2, num_experts=8, context=64).resolve(vocab_size)
     return resolved
 
 
@@ -105,6 +106,25 @@ def test_every_collective_is_counted_with_its_bytes() -> None:
     assert (gathered.ranks, reduced.ranks) == (4, 4)
     assert reduced.calls == config().num_layers + 1
     assert gathered.calls == 2 * config().num_layers + 1  # the root's stay
+
+
+def test_a_vocabulary_that_is_shared_adds_up() -> None:
+    parallel = ParallelSettings(replicate=2, shard=8, vocabulary=4)
+    model = config(512)
+    run = dry_run(model, settings_for(parallel), parallel, 16)
+    assert run.parameter_bytes == 4 * sum(-(-shape[0] // 8) * math.prod(shape[1:]) for shape in shapes(model))
+    assert run.gradient_bytes == run.parameter_bytes
+    tokens, width = 2 * 64, model.hidden_size
+    rows = 512 // 4 * width * 4
+    gathered, reduced = find(run, "all-gather", "vocabulary: shard"), find(run, "reduce-scatter", "vocabulary: shard")
+    assert (gathered.calls, gathered.bytes) == (2, 2 * rows)  # embedding and head, once
+    assert (reduced.calls, reduced.bytes) == (2, 2 * rows)
+    # ids and targets, the loss's factor, the head's input in bf16, the embedding's gradient in fp32
+    gathered = find(run, "all-gather", "vocabulary: vocabulary")
+    assert (gathered.calls, gathered.ranks) == (5, 4)
+    assert gathered.bytes == 4 * (2 * tokens * 8 + 4 + tokens * width * (2 + 4))
+    reduced = find(run, "reduce-scatter", "vocabulary: vocabulary")
+    assert (reduced.calls, reduced.bytes) == (2, 2 * 4 * tokens * width * 4)
 
 
 def test_one_process_says_nothing() -> None:

@@ -24,13 +24,13 @@ from tests.train.strike import Strike
 
 from inhouse import launch
 from inhouse.common import ranks
+from inhouse.common.parts import local
 from inhouse.data.shards import Shards
 from inhouse.model import Transformer
 from inhouse.train import agreement, manifest, trainer, world
 from inhouse.train.data_order import BatchRange
 from inhouse.train.goodput import read_split
 from inhouse.train.guard import Agreement, Guard
-from inhouse.train.mesh import local
 from inhouse.train.optimizer import Optimizers
 
 

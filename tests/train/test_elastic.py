@@ -10,16 +10,21 @@ from tests.train.processes import in_processes
 from tests.train.test_trainer import losses, settings
 
 from inhouse.train.layout import ParallelSettings
-from inhouse.train.mesh import ALONE, Mesh
+from inhouse.train.mesh import Mesh
 from inhouse.train.trainer import Batch, train
 
 NUM_STEPS = 8
-PHASES = [(4, 2), (2, 5), (3, 6), (1, NUM_STEPS)]  # so many processes, up to this step
+PHASES = [  # such a layout, up to this step
+    (ParallelSettings(shard=4, vocabulary=2), 2),
+    (ParallelSettings(shard=2, vocabulary=2), 5),
+    (ParallelSettings(shard=3), 6),
+    (ParallelSettings(), NUM_STEPS),
+]
 
 
-def run(folder: Path, processes: int, until: int) -> None:
-    """Train on so many processes; interrupted when step `until` asks for its batch. Notes the tokens of each slot."""
-    mesh = Mesh(ParallelSettings(shard=processes)) if processes > 1 else ALONE
+def run(folder: Path, layout: ParallelSettings, until: int) -> None:
+    """Train on one layout; interrupted when step `until` asks for its batch. Notes the tokens of each slot."""
+    mesh, processes = Mesh(layout), layout.processes
     slots = mesh.slots(12)
 
     def part(step: int) -> Batch:
@@ -42,12 +47,12 @@ def run(folder: Path, processes: int, until: int) -> None:
 def test_four_then_two_then_three_then_one(tmp_path: Path) -> None:
     (tmp_path / "elastic").mkdir()
     (tmp_path / "alone").mkdir()
-    for processes, until in PHASES:
-        if processes > 1:
-            in_processes(processes, run, tmp_path / "elastic", processes, until)
+    for layout, until in PHASES:
+        if layout.processes > 1:
+            in_processes(layout.processes, run, tmp_path / "elastic", layout, until)
         else:
-            run(tmp_path / "elastic", processes, until)
-    run(tmp_path / "alone", 1, NUM_STEPS)
+            run(tmp_path / "elastic", layout, until)
+    run(tmp_path / "alone", ParallelSettings(), NUM_STEPS)
 
     def tokens(folder: Path) -> dict[str, str]:
         return {path.name.rpartition("-")[0]: path.read_text() for path in folder.glob("*.tokens")}

@@ -19,6 +19,9 @@ def config(**changes: int) -> ModelConfig:
         ({"shard": 16, "experts": 16}, r"experts = 16 does not divide \[model\] num_experts = 8; nearest: 8"),
         ({"context": 3}, r"context = 3 does not divide sequence_length = 16; nearest: 2"),
         ({"context": 8}, r"context = 8 does not divide \[model\] num_kv_heads = 4; nearest: 4"),
+        ({"shard": 4, "vocabulary": 3}, r"vocabulary = 3 does not divide shard × context = 4; nearest: 2"),
+        ({"shard": 6, "vocabulary": 3}, r"vocabulary = 3 does not divide \[model\] vocab_size = 64; nearest: 2"),
+        ({"shard": 6, "vocabulary": 2}, r"/ vocabulary = 3 does not divide \[model\] hidden_size = 32; nearest: 2"),
         ({"shard": 3}, r"8 sequences cannot be dealt to .* = 3 .*batch_tokens = 144, or replicate × shard = 2"),
     ],
 )
@@ -32,8 +35,14 @@ def test_a_dense_model_has_no_experts_to_share() -> None:
         check_layout(ParallelSettings(shard=2, experts=2), tiny_config("qwen3"), 8, 16)
 
 
+def test_a_tied_head_has_no_rows_of_its_own() -> None:
+    with pytest.raises(ValueError, match="vocabulary = 2, but the head is the embedding"):
+        check_layout(ParallelSettings(shard=2, vocabulary=2), config(tie_embeddings=True), 8, 16)
+
+
 def test_legal_layouts_pass() -> None:
-    for layout in ({}, {"shard": 4, "experts": 4}, {"shard": 2, "context": 4, "experts": 8}, {"replicate": 8}):
+    mixed = {"shard": 2, "context": 4, "experts": 8, "vocabulary": 2}
+    for layout in ({}, {"shard": 4, "experts": 4}, mixed, {"replicate": 8}):
         check_layout(ParallelSettings(**layout), config(), 8, 16)
 
 

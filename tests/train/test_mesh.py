@@ -10,7 +10,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from inhouse.train.layout import ParallelSettings
 from inhouse.train.mesh import ALONE, Mesh
 
-LAYOUT = ParallelSettings(replicate=2, shard=2, context=2, experts=2)
+LAYOUT = ParallelSettings(replicate=2, shard=2, context=2, experts=2, vocabulary=4)
 
 
 @contextmanager
@@ -40,9 +40,13 @@ def test_the_axes_join_the_right_ranks() -> None:
         ranks |= {
             ("sparse", axis): dist.get_process_group_ranks(mesh.sparse.get_group(axis)) for axis in ("shard", "experts")
         }
+        assert mesh.vocabulary is not None
+        vocabulary = mesh.vocabulary.get_group("vocabulary")
+        ranks["vocabulary", "vocabulary"] = dist.get_process_group_ranks(vocabulary)
         assert ranks == {
             ("dense", "replicate"): [1, 5],
             ("dense", "shard"): [4, 5, 6, 7],
+            ("vocabulary", "vocabulary"): [4, 5, 6, 7],
             ("sparse", "shard"): [5, 7],
             ("sparse", "experts"): [4, 5],
         }

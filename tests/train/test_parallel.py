@@ -1,13 +1,23 @@
 """Layouts of processes train what one process trains; bench/parallel.py has every layout and the figures."""
 
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
-from bench.parallel import GRADIENT_BAR, LOSS_BAR, differences, run_layouts
+from bench.parallel import CONFIG, GRADIENT_BAR, LOSS_BAR, differences, parse, run_layouts
+from tests.train.conftest import tiny_config
+from tests.train.processes import in_processes
+from torch import Tensor
+
+from inhouse.common.parts import local
+from inhouse.model import ModelConfig, Transformer, random_weights
+from inhouse.train.mesh import Mesh
+from inhouse.train.model_folder import fill_from, read_config, save_model
+from inhouse.train.parallel import allocate, parallelize, whole
 
 TWO = ["shard=2", "shard=2,experts=2", "context=2", "replicate=2,recompute=true"]
-FOUR = ["shard=2,context=2,experts=4", "replicate=2,shard=2,experts=2"]
+FOUR = ["shard=2,context=2,experts=4", "replicate=2,shard=2,experts=2", "shard=2,context=2,experts=2,vocabulary=2"]
 
 
 @pytest.mark.parametrize("layouts", [TWO, FOUR, ["shard=3"]], ids=["two", "four", "three, unevenly"])
@@ -27,3 +37,63 @@ def test_two_runs_on_one_layout_are_the_same_bits(tmp_path: Path) -> None:
     first, second = results
     assert first.losses == second.losses
     assert all(torch.equal(first.gradients[name], grad) for name, grad in second.gradients.items())
+
+
+def loaded(layout: str, folder: Path) -> dict[str, Tensor]:
+    """The weights that a layout reads from a model folder, gathered."""
+    with torch.device("meta"):
+        model = Transformer(read_config(folder))
+    parallelize(model, Mesh(parse(layout)))
+    allocate(model, torch.device("cpu"))
+    fill_from(model, folder)
+    return whole(model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("layout", "config"),
+    [
+        ("shard=2,context=2,experts=2,vocabulary=2", CONFIG),
+        ("shard=3", CONFIG),
+        ("shard=4", CONFIG.model_copy(update={"num_experts": 2})),  # rows of experts
+        ("shard=2", tiny_config("qwen3").model_copy(update={"tie_embeddings": True})),
+    ],
+)
+def test_a_process_reads_its_part_of_a_model_folder(layout: str, config: ModelConfig, tmp_path: Path) -> None:
+    alone = Transformer(config)
+    alone.initialize(seed=7)
+    save_model(alone, tmp_path)
+    for weights in in_processes(parse(layout).processes, loaded, layout, tmp_path):
+        for name, tensor in alone.state_dict().items():
+            assert torch.equal(weights[name], tensor), name
+
+
+def initialized(layout: str, num_experts: int) -> tuple[dict[str, Tensor], int, int]:
+    """The weights that a layout begins with, gathered; how many matrices this process drew for them, and holds."""
+    with torch.device("meta"):
+        model = Transformer(CONFIG.model_copy(update={"num_experts": num_experts}))
+    parallelize(model, Mesh(parse(layout)))
+    allocate(model, torch.device("cpu"))
+    with patch.object(random_weights, "_generator", wraps=random_weights._generator) as drawn:
+        model.initialize(seed=7)
+    held = sum(local(p).shape[0] if p.ndim == 3 else 1 for p in model.parameters() if p.ndim > 1)
+    return whole(model.state_dict()), drawn.call_count, held
+
+
+@pytest.mark.parametrize(
+    ("layout", "num_experts"),
+    [
+        ("shard=2,replicate=2", 8),
+        ("shard=4,experts=2", 8),  # whole experts, dealt twice
+        ("shard=2,context=2,experts=2,replicate=1", 2),
+        ("shard=4,experts=2", 6),  # rows of experts, which come out uneven
+        ("shard=3", 8),  # uneven everywhere
+        ("shard=4,vocabulary=2", 8),
+    ],
+)
+def test_a_process_fills_its_part_with_what_one_process_would_put_there(layout: str, num_experts: int) -> None:
+    alone = Transformer(CONFIG.model_copy(update={"num_experts": num_experts}))
+    alone.initialize(seed=7)
+    for weights, drawn, held in in_processes(parse(layout).processes, initialized, layout, num_experts):
+        assert drawn <= held
+        for name, tensor in alone.state_dict().items():
+            assert torch.equal(weights[name], tensor), name

@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from inhouse.common.parts import local
 from inhouse.model.attention import Attend, Attention, CausalAttend
 from inhouse.model.config import ModelConfig
 from inhouse.model.layers import Linear, RMSNorm, SwiGLU, rope_angles
 from inhouse.model.moe import Experts, MoE, Router, Routing
+from inhouse.model.random_weights import fill_normal
 
 _EMBEDDING_EPS = 1e-6
 
@@ -88,7 +90,7 @@ class Transformer(nn.Module):
 
         positions_N = positions_BT.expand(shape).flatten()
         rope = rope_angles(positions_N, self.config.rotary_dim, self.config.rope_theta, self.dtype)
-        x_ND = F.embedding(tokens_BT.flatten(), self.embed_tokens.weight)
+        x_ND = self.embed_tokens(tokens_BT.flatten())
         if self.normalizes_embedding:
             x_ND = F.rms_norm(x_ND, (x_ND.shape[-1],), eps=_EMBEDDING_EPS)
         x_ND = x_ND.to(self.dtype)
@@ -113,35 +115,40 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
-        """Random weights from `seed` alone, the same on every device: matrices uniform with deviation 1/sqrt(fan in).
+        """Random weights from `seed` alone, the same on every device: matrices normal with deviation 1/sqrt(fan in).
 
+        Of a model that is spread over processes, this fills the part that is here, with the same numbers.
         Output and down projections start at zero, so that every block starts as the identity; with random attention
         output early routing collapses (MAI-Thinking-1 report, 2026).
         """
-        generator = torch.Generator().manual_seed(seed)
+        names: dict[Tensor, str] = {weight: name for name, weight in self.named_parameters()}
 
         def fill(weight: Tensor, deviation: float) -> None:
-            weight.copy_(torch.empty(weight.shape).normal_(0.0, deviation, generator=generator))
+            fill_normal(weight, deviation, seed, names[weight])
 
+        zero = {id(projection) for block in self.layers for projection in _last_projections(block)}
         for module in self.modules():
             if isinstance(module, Linear):
-                fill(module.weight, module.in_features**-0.5)
+                deviation = 0.001 if module is self.lm_head else module.in_features**-0.5
+                local(module.weight).zero_() if id(module) in zero else fill(module.weight, deviation)
                 if module.bias is not None:
-                    module.bias.zero_()
+                    local(module.bias).zero_()
+            elif isinstance(module, nn.Embedding):
+                fill(module.weight, 1.0)
             elif isinstance(module, Experts):
                 fill(module.gate_proj, module.gate_proj.shape[-1] ** -0.5)
                 fill(module.up_proj, module.up_proj.shape[-1] ** -0.5)
-                module.down_proj.zero_()
+                local(module.down_proj).zero_()
             elif isinstance(module, Router):
                 fill(module.weight, module.weight.shape[-1] ** -0.5)
                 module.e_score_correction_bias.zero_()
             elif isinstance(module, RMSNorm):
-                module.weight.fill_(1.0)
-        for block in self.layers:
-            assert isinstance(block, Block)
-            block.self_attn.o_proj.weight.zero_()
-            mlp = block.mlp.shared_experts if isinstance(block.mlp, MoE) else block.mlp
-            assert isinstance(mlp, SwiGLU)
-            mlp.down_proj.weight.zero_()
-        fill(self.embed_tokens.weight, 1.0)
-        fill(self.lm_head.weight, 0.001)
+                local(module.weight).fill_(1.0)
+
+
+def _last_projections(block: nn.Module) -> tuple[Linear, Linear]:
+    """Of a block's attention and of what all tokens pass after it."""
+    assert isinstance(block, Block)
+    mlp = block.mlp.shared_experts if isinstance(block.mlp, MoE) else block.mlp
+    assert isinstance(mlp, SwiGLU)
+    return block.self_attn.o_proj, mlp.down_proj

@@ -65,7 +65,8 @@ class CollectiveCounter(TorchDispatchMode):
 def group_names(mesh: Mesh) -> dict[str, str]:
     """The process groups of a mesh by what they share."""
     names: dict[str, str] = {}
-    for what, folded in (("weights", mesh.dense), ("experts", mesh.sparse), ("tokens", mesh.sequence)):
+    meshes = {"weights": mesh.dense, "experts": mesh.sparse, "vocabulary": mesh.vocabulary, "tokens": mesh.sequence}
+    for what, folded in meshes.items():
         for axis in (folded and folded.mesh_dim_names) or ():
             assert folded is not None
             names[folded.get_group(axis).group_name] = f"{what}: {axis}"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.distributed.tensor import DTensor
 
-from inhouse.train.mesh import local
+from inhouse.common.parts import local
 
 
 def local_bytes(tensors: Iterable[Tensor]) -> int:

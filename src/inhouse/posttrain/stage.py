@@ -8,17 +8,20 @@ from itertools import islice
 from pathlib import Path
 from typing import get_args
 
+import torch
+
 from inhouse.common.files import write_atomic, write_json
 from inhouse.common.progress import Progress
 from inhouse.data.documents import read_documents
 from inhouse.data.tokenizer import Tokenizer
+from inhouse.model import Transformer
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, Encoded, Message, encode_conversation
 from inhouse.posttrain.conversations import PackedConversations, read_conversations
 from inhouse.posttrain.library import sample_library_conversations
 from inhouse.posttrain.problems import Kind, problems
 from inhouse.posttrain.settings import GeneratedSettings, SamplingDefaults, SftSettings
 from inhouse.train.layout import ParallelSettings, check_layout
-from inhouse.train.model_folder import copy_tokenizer, load_model, save_model
+from inhouse.train.model_folder import copy_tokenizer, fill_from, read_config, save_model
 from inhouse.train.parallel import gathered
 from inhouse.train.settings import TrainSettings
 from inhouse.train.trainer import train
@@ -39,7 +42,8 @@ def fine_tune(
     there is no conversation, or one that cannot be read.
     """
     tokenizer = Tokenizer.load(base)
-    model = load_model(base)
+    with torch.device("meta"):
+        model = Transformer(read_config(base))
     if settings.sequence_length > model.config.max_position:
         raise ValueError(
             f"[sft] sequence_length = {settings.sequence_length} is more than the base model's context of "
@@ -53,7 +57,8 @@ def fine_tune(
     facts = {"seed": seed, "conversations": packed.digest()}
     with join(parallel, settings.device, "sft") as mesh:
         batch_of = partial(packed.batch, slots=mesh.slots(packed.sequences_per_step))
-        train(model, batch_of, steps, training, output, name="sft", facts=facts, mesh=mesh)
+        fill = partial(fill_from, folder=base)
+        train(model, batch_of, steps, training, output, name="sft", facts=facts, mesh=mesh, fill=fill)
         trained = gathered(model, mesh)
     if trained is None:
         return

@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
 from inhouse.common.files import read_json, sync_folder, write_json
+from inhouse.common.parts import local
 from inhouse.train.fencing import Fence
 from inhouse.train.manifest import MANIFEST, FileFacts, find_damage, read_manifest, write_manifest
-from inhouse.train.mesh import local
 from inhouse.train.ranks import Ranks
 from inhouse.train.storage import INDEX, HostPlanner, ShardReader, ShardWriter
 

@@ -3,12 +3,16 @@
 Shapes: N tokens, D model width, V vocabulary.
 """
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 NOT_TRAINED = -100  # a target that adds nothing to the loss
-_LOGITS_AT_ONCE = 1 << 26  # 64 Mi logits: 256 MiB in fp32
+LOGITS_AT_ONCE = 1 << 26  # 64 Mi logits: 256 MiB in fp32
+
+CrossEntropy = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def cross_entropy_reference(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> Tensor:
@@ -19,7 +23,7 @@ def cross_entropy_reference(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tenso
 
 def cross_entropy(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> Tensor:
     """The same sum; a large vocabulary goes in slices of tokens whose logits the backward pass makes anew."""
-    rows = max(1, _LOGITS_AT_ONCE // head_VD.shape[0])
+    rows = max(1, LOGITS_AT_ONCE // head_VD.shape[0])
     if hidden_ND.shape[0] <= rows:
         return cross_entropy_reference(hidden_ND, head_VD, targets_N)
     total = hidden_ND.new_zeros((), dtype=head_VD.dtype)

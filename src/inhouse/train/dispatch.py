@@ -7,8 +7,8 @@ L = E / R experts here.
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
+from inhouse.common.parts import local
 from inhouse.model.moe import Stacks, local_dispatch
 from inhouse.train.collectives import exchange
 
@@ -29,6 +29,6 @@ class AllToAllDispatch:
         experts = torch.arange(received_RL.numel(), device=x_MD.device) % received_RL.shape[1]
         order = experts.repeat_interleave(received_RL.flatten()).argsort(stable=True)
         place = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
-        gate, up, down = (stack.to_local() if isinstance(stack, DTensor) else stack for stack in stacks)
+        gate, up, down = (local(stack) for stack in stacks)
         out_MD = local_dispatch(x_MD[order], received_RL.sum(0), (gate, up, down))
         return exchange(out_MD[place], received, sent, self.group)

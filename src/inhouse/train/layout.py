@@ -13,6 +13,9 @@ class ParallelSettings(Settings):
     shard: PositiveInt = Field(default=1, description="processes with sequences of their own, weights shared (FSDP)")
     context: PositiveInt = Field(default=1, description="processes that share every sequence (Ulysses)")
     experts: PositiveInt = Field(default=1, description="processes, out of shard × context, that share the experts")
+    vocabulary: PositiveInt = Field(
+        default=1, description="processes, out of shard × context, that share the rows of embedding and head"
+    )
     recompute: bool = Field(default=False, description="keep only the blocks' inputs; compute the rest again backwards")
     timeout_seconds: PositiveInt = Field(default=120, description="a process silent for so long is given up")
 
@@ -43,6 +46,8 @@ def check_layout(parallel: ParallelSettings, config: ModelConfig, sequences: int
     if config.is_moe:
         _divides("experts", parallel.experts, "[model] num_experts", config.num_experts)
         _check_expert_shards(parallel, config)
+    if parallel.vocabulary > 1:
+        _check_vocabulary(parallel, config)
     _divides("context", parallel.context, "sequence_length", sequence_length)
     _divides("context", parallel.context, "[model] num_kv_heads", config.num_kv_heads)
     if sequences % parallel.data:
@@ -85,6 +90,17 @@ def _check_expert_shards(parallel: ParallelSettings, config: ModelConfig) -> Non
             f"cannot be shared by shard × context / experts = {processes} processes; nearest: "
             f"shard × context = {_nearest_divisor(processes, experts) * parallel.experts}"
         )
+
+
+def _check_vocabulary(parallel: ParallelSettings, config: ModelConfig) -> None:
+    """The rows must come out even, and so must their columns, which FSDP deals to the rest of the processes."""
+    _divides("vocabulary", parallel.vocabulary, "shard × context", parallel.fsdp)
+    _divides("vocabulary", parallel.vocabulary, "[model] vocab_size", config.vocab_size)
+    if config.tie_embeddings:
+        raise ValueError(f"[parallel] vocabulary = {parallel.vocabulary}, but the head is the embedding here: set 1")
+    _divides(
+        "shard × context / vocabulary", parallel.fsdp // parallel.vocabulary, "[model] hidden_size", config.hidden_size
+    )
 
 
 def _divides(name: str, value: int, of_name: str, of: int) -> None:

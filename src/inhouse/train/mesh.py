@@ -6,17 +6,17 @@ Shapes: B sequences, T tokens.
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.tensor import DTensor
 
 from inhouse.train.layout import ParallelSettings
 
 
 class Mesh:
-    """One row of ranks folded three ways, the last axis changing fastest. A single process has none of the three.
+    """One row of ranks folded in several ways, the last axis changing fastest. A single process has none of them.
 
     `dense`: (replicate, shard × context), of all weights but the experts'. `sparse`: (replicate, shard × context /
-    experts, experts), of the experts'; without expert parallelism they are dense too. `sequence`: (replicate × shard,
-    context), of the tokens. Axes are called replicate, shard, experts and context; a replicate of 1 is left out.
+    experts, experts), of the experts'; without expert parallelism they are dense too. `vocabulary`: (replicate, shard ×
+    context / vocabulary, vocabulary), of embedding and head, likewise. `sequence`: (replicate × shard, context), of the
+    tokens. Axes are called replicate, shard, experts, vocabulary and context; a replicate of 1 is left out.
     """
 
     def __init__(self, layout: ParallelSettings, device_type: str = "cpu") -> None:
@@ -25,12 +25,16 @@ class Mesh:
         self.rank = dist.get_rank() if layout.processes > 1 else 0
         self.dense: DeviceMesh | None = None
         self.sparse: DeviceMesh | None = None
+        self.vocabulary: DeviceMesh | None = None
         self.sequence: DeviceMesh | None = None
         if layout.processes > 1:
             self.dense = _fold(device_type, replicate=layout.replicate, shard=layout.fsdp)
         if layout.experts > 1:
             shard = layout.fsdp // layout.experts
             self.sparse = _fold(device_type, replicate=layout.replicate, shard=shard, experts=layout.experts)
+        if layout.vocabulary > 1:
+            shard = layout.fsdp // layout.vocabulary
+            self.vocabulary = _fold(device_type, replicate=layout.replicate, shard=shard, vocabulary=layout.vocabulary)
         if layout.context > 1:
             self.sequence = _fold(device_type, data=layout.data, context=layout.context)
 
@@ -78,8 +82,3 @@ ALONE = Mesh(ParallelSettings())
 def _fold(device_type: str, **sizes: int) -> DeviceMesh:
     kept = {name: size for name, size in sizes.items() if name != "replicate" or size > 1}
     return init_device_mesh(device_type, tuple(kept.values()), mesh_dim_names=tuple(kept))
-
-
-def local(tensor: Tensor) -> Tensor:
-    """This process's part of a sharded tensor, sharing its memory; a plain tensor itself."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -12,8 +12,9 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 from torch import Tensor
 
+from inhouse.common.parts import local
 from inhouse.model import Routing
-from inhouse.train.mesh import ALONE, Mesh, local
+from inhouse.train.mesh import ALONE, Mesh
 
 
 class Balance(NamedTuple):

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from inhouse.common.files import read_json, sync_file, sync_folder, write_json
+from inhouse.common.parts import local, place
 from inhouse.model import Transformer
 from inhouse.model.config import ModelConfig
-from inhouse.model.huggingface import config_from_hf, config_to_hf, state_from_hf, state_to_hf
+from inhouse.model.huggingface import config_from_hf, config_to_hf, state_from_hf, state_to_hf, tensor_names
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -47,20 +48,36 @@ def load_model(
     Raises `ValueError` naming the file and what is wrong with it: an architecture or field that inhouse does not
     compute, tensors missing, left over or of the wrong shape, a file cut short or damaged.
     """
-    config = read_config(folder)
-    tensors = _load_tensors(folder)
-    try:
-        state = state_from_hf(tensors, config)
-    except ValueError as error:
-        raise ValueError(f"{folder}: {error}") from error
     with torch.device("meta"):
-        model = Transformer(config, dtype)
-    for name in state:
-        state[name] = _stored(name, state[name], weights_dtype).to(device)
-    model.load_state_dict(state, assign=True)
-    if config.tie_embeddings:
+        model = Transformer(read_config(folder), dtype)
+        state = {name: _stored(name, tensor, weights_dtype) for name, tensor in model.state_dict().items()}
+    model.load_state_dict({name: torch.empty_like(like, device=device) for name, like in state.items()}, assign=True)
+    if model.config.tie_embeddings:
         model.lm_head.weight = model.embed_tokens.weight
+    fill_from(model, folder)
     return model
+
+
+def fill_from(model: Transformer, folder: Path) -> None:
+    """Give `model`, spread over processes or not, the weights in `folder`; read is only what this process has of them.
+
+    Raises `ValueError` as `load_model` does.
+    """
+    with ExitStack() as stack:
+        pieces = _open_tensors(folder, stack)
+        try:
+            state_from_hf({name: _shape_of(piece) for name, piece in pieces.items()}, model.config)
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from error
+        for name, tensor in model.state_dict().items():
+            names, part, where = tensor_names(name, model.config), local(tensor), place(tensor)
+            if tensor.ndim == 3:  # one on disk for each expert
+                names, parts, where = names[where[0]], [*part], where[1:]
+            else:
+                parts = [part] if names else []  # a tied head has none
+            for name_on_disk, own in zip(names, parts, strict=True):
+                if own.numel():
+                    own.copy_(pieces[name_on_disk][where])
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -151,16 +168,22 @@ def _save_file(tensors: dict[str, Tensor], path: Path) -> None:
     sync_folder(path.parent)
 
 
-def _load_tensors(folder: Path) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
+def _open_tensors(folder: Path, stack: ExitStack) -> dict[str, Any]:
+    """A safetensors slice of each tensor: its shape at once, its numbers when it is indexed."""
+    pieces: dict[str, Any] = {}
     for path in _weight_files(folder):
         try:
-            with safe_open(path, framework="pt") as file:
-                # cloned: mapped memory is aligned to 8 bytes only, and goes wrong when the file is overwritten
-                tensors |= {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            file = stack.enter_context(safe_open(path, framework="pt"))
+            pieces |= {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, json.JSONDecodeError) as error:
             raise ValueError(f"{path}: not a whole safetensors file ({error}); copy or download it again") from error
-    return tensors
+    return pieces
+
+
+def _shape_of(piece: Any) -> Tensor:
+    """A tensor on `meta` like one on disk. A single number, which no model has, stands for any type."""
+    shape = piece.get_shape()
+    return torch.empty(shape, dtype=piece[0:0].dtype if shape else None, device="meta")
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from inhouse.train.mesh import local
+from inhouse.common.parts import local
 from inhouse.train.settings import TrainSettings
 from inhouse.train.sharded_matrices import by_whole_matrices
 

@@ -1,4 +1,5 @@
-"""How a single-device model is spread over a mesh: FSDP of every block and the root, experts by all-to-all.
+"""How a single-device model is spread over a mesh: FSDP of every block and the root, experts by all-to-all,
+the vocabulary by rows.
 
 Declared beside the model, which knows nothing of it. After `parallelize` every parameter is a DTensor whose shape is
 the whole one's; one process leaves the model as it is.
@@ -14,12 +15,14 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from inhouse.model import Attend, Transformer
-from inhouse.model.moe import Experts, MoE
+from inhouse.model.moe import MoE
 from inhouse.train.context_parallel import UlyssesAttend
+from inhouse.train.cross_entropy import CrossEntropy
 from inhouse.train.dispatch import AllToAllDispatch
 from inhouse.train.layout import expert_shard_dim
 from inhouse.train.mesh import Mesh
 from inhouse.train.recompute import recompute_blocks
+from inhouse.train.vocabulary_parallel import VocabularyCrossEntropy, look_up_in_group
 
 
 def parallelize(model: Transformer, mesh: Mesh) -> None:
@@ -41,9 +44,12 @@ def parallelize(model: Transformer, mesh: Mesh) -> None:
     experts_axis, experts_fsdp = (mesh.sparse["experts"], _fsdp_axes(mesh.sparse)) if mesh.sparse else (None, None)
     for block in model.layers:
         if isinstance(block.mlp, MoE) and experts_axis is not None:
-            _spread_experts(block.mlp.experts, experts_axis)
+            _spread_rows(block.mlp.experts, experts_axis)
+            block.mlp.experts.dispatch = AllToAllDispatch(experts_axis.get_group())
             fully_shard(block.mlp.experts, mesh=experts_fsdp, shard_placement_fn=placement)
         fully_shard(block, mesh=mesh.dense, shard_placement_fn=placement)
+    if mesh.vocabulary is not None:
+        _spread_vocabulary(model, mesh.vocabulary)
     # the root's weights stay gathered after forward: the loss needs the head
     fully_shard(model, mesh=mesh.dense, reshard_after_forward=False)
     for module in model.modules():
@@ -52,9 +58,25 @@ def parallelize(model: Transformer, mesh: Mesh) -> None:
             module.set_force_sum_reduction_for_comms(True)
 
 
+def allocate(model: Transformer, device: torch.device) -> None:
+    """Memory on `device` for this process's part of a model on `meta`, to be filled."""
+    model.to_empty(device=device)
+    if model.config.tie_embeddings:
+        model.lm_head.weight = model.embed_tokens.weight
+
+
 def attend_in(mesh: Mesh, attend: Attend) -> Attend:
     """`attend` of whole sequences, as each process of the context axis calls it with its part."""
     return attend if mesh.sequence is None else UlyssesAttend(attend, mesh.sequence.get_group("context"))
+
+
+def cross_entropy_in(mesh: Mesh, cross_entropy: CrossEntropy, head: nn.Module) -> CrossEntropy:
+    """`cross_entropy` with the whole `head`, or the same where its rows are spread."""
+    if mesh.vocabulary is None:
+        return cross_entropy
+    assert isinstance(head, FSDPModule)
+    head.unshard()  # which FSDP does before a module's forward; here only its weight is used
+    return VocabularyCrossEntropy(mesh.vocabulary.get_group("vocabulary"))
 
 
 def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -68,7 +90,11 @@ def gathered(model: Transformer, mesh: Mesh) -> Transformer | None:
     """The whole model in the first process, None in the others. All processes must call this together."""
     if mesh.dense is None:
         return model
-    state = whole(model.state_dict())
+    state = {}
+    for name, tensor in model.state_dict().items():  # one at a time: the others keep none of them
+        full = whole({name: tensor})[name]
+        if mesh.is_first:
+            state[name] = full.cpu()
     if not mesh.is_first:
         return None
     with torch.device("meta"):
@@ -78,14 +104,22 @@ def gathered(model: Transformer, mesh: Mesh) -> Transformer | None:
     return single
 
 
-def _spread_experts(experts: Experts, axis: DeviceMesh) -> None:
-    """Each process of the expert axis keeps its range of the experts, and sends tokens to the others."""
-    for name, stack in list(experts.named_parameters()):
-        part = distribute_tensor(stack.detach(), axis, [Shard(0)], src_data_rank=None)
-        experts.register_parameter(name, nn.Parameter(part))
-    experts.dispatch = AllToAllDispatch(axis.get_group())
+def _spread_vocabulary(model: Transformer, mesh: DeviceMesh) -> None:
+    """FSDP over the rest of the processes deals columns: rows that are dealt already would have to come out even."""
+    rows_axis, columns = mesh["vocabulary"], _fsdp_axes(mesh)
+    for table in (model.embed_tokens, model.lm_head):
+        _spread_rows(table, rows_axis)
+        fully_shard(table, mesh=columns, shard_placement_fn=lambda weight: Shard(1), reshard_after_forward=False)
+    look_up_in_group(model.embed_tokens, rows_axis.get_group())
 
 
-def _fsdp_axes(sparse: DeviceMesh) -> DeviceMesh:
-    assert sparse.mesh_dim_names is not None
-    return sparse[tuple(name for name in sparse.mesh_dim_names if name != "experts")]
+def _spread_rows(module: nn.Module, axis: DeviceMesh) -> None:
+    """Each process of the axis keeps its range of the experts, or of the tokens."""
+    for name, weight in list(module.named_parameters()):
+        part = distribute_tensor(weight.detach(), axis, [Shard(0)], src_data_rank=None)
+        module.register_parameter(name, nn.Parameter(part))
+
+
+def _fsdp_axes(mesh: DeviceMesh) -> DeviceMesh:
+    assert mesh.mesh_dim_names is not None
+    return mesh[tuple(name for name in mesh.mesh_dim_names if name not in ("experts", "vocabulary"))]

@@ -10,6 +10,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from inhouse.common.parts import local
+
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -36,10 +38,10 @@ def check_replicas(tensors: Iterable[tuple[str, Tensor]]) -> None:
         return
     found = 0
     for group, members in _by_group(named):
-        digests_P = torch.stack([tensor_digest(_local(named[index][1])) for index in members])
+        digests_P = torch.stack([tensor_digest(local(named[index][1])) for index in members])
         found = max(found, _odd_one(group, digests_P, members))
     # the groups do not know of each other: one all-reduce tells everybody
-    verdict = torch.tensor(found, dtype=torch.int64, device=_local(named[0][1]).device)
+    verdict = torch.tensor(found, dtype=torch.int64, device=local(named[0][1]).device)
     dist.all_reduce(verdict, dist.ReduceOp.MAX)
     if verdict.item():
         raise ValueError(_sentence(int(verdict.item()) - 1, [name for name, _ in named]))
@@ -61,10 +63,6 @@ def _replicated_over(tensor: Tensor) -> list[dist.ProcessGroup]:
         return [dist.group.WORLD]
     mesh = tensor.device_mesh
     return [mesh.get_group(axis) for axis, placement in enumerate(tensor.placements) if placement.is_replicate()]
-
-
-def _local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _odd_one(group: dist.ProcessGroup, digests_P: Tensor, members: list[int]) -> int:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -105,13 +106,14 @@ def pretrain(
     config, _ = model.resolve(Tokenizer.load(tokenizer).vocab_size)
     num_steps, _ = plan_steps(settings, config, parallel)
     shards = tokenizer / "shards" / "train"
-    network = Transformer(config)
-    network.initialize(seed)
+    with torch.device("meta"):
+        network = Transformer(config)
     network.normalizes_embedding = True  # lets the embedding learn fast without outgrowing the blocks (LOG.md)
     facts = {"seed": seed, "data": digests(shards)}
     with join(parallel, settings.device, "pretrain") as mesh:
         batch_of = batches(shards, settings, num_steps, seed, mesh)
-        train(network, batch_of, num_steps, settings, output, name="pretrain", facts=facts, mesh=mesh)
+        fill = partial(Transformer.initialize, seed=seed)
+        train(network, batch_of, num_steps, settings, output, name="pretrain", facts=facts, mesh=mesh, fill=fill)
         trained = gathered(network, mesh)
     if trained is not None:
         trained.fold_embedding_norm()

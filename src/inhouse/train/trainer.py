@@ -24,13 +24,13 @@ from inhouse.model.compilation import can_compile, compile_blocks
 from inhouse.model.moe import MoE
 from inhouse.train.agreement import check_alike
 from inhouse.train.checkpoint import Checkpoints, Resumed
-from inhouse.train.cross_entropy import NOT_TRAINED, cross_entropy
+from inhouse.train.cross_entropy import NOT_TRAINED, CrossEntropy, cross_entropy
 from inhouse.train.guard import Guard, Verdict, agree
 from inhouse.train.hardware import flops_per_token, keep_freed_memory, peak_flops, pick_device
 from inhouse.train.mesh import ALONE, Mesh
 from inhouse.train.metrics import Balance, MetricsWriter, balance_fields, balance_of, gradient_norm, sum_balances
 from inhouse.train.optimizer import Optimizers
-from inhouse.train.parallel import attend_in, parallelize
+from inhouse.train.parallel import allocate, attend_in, cross_entropy_in, parallelize
 from inhouse.train.replicas import check_replicas
 from inhouse.train.schedule import learning_rate_fraction
 from inhouse.train.settings import TrainSettings
@@ -68,12 +68,13 @@ class Batch(NamedTuple):
 def loss_of(
     model: Transformer,
     batch: Batch,
-    cross_entropy: Callable[[Tensor, Tensor, Tensor], Tensor],
+    cross_entropy: CrossEntropy,
     mesh: Mesh = ALONE,
 ) -> tuple[Tensor, list[Balance]]:
     """This process's cross entropy in nats, summed over its trained targets, and how it used the experts."""
     attend = attend_in(mesh, CausalAttend(batch.documents_BT))
     hidden_BTD, routing = model(batch.tokens_BT, batch.positions_BT, attend)
+    cross_entropy = cross_entropy_in(mesh, cross_entropy, model.lm_head)
     loss = cross_entropy(hidden_BTD.flatten(0, 1), model.lm_head.weight, batch.targets_BT.flatten())
     return loss, [balance_of(layer) for layer in routing]
 
@@ -82,7 +83,7 @@ def accumulate(
     model: Transformer,
     batch: Batch,
     micro_sequences: int,
-    cross_entropy: Callable[[Tensor, Tensor, Tensor], Tensor],
+    cross_entropy: CrossEntropy,
     mesh: Mesh = ALONE,
     announce: Callable[[str], None] = lambda phase: None,
 ) -> tuple[float, float, list[Balance]]:
@@ -114,16 +115,18 @@ def train(
     name: str,
     facts: dict[str, Any],
     mesh: Mesh = ALONE,
+    fill: Callable[[Transformer], None] | None = None,
 ) -> None:
     """Train `model` in place for `num_steps`, spread over `mesh`, whose processes all call this with the same model.
 
+    A model too large to be held whole comes on the `meta` device; `fill` then gives each process's part its weights.
     `batch_of(step)` must be a pure function of the step: the sequences of this process's slots (`Mesh.slots`).
     Goes on from the newest checkpoint in `output/checkpoints`, to the same bits as if it had never stopped. `facts`
     (seed, data, …) tell this run from another; `name` stands on the progress bar.
     On SIGTERM it saves a checkpoint and raises `Terminated`. Raises `ValueError` where a checkpoint is damaged or of
     another run, where the loss is not finite for too long, and where replicas differ.
     """
-    _Run(model, batch_of, num_steps, settings, output, name, facts, mesh).run()
+    _Run(model, batch_of, num_steps, settings, output, name, facts, mesh, fill).run()
 
 
 class _Step(NamedTuple):
@@ -149,6 +152,7 @@ class _Run:
         name: str,
         facts: dict[str, Any],
         mesh: Mesh,
+        fill: Callable[[Transformer], None] | None,
     ) -> None:
         self.done = 0  # steps
         self._slow_ranks: list[int] = []
@@ -156,10 +160,15 @@ class _Run:
         self.guard = Guard(settings)
         keep_freed_memory()
         self.device = pick_device(settings.device)
-        self.model, self.batch_of, self.num_steps = model.to(self.device), batch_of, num_steps
+        self.model, self.batch_of, self.num_steps = model, batch_of, num_steps
         self.settings, self.output, self.name, self.mesh = settings, output, name, mesh
         model.dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+        if fill is None:
+            model.to(self.device)
         parallelize(model, mesh)
+        if fill is not None:
+            allocate(model, self.device)
+            fill(model)
         self.optimizers = Optimizers(model, settings)
         self.cross_entropy = cross_entropy
         if settings.compile and can_compile(model):
