@@ -127,7 +127,8 @@ def test_srun_gets_every_argument_as_it_was_given(job: Job, slurm: dict[str, str
     assert "--rdzv-endpoint=n1:24567" in arguments
     assert "--nnodes=2" in arguments
     make = arguments[arguments.index("-m") :]
-    sets = [part for override in job.overrides for part in ("--set", override)]
+    grace = ["pretrain.grace_seconds=120", "sft.grace_seconds=120"]  # the cluster's, unless --set says otherwise
+    sets = [part for override in (*grace, *job.overrides) for part in ("--set", override)]
     assert make == ["-m", "inhouse", "make", str(job.recipe), *sets, "--runs", str(Path.cwd() / "runs")]
 
 

@@ -86,6 +86,37 @@ def test_torchrun_joins(text: Path, tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "preview-moe" / "pretrain" / "model.safetensors").is_file()
 
 
+def test_torchrun_starts_again_and_ends_in_the_same_bits(text: Path, tmp_path: Path) -> None:
+    overrides = [*SHRUNK, f"data.sources.0.path={text}", "parallel.shard=2", "pretrain.tokens=8192"]
+    overrides += ["pretrain.checkpoint_every=2", "pretrain.log_every=1"]
+    unbroken = make(recipe(text, *overrides[len(SHRUNK) + 1 :]), tmp_path / "unbroken", until="pretrain")
+    script = tmp_path / "struck.py"
+    script.write_text(f"""
+import os, signal, threading, time
+from pathlib import Path
+from inhouse.cli import main
+def strike():
+    while not list(Path({str(tmp_path / "runs")!r}).glob("preview-moe/.pretrain.partial/checkpoints/step-*")):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+if os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    threading.Thread(target=strike, daemon=True).start()
+main()
+""")
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1",
+        str(script), "make", "preview-moe", "--until", "pretrain", "--runs", str(tmp_path / "runs"),
+        *(word for text in overrides for word in ("--set", text)),
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, timeout=240, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "going on from step" in done.stderr
+    weights = [run / "pretrain" / "model.safetensors" for run in (tmp_path / "runs" / "preview-moe", unbroken)]
+    assert digest(weights[0]) == digest(weights[1])
+
+
 def test_another_number_of_processes_than_asked_for_is_refused(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setenv("RANK", "0")

@@ -119,8 +119,12 @@ def test_a_stage_that_resumes_finds_its_folder_again_unless_its_settings_changed
     run_stages(stages(1), run)
     with pytest.raises(RuntimeError):
         run_stages(stages(2), run)  # replaces the finished one
-    run_stages(stages(3), run)
+    assert (run / ".pretrain.partial" / "checkpoint").exists()
+    said: list[str] = []
+    run_stages(stages(3), run, said.append)
     assert found == [False, True, False, False]
+    assert any(".pretrain.aside" in line for line in said)
+    assert not (run / ".pretrain.aside").exists()  # once the stage is done
     assert len(read_json(run / "pretrain" / "stage.json")["attempts"]) == 1
 
 

@@ -84,7 +84,7 @@ def slurm(job: Job) -> str:
         *(f"#SBATCH --{option}" for option in _slurm_options(job)),
         "",
         f"cd {shlex.quote(str(here))} || exit",
-        f"export TORCH_ELASTIC_SHUTDOWN_TIMEOUT={cluster.grace_seconds}",
+        *(f"export {name}={value}" for name, value in _environment(cluster).items()),
         'host=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
         "port=$((20000 + SLURM_JOB_ID % 10000))  # jobs that share a node differ",
         f"{shlex.join([*srun, 'torchrun'])} \\",
@@ -200,7 +200,7 @@ def _container(job: Job, name: str) -> dict[str, Any]:
         "image": cluster.image,
         "command": ["torchrun", *rendezvous, *make],
         "workingDir": _WORK,
-        "env": [{"name": "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "value": str(cluster.grace_seconds)}],
+        "env": [{"name": name, "value": value} for name, value in _environment(cluster).items()],
         "resources": {"limits": {"nvidia.com/gpu": str(job.gpus)}},
         "volumeMounts": [
             {"name": "work", "mountPath": _WORK},
@@ -236,5 +236,14 @@ def _make(job: Job, logs: Path, arguments: list[str]) -> list[str]:
     ]
 
 
+def _environment(cluster: ClusterSettings) -> dict[str, str]:
+    return {
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(cluster.grace_seconds),
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # a restart must not meet what the attempt before has left
+    }
+
+
 def _sets(job: Job) -> list[str]:
-    return [part for override in job.overrides for part in ("--set", override)]
+    """The user's changes, after the time that the cluster gives a run to save."""
+    grace = [f"{stage}.grace_seconds={job.cluster.grace_seconds}" for stage in ("pretrain", "sft")]
+    return [part for override in (*grace, *job.overrides) for part in ("--set", override)]

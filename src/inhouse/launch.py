@@ -18,6 +18,7 @@ from inhouse.train.layout import check_world
 
 Write = Callable[[Path], None]
 _END = "end"
+_LAST_WORDS = 5.0  # seconds
 _RESTARTS = 10  # of one stage; what fails alike three times in a row ends sooner (train.crash_loop)
 _FOREVER = timedelta(days=365)  # torchrun ends those who wait when the first process fails
 
@@ -46,10 +47,12 @@ def in_ranks(recipe: Recipe, run: Path, name: str, write: Write) -> Write:
         if recipe.parallel.processes == 1 or "RANK" in os.environ:
             write(output)
             return
+        # longer than the ranks give themselves to save (train.stopping)
+        grace = max(recipe.pretrain.grace_seconds, recipe.sft.grace_seconds) + _LAST_WORDS
         command = [sys.executable, "-m", "inhouse.launch", name, str(run.resolve()), str(output.resolve())]
         for restarts_left in reversed(range(_RESTARTS + 1)):
             try:
-                run_ranks(command, recipe.parallel.processes, recipe.model_dump_json())
+                run_ranks(command, recipe.parallel.processes, recipe.model_dump_json(), grace)
                 return
             except RankLost as error:
                 if not restarts_left:

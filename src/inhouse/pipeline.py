@@ -26,6 +26,7 @@ from inhouse.data.settings import Source
 from inhouse.launch import in_ranks
 from inhouse.provenance import code_facts, host_facts, source_digests
 from inhouse.recipe import Recipe
+from inhouse.train.settings import NO_PART_OF_THE_RESULT
 
 Say = Callable[[str], None]
 
@@ -56,8 +57,9 @@ class Stopped(Exception):
 def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
     """The pipeline of a recipe, each stage with its part of the recipe and the folders that it reads."""
 
-    def settings(*parts: str) -> dict[str, Any]:
-        return {part: recipe.model_dump(mode="json")[part] for part in parts}
+    def settings(*parts: str, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+        content = recipe.model_dump(mode="json", exclude={part: set(without) for part in parts if without})
+        return {part: content[part] for part in parts}
 
     def data(output: Path) -> None:
         from inhouse.data.stage import prepare_data
@@ -94,12 +96,18 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
         Stage("tokenizer", settings("tokenizer"), ("data",), tokenizer),
         Stage(
             "pretrain",
-            settings("pretrain", "model", "seed"),
+            settings("pretrain", without=NO_PART_OF_THE_RESULT) | settings("model", "seed"),
             ("tokenizer",),
             in_ranks(recipe, run, "pretrain", pretrain),
             resumes=True,
         ),
-        Stage("sft", settings("sft", "seed"), ("data", "pretrain"), in_ranks(recipe, run, "sft", sft), resumes=True),
+        Stage(
+            "sft",
+            settings("sft", without=NO_PART_OF_THE_RESULT) | settings("seed"),
+            ("data", "pretrain"),
+            in_ranks(recipe, run, "sft", sft),
+            resumes=True,
+        ),
         Stage("evaluate", settings("evaluate"), ("data", "pretrain", "sft"), evaluate),
         Stage("export", settings("export"), ("sft", "evaluate"), export),
     ]
@@ -165,7 +173,7 @@ def _run_stage(stage: Stage, run: Path, say: Say) -> bool:
     if record is None and folder.exists():
         raise ValueError(f"{folder} was not written by inhouse (it has no {RECORD}); move it away and run again")
     say(f"{stage.name}: " + ("settings or inputs changed, made anew" if record else "started"))
-    begun = _begin(stage, partial, wanted) | {"listings": listings}
+    begun = _begin(stage, partial, wanted, say) | {"listings": listings}
     started = time.monotonic()
     try:
         stage.write(partial)
@@ -178,6 +186,7 @@ def _run_stage(stage: Stage, run: Path, say: Say) -> bool:
             raise cannot_write from error
         raise
     _replace(folder, partial)
+    shutil.rmtree(_aside(partial), ignore_errors=True)
     say(f"{stage.name}: done in {duration(time.monotonic() - started)}")
     return True
 
@@ -220,11 +229,20 @@ def _agrees(record: Record, wanted: Record) -> bool:
     return all(record.get(key) == value for key, value in wanted.items())
 
 
-def _begin(stage: Stage, partial: Path, wanted: Record) -> Record:
+def _aside(partial: Path) -> Path:
+    """Where the unfinished folder of other settings or inputs stays until the stage is done."""
+    return partial.with_suffix(".aside")
+
+
+def _begin(stage: Stage, partial: Path, wanted: Record, say: Say) -> Record:
     """Open the stage's unfinished folder: the one of an earlier attempt at the same thing, or an empty one."""
     attempts = []
     if (partial / RECORD).is_file() and stage.resumes and _agrees(earlier := read_json(partial / RECORD), wanted):
         attempts = earlier["attempts"]
+    elif partial.exists() and stage.resumes:
+        shutil.rmtree(_aside(partial), ignore_errors=True)
+        partial.rename(_aside(partial))
+        say(f"{stage.name}: what was unfinished had other settings or inputs; kept in {_aside(partial)} until then")
     elif partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(exist_ok=True)

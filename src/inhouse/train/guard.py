@@ -86,6 +86,10 @@ class Guard:
         self._losses.append(loss)
         return Verdict.APPLY
 
+    def skip(self, step: int) -> None:
+        """A spike with no checkpoint before it to go back to: its batch does not reach the weights."""
+        self.skipped.append(self.batch(step))
+
     def rewind(self, spike_step: int, checkpoint_step: int, state: dict[str, Any]) -> BatchRange:
         """Go back to a checkpoint's `state`, and leave out every batch from there to the spike's, that one included.
 

@@ -12,6 +12,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 from torch import Tensor
 
+from inhouse.common.files import write_atomic
 from inhouse.common.parts import local
 from inhouse.model import Routing
 from inhouse.train.mesh import ALONE, Mesh
@@ -70,7 +71,7 @@ class MetricsWriter:
 
     def _begin(self, first_step: int) -> None:
         kept = [line for line in self._lines() if line["step"] <= first_step]
-        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         # no SummaryWriter: its thread waits by the calendar, and a clock that jumps ends it, then the whole run
         board = self._path.with_name("tensorboard")
         board.mkdir(exist_ok=True)

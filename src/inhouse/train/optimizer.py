@@ -66,7 +66,8 @@ class Muon(torch.optim.Optimizer):
             warm = min(1.0, group["step"] / _MOMENTUM_STEPS)
             beta = _MOMENTUM_START + (_MOMENTUM - _MOMENTUM_START) * warm
             matrices = torch.stack([self._nesterov(p, beta).to(self.dtype) for p in parameters])
-            parts_GRC = matrices.view(-1, *matrices.shape[-2:])
+            # not by view(-1, …): a process may have none of the rows
+            parts_GRC = matrices.flatten(0, -3)
             updates = by_whole_matrices(orthogonalize, parts_GRC, like=parameters[0]).view_as(matrices)
             scale = max(1.0, parameters[0].shape[-2] / parameters[0].shape[-1]) ** 0.5
             for p, update in zip(parameters, updates, strict=True):

@@ -40,6 +40,10 @@ class TrainSettings(Settings):
     grace_seconds: PositiveFloat = Field(default=25.0, description="from SIGTERM to the end of the last checkpoint")
 
 
+# how often a run is saved and looked at, and where it runs: a change of these goes on with the same run
+NO_PART_OF_THE_RESULT = frozenset({"checkpoint_every", "log_every", "digest_every", "grace_seconds", "device"})
+
+
 class ShortSequences(Settings):
     """One phase at the beginning of pretraining."""
 

@@ -152,16 +152,22 @@ class ShardReader(StorageReader):
                 continue  # an empty slice, as a rank has of a tensor with fewer rows than ranks
             by_file.setdefault(self.files[item.storage_index], []).append(item)
         for name, items in by_file.items():
-            with safe_open(self.folder / name, "pt") as file:
-                for item in items:
-                    places = tuple(
-                        slice(start, start + length)
-                        for start, length in zip(item.storage_offsets, item.lengths, strict=True)
-                    )
-                    target = planner.resolve_tensor(item).detach()
-                    target.copy_(file.get_slice(item.storage_index.fqn)[places])
-                    planner.commit_tensor(item, target)
+            try:
+                self._read_file(self.folder / name, items, planner)
+            except SafetensorError as error:
+                raise _system_error(error, self.folder / name) from None
         return _done(None)
+
+    def _read_file(self, path: Path, items: list[Any], planner: LoadPlanner) -> None:
+        with safe_open(path, "pt") as file:
+            for item in items:
+                places = tuple(
+                    slice(start, start + length)
+                    for start, length in zip(item.storage_offsets, item.lengths, strict=True)
+                )
+                target = planner.resolve_tensor(item).detach()
+                target.copy_(file.get_slice(item.storage_index.fqn)[places])
+                planner.commit_tensor(item, target)
 
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: Any) -> bool:
@@ -175,13 +181,18 @@ def _write_shard(path: Path, tensors: dict[str, Tensor]) -> Shard:
         sync_file(path)
         with safe_open(path, "pt") as file:
             bad = [name for name, tensor in tensors.items() if not _same_bytes(file.get_tensor(name), tensor)]
-    except SafetensorError as error:  # holds the system's error as text; and DCP could not send it to other ranks
-        number = re.search(r"os error (\d+)", str(error))
-        code = int(number[1]) if number else errno.EIO
-        raise OSError(code, os.strerror(code), str(path)) from None
+    except SafetensorError as error:
+        raise _system_error(error, path) from None
     if bad:
         raise OSError(errno.EIO, f"what was written of {bad[0]} reads back otherwise", str(path))
     return Shard(path.name, FileFacts.of(path))
+
+
+def _system_error(error: SafetensorError, path: Path) -> OSError:
+    """What it holds as text; DCP could not send the error itself to other ranks."""
+    number = re.search(r"os error (\d+)", str(error))
+    code = int(number[1]) if number else errno.EIO
+    return OSError(code, os.strerror(code), str(path))
 
 
 def _same_bytes(a: Tensor, b: Tensor) -> bool:

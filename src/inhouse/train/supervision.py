@@ -42,7 +42,8 @@ class Supervision:
     def phase(self, name: str) -> None:
         """The main thread begins `name`."""
         if self._watchdog is not None:
-            limit = self._mesh.layout.timeout_seconds * (PATIENCE if self._is_first_step or name == "save" else 1)
+            is_slow = self._is_first_step or name in ("load", "save")
+            limit = self._mesh.layout.timeout_seconds * (PATIENCE if is_slow else 1)
             self._watchdog.phase(f"{name} of step {self._step() + 1}", limit)
 
     def reading(self) -> AbstractContextManager[None]:
@@ -63,6 +64,11 @@ class Supervision:
     def verified(self, step: int) -> None:
         """A checkpoint of `step` stands: a failure before it is past."""
         if self._mesh.is_first and step > failed_at(self._output):
+            forget_failures(self._output)
+
+    def finished(self) -> None:
+        """The last checkpoint stands: every failure is past."""
+        if self._mesh.is_first:
             forget_failures(self._output)
 
     def slow_ranks(self) -> list[int]:

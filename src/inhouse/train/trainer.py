@@ -33,10 +33,9 @@ from inhouse.train.optimizer import Optimizers
 from inhouse.train.parallel import allocate, attend_in, cross_entropy_in, parallelize
 from inhouse.train.replicas import check_replicas
 from inhouse.train.schedule import learning_rate_fraction
-from inhouse.train.settings import TrainSettings
+from inhouse.train.settings import NO_PART_OF_THE_RESULT, TrainSettings
 from inhouse.train.supervision import Supervision
-
-_NO_PART_OF_THE_RESULT = {"checkpoint_every", "log_every", "digest_every", "grace_seconds", "device"}
+from inhouse.train.watchdog import PATIENCE
 
 
 class Batch(NamedTuple):
@@ -180,17 +179,19 @@ class _Run:
         self.facts = {
             "num_steps": num_steps,
             "model": model.config.model_dump(mode="json"),
-            "train": settings.model_dump(mode="json", exclude=_NO_PART_OF_THE_RESULT),
+            "train": settings.model_dump(mode="json", exclude=set(NO_PART_OF_THE_RESULT)),
             **facts,
         }
 
     def run(self) -> None:
         tokens, is_first, layout = self.settings.batch_tokens, self.mesh.is_first, self.mesh.layout
-        timeout = timedelta(seconds=layout.timeout_seconds)
+        timeout = timedelta(seconds=PATIENCE * layout.timeout_seconds)  # as the watchdog gives a save
         with self.watched, ExitStack() as stack:
             checkpoints = Checkpoints(self.output / "checkpoints", self.facts, layout.model_dump(), timeout)
             self.checkpoints = stack.enter_context(checkpoints)
-            check_alike(self.checkpoints.ranks, self.facts)
+            # with what decides when the ranks speak to one another, though it is no part of the result
+            settings = self.settings.model_dump(mode="json", include=set(NO_PART_OF_THE_RESULT))
+            check_alike(self.checkpoints.ranks, {**self.facts, "train": {**self.facts["train"], **settings}})
             self.done = self._saved = self._resume()
             total = self.num_steps * tokens
             self.metrics = stack.enter_context(MetricsWriter(self.output, self.done)) if is_first else None
@@ -200,7 +201,7 @@ class _Run:
             while self.done < self.num_steps:
                 self._advance()
             self.checkpoints.wait()
-            self.watched.verified(self.done)
+            self.watched.finished()
             if is_first:
                 write_json(self.output / UNTRAINED, self.guard.untrained())
 
@@ -226,6 +227,7 @@ class _Run:
         return resumed.step
 
     def _load(self) -> Resumed | None:
+        self.watched.phase("load")
         tensors = self._tensors()
         resumed = self.checkpoints.load(tensors)
         if resumed is not None:
@@ -235,9 +237,11 @@ class _Run:
     def _rewind(self, step: int, loss: float) -> bool:
         """Back to the last checkpoint, the batches since then left out; False where there is none yet."""
         self._check_replicas()  # a flipped bit makes a spike too, and no batch is to blame for it
+        self.watched.phase("load")
         self.checkpoints.wait()
         resumed = self._load()
         if resumed is None:
+            self.guard.skip(step)
             return False
         left_out = self.guard.rewind(step, resumed.step, resumed.extra["guard"])
         self._say(

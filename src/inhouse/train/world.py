@@ -51,9 +51,23 @@ def join(parallel: ParallelSettings, device: str, name: str) -> Iterator[Mesh]:
         timeout=timedelta(seconds=2 * PATIENCE * parallel.timeout_seconds),
     )
     try:
+        _check_layout_alike(parallel)
         yield Mesh(parallel, kind)
     finally:
         dist.destroy_process_group()
+
+
+def _check_layout_alike(parallel: ParallelSettings) -> None:
+    """Before the mesh is made: ranks of other layouts would wait for one another in other groups."""
+    store = dist.group.WORLD.get_group_store()  # type: ignore[union-attr]
+    mine = parallel.model_dump_json()
+    if rank() == 0:
+        store.set("layout", mine)
+    if (theirs := store.get("layout").decode()) != mine:
+        raise ValueError(
+            f"[parallel] of rank {rank()} is {mine}, of rank 0 {theirs}: give all machines the same recipe, then start "
+            f"again"
+        )
 
 
 @cache
@@ -68,4 +82,5 @@ def meeting_place() -> dist.Store:
         is_taken = "EADDRINUSE" in str(error)
         reason = "it is in use: give another MASTER_PORT" if is_taken else str(error).partition("\n")[0]
         raise ValueError(f"the processes of the run cannot meet at {where}: {reason}") from error
-    return store
+    # torchrun starts all again beside what the attempt before has left in its store
+    return dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
