@@ -6,12 +6,13 @@
 """
 
 import argparse
+import itertools
 import os
 import statistics
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -57,26 +58,36 @@ def try_once(name: str, seed: int, bench: Bench, folder: Path, seconds: float) -
             return str(error)
 
 
-def soak(tries: int, kills: int, folder: Path) -> dict[str, Tally]:
-    """The table, one try of every kind after the other, as far as it came: Ctrl-C ends it."""
+def soak(tries: int, kills: int, jobs: int, folder: Path) -> dict[str, Tally]:
+    """The table, one try of every kind after the other, `jobs` at a time, as far as it came: Ctrl-C ends it."""
     benches = {layout: Bench(folder, layout) for layout in LAYOUTS}
     start = time.monotonic()
     ended = attempt(benches["experts"].fresh.copy(folder / "timed"))
     assert ended.status == 0, ended.said
-    seconds, seed = time.monotonic() - start, 0
+    seconds = time.monotonic() - start
     table = {name: Tally(0, {}) for name in KINDS}
     wanted = dict.fromkeys(KINDS, tries) | {ANY_INSTANT: kills}
-    with suppress(KeyboardInterrupt):
-        while left := [name for name in KINDS if table[name].tries < wanted[name]]:
-            seed += 1
-            for name in left:
-                wrong = try_once(name, seed, benches[KINDS[name].layout], folder, seconds)
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        for seed in itertools.count(1):
+            left = [name for name in KINDS if table[name].tries < wanted[name]]
+            if not left:
+                break
+            under_way = {
+                pool.submit(try_once, name, seed, benches[KINDS[name].layout], folder, seconds): name for name in left
+            }
+            for done in as_completed(under_way):
+                name, wrong = under_way[done], done.result()
                 if wrong == "":
                     table[name] = table[name]._replace(survived=table[name].survived + 1)
                 elif wrong is not None:
                     table[name].failed[seed] = wrong
             survived, tried = (sum(getattr(tally, what) for tally in table.values()) for what in ("survived", "tries"))
             print(f"{survived} of {tried} tries survived, of {sum(wanted.values())} to come", flush=True)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        pool.shutdown(cancel_futures=True)
     return table
 
 
@@ -206,6 +217,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tries", type=int, default=0)
     parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2, help="tries at the same time")
     parser.add_argument("--storm", type=int, default=0)
     parser.add_argument("--mean", type=float, default=3.0)
     parser.add_argument("--kind", choices=KINDS)
@@ -219,7 +231,7 @@ def main() -> None:
             return
         failed, begun = False, f"`.venv/bin/python bench/soak.py {' '.join(sys.argv[1:])}`"
         if arguments.tries:
-            table = soak(arguments.tries, arguments.kills or arguments.tries, folder)
+            table = soak(arguments.tries, arguments.kills or arguments.tries, arguments.jobs, folder)
             write("soak.md", "Faults at random instants", begun, report_soak(table))
             failed = any(tally.failed for tally in table.values())
         if arguments.storm:

@@ -1,6 +1,7 @@
 """One fault, put into a job: struck, said, restarted, and compared with the run that nothing happened to."""
 
 import re
+import threading
 from functools import cached_property, partial
 from pathlib import Path
 from random import Random
@@ -19,11 +20,17 @@ class Bench:
     def __init__(self, folder: Path, layout: str) -> None:
         self.folder, self.layout = folder / layout, layout
         self._references: dict[tuple[str, int], Result] = {}
+        self._making = threading.RLock()
 
     @cached_property
     def fresh(self) -> Job:
         """Nothing trained yet."""
         return prepare(self.folder / "fresh", self.layout)
+
+    def start(self, kind: Kind) -> Job:
+        """Where a fault of this kind finds the job."""
+        with self._making:
+            return self.halfway if kind.at_start or kind.damage else self.fresh
 
     @cached_property
     def halfway(self) -> Job:
@@ -36,12 +43,13 @@ class Bench:
     def reference(self, kind: Kind, spec: Spec) -> Result:
         """The run that the broken one must equal."""
         key = (kind.reference.__name__, spec.step) if kind.reference else ("unbroken", 0)
-        if key not in self._references:
-            job = self.fresh.copy(self.folder / f"{key[0]}-{key[1]}")
-            ended = attempt(job, partial(install_reference, spec, job.folder))
-            assert ended.status == 0, ended.said
-            self._references[key] = result(job)
-        return self._references[key]
+        with self._making:
+            if key not in self._references:
+                job = self.fresh.copy(self.folder / f"{key[0]}-{key[1]}")
+                ended = attempt(job, partial(install_reference, spec, job.folder))
+                assert ended.status == 0, ended.said
+                self._references[key] = result(job)
+            return self._references[key]
 
 
 def install(spec: Spec, folder: Path, rank: int, world: int) -> None:
@@ -73,8 +81,7 @@ def spec_of(name: str, seed: int, seconds: float = 1.0) -> Spec:
 def endure(name: str, seed: int, bench: Bench, folder: Path, seconds: float = 1.0) -> bool:
     """Raises `AssertionError` with what was broken of the promise; False where the job ended before its instant."""
     kind, spec = KINDS[name], spec_of(name, seed, seconds)
-    start = bench.halfway if kind.at_start or kind.damage else bench.fresh
-    job = start.copy(folder)
+    job = bench.start(kind).copy(folder)
     if kind.damage is not None:
         says = kind.damage(job, Random(f"{name} {seed}"))
         assert job.newest_whole() == CHECKPOINT_EVERY, "the checkpoint before the damaged one is whole"

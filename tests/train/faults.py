@@ -121,7 +121,7 @@ KINDS = {
         says=r"rank {victim} cannot write .*rank-0000{victim}.safetensors \(No space left",
     ),
     "read-only folder": Kind(
-        refuse(fencing.Fence, "_take", errno.EROFS, lambda fence: fence.folder),
+        refuse(fencing.Fence, "_take", errno.EROFS, lambda fence: fence.folder, by_victim=False),
         says=r"checkpoints: checkpoints cannot be written there \(Read-only file system\)",
         at_start=True,
     ),

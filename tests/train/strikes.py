@@ -106,14 +106,16 @@ def die_in(owner: Any, name: str) -> Callable[[Strike], None]:
     return install
 
 
-def refuse(owner: Any, name: str, number: int, place: Callable[..., Path]) -> Callable[[Strike], None]:
-    """The system refuses a write."""
+def refuse(
+    owner: Any, name: str, number: int, place: Callable[..., Path], by_victim: bool = True
+) -> Callable[[Strike], None]:
+    """The system refuses a write; of all ranks where the one that writes is not for the fault to choose."""
 
     def act(*arguments: Any, **options: Any) -> None:
         raise OSError(number, os.strerror(number), str(place(*arguments)))
 
     def install(strike: Strike) -> None:
-        if strike.is_victim:
+        if strike.is_victim or not by_victim:
             strike.before(owner, name, act)
 
     return install
