@@ -61,6 +61,8 @@ def try_once(name: str, seed: int, bench: Bench, folder: Path, seconds: float) -
 def soak(tries: int, kills: int, jobs: int, folder: Path) -> dict[str, Tally]:
     """The table, one try of every kind after the other, `jobs` at a time, as far as it came: Ctrl-C ends it."""
     benches = {layout: Bench(folder, layout) for layout in LAYOUTS}
+    for bench in benches.values():
+        _ = bench.halfway  # the pipeline handles signals, so jobs are made in the main thread
     start = time.monotonic()
     ended = attempt(benches["experts"].fresh.copy(folder / "timed"))
     assert ended.status == 0, ended.said

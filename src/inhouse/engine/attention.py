@@ -29,6 +29,10 @@ class Group(NamedTuple):
     newest: Tensor
     copies: list[Tensor] | None
 
+    def distance_RS(self, num_slots: int) -> Tensor:
+        """How far back from each sequence's newest token a slot lies; negative: not written yet."""
+        return self.positions_R[:, None] - torch.arange(num_slots, device=self.positions_R.device)
+
 
 class Chunk(NamedTuple):
     """Tokens start..end of the step's row belong to one sequence that has `past` tokens in the cache already."""
@@ -61,9 +65,9 @@ class PagedAttend:
     def _group(self, group: Group, q_NHd: Tensor, rows_N2Kd: Tensor, layer: int, window: int | None) -> Tensor:
         k_RKSd, v_RKSd = self._keys_and_values(group, rows_N2Kd, layer)
         if (mask := self._masks.get((group.start, window))) is None:
-            distance_RS = group.positions_R[:, None] - torch.arange(k_RKSd.shape[2], device=q_NHd.device)
-            mask = self._masks[group.start, window] = _additive(distance_RS, window, q_NHd.dtype)[:, None, None]
-        q_RHd = q_NHd[group.start : group.end]
+            distance_RS = group.distance_RS(k_RKSd.shape[2])
+            mask = self._masks[group.start, window] = additive(distance_RS, window, q_NHd.dtype)
+        mask, q_RHd = mask[:, None, None], q_NHd[group.start : group.end]
         if q_RHd.dtype == torch.bfloat16 and q_RHd.device.type == "cpu":  # twice as fast here, half as fast elsewhere
             q_RH1d = q_RHd.unsqueeze(2)
             return F.scaled_dot_product_attention(q_RH1d, k_RKSd, v_RKSd, attn_mask=mask, enable_gqa=True).squeeze(2)
@@ -77,9 +81,8 @@ class PagedAttend:
             new_2RKd = rows_N2Kd[group.start : group.end].transpose(0, 1)
             copy_2RKSd.view(-1, copy_2RKSd.shape[-1]).index_copy_(0, group.newest, new_2RKd.flatten(0, 2))
         else:
-            copy_2RKSd = self.cache.gather(layer, group.pages_RP).permute(2, 0, 3, 1, 4)
+            copy_2RKSd = self.cache.copy(layer, group.pages_RP)
             if group.copies is not None:
-                copy_2RKSd = copy_2RKSd.contiguous()
                 group.copies.append(copy_2RKSd)
         return copy_2RKSd[0], copy_2RKSd[1]
 
@@ -88,7 +91,7 @@ class PagedAttend:
         if mask is None and (chunk.past or (window is not None and len(q_THd) > window)):
             key = torch.arange(len(rows_S2Kd), device=q_THd.device)
             distance_TS = key[chunk.past :, None] - key
-            mask = self._masks[chunk.start, window] = _additive(distance_TS, window, q_THd.dtype)
+            mask = self._masks[chunk.start, window] = additive(distance_TS, window, q_THd.dtype)
         q_1HTd = q_THd[None].transpose(1, 2)
         k_1KSd, v_1KSd = rows_S2Kd[None].permute(2, 0, 3, 1, 4).unbind()
         out_1HTd = F.scaled_dot_product_attention(
@@ -97,7 +100,7 @@ class PagedAttend:
         return out_1HTd[0].transpose(0, 1)
 
 
-def _additive(distance: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
+def additive(distance: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
     """0 where a query sees a key that lies `distance` back, minus infinity elsewhere."""
     hidden = distance < 0
     if window is not None:

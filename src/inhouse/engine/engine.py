@@ -16,12 +16,14 @@ from torch import Tensor
 from inhouse.common.settings import Settings
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.attention import Chunk, Group, PagedAttend
+from inhouse.engine.decoding import Decoder
 from inhouse.engine.kv_cache import KVCache, PageTable
 from inhouse.engine.request import Completion, FinishReason, SamplingParams, StepOutput, TokenLogprobs
 from inhouse.engine.sampler import draw, likeliest, logprobs_of
 from inhouse.engine.scheduler import Scheduled, Scheduler, Sequence
 from inhouse.model import Transformer
-from inhouse.model.compilation import can_compile, compile_blocks
+from inhouse.model.compilation import can_compile
+from inhouse.model.moe import Routing
 
 _COPIED_BYTES = 256 << 20  # of keys and values of decoding sequences that stay copied out of their pages
 _GROUP_BYTES = 64 << 20  # of these in one group
@@ -61,8 +63,7 @@ class Engine:
         )
         self._sequences: dict[int, Sequence] = {}
         self._copies: dict[tuple[int, ...], list[Tensor]] = {}
-        if self.settings.compile and can_compile(model):
-            compile_blocks(model, dynamic=True)
+        self._decoder = Decoder(model, self._cache) if self.settings.compile and can_compile(model) else None
         self._new_id = itertools.count()
         self._ends: set[int] = set()
         for name in ("end_of_document", "end_of_turn"):
@@ -141,51 +142,73 @@ class Engine:
             raise
 
     def _compute(self, scheduled: list[Scheduled]) -> list[StepOutput]:
-        hidden_ND = self._forward(scheduled)
-        lasts = np.cumsum([item.num_tokens for item in scheduled]) - 1
-        for (sequence, num_tokens), last in zip(scheduled, lasts.tolist(), strict=True):
-            if sequence.params.prompt_logprobs:
-                self._read_prompt(sequence, hidden_ND[last + 1 - num_tokens : last + 1])
-            sequence.num_computed += num_tokens
-        ready = [i for i, (sequence, _) in enumerate(scheduled) if sequence.num_missing == 0]
-        if not ready:
+        num_single = sum(item.num_tokens == 1 for item in scheduled)
+        groups = self._groups([item.sequence for item in scheduled[:num_single]])
+        is_one_group = num_single == len(scheduled) and len(groups) == 1 and groups[0].copies is not None
+        if self._decoder is not None and is_one_group:
+            sequences, logits_NV = [item.sequence for item in scheduled], self._decode(scheduled, groups[0])
+        else:
+            sequences, logits_NV = self._forward(scheduled, groups)
+        if not sequences:
             return []
-        sequences = [scheduled[i].sequence for i in ready]
-        if len(sequences) < len(hidden_ND):
-            hidden_ND = hidden_ND[torch.from_numpy(lasts[ready]).to(self.device)]
         tokens, logprobs = draw(
-            self.model.logits(hidden_ND),
+            logits_NV,
             [sequence.params for sequence in sequences],
             [sequence.seed for sequence in sequences],
             [len(sequence.tokens) - sequence.num_prompt for sequence in sequences],
         )
         return [self._append(*new) for new in zip(sequences, tokens, logprobs, strict=True)]
 
-    def _forward(self, scheduled: list[Scheduled]) -> Tensor:
+    def _decode(self, scheduled: list[Scheduled], group: Group) -> Tensor:
+        """Logits (N, V) of a step in which every sequence has one new token."""
+        tokens_N = torch.tensor([item.sequence.tokens[-1] for item in scheduled], device=self.device)
+        page_size = self.settings.page_size
+        starts = [item.sequence.num_computed for item in scheduled]
+        slots = [item.sequence.pages[start // page_size] * page_size + start % page_size for item, start in zip(scheduled, starts)]
+        slots_N = torch.tensor(slots, device=self.device)
+        logits_NV, routings = self._decoder(tokens_N, slots_N, group)
+        self._write_experts(slots_N, routings)
+        for item in scheduled:
+            item.sequence.num_computed += 1
+        return logits_NV
+
+    def _forward(self, scheduled: list[Scheduled], groups: list[Group]) -> tuple[list[Sequence], Tensor]:
+        """The sequences that are ready for their next token, and its logits (N, V)."""
+        hidden_ND = self._hidden(scheduled, groups)
+        lasts = np.cumsum([item.num_tokens for item in scheduled]) - 1
+        for (sequence, num_tokens), last in zip(scheduled, lasts.tolist(), strict=True):
+            if sequence.params.prompt_logprobs:
+                self._read_prompt(sequence, hidden_ND[last + 1 - num_tokens : last + 1])
+            sequence.num_computed += num_tokens
+        ready = [i for i, (sequence, _) in enumerate(scheduled) if sequence.num_missing == 0]
+        if len(ready) < len(hidden_ND):
+            hidden_ND = hidden_ND[torch.from_numpy(lasts[ready]).to(self.device)]
+        return [scheduled[i].sequence for i in ready], self.model.logits(hidden_ND)
+
+    def _hidden(self, scheduled: list[Scheduled], groups: list[Group]) -> Tensor:
         """Final hidden states (N, D) of the step's tokens, in the order of `scheduled`."""
         page_size, table = self.settings.page_size, self._scheduler.table
         counts = [item.num_tokens for item in scheduled]
         starts = np.array([item.sequence.num_computed for item in scheduled])
         places = np.array([item.sequence.place for item in scheduled])
-        num_single = counts.count(1)
-        if num_single == len(scheduled):
-            tokens, positions, owners = [item.sequence.tokens[-1] for item in scheduled], starts, places
-        else:
-            tokens = [token for sequence, n in scheduled for token in sequence.tokens[sequence.num_computed :][:n]]
-            positions = np.concatenate([np.arange(start, start + n) for start, n in zip(starts, counts, strict=True)])
-            owners = places.repeat(counts)
+        tokens = [token for sequence, n in scheduled for token in sequence.tokens[sequence.num_computed :][:n]]
+        positions = np.concatenate([np.arange(start, start + n) for start, n in zip(starts, counts, strict=True)])
+        owners = places.repeat(counts)
         slots_N = self._tensor(table[owners, positions // page_size] * page_size + positions % page_size)
-        groups = self._groups([item.sequence for item in scheduled[:num_single]])
-        chunks, first = [], num_single
+        first = num_single = counts.count(1)
+        chunks = []
         for place, past, count in zip(places[num_single:], starts[num_single:], counts[num_single:], strict=True):
             pages_1P = self._tensor(table[None, place, : -(-(past + count) // page_size)])
             chunks.append(Chunk(first, first + count, int(past), pages_1P))
             first += count
         attend = PagedAttend(self._cache, slots_N, groups, chunks)
         out = self.model(torch.tensor([tokens], device=self.device), self._tensor(positions)[None], attend)
-        if out.routing:
-            self._cache.write_experts(slots_N, torch.stack([routing.experts_NK for routing in out.routing], dim=1))
+        self._write_experts(slots_N, out.routing)
         return out.hidden_BTD[0]
+
+    def _write_experts(self, slots_N: Tensor, routings: list[Routing]) -> None:
+        if routings:
+            self._cache.write_experts(slots_N, torch.stack([routing.experts_NK for routing in routings], dim=1))
 
     def _groups(self, sequences: list[Sequence]) -> list[Group]:
         """Decoding sequences, shortest first, in groups of bounded memory; copies of the last step live on."""

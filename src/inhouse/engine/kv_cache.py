@@ -96,7 +96,7 @@ class KVCache:
         self.page_size, self.row = page_size, (2, config.num_kv_heads, config.head_dim)
         width = page_size * 2 * config.num_kv_heads * config.head_dim
         self._pages = [torch.zeros(num_pages, width, dtype=dtype, device=device) for _ in range(config.num_layers)]
-        self._rows = [pages.view(num_pages * page_size, *self.row) for pages in self._pages]
+        self.rows = [pages.view(num_pages * page_size, *self.row) for pages in self._pages]
         num_moe = sum(config.layer_is_moe(layer) for layer in range(config.num_layers))
         shape = (num_pages * page_size, num_moe, config.num_experts_per_token)
         self.experts = torch.zeros(shape, dtype=torch.int16, device=device)
@@ -106,12 +106,16 @@ class KVCache:
         return config.num_layers * 2 * config.num_kv_heads * config.head_dim * dtype.itemsize
 
     def write(self, layer: int, slots_N: Tensor, rows_N2Kd: Tensor) -> None:
-        self._rows[layer].index_copy_(0, slots_N, rows_N2Kd)
+        self.rows[layer].index_copy_(0, slots_N, rows_N2Kd)
 
     def gather(self, layer: int, pages_RP: Tensor) -> Tensor:
         """A copy (R, P * page_size, 2, K, d) of R sequences' pages."""
         rows = self._pages[layer].index_select(0, pages_RP.flatten())
         return rows.view(pages_RP.shape[0], -1, *self.row)
+
+    def copy(self, layer: int, pages_RP: Tensor) -> Tensor:
+        """A copy (2, R, K, P * page_size, d) of R sequences' pages, keys and values apart."""
+        return self.gather(layer, pages_RP).permute(2, 0, 3, 1, 4).contiguous()
 
     def write_experts(self, slots_N: Tensor, experts_NLK: Tensor) -> None:
         self.experts.index_copy_(0, slots_N, experts_NLK.to(torch.int16))

@@ -88,18 +88,24 @@ class Transformer(nn.Module):
             q_BTHd, k_BTKd, v_BTKd = (x.unflatten(0, shape) for x in (q_NHd, k_NKd, v_NKd))
             return attend(q_BTHd, k_BTKd, v_BTKd, layer=layer, window=window).flatten(0, 1)
 
-        positions_N = positions_BT.expand(shape).flatten()
-        rope = rope_angles(positions_N, self.config.rotary_dim, self.config.rope_theta, self.dtype)
-        x_ND = self.embed_tokens(tokens_BT.flatten())
-        if self.normalizes_embedding:
-            x_ND = F.rms_norm(x_ND, (x_ND.shape[-1],), eps=_EMBEDDING_EPS)
-        x_ND = x_ND.to(self.dtype)
+        rope, x_ND = self.rope(positions_BT.expand(shape).flatten()), self.embed(tokens_BT.flatten())
         routings = []
         for block in self.layers:
             x_ND, routing = block(x_ND, rope, attend_in_rows)
             if routing is not None:
                 routings.append(routing)
         return Output(self.norm(x_ND.unflatten(0, shape)), routings)
+
+    def embed(self, tokens_N: Tensor) -> Tensor:
+        """What enters the first block (N, D)."""
+        x_ND = self.embed_tokens(tokens_N)
+        if self.normalizes_embedding:
+            x_ND = F.rms_norm(x_ND, (x_ND.shape[-1],), eps=_EMBEDDING_EPS)
+        return x_ND.to(self.dtype)
+
+    def rope(self, positions_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines for every block."""
+        return rope_angles(positions_N, self.config.rotary_dim, self.config.rope_theta, self.dtype)
 
     def logits(self, hidden_BTD: Tensor) -> Tensor:
         """fp32 logits (B, T, V)."""
