@@ -38,9 +38,9 @@ def training(name: str) -> tuple[Callable[[], None], Callable[[], dict[str, Tens
     model.to(device)
     optimizers = Optimizers(model, settings)
     loss_fn = cross_entropy
-    if can_compile(model):
+    if can_compile(model, trains=True):
         loss_fn = torch.compile(cross_entropy, dynamic=False)
-        compile_blocks(model, dynamic=False)
+        compile_blocks(model)
     length, tokens = settings.sequence_length, settings.batch_tokens
     num_micro = (settings.micro_batch_tokens or tokens) // length
 

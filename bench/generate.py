@@ -146,7 +146,7 @@ def main() -> None:
             if not folder.exists():
                 new_folder(kind, folder)
             sides = {"as it is": open_inhouse(folder, dtype, False)}
-            if args.compile and can_compile(load_model(folder, dtype)):
+            if args.compile and can_compile(load_model(folder, dtype), trains=False):
                 sides["compiled"] = open_inhouse(folder, dtype, True)
             theirs = open_transformers(folder, dtype)
             for num_requests in (32, 1):

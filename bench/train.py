@@ -47,9 +47,9 @@ def our_step(config, precision: torch.dtype) -> Callable[[torch.Tensor], float]:
 
 def fast_loss(model: Transformer) -> Callable[..., torch.Tensor]:
     """The trainer's cross entropy, it and the model's blocks compiled where torch can (in bf16)."""
-    if not can_compile(model):
+    if not can_compile(model, trains=True):
         return cross_entropy
-    compile_blocks(model, dynamic=False)
+    compile_blocks(model)
     return torch.compile(cross_entropy, dynamic=False)
 
 

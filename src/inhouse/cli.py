@@ -99,8 +99,12 @@ def serve(
     api_key_env: Annotated[
         str | None, typer.Option(metavar="VARIABLE", help="The environment variable that holds the API key.")
     ] = None,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="torch.compile: about a minute more to start, then faster answers.")
+    ] = False,
 ) -> None:
     """Serve a model over HTTP with the OpenAI API, until Ctrl-C or SIGTERM."""
+    from inhouse.engine import EngineSettings
     from inhouse.models import find_model, model_name
     from inhouse.serve import serve as serve_model
 
@@ -109,7 +113,7 @@ def serve(
         raise ValueError(f"--api-key-env {api_key_env}: this environment variable is not set, or empty")
     folder, name = find_model(model), name or model_name(model)
     print(f"{name} ({folder}) on http://{host}:{port}/v1 (Ctrl-C ends it)", flush=True)
-    serve_model(folder, host, port, api_key, name=name)
+    serve_model(folder, host, port, api_key, name=name, engine=EngineSettings(compile=compile))
 
 
 @app.command("eval")

@@ -8,22 +8,24 @@ from inhouse.engine import Engine, EngineSettings, SamplingParams
 from inhouse.model.compilation import can_compile, compile_blocks
 
 
-def test_an_engine_with_compiled_blocks_gives_the_same_tokens(naive, prompts):
-    model = new_model("dense")
-    if not can_compile(model):
+@pytest.mark.parametrize("kind", ["dense", "local"])
+def test_a_compiled_engine_gives_the_same_tokens(kind, naive, prompts):
+    model = new_model(kind)
+    if not can_compile(model, trains=False):
         pytest.skip("no C++ compiler")
     engine = Engine(model, ByteTokenizer(), EngineSettings(compile=True))
-    assert "after_attention" in vars(model.layers[0])
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     params = [SamplingParams(max_tokens=3 + i, temperature=0, ignore_eos=True) for i in range(len(prompts))]
     completions = engine.generate(prompts, params)  # from all of them down to one
-    assert [c.token_ids for c in completions] == [naive("dense", p, 3 + i) for i, p in enumerate(prompts)]
+    assert [c.token_ids for c in completions] == [naive(kind, p, 3 + i) for i, p in enumerate(prompts)]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs, "compiled while requests waited"
 
 
 def test_one_graph_serves_every_cut_of_tokens_into_sequences():
     model, plain = new_model("dense"), new_model("dense")
-    if not can_compile(model):
+    if not can_compile(model, trains=True):
         pytest.skip("no C++ compiler")
-    compile_blocks(model, dynamic=False)
+    compile_blocks(model)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     tokens = torch.randint(0, 300, (64,))
@@ -43,4 +45,4 @@ def test_without_a_compiler_the_engine_runs_uncompiled(naive, prompts, monkeypat
     engine = Engine(new_model("dense"), ByteTokenizer(), EngineSettings(compile=True))
     params = SamplingParams(max_tokens=3, temperature=0, ignore_eos=True)
     assert engine.generate(prompts[3:4], params)[0].token_ids == naive("dense", prompts[3], 3)
-    assert not can_compile(new_model("moe"))
+    assert not can_compile(new_model("moe"), trains=False)

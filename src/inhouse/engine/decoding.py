@@ -21,7 +21,9 @@ class Decoder:
 
     def __init__(self, model: Transformer, cache: KVCache) -> None:
         self._model, self._cache = model, cache
-        self._begin, self._block, self._end = (torch.compile(part, dynamic=True) for part in (_begin, _block, _end))
+        self._begin = torch.compile(_begin, dynamic=True)
+        self._block = torch.compile(_block, dynamic=True)
+        self._end = torch.compile(_end, dynamic=True)
 
     def __call__(self, tokens_N: Tensor, slots_N: Tensor, group: Group) -> tuple[Tensor, list[Routing]]:
         """fp32 logits (N, V) of the next tokens, and the routing of every MoE layer. `group.copies` are kept up."""
@@ -30,6 +32,7 @@ class Decoder:
         routings: list[Routing] = []
         x_ND, rope = self._begin(self._model, tokens_N, group.positions_R)
         for layer, block in enumerate(self._model.layers):
+            assert isinstance(block, Block)
             if layer == len(group.copies):
                 group.copies.append(self._cache.copy(layer, group.pages_RP))
             copy, window = group.copies[layer], block.self_attn.window

@@ -37,11 +37,11 @@ class EngineSettings(Settings):
     cache_gib: float = Field(default=1.0, gt=0, description="memory for keys and values at most")
     page_size: PositiveInt = Field(default=16, description="tokens a page")
     max_prefill: PositiveInt = Field(default=2048, description="prompt tokens computed in one step")
-    compile: bool = Field(default=False, description="torch.compile: half a minute more to start, then faster")
+    compile: bool = Field(default=False, description="torch.compile: about a minute more to start, then faster")
 
 
 class Engine:
-    """Continues prompts with `model`, whose weights it neither copies nor changes (`compile` compiles its blocks).
+    """Continues prompts with `model`, whose weights it neither copies nor changes.
 
     Raises `ValueError` where the cache is too small for anything.
     """
@@ -63,12 +63,20 @@ class Engine:
         )
         self._sequences: dict[int, Sequence] = {}
         self._copies: dict[tuple[int, ...], list[Tensor]] = {}
-        self._decoder = Decoder(model, self._cache) if self.settings.compile and can_compile(model) else None
+        compiles = self.settings.compile and can_compile(model, trains=False)
+        self._decoder = Decoder(model, self._cache) if compiles else None
         self._new_id = itertools.count()
         self._ends: set[int] = set()
         for name in ("end_of_document", "end_of_turn"):
             with suppress(ValueError):  # other people's tokenizers have one of the two
                 self._ends.add(getattr(tokenizer, name))
+        if self._decoder is not None:
+            self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Compile now what requests would wait for: a step of one, of a few, and of many sequences."""
+        for count in (1, 2, 9):
+            self.generate([[0]] * count, SamplingParams(max_tokens=2, temperature=0, ignore_eos=True))
 
     @property
     def num_running(self) -> int:
@@ -146,7 +154,8 @@ class Engine:
         groups = self._groups([item.sequence for item in scheduled[:num_single]])
         is_one_group = num_single == len(scheduled) and len(groups) == 1 and groups[0].copies is not None
         if self._decoder is not None and is_one_group:
-            sequences, logits_NV = [item.sequence for item in scheduled], self._decode(scheduled, groups[0])
+            sequences = [item.sequence for item in scheduled]
+            logits_NV = self._decode(self._decoder, sequences, groups[0])
         else:
             sequences, logits_NV = self._forward(scheduled, groups)
         if not sequences:
@@ -159,17 +168,17 @@ class Engine:
         )
         return [self._append(*new) for new in zip(sequences, tokens, logprobs, strict=True)]
 
-    def _decode(self, scheduled: list[Scheduled], group: Group) -> Tensor:
+    def _decode(self, decoder: Decoder, sequences: list[Sequence], group: Group) -> Tensor:
         """Logits (N, V) of a step in which every sequence has one new token."""
-        tokens_N = torch.tensor([item.sequence.tokens[-1] for item in scheduled], device=self.device)
-        page_size = self.settings.page_size
-        starts = [item.sequence.num_computed for item in scheduled]
-        slots = [item.sequence.pages[start // page_size] * page_size + start % page_size for item, start in zip(scheduled, starts)]
+        page_size, starts = self.settings.page_size, [sequence.num_computed for sequence in sequences]
+        pages = [sequence.pages[start // page_size] for sequence, start in zip(sequences, starts, strict=True)]
+        slots = [page * page_size + start % page_size for page, start in zip(pages, starts, strict=True)]
         slots_N = torch.tensor(slots, device=self.device)
-        logits_NV, routings = self._decoder(tokens_N, slots_N, group)
+        tokens_N = torch.tensor([sequence.tokens[-1] for sequence in sequences], device=self.device)
+        logits_NV, routings = decoder(tokens_N, slots_N, group)
         self._write_experts(slots_N, routings)
-        for item in scheduled:
-            item.sequence.num_computed += 1
+        for sequence in sequences:
+            sequence.num_computed += 1
         return logits_NV
 
     def _forward(self, scheduled: list[Scheduled], groups: list[Group]) -> tuple[list[Sequence], Tensor]:

@@ -51,7 +51,20 @@ class Router(nn.Module):
 
 def grouped_linear(x_ND: Tensor, weight_EOD: Tensor, ends_E: Tensor) -> Tensor:
     """Rows up to ends[0] through weight[0], the next up to ends[1] through weight[1], … -> (N, O)."""
+    if torch.compiler.is_compiling() and not torch.is_grad_enabled():
+        return _opaque_grouped_linear(x_ND, weight_EOD.to(x_ND.dtype), ends_E)
     return F.grouped_mm(x_ND, weight_EOD.to(x_ND.dtype).transpose(-2, -1), offs=ends_E)
+
+
+@torch.library.custom_op("inhouse::grouped_linear", mutates_args=())
+def _opaque_grouped_linear(x_ND: Tensor, weight_EOD: Tensor, ends_E: Tensor) -> Tensor:
+    """The same without gradients, left alone by inductor, which on a CPU knows bf16 only (torch 2.13)."""
+    return F.grouped_mm(x_ND, weight_EOD.transpose(-2, -1), offs=ends_E)
+
+
+@_opaque_grouped_linear.register_fake
+def _(x_ND: Tensor, weight_EOD: Tensor, ends_E: Tensor) -> Tensor:
+    return x_ND.new_empty(x_ND.shape[0], weight_EOD.shape[1])
 
 
 def grouped_linear_reference(x_ND: Tensor, weight_EOD: Tensor, ends_E: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ def serve(
     api_key: str | None = None,
     settings: ServeSettings | None = None,
     name: str | None = None,
+    engine: EngineSettings | None = None,
 ) -> None:
     """Serve the model in `model_folder` under `name` (default: the folder's) until it is told to stop.
 
@@ -37,7 +38,7 @@ def serve(
     settings = settings or ServeSettings()
     listener = listen(host, port)
     with listener:
-        app = open_app(model_folder, name or model_folder.resolve().name, api_key, settings)
+        app = open_app(model_folder, name or model_folder.resolve().name, api_key, settings, engine)
         if api_key is None and not _is_loopback(host):
             log.warning("%s can be reached from other machines and there is no API key", host)
         address = f"[{host}]" if ":" in host else host
@@ -50,11 +51,13 @@ def serve(
             new_server(app, settings).run(sockets=[listener])
 
 
-def open_app(model_folder: Path, name: str, api_key: str | None, settings: ServeSettings) -> Starlette:
+def open_app(
+    model_folder: Path, name: str, api_key: str | None, settings: ServeSettings, engine: EngineSettings | None = None
+) -> Starlette:
     """The application that serves the model in `model_folder`."""
     tokenizer = Tokenizer.load(model_folder)
     return create_app(
-        Engine(load_model(model_folder), tokenizer, EngineSettings()),
+        Engine(load_model(model_folder), tokenizer, engine),
         tokenizer,
         name=name,
         chat_template=chat_template_of(model_folder),

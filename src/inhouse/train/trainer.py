@@ -170,9 +170,9 @@ class _Run:
             fill(model)
         self.optimizers = Optimizers(model, settings)
         self.cross_entropy = cross_entropy
-        if settings.compile and can_compile(model):
+        if settings.compile and can_compile(model, trains=True):
             self.cross_entropy = torch.compile(cross_entropy, dynamic=False)
-            compile_blocks(model, dynamic=False)
+            compile_blocks(model)
         elif settings.compile:
             print(f"{name}: torch.compile lacks a C++ compiler here, or knows no fp32 experts; slower", file=sys.stderr)
         self.routers = [block.mlp.gate for block in model.layers if isinstance(block.mlp, MoE)]
