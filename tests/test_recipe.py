@@ -66,6 +66,7 @@ def test_resolved_numbers_say_where_they_come_from(recipe: Path) -> None:
         ("[model]\nsize = 'huge'\n", "line 2: [model] size = 'huge' is not known"),
         ("[model]\nnum_heads = 3\nnum_kv_heads = 2\n", "[model] num_heads = 3 is not a multiple of num_kv_heads = 2"),
         ("[model]\ncontext = 64\n", "[pretrain] sequence_length = 512 is more than [model] context = 64"),
+        ("[sft]\nbatch_tokens = 300\n", "[sft] batch_tokens = 300 is not a multiple of sequence_length = 512"),
         ("[model]\n[pretrain]\nbatch_tokens = 1000\n", "line 2: [pretrain] batch_tokens = 1000 is not a multiple"),
         ("[sft]\nsequence_length = 4096\n", "line 2: [sft] sequence_length = 4096 is more than [model] context"),
         ("[sft]\nconversations = ['no.jsonl']\n", "no.jsonl does not exist; correct the path"),

@@ -19,7 +19,7 @@ from inhouse.train.layout import check_world
 Write = Callable[[Path], None]
 _END = "end"
 _LAST_WORDS = 5.0  # seconds
-_RESTARTS = 10  # of one stage; what fails alike three times in a row ends sooner (train.crash_loop)
+_RESTARTS = 10  # without a new checkpoint; what fails alike three times in a row ends sooner (train.crash_loop)
 _FOREVER = timedelta(days=365)  # torchrun ends those who wait when the first process fails
 
 
@@ -50,16 +50,25 @@ def in_ranks(recipe: Recipe, run: Path, name: str, write: Write) -> Write:
         # longer than the ranks give themselves to save (train.stopping)
         grace = max(recipe.pretrain.grace_seconds, recipe.sft.grace_seconds) + _LAST_WORDS
         command = [sys.executable, "-m", "inhouse.launch", name, str(run.resolve()), str(output.resolve())]
-        for restarts_left in reversed(range(_RESTARTS + 1)):
+        restarts_left, saved = _RESTARTS, _checkpoints(output)
+        while True:
             try:
                 run_ranks(command, recipe.parallel.processes, recipe.model_dump_json(), grace)
                 return
             except RankLost as error:
+                before, saved = saved, _checkpoints(output)
+                if saved - before:
+                    restarts_left = _RESTARTS
                 if not restarts_left:
                     raise
+                restarts_left -= 1
                 print(f"{name}: {error}; starting its processes again", file=sys.stderr, flush=True)
 
     return together
+
+
+def _checkpoints(output: Path) -> set[str]:
+    return {folder.name for folder in (output / "checkpoints").glob("step-*")}
 
 
 def follow(recipe: Recipe, runs: Path) -> None:

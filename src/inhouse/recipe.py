@@ -100,8 +100,7 @@ def _check_shape(recipe: Recipe, places: Places) -> None:
         section = "parallel" if str(error).startswith("[parallel]") else "pretrain"
         raise ValueError(f"{places.place((section,))}: {error}") from error
     try:
-        sequences = recipe.sft.batch_tokens // recipe.sft.sequence_length
-        check_layout(recipe.parallel, config, sequences, recipe.sft.sequence_length)
+        check_layout(recipe.parallel, config, recipe.sft.rows(), recipe.sft.sequence_length)
     except ValueError as error:
         raise ValueError(f"{places.place(('sft',))}: [sft] {error}") from error
     if recipe.sft.sequence_length > recipe.model.context:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from inhouse.common.processes import Terminated
 from inhouse.common.ranks import RankFailed, run_ranks
 
 RANK = """
 import os, signal, sys, time
 from pathlib import Path
+from inhouse.common.processes import Terminated
 from inhouse.common.ranks import as_rank
 def task(line):
     rank = os.environ["RANK"]
@@ -58,6 +60,11 @@ def test_a_full_disk_comes_back_as_one(tmp_path: Path) -> None:
     assert (error.value.errno, error.value.filename) == (28, "step-7")
 
 
+def test_sigterm_that_reached_one_process_is_one_of_all(tmp_path: Path) -> None:
+    with pytest.raises(Terminated):
+        run(tmp_path, "from inhouse.common.processes import Terminated; raise Terminated")
+
+
 def test_the_process_that_failed_is_named_and_the_others_end(tmp_path: Path) -> None:
     body = (
         WRITE_PID
@@ -83,6 +90,7 @@ def test_a_killed_process_is_named_and_one_that_ignores_sigterm_is_killed_too(tm
 def test_processes_end_when_what_started_them_is_killed(tmp_path: Path) -> None:
     body = WRITE_PID + "; time.sleep(60)"
     code = f"""
+from inhouse.common.processes import Terminated
 from inhouse.common.ranks import run_ranks
 import sys
 run_ranks([sys.executable, "-c", {RANK.format(body=body)!r}, {str(tmp_path)!r}], 2, "x")

@@ -42,7 +42,8 @@ def run_ranks(command: Sequence[str], count: int, line: str, grace_seconds: floa
 
     When one fails, or on Ctrl-C and SIGTERM in the caller, the others get SIGTERM, and SIGKILL later: `grace_seconds`
     where they can still save, else a few. Raises `ValueError` or `OSError` where a process did so with `as_rank`,
-    `RankLost` where one was killed or given up by the others, else `RankFailed`, naming the process.
+    `RankLost` where one was killed or given up by the others, `Terminated` where SIGTERM reached one and all have
+    stopped for it, else `RankFailed`, naming the process.
     """
     with tempfile.TemporaryDirectory(prefix="inhouse-ranks-") as folder:
         processes: list[subprocess.Popen[str]] = []
@@ -68,12 +69,14 @@ def as_rank(task: Callable[[str], None]) -> NoReturn:
     except BaseException as error:
         status = getattr(error, "exit_status", 1)
         is_users = isinstance(error, ValueError | OSError)
-        trace = "" if is_users else traceback.format_exc()
+        is_terminated = isinstance(error, Terminated)
+        trace = "" if is_users or is_terminated else traceback.format_exc()
         system = None
         if isinstance(error, OSError) and error.errno:
             system = (error.errno, error.strerror, str(error.filename) if error.filename else None)
         report = {
-            "sentence": str(error), "is_users": is_users, "system": system, "trace": trace, "time": time.time()
+            "sentence": str(error), "is_users": is_users, "is_terminated": is_terminated, "system": system,
+            "trace": trace, "time": time.time(),
         }  # fmt: skip
         write_json(Path(os.environ[FOLDER]) / f"{os.environ['RANK']}.json", report)
     sys.stdout.flush()
@@ -106,7 +109,7 @@ def _wait(processes: "list[subprocess.Popen[str]]", folder: Path) -> None:
         raise _failure(statuses, folder)
 
 
-def _failure(statuses: list[int | None], folder: Path) -> Exception:
+def _failure(statuses: list[int | None], folder: Path) -> BaseException:
     """What ended the task: a killed process first of all, else the one that reported first."""
     count = len(statuses)
     for rank, status in enumerate(statuses):
@@ -119,6 +122,8 @@ def _failure(statuses: list[int | None], folder: Path) -> Exception:
         kind = RankLost if statuses[rank] == RankLost.exit_status else RankFailed
         return kind(f"process {rank} of {count} ended with exit status {statuses[rank]}")
     _, rank, report = min(said, key=lambda each: each[:2])
+    if report["is_terminated"]:
+        return Terminated()
     if report["system"] is not None:
         return OSError(*report["system"])
     if report["is_users"]:

@@ -38,3 +38,14 @@ class SftSettings(TrainSettings):
     embedding_lr: PositiveFloat = Field(default=0.03, description="AdamW: the embedding")
     head_lr: PositiveFloat = Field(default=0.005, description="AdamW: the head")
     scalar_lr: PositiveFloat = Field(default=0.003, description="AdamW: norms and the router")
+
+    def rows(self) -> int:
+        """Rows of one optimizer step. Raises `ValueError` where they are not whole."""
+        rows, rest = divmod(self.batch_tokens, self.sequence_length)
+        if rest or not rows:
+            nearest = max(1, round(self.batch_tokens / self.sequence_length)) * self.sequence_length
+            raise ValueError(
+                f"batch_tokens = {self.batch_tokens} is not a multiple of sequence_length = {self.sequence_length}; "
+                f"nearest: {nearest}"
+            )
+        return rows

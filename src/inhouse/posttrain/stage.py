@@ -108,13 +108,9 @@ def _pack(settings: SftSettings, tokenizer: Tokenizer, data: Path, seed: int) ->
         raise ValueError(
             "no conversations to fine-tune on: give [sft] conversations = [files], or counts in [sft.generated]"
         )
-    rows, rest = divmod(settings.batch_tokens, settings.sequence_length)
-    if rest or not rows:
-        raise ValueError(
-            f"[sft] batch_tokens = {settings.batch_tokens} is not a multiple of sequence_length = "
-            f"{settings.sequence_length}: a step is whole rows"
-        )
-    packed = PackedConversations(encoded, seed, settings.sequence_length, rows, filler=tokenizer.end_of_document)
+    packed = PackedConversations(
+        encoded, seed, settings.sequence_length, settings.rows(), filler=tokenizer.end_of_document
+    )
     if packed.num_too_long and is_first:
         print(
             f"sft: {packed.num_too_long:,} of {len(encoded):,} conversations are longer than "
