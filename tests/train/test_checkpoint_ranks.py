@@ -15,12 +15,13 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
+from inhouse.common.parts import whole
 from inhouse.train import storage
 from inhouse.train.checkpoint import Checkpoints
 from inhouse.train.layout import ParallelSettings
 from inhouse.train.mesh import ALONE, Mesh
 from inhouse.train.optimizer import Optimizers
-from inhouse.train.parallel import parallelize, whole
+from inhouse.train.parallel import parallelize
 from inhouse.train.settings import TrainSettings
 
 # 4 → 2 → 3 → 1 → 4 processes, FSDP, experts and context mixed
@@ -54,7 +55,7 @@ def change(state: dict[str, Tensor], step: int) -> None:
 
 
 def bits(state: dict[str, Tensor]) -> dict[str, bytes]:
-    return {name: tensor.detach().numpy().tobytes() for name, tensor in whole(state).items()}
+    return {name: whole(tensor).detach().numpy().tobytes() for name, tensor in state.items()}
 
 
 def take_over(folder: Path, layout: ParallelSettings, step: int) -> tuple[Any, dict[str, bytes], dict[str, bytes]]:

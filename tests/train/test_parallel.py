@@ -5,16 +5,18 @@ from unittest.mock import patch
 
 import pytest
 import torch
+import torch.distributed as dist
 from bench.parallel import CONFIG, GRADIENT_BAR, LOSS_BAR, differences, parse, run_layouts
 from tests.train.conftest import tiny_config
 from tests.train.processes import in_processes
 from torch import Tensor
 
-from inhouse.common.parts import local
+from inhouse.common.parts import local, whole
 from inhouse.model import ModelConfig, Transformer, random_weights
+from inhouse.train import model_folder
 from inhouse.train.mesh import Mesh
 from inhouse.train.model_folder import fill_from, read_config, save_model
-from inhouse.train.parallel import allocate, parallelize, whole
+from inhouse.train.parallel import allocate, parallelize
 
 TWO = ["shard=2", "shard=2,experts=2", "context=2", "replicate=2,recompute=true"]
 FOUR = ["shard=2,context=2,experts=4", "replicate=2,shard=2,experts=2", "shard=2,context=2,experts=2,vocabulary=2"]
@@ -39,14 +41,19 @@ def test_two_runs_on_one_layout_are_the_same_bits(tmp_path: Path) -> None:
     assert all(torch.equal(first.gradients[name], grad) for name, grad in second.gradients.items())
 
 
-def loaded(layout: str, folder: Path) -> dict[str, Tensor]:
-    """The weights that a layout reads from a model folder, gathered."""
+_SMALL = 100_000  # bytes a file: a model has several
+
+
+def loaded(layout: str, folder: Path, target: Path) -> dict[str, Tensor]:
+    """The weights that a layout reads from a model folder, gathered; and written again, into `target`."""
     with torch.device("meta"):
         model = Transformer(read_config(folder))
     parallelize(model, Mesh(parse(layout)))
     allocate(model, torch.device("cpu"))
     fill_from(model, folder)
-    return whole(model.state_dict())
+    with patch.object(model_folder, "MAX_SHARD_BYTES", _SMALL):
+        save_model(model, target, writes=dist.get_rank() == 0)
+    return {name: whole(tensor) for name, tensor in model.state_dict().items()}
 
 
 @pytest.mark.parametrize(
@@ -58,13 +65,20 @@ def loaded(layout: str, folder: Path) -> dict[str, Tensor]:
         ("shard=2", tiny_config("qwen3").model_copy(update={"tie_embeddings": True})),
     ],
 )
-def test_a_process_reads_its_part_of_a_model_folder(layout: str, config: ModelConfig, tmp_path: Path) -> None:
+def test_a_process_reads_its_part_of_a_model_folder_and_all_write_it_again(
+    layout: str, config: ModelConfig, tmp_path: Path
+) -> None:
     alone = Transformer(config)
     alone.initialize(seed=7)
-    save_model(alone, tmp_path)
-    for weights in in_processes(parse(layout).processes, loaded, layout, tmp_path):
+    with patch.object(model_folder, "MAX_SHARD_BYTES", _SMALL):
+        save_model(alone, tmp_path / "alone")
+    arguments = (layout, tmp_path / "alone", tmp_path / "together")
+    for weights in in_processes(parse(layout).processes, loaded, *arguments):
         for name, tensor in alone.state_dict().items():
             assert torch.equal(weights[name], tensor), name
+    alone_files, files = ({f.name: f.read_bytes() for f in (tmp_path / at).iterdir()} for at in ("alone", "together"))
+    assert len(files) > 3
+    assert files == alone_files
 
 
 def initialized(layout: str, num_experts: int) -> tuple[dict[str, Tensor], int, int]:
@@ -76,7 +90,7 @@ def initialized(layout: str, num_experts: int) -> tuple[dict[str, Tensor], int, 
     with patch.object(random_weights, "_generator", wraps=random_weights._generator) as drawn:
         model.initialize(seed=7)
     held = sum(local(p).shape[0] if p.ndim == 3 else 1 for p in model.parameters() if p.ndim > 1)
-    return whole(model.state_dict()), drawn.call_count, held
+    return {name: whole(tensor) for name, tensor in model.state_dict().items()}, drawn.call_count, held
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
+from inhouse.common.parts import whole
 from inhouse.train.checkpoint import Checkpoints
-from inhouse.train.parallel import whole
 
 
 def uneven(world: int) -> dict[str, Tensor]:
@@ -35,12 +35,12 @@ def save_uneven(folder: Path, world: int) -> None:
 
 
 def load_uneven(folder: Path, world: int) -> bool:
-    state, expected = uneven(world), whole(uneven(world))
+    state, expected = uneven(world), {name: whole(tensor) for name, tensor in uneven(world).items()}
     for tensor in state.values():
         tensor.zero_()
     with Checkpoints(folder, {}) as checkpoints:
         checkpoints.load(state)
-    return all(torch.equal(tensor, expected[name]) for name, tensor in whole(state).items())
+    return all(torch.equal(whole(tensor), expected[name]) for name, tensor in state.items())
 
 
 @pytest.mark.parametrize(("writers", "readers"), [(4, 3), (3, 4)])

@@ -64,7 +64,7 @@ class Transformer(nn.Module):
 
     Weights are fp32 masters; `dtype` is what activations and matrix products are computed in (set it at any time).
     Expert stacks are single tensors here and one tensor an expert on disk. While `normalizes_embedding` is set, every
-    embedding is divided by its RMS; `fold_embedding_norm` turns that into plain weights of the same function.
+    embedding is divided by its RMS; `plain_weight` turns that into plain weights of the same function.
     """
 
     def __init__(self, config: ModelConfig, dtype: torch.dtype = torch.float32) -> None:
@@ -100,7 +100,7 @@ class Transformer(nn.Module):
         """What enters the first block (N, D)."""
         x_ND = self.embed_tokens(tokens_N)
         if self.normalizes_embedding:
-            x_ND = F.rms_norm(x_ND, (x_ND.shape[-1],), eps=_EMBEDDING_EPS)
+            x_ND = _norm_rows(x_ND)
         return x_ND.to(self.dtype)
 
     def rope(self, positions_N: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,13 +111,10 @@ class Transformer(nn.Module):
         """fp32 logits (B, T, V)."""
         return self.lm_head(hidden_BTD).float()
 
-    @torch.no_grad()
-    def fold_embedding_norm(self) -> None:
-        """Put the embedding's norm into its weights: the same function in the plain architecture."""
-        if self.normalizes_embedding:
-            weight = self.embed_tokens.weight
-            weight.copy_(F.rms_norm(weight, (weight.shape[-1],), eps=_EMBEDDING_EPS))
-            self.normalizes_embedding = False
+    def plain_weight(self, name: str, weight: Tensor) -> Tensor:
+        """What the whole of this model's `name` is in a model of the same function that norms no embedding."""
+        is_normed = self.normalizes_embedding and name == "embed_tokens.weight"
+        return _norm_rows(weight) if is_normed else weight
 
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
@@ -150,6 +147,10 @@ class Transformer(nn.Module):
                 module.e_score_correction_bias.zero_()
             elif isinstance(module, RMSNorm):
                 local(module.weight).fill_(1.0)
+
+
+def _norm_rows(x: Tensor) -> Tensor:
+    return F.rms_norm(x, (x.shape[-1],), eps=_EMBEDDING_EPS)
 
 
 def _last_projections(block: nn.Module) -> tuple[Linear, Linear]:

@@ -22,7 +22,6 @@ from inhouse.posttrain.problems import Kind, problems
 from inhouse.posttrain.settings import GeneratedSettings, SamplingDefaults, SftSettings
 from inhouse.train.layout import ParallelSettings, check_layout
 from inhouse.train.model_folder import copy_tokenizer, fill_from, read_config, save_model
-from inhouse.train.parallel import gathered
 from inhouse.train.settings import TrainSettings
 from inhouse.train.trainer import train
 from inhouse.train.world import join, rank
@@ -59,15 +58,13 @@ def fine_tune(
         batch_of = partial(packed.batch, slots=mesh.slots(packed.sequences_per_step))
         fill = partial(fill_from, folder=base)
         train(model, batch_of, steps, training, output, name="sft", facts=facts, mesh=mesh, fill=fill)
-        trained = gathered(model, mesh)
-    if trained is None:
-        return
-    counts = {"conversations": packed.num_conversations, "too_long_left_out": packed.num_too_long, "steps": steps}
-    write_json(output / "conversations.json", counts)
-    copy_tokenizer(base, output)
-    write_atomic(output / "chat_template.jinja", CHAT_TEMPLATE)
-    write_json(output / "generation_config.json", generation_config(tokenizer, settings.sampling))
-    save_model(trained, output)
+        if mesh.is_first:
+            counts = {"conversations": packed.num_conversations, "too_long_left_out": packed.num_too_long}
+            write_json(output / "conversations.json", counts | {"steps": steps})
+            copy_tokenizer(base, output)
+            write_atomic(output / "chat_template.jinja", CHAT_TEMPLATE)
+            write_json(output / "generation_config.json", generation_config(tokenizer, settings.sampling))
+        save_model(model, output, writes=mesh.is_first)
 
 
 def gather(settings: SftSettings, data: Path, seed: int) -> Iterator[list[Message]]:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from inhouse.common.files import read_json, sync_file, sync_folder, write_json
-from inhouse.common.parts import local, place
+from inhouse.common.parts import local, place, whole
 from inhouse.model import Transformer
 from inhouse.model.config import ModelConfig
 from inhouse.model.huggingface import config_from_hf, config_to_hf, state_from_hf, state_to_hf, tensor_names
@@ -26,15 +26,30 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jin
 MAX_SHARD_BYTES = 5_000_000_000
 
 
-def save_model(model: Transformer, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+def save_model(model: Transformer, folder: Path, dtype: torch.dtype = torch.float32, writes: bool = True) -> None:
     """Write config.json and the weights as `dtype` (routers stay fp32), each file whole or not at all.
 
+    The weights are those of the plain architecture (`Transformer.plain_weight`). Where the model is spread over
+    processes all must call this, one with `writes`; it holds no more of the model than a file and a tensor at a time.
     The folder's tokenizer, where it is there already, gives config.json its special ids.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {name: _stored(name, tensor, dtype) for name, tensor in model.state_dict().items()}
-    _save_tensors(state_to_hf(state, model.config), folder)
-    write_json(folder / CONFIG, config_to_hf(model.config, dtype, special_ids(folder)))
+    state = model.state_dict()
+    sizes = {
+        each: like.nbytes // len(names)
+        for name, tensor in state.items()
+        if (names := tensor_names(name, model.config))
+        for like in [_stored(name, torch.empty(tensor.shape, device="meta"), dtype)]
+        for each in names
+    }
+    files = _ShardFiles(folder, sizes) if writes else None
+    for name, tensor in state.items():
+        if names := tensor_names(name, model.config):
+            full = whole(tensor.detach())
+            if files is not None:
+                files.add(state_to_hf({name: _stored(name, model.plain_weight(name, full), dtype)}, model.config))
+    if files is not None:
+        files.finish()
+        write_json(folder / CONFIG, config_to_hf(model.config, dtype, special_ids(folder)))
 
 
 def load_model(
@@ -125,32 +140,51 @@ def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.detach().to(torch.float32 if ".mlp.gate." in name else dtype)
 
 
-def _save_tensors(tensors: dict[str, Tensor], folder: Path) -> None:
-    shards = list(_shards(tensors))
-    names = [WEIGHTS]
-    if len(shards) > 1:
-        names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
-    for name, shard in zip(names, shards, strict=True):
-        _save_file(shard, folder / name)
-    if len(shards) > 1:
-        size = sum(tensor.nbytes for tensor in tensors.values())
-        where = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
-        write_json(folder / INDEX, {"metadata": {"total_size": size}, "weight_map": where})
-    keep = {*names, INDEX} if len(shards) > 1 else {*names}
-    for old in folder.glob("model*.safetensors*"):
-        if old.name not in keep:
-            old.unlink()  # of a save into the same folder in another number of shards: readers would take it
+class _ShardFiles:
+    """The safetensors files of a folder, written one after the other as tensors come, in the order of `sizes`."""
+
+    def __init__(self, folder: Path, sizes: dict[str, int]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._sizes = folder, sizes
+        shards = list(_shards(sizes))
+        names = [WEIGHTS]
+        if len(shards) > 1:
+            names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+        self._left = dict(zip(names, shards, strict=True))
+        self._file_of = {tensor: name for name, shard in self._left.items() for tensor in shard}
+        self._held: dict[str, Tensor] = {}
+
+    def add(self, tensors: dict[str, Tensor]) -> None:
+        """Some more tensors; files that have become whole are written."""
+        self._held |= {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+        for file, names in list(self._left.items()):
+            if self._held.keys() >= set(names):
+                _save_file({name: self._held.pop(name) for name in names}, self._folder / file)
+                del self._left[file]
+
+    def finish(self) -> None:
+        """All tensors have come: the index, and files of an earlier save into the same folder gone."""
+        assert not self._left and not self._held
+        files = {*self._file_of.values()}
+        if len(files) > 1:
+            total = {"total_size": sum(self._sizes.values())}
+            write_json(self._folder / INDEX, {"metadata": total, "weight_map": self._file_of})
+            files.add(INDEX)
+        for old in self._folder.glob("model*.safetensors*"):
+            if old.name not in files:
+                old.unlink()  # of a save in another number of shards: readers would take it
 
 
-def _shards(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    shard: dict[str, Tensor] = {}
+def _shards(sizes: dict[str, int]) -> Iterator[list[str]]:
+    """Which tensors share a file."""
+    shard: list[str] = []
     size = 0
-    for name, tensor in tensors.items():
-        if shard and size + tensor.nbytes > MAX_SHARD_BYTES:
+    for name, nbytes in sizes.items():
+        if shard and size + nbytes > MAX_SHARD_BYTES:
             yield shard
-            shard, size = {}, 0
-        shard[name] = tensor.contiguous().cpu()
-        size += tensor.nbytes
+            shard, size = [], 0
+        shard.append(name)
+        size += nbytes
     yield shard
 
 

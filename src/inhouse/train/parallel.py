@@ -5,14 +5,11 @@ Declared beside the model, which knows nothing of it. After `parallelize` every 
 the whole one's; one process leaves the model as it is.
 """
 
-import logging
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+from torch.distributed.tensor import Shard, distribute_tensor
 
 from inhouse.model import Attend, Transformer
 from inhouse.model.moe import MoE
@@ -77,31 +74,6 @@ def cross_entropy_in(mesh: Mesh, cross_entropy: CrossEntropy, head: nn.Module) -
     assert isinstance(head, FSDPModule)
     head.unshard()  # which FSDP does before a module's forward; here only its weight is used
     return VocabularyCrossEntropy(mesh.vocabulary.get_group("vocabulary"))
-
-
-def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors gathered, in every process. All processes must call this together."""
-    # gathering experts that are sharded twice along one dimension takes two exchanges; torch warns of it every time
-    logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
-    return {name: t.full_tensor() if isinstance(t, DTensor) else t for name, t in tensors.items()}
-
-
-def gathered(model: Transformer, mesh: Mesh) -> Transformer | None:
-    """The whole model in the first process, None in the others. All processes must call this together."""
-    if mesh.dense is None:
-        return model
-    state = {}
-    for name, tensor in model.state_dict().items():  # one at a time: the others keep none of them
-        full = whole({name: tensor})[name]
-        if mesh.is_first:
-            state[name] = full.cpu()
-    if not mesh.is_first:
-        return None
-    with torch.device("meta"):
-        single = Transformer(model.config, model.dtype)
-    single.load_state_dict(state, assign=True)
-    single.normalizes_embedding = model.normalizes_embedding
-    return single
 
 
 def _spread_vocabulary(model: Transformer, mesh: DeviceMesh) -> None:

@@ -16,7 +16,6 @@ from inhouse.model.sizes import Derived, ModelSettings
 from inhouse.train.layout import ParallelSettings, check_layout
 from inhouse.train.mesh import ALONE, Mesh
 from inhouse.train.model_folder import copy_tokenizer, save_model
-from inhouse.train.parallel import gathered
 from inhouse.train.settings import PretrainSettings
 from inhouse.train.trainer import Batch, train
 from inhouse.train.world import join
@@ -114,8 +113,6 @@ def pretrain(
         batch_of = batches(shards, settings, num_steps, seed, mesh)
         fill = partial(Transformer.initialize, seed=seed)
         train(network, batch_of, num_steps, settings, output, name="pretrain", facts=facts, mesh=mesh, fill=fill)
-        trained = gathered(network, mesh)
-    if trained is not None:
-        trained.fold_embedding_norm()
-        copy_tokenizer(tokenizer, output)
-        save_model(trained, output)
+        if mesh.is_first:
+            copy_tokenizer(tokenizer, output)
+        save_model(network, output, writes=mesh.is_first)
