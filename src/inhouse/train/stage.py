@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
-from inhouse.common.files import digests
+from inhouse.common.files import digest
 from inhouse.data.loader import WindowLoader
+from inhouse.data.shards import INDEX
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.model import ModelConfig, Transformer
 from inhouse.model.sizes import Derived, ModelSettings
@@ -108,7 +109,8 @@ def pretrain(
     with torch.device("meta"):
         network = Transformer(config)
     network.normalizes_embedding = True  # lets the embedding learn fast without outgrowing the blocks (LOG.md)
-    facts = {"seed": seed, "data": digests(shards)}
+    # the index holds every shard's digest, and a shard is checked against it when it is first read
+    facts = {"seed": seed, "data": digest(shards / INDEX)}
     with join(parallel, settings.device, "pretrain") as mesh:
         batch_of = batches(shards, settings, num_steps, seed, mesh)
         fill = partial(Transformer.initialize, seed=seed)

@@ -33,7 +33,8 @@ def world_size() -> int:
 def join(parallel: ParallelSettings, device: str, name: str) -> Iterator[Mesh]:
     """Inside, the mesh of all processes of the stage `name`, on `device` ("auto", "cpu" or "cuda").
 
-    Raises `ValueError` where another number of processes was started than `parallel` asks for.
+    Raises `ValueError` where another number of processes was started than `parallel` asks for, or more on a machine
+    than it has GPUs.
     """
     check_world(parallel, world_size())
     if parallel.processes == 1:
@@ -41,7 +42,7 @@ def join(parallel: ParallelSettings, device: str, name: str) -> Iterator[Mesh]:
         return
     kind = pick_device(device).type
     if kind == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(_own_gpu())
     dist.init_process_group(
         "nccl" if kind == "cuda" else "gloo",
         store=dist.PrefixStore(name, meeting_place()),  # a name of its own: keys of an earlier stage are still there
@@ -55,6 +56,16 @@ def join(parallel: ParallelSettings, device: str, name: str) -> Iterator[Mesh]:
         yield Mesh(parallel, kind)
     finally:
         dist.destroy_process_group()
+
+
+def _own_gpu() -> int:
+    number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if number >= count:
+        raise ValueError(
+            f"rank {rank()} would need GPU {number} of its machine, which has {count}: start no more than {count} "
+            f'processes there, or set device = "cpu"'
+        )
+    return number
 
 
 def _check_layout_alike(parallel: ParallelSettings) -> None:
