@@ -71,15 +71,21 @@ def soak(tries: int, kills: int, jobs: int, folder: Path) -> dict[str, Tally]:
     wanted = dict.fromkeys(KINDS, tries) | {ANY_INSTANT: kills}
     pool = ThreadPoolExecutor(jobs)
     try:
-        for seed in itertools.count(1):
-            left = [name for name in KINDS if table[name].tries < wanted[name]]
+        for first in itertools.count(1, jobs):
+            left = [
+                (name, first + more)
+                for more in range(jobs)
+                for name in KINDS
+                if table[name].tries + more < wanted[name]
+            ]
             if not left:
                 break
             under_way = {
-                pool.submit(try_once, name, seed, benches[KINDS[name].layout], folder, seconds): name for name in left
+                pool.submit(try_once, name, seed, benches[KINDS[name].layout], folder, seconds): (name, seed)
+                for name, seed in left
             }
             for done in as_completed(under_way):
-                name, wrong = under_way[done], done.result()
+                (name, seed), wrong = under_way[done], done.result()
                 if wrong == "":
                     table[name] = table[name]._replace(survived=table[name].survived + 1)
                 elif wrong is not None:
@@ -104,7 +110,7 @@ STORM_KINDS = [
 
 
 _PATIENCE = 4  # seconds of the watchdog
-_SHARE_OF_STEPS = 0.5  # of the time of a storm, at most: the job must outlast it
+_SHARE_OF_STEPS = 0.7  # of the time between two faults, at most: the job must outlast them
 
 
 class Storm(NamedTuple):

@@ -152,8 +152,8 @@ class Engine:
     def _compute(self, scheduled: list[Scheduled]) -> list[StepOutput]:
         num_single = sum(item.num_tokens == 1 for item in scheduled)
         groups = self._groups([item.sequence for item in scheduled[:num_single]])
-        is_one_group = num_single == len(scheduled) and len(groups) == 1 and groups[0].copies is not None
-        if self._decoder is not None and is_one_group:
+        is_decoding = all(item.sequence.num_missing == 1 for item in scheduled)
+        if self._decoder is not None and is_decoding and len(groups) == 1 and groups[0].copies is not None:
             sequences = [item.sequence for item in scheduled]
             logits_NV = self._decode(self._decoder, sequences, groups[0])
         else:
