@@ -53,9 +53,9 @@ def try_once(name: str, seed: int, bench: Bench, folder: Path, seconds: float) -
     with tempfile.TemporaryDirectory(dir=folder) as place:
         try:
             return "" if endure(name, seed, bench, Path(place) / "job", seconds) else None
-        except AssertionError as error:
+        except Exception as error:
             print(f"{name}, seed {seed}: {error}", flush=True)
-            return str(error)
+            return f"{type(error).__name__}: {error}"
 
 
 def soak(tries: int, kills: int, jobs: int, folder: Path) -> dict[str, Tally]:
@@ -63,13 +63,12 @@ def soak(tries: int, kills: int, jobs: int, folder: Path) -> dict[str, Tally]:
     benches = {layout: Bench(folder, layout) for layout in LAYOUTS}
     for bench in benches.values():
         _ = bench.halfway  # the pipeline handles signals, so jobs are made in the main thread
-    start = time.monotonic()
-    ended = attempt(benches["experts"].fresh.copy(folder / "timed"))
-    assert ended.status == 0, ended.said
-    seconds = time.monotonic() - start
+    pool, start = ThreadPoolExecutor(jobs), time.monotonic()
+    for ended in pool.map(attempt, [benches["experts"].fresh.copy(folder / f"timed-{i}") for i in range(jobs)]):
+        assert ended.status == 0, ended.said
+    seconds = time.monotonic() - start  # of an attempt, beside others
     table = {name: Tally(0, {}) for name in KINDS}
     wanted = dict.fromkeys(KINDS, tries) | {ANY_INSTANT: kills}
-    pool = ThreadPoolExecutor(jobs)
     try:
         for first in itertools.count(1, jobs):
             left = [

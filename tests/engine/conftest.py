@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from inhouse.engine import Engine, EngineSettings
+from inhouse.engine import Engine, EngineSettings, engine
 from inhouse.model import ModelConfig, Transformer
 
 DENSE = {
@@ -43,18 +43,24 @@ def models() -> dict[str, Transformer]:
     return {kind: new_model(kind) for kind in CONFIGS}
 
 
-@pytest.fixture
-def new_engine(models: dict[str, Transformer]) -> Callable[..., Engine]:
-    """`new_engine("moe", num_pages=…, max_sequences=…)`"""
+@pytest.fixture(params=["plain", "decoder"])
+def new_engine(
+    models: dict[str, Transformer], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Engine]:
+    """`new_engine("moe", num_pages=…, max_sequences=…)`; also with the code for compiling, uncompiled."""
+    if request.param == "decoder":
+        monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+        monkeypatch.setattr(engine, "can_compile", lambda model, trains: True)
 
     def build(kind: str = "dense", num_pages: int | None = None, **settings: object) -> Engine:
         config = models[kind].config
+        settings["compile"] = request.param == "decoder"
         if num_pages is not None:
             per_token = config.num_layers * 2 * config.num_kv_heads * config.head_dim * 4
             settings["cache_gib"] = num_pages * settings.get("page_size", 16) * per_token / 2**30
-        engine = Engine(models[kind], ByteTokenizer(), EngineSettings(**settings))
-        assert num_pages is None or engine.num_pages == num_pages
-        return engine
+        built = Engine(models[kind], ByteTokenizer(), EngineSettings(**settings))
+        assert num_pages is None or built.num_pages == num_pages
+        return built
 
     return build
 

@@ -13,6 +13,7 @@ def test_a_compiled_engine_gives_the_same_tokens(kind, naive, prompts):
     model = new_model(kind)
     if not can_compile(model, trains=False):
         pytest.skip("no C++ compiler")
+    torch._dynamo.reset()
     engine = Engine(model, ByteTokenizer(), EngineSettings(compile=True))
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     params = [SamplingParams(max_tokens=3 + i, temperature=0, ignore_eos=True) for i in range(len(prompts))]

@@ -27,6 +27,22 @@ def test_greedy_tokens_are_those_of_full_forward_passes(kind, max_prefill, new_e
     assert engine.pages_in_use == engine.num_running == engine.num_waiting == 0
 
 
+@pytest.mark.parametrize(
+    ("prompts", "page_size", "max_prefill"),
+    [
+        ([[5, 6, 7]], 16, 1),
+        ([[5], [6, 7, 8]], 16, 2),  # one token of a step is of a prompt that goes on
+        ([[5], [5, 6]], 1, 2048),  # the second shares a page that the first fills in the same step
+        ([[1, 2, 3, 4], [1, 2, 3, 4, 5]], 4, 3),
+    ],
+)
+def test_steps_of_single_tokens(prompts, page_size, max_prefill, new_engine, naive):
+    engine = new_engine("moe", page_size=page_size, max_prefill=max_prefill)
+    for _ in range(2):
+        completions = engine.generate(prompts, GREEDY)
+        assert [c.token_ids for c in completions] == [naive("moe", prompt, 12) for prompt in prompts]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("max_prefill", [2048, 7])
 def test_logprobs_and_experts_are_those_of_a_full_forward_pass(kind, max_prefill, models, new_engine, prompts):

@@ -131,6 +131,13 @@ def test_a_file_that_is_not_in_the_manifest_is_refused(tmp_path: Path, capfd) ->
     assert "rank-00001.safetensors does not belong there" in capfd.readouterr().err
 
 
+def test_the_last_two_that_were_due_are_kept_beside_the_last_two(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path, FACTS, every=10) as checkpoints:
+        for step in (10, 20, 30, 31, 32, 33):
+            checkpoints.save(step, tensors(step))
+    assert visible(tmp_path) == [f"step-000000{step}" for step in (20, 30, 32, 33)]
+
+
 def test_a_run_can_go_back(tmp_path: Path) -> None:
     saved(tmp_path, 10, 20)
     assert loaded(tmp_path, at_most=19)[0].step == 10

@@ -114,6 +114,25 @@ def test_what_is_left_out_survives_a_restart(tmp_path: Path, stop_at: int) -> No
     assert same_bits(again, trained(tmp_path / "whole", "glm4_moe", poisoned, **CAREFUL))
 
 
+@pytest.mark.parametrize("stops", [(8,), (4, 5, 6, 8)])
+def test_what_is_left_out_is_the_same_after_stops(stops: tuple[int, ...], tmp_path: Path) -> None:
+    """SIGTERM saves between the checkpoint of step 8 and the spike: that is no place to go back to."""
+
+    def stopping(batch: int) -> Batch:
+        if batch in left:
+            left.remove(batch)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return poisoned(batch)
+
+    left = list(stops)
+    for _ in stops:
+        with pytest.raises(Terminated):
+            trained(tmp_path / "stopped", "glm4_moe", stopping, **CAREFUL)
+    again = trained(tmp_path / "stopped", "glm4_moe", poisoned, **CAREFUL)
+    assert same_bits(again, trained(tmp_path / "whole", "glm4_moe", poisoned, **CAREFUL))
+    assert losses(tmp_path / "stopped") == losses(tmp_path / "whole")
+
+
 def test_sigterm_saves_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a step without a checkpoint of its own, and again while the checkpoint is being saved."""
 

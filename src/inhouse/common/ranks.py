@@ -113,6 +113,8 @@ def _failure(statuses: list[int | None], folder: Path) -> BaseException:
     """What ended the task: a killed process first of all, else the one that reported first."""
     count = len(statuses)
     for rank, status in enumerate(statuses):
+        if status == -signal.SIGTERM:
+            return Terminated()  # before it could save: somebody wants all of it to stop
         if status is not None and status < 0:
             return RankLost(f"process {rank} of {count} was killed by {signal.Signals(-status).name}")
     reports = [(rank, _report(folder / f"{rank}.json")) for rank, status in enumerate(statuses) if status]

@@ -3,6 +3,8 @@
 Shapes as in attention.py.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -21,9 +23,9 @@ class Decoder:
 
     def __init__(self, model: Transformer, cache: KVCache) -> None:
         self._model, self._cache = model, cache
-        self._begin = torch.compile(_begin, dynamic=True)
-        self._block = torch.compile(_block, dynamic=True)
-        self._end = torch.compile(_end, dynamic=True)
+        # the kinds of blocks in one model, each for one, a few and many sequences, are more than torch's limit of 8
+        compiled = partial(torch.compile, dynamic=True, recompile_limit=32, isolate_recompiles=True)
+        self._begin, self._block, self._end = compiled(_begin), compiled(_block), compiled(_end)
 
     def __call__(self, tokens_N: Tensor, slots_N: Tensor, group: Group) -> tuple[Tensor, list[Routing]]:
         """fp32 logits (N, V) of the next tokens, and the routing of every MoE layer. `group.copies` are kept up."""
@@ -66,7 +68,7 @@ def _block(
 
 def _attend(q_RHd: Tensor, copy_2RKSd: Tensor, mask_RS: Tensor) -> Tensor:
     """As sums, which become two kernels: faster on a CPU than torch's attention of one query a sequence."""
-    k_RK1Sd, v_RK1Sd = copy_2RKSd.unsqueeze(3).float()
+    k_RK1Sd, v_RK1Sd = (copy_2RKSd[i].unsqueeze(2).float() for i in (0, 1))
     q_RKG1d = q_RHd.unflatten(1, (copy_2RKSd.shape[2], -1)).unsqueeze(3).float()
     scores_RKGS = (q_RKG1d * k_RK1Sd).sum(dim=-1) * q_RHd.shape[-1] ** -0.5 + mask_RS[:, None, None]
     out_RKGd = (scores_RKGS.softmax(dim=-1).unsqueeze(-1) * v_RK1Sd).sum(dim=-2)

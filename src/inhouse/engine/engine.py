@@ -4,6 +4,7 @@ Rollouts, evaluation and serving all go through this engine. It belongs to one t
 """
 
 import itertools
+import logging
 import secrets
 from collections.abc import Sequence as Items
 from contextlib import suppress
@@ -24,6 +25,8 @@ from inhouse.engine.scheduler import Scheduled, Scheduler, Sequence
 from inhouse.model import Transformer
 from inhouse.model.compilation import can_compile
 from inhouse.model.moe import Routing
+
+log = logging.getLogger(__name__)
 
 _COPIED_BYTES = 256 << 20  # of keys and values of decoding sequences that stay copied out of their pages
 _GROUP_BYTES = 64 << 20  # of these in one group
@@ -63,8 +66,11 @@ class Engine:
         )
         self._sequences: dict[int, Sequence] = {}
         self._copies: dict[tuple[int, ...], list[Tensor]] = {}
-        compiles = self.settings.compile and can_compile(model, trains=False)
-        self._decoder = Decoder(model, self._cache) if compiles else None
+        self._decoder = None
+        if self.settings.compile and can_compile(model, trains=False):
+            self._decoder = Decoder(model, self._cache)
+        elif self.settings.compile:
+            log.warning("torch.compile needs a C++ compiler (g++, clang++ or c++); without one generation is slower")
         self._new_id = itertools.count()
         self._ends: set[int] = set()
         for name in ("end_of_document", "end_of_turn"):
@@ -74,9 +80,13 @@ class Engine:
             self._warm_up()
 
     def _warm_up(self) -> None:
-        """Compile now what requests would wait for: a step of one, of a few, and of many sequences."""
-        for count in (1, 2, 9):
+        """Compile now what requests would wait for: a step of one, of a few, and of many sequences.
+
+        Odd numbers, because torch takes sizes that are equal, such as that of the key-value heads, for one.
+        """
+        for count in (1, 3, 9):
             self.generate([[0]] * count, SamplingParams(max_tokens=2, temperature=0, ignore_eos=True))
+        self.forget_prefixes()
 
     @property
     def num_running(self) -> int:
@@ -152,7 +162,8 @@ class Engine:
     def _compute(self, scheduled: list[Scheduled]) -> list[StepOutput]:
         num_single = sum(item.num_tokens == 1 for item in scheduled)
         groups = self._groups([item.sequence for item in scheduled[:num_single]])
-        is_decoding = all(item.sequence.num_missing == 1 for item in scheduled)
+        # copies are made before the step writes: not while pages are still to be filled for one that is new
+        is_decoding = all(item.sequence.num_missing == 1 and not item.is_admitted for item in scheduled)
         if self._decoder is not None and is_decoding and len(groups) == 1 and groups[0].copies is not None:
             sequences = [item.sequence for item in scheduled]
             logits_NV = self._decode(self._decoder, sequences, groups[0])
@@ -185,11 +196,11 @@ class Engine:
         """The sequences that are ready for their next token, and its logits (N, V)."""
         hidden_ND = self._hidden(scheduled, groups)
         lasts = np.cumsum([item.num_tokens for item in scheduled]) - 1
-        for (sequence, num_tokens), last in zip(scheduled, lasts.tolist(), strict=True):
+        for (sequence, num_tokens, _), last in zip(scheduled, lasts.tolist(), strict=True):
             if sequence.params.prompt_logprobs:
                 self._read_prompt(sequence, hidden_ND[last + 1 - num_tokens : last + 1])
             sequence.num_computed += num_tokens
-        ready = [i for i, (sequence, _) in enumerate(scheduled) if sequence.num_missing == 0]
+        ready = [i for i, (sequence, _, _) in enumerate(scheduled) if sequence.num_missing == 0]
         if len(ready) < len(hidden_ND):
             hidden_ND = hidden_ND[torch.from_numpy(lasts[ready]).to(self.device)]
         return [scheduled[i].sequence for i in ready], self.model.logits(hidden_ND)
@@ -200,7 +211,7 @@ class Engine:
         counts = [item.num_tokens for item in scheduled]
         starts = np.array([item.sequence.num_computed for item in scheduled])
         places = np.array([item.sequence.place for item in scheduled])
-        tokens = [token for sequence, n in scheduled for token in sequence.tokens[sequence.num_computed :][:n]]
+        tokens = [token for sequence, n, _ in scheduled for token in sequence.tokens[sequence.num_computed :][:n]]
         positions = np.concatenate([np.arange(start, start + n) for start, n in zip(starts, counts, strict=True)])
         owners = places.repeat(counts)
         slots_N = self._tensor(table[owners, positions // page_size] * page_size + positions % page_size)
@@ -225,9 +236,10 @@ class Engine:
         groups, end = [], len(sequences)
         copies: dict[tuple[int, ...], list[Tensor]] = {}
         memory = _COPIED_BYTES
+        most_bytes = _GROUP_BYTES if self._decoder is None else _COPIED_BYTES  # compiled are steps of one group
         while end:
             num_pages = sequences[end - 1].num_computed // page_size + 1
-            start = max(end - max(_GROUP_BYTES // (num_pages * self._page_bytes), 1), 0)
+            start = max(end - max(most_bytes // (num_pages * self._page_bytes), 1), 0)
             own = sequences[start:end]
             pages_RP = self._tensor(table[[sequence.place for sequence in own], :num_pages])
             memory -= pages_RP.numel() * self._page_bytes

@@ -36,10 +36,14 @@ class Sequence:
 
 
 class Scheduled(NamedTuple):
-    """`num_tokens` of a sequence, from `sequence.num_computed` on, are computed in this step."""
+    """`num_tokens` of a sequence, from `sequence.num_computed` on, are computed in this step.
+
+    `is_admitted`: its first; pages that it shares may get their last keys only now.
+    """
 
     sequence: Sequence
     num_tokens: int
+    is_admitted: bool
 
 
 class Scheduler:
@@ -75,16 +79,16 @@ class Scheduler:
             num_tokens = 1 if sequence.num_missing == 1 else min(sequence.num_missing, budget)
             if num_tokens and self._make_room(sequence):
                 budget -= num_tokens if num_tokens > 1 else 0
-                scheduled.append(self._plan(sequence, num_tokens))
+                scheduled.append(self._plan(sequence, num_tokens, False))
         while budget and self.waiting and self._free_places and self._admit(self.waiting[0]):
             sequence = self.waiting.popleft()
             self.running.append(sequence)
             num_tokens = min(sequence.num_missing, budget)
             budget -= num_tokens
-            scheduled.append(self._plan(sequence, num_tokens))
+            scheduled.append(self._plan(sequence, num_tokens, True))
         return scheduled
 
-    def _plan(self, sequence: Sequence, num_tokens: int) -> Scheduled:
+    def _plan(self, sequence: Sequence, num_tokens: int, is_admitted: bool) -> Scheduled:
         """Publish the pages that this step fills: within a step every key is written before any is read."""
         num_full = (sequence.num_computed + num_tokens) // self.page_size
         if num_full > sequence.num_published:
@@ -92,7 +96,7 @@ class Scheduler:
             for page in range(sequence.num_published, num_full):
                 self.pages.publish(sequence.pages[page], sequence.hashes[page])
             sequence.num_published = num_full
-        return Scheduled(sequence, num_tokens)
+        return Scheduled(sequence, num_tokens, is_admitted)
 
     def _make_room(self, sequence: Sequence) -> bool:
         """A running sequence lacks at most one page, for its newest token."""

@@ -56,14 +56,18 @@ class Checkpoints:
         facts: dict[str, Any],
         layout: dict[str, Any] | None = None,
         timeout: timedelta = timedelta(minutes=10),
+        every: int = 1,
     ) -> None:
         """`facts` are what must be equal for a run to be the same one: seed, settings, data. `layout`, how many
         processes share the model how, need not be; it is kept for the record. Both hold JSON values.
 
+        Kept are the last two, and the last two of steps that are a multiple of `every`: a run that was stopped in
+        between must go back just as far as one that was not.
+
         A rank that is silent for `timeout` while others wait for it to write is given up.
         Raises `ValueError` where the folder cannot be written.
         """
-        self.folder, self.layout = folder, layout or {}
+        self.folder, self.layout, self.every = folder, layout or {}, every
         self.facts = json.loads(json.dumps(facts))  # as they are read again: a tuple is a list there
         self.ranks = Ranks(timeout)
         self.ranks.first(self._open)
@@ -241,8 +245,11 @@ class Checkpoints:
             _remove(final)
         partial.rename(final)
         sync_folder(self.folder)
-        for old in _steps(self.folder)[:-_KEPT]:
-            _remove(old)
+        steps = _steps(self.folder)
+        kept = {*steps[-_KEPT:], *[step for step in steps if _step(step) % self.every == 0][-_KEPT:]}
+        for step in steps:
+            if step not in kept:
+                _remove(step)
 
 
 def _steps(folder: Path) -> list[Path]:

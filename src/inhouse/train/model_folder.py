@@ -47,6 +47,7 @@ def save_model(model: Transformer, folder: Path, dtype: torch.dtype = torch.floa
             full = whole(tensor.detach())
             if files is not None:
                 files.add(state_to_hf({name: _stored(name, model.plain_weight(name, full), dtype)}, model.config))
+            del full
     if files is not None:
         files.finish()
         write_json(folder / CONFIG, config_to_hf(model.config, dtype, special_ids(folder)))
@@ -145,6 +146,8 @@ class _ShardFiles:
 
     def __init__(self, folder: Path, sizes: dict[str, int]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".model*.partial"):  # by a process that was killed
+            left.unlink()
         self._folder, self._sizes = folder, sizes
         shards = list(_shards(sizes))
         names = [WEIGHTS]

@@ -187,7 +187,8 @@ class _Run:
         tokens, is_first, layout = self.settings.batch_tokens, self.mesh.is_first, self.mesh.layout
         timeout = timedelta(seconds=PATIENCE * layout.timeout_seconds)  # as the watchdog gives a save
         with self.watched, ExitStack() as stack:
-            checkpoints = Checkpoints(self.output / "checkpoints", self.facts, layout.model_dump(), timeout)
+            every = self.settings.checkpoint_every
+            checkpoints = Checkpoints(self.output / "checkpoints", self.facts, layout.model_dump(), timeout, every)
             self.checkpoints = stack.enter_context(checkpoints)
             # with what decides when the ranks speak to one another, though it is no part of the result
             settings = self.settings.model_dump(mode="json", include=set(NO_PART_OF_THE_RESULT))
@@ -226,24 +227,28 @@ class _Run:
         self._say(f"going on from step {resumed.step:,} of {self.num_steps:,}")
         return resumed.step
 
-    def _load(self) -> Resumed | None:
+    def _load(self, at_most: int | None = None) -> Resumed | None:
         self.watched.phase("load")
         tensors = self._tensors()
-        resumed = self.checkpoints.load(tensors)
+        resumed = self.checkpoints.load(tensors, at_most)
         if resumed is not None:
             self.optimizers.count_from(tensors["optimizer.muon.step"])
         return resumed
 
     def _rewind(self, step: int, loss: float) -> bool:
-        """Back to the last checkpoint, the batches since then left out; False where there is none yet."""
+        """Back to the last checkpoint that was due, the batches since then left out; False where there is none yet.
+
+        Not to one that SIGTERM brought about: a run must leave out the same batches whether it was stopped or not.
+        """
         self._check_replicas()  # a flipped bit makes a spike too, and no batch is to blame for it
         self.watched.phase("load")
         self.checkpoints.wait()
-        resumed = self._load()
+        due = step - step % self.settings.checkpoint_every
+        resumed = self._load(at_most=due)
         if resumed is None:
             self.guard.skip(step)
             return False
-        left_out = self.guard.rewind(step, resumed.step, resumed.extra["guard"])
+        left_out = self.guard.rewind(step, due, resumed.extra["guard"])  # from an earlier one it gets there again
         self._say(
             f"loss {loss:g} at step {step + 1:,} is a spike: back to step {resumed.step:,}, leaving out batches "
             f"{left_out.first:,} to {left_out.end - 1:,}"
