@@ -109,7 +109,7 @@ STORM_KINDS = [
 
 
 _PATIENCE = 4  # seconds of the watchdog
-_SHARE_OF_STEPS = 0.6  # of the time between two faults, at most: the job must outlast them
+_SHARE_OF_STEPS = 0.9  # of the time between two faults, at most: the job must outlast them
 
 
 class Storm(NamedTuple):
