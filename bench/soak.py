@@ -123,11 +123,11 @@ class Storm(NamedTuple):
     split: str
 
 
-def storm(faults: int, mean: float, folder: Path, seed: int = 0) -> Storm:
+def storm(faults: int, mean: float, folder: Path, seed: int = 0, steps: int | None = None) -> Storm:
     """One job with a fault every `mean` seconds until there were so many; compared with the same job left alone."""
     chance = Random(f"storm {seed}")
     rate = steps_a_second(folder)
-    steps = max(200, round(faults * mean * rate * _SHARE_OF_STEPS))
+    steps = steps or max(200, round(faults * mean * rate * _SHARE_OF_STEPS))
     sets = ("pretrain.checkpoint_every=10", "pretrain.spike_window=1000", f"parallel.timeout_seconds={_PATIENCE}")
     job = prepare(folder / "job", "experts", *sets, steps=steps)
     whole = job.copy(folder / "whole")
@@ -227,6 +227,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="tries at the same time")
     parser.add_argument("--storm", type=int, default=0)
     parser.add_argument("--mean", type=float, default=3.0)
+    parser.add_argument("--steps", type=int, help="of the storm's job; default: by the machine's speed now")
     parser.add_argument("--kind", choices=KINDS)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -242,7 +243,7 @@ def main() -> None:
             write("soak.md", "Faults at random instants", begun, report_soak(table))
             failed = any(tally.failed for tally in table.values())
         if arguments.storm:
-            came = storm(arguments.storm, arguments.mean, folder / "storm", arguments.seed)
+            came = storm(arguments.storm, arguments.mean, folder / "storm", arguments.seed, arguments.steps)
             write("storm.md", "A storm of faults", begun, report_storm(came))
             failed |= bool(came.wrong) or sum(came.struck.values()) < arguments.storm
             failed |= abs(came.booked - came.implied) > 0.05
