@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 import inhouse.data.stage
 from inhouse.data.settings import STDLIB, DataSettings, Source
+from inhouse.data.sources import resolve
 from inhouse.data.stage import prepare_data
 
 
@@ -181,3 +182,8 @@ def test_run_again_in_a_half_written_folder(corpus, tmp_path, opened):
 def test_sources_need_different_names():
     with pytest.raises(ValidationError, match="same name"):
         DataSettings(sources=(Source(path=STDLIB, name="x"), Source(path="y", name="x")))
+
+
+def test_the_standard_library_is_python_files_unless_others_are_named() -> None:
+    assert resolve(Source(path=STDLIB, name="x")).include == (".py",)
+    assert resolve(Source(path=STDLIB, name="x", include=(".txt",))).include == (".txt",)

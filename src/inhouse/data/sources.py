@@ -69,9 +69,8 @@ def resolve(source: Source) -> Source:
         folder = sysconfig.get_paths()["stdlib"]
         if not Path(folder, "os.py").is_file():
             raise ValueError(f"source {source.name}: this Python keeps no standard library in {folder}; name a folder")
-        return source.model_copy(
-            update={"path": folder, "include": (".py",), "exclude": (*STDLIB_EXCLUDED, *source.exclude)}
-        )
+        include, exclude = source.include or (".py",), (*STDLIB_EXCLUDED, *source.exclude)
+        return source.model_copy(update={"path": folder, "include": include, "exclude": exclude})
     path = Path(source.path).expanduser()
     if not path.exists():
         raise ValueError(f"source {source.name}: {path} does not exist; correct `path` or put the text there")
