@@ -6,6 +6,7 @@ The launcher and its ranks are forked off one server that has imported everythin
 import hashlib
 import json
 import math
+import multiprocessing.process
 import os
 import shutil
 import signal
@@ -121,6 +122,8 @@ class Started:
         self.folder.mkdir()
         self.launcher = CONTEXT.Process(target=_launch, args=(job, self.folder, install))
         self.launcher.start()
+        # else every later start looks after it, and takes its status from the thread that waits for it
+        multiprocessing.process._children.discard(self.launcher)  # type: ignore[attr-defined]
 
     def rank_processes(self) -> list[int]:
         """The process ids of the ranks that have started, by rank."""
