@@ -10,48 +10,36 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from inhouse.common.files import read_json
+from inhouse.common.progress import duration
+from inhouse.pipeline import STAGES
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results" / "preview.md"
-STAGES = ("data", "tokenizer", "pretrain", "sft", "evaluate", "export")
 
 
 def watched(command: list[str], folder: Path, environment: dict[str, str]) -> tuple[float, int]:
     """Seconds until `command` has ended well, and the largest sum of its processes' resident bytes (every 2 s)."""
     start, most = time.monotonic(), 0
-    process = subprocess.Popen(command, cwd=folder, env=environment)
+    process = psutil.Popen(command, cwd=folder, env=environment)
     while process.poll() is None:
-        most = max(most, sum(map(resident_bytes, family(process.pid))))
+        most = max(most, sum(map(resident_bytes, [process, *process.children(recursive=True)])))
         time.sleep(2)
     if process.returncode:
         sys.exit(f"{' '.join(command)} ended with status {process.returncode}")
     return time.monotonic() - start, most
 
 
-def family(process: int) -> Iterator[int]:
-    yield process
+def resident_bytes(process: psutil.Process) -> int:
     try:
-        for thread in Path(f"/proc/{process}/task").iterdir():
-            for child in (thread / "children").read_text().split():
-                yield from family(int(child))
-    except OSError:
-        return  # it has just ended
-
-
-def resident_bytes(process: int) -> int:
-    try:
-        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
         return 0
-
-
-def minutes(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
 
 
 def figure(score: dict[str, Any], percent: bool) -> str:
@@ -74,10 +62,10 @@ def report(run: Path, seconds: float, memory: int) -> list[str]:
         "",
         "| what | figure |",
         "| --- | --- |",
-        f"| together, installation included | {minutes(seconds)} (bar: 20 min) |",
+        f"| together, installation included | {duration(seconds)} (bar: 20 min) |",
         f"| largest resident memory | {memory / 1e9:.2f} GB (bar: 6 GB) |",
-        *(f"| {name} | {minutes(stage['seconds'])} |" for name, stage in stages.items()),
-        f"| tokens of pretraining | {tokens:,} (bar: 8 minutes) |",
+        *(f"| {name} | {duration(stage['seconds'])} |" for name, stage in stages.items()),
+        f"| tokens of pretraining | {tokens:,} (bar of its time: 8 minutes) |",
     ]
     for name, score in read_json(run / "evaluate" / "scores.json").items():
         lines.append(f"| {name} | {figure(score, percent='bits_per_byte' not in name)} |")

@@ -78,6 +78,22 @@ def test_output_and_gradients_are_those_of_a_plain_loop(config: ModelConfig, num
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("num_tokens", "way"), [(3, "_few"), (11, "_all"), (90, "_sorted")])
+def test_each_way_to_generate_is_the_plain_loop(
+    config: ModelConfig, monkeypatch, dtype: torch.dtype, num_tokens: int, way: str
+) -> None:
+    moe, x = random_moe(config), torch.randn(num_tokens, 32)
+    monkeypatch.setattr(moe_module, "_SMALL", 50 * 16 * 32)
+    for other in {"_few", "_all", "_sorted"} - {way}:
+        monkeypatch.setattr(moe.experts, other, None)
+    with torch.no_grad():
+        expected = plain_loop(moe, x.to(dtype).float())
+        out, _ = moe(x.to(dtype))
+    tolerance = 1e-5 if dtype == torch.float32 else 0.15
+    torch.testing.assert_close(out.float(), expected, rtol=tolerance, atol=tolerance)
+
+
 def test_no_token_is_dropped_even_when_all_choose_the_same_experts(config: ModelConfig) -> None:
     moe = random_moe(config)
     moe.gate.e_score_correction_bias[:2] = 100.0

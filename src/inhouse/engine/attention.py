@@ -78,8 +78,7 @@ class PagedAttend:
     def _keys_and_values(self, group: Group, rows_N2Kd: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         if group.copies is not None and layer < len(group.copies):
             copy_2RKSd = group.copies[layer]
-            new_2RKd = rows_N2Kd[group.start : group.end].transpose(0, 1)
-            copy_2RKSd.view(-1, copy_2RKSd.shape[-1]).index_copy_(0, group.newest, new_2RKd.flatten(0, 2))
+            put_newest(copy_2RKSd, group.newest, rows_N2Kd[group.start : group.end])
         else:
             copy_2RKSd = self.cache.copy(layer, group.pages_RP)
             if group.copies is not None:
@@ -98,6 +97,11 @@ class PagedAttend:
             q_1HTd, k_1KSd, v_1KSd, attn_mask=mask, is_causal=mask is None, enable_gqa=True
         )
         return out_1HTd[0].transpose(0, 1)
+
+
+def put_newest(copy_2RKSd: Tensor, newest: Tensor, rows_R2Kd: Tensor) -> None:
+    """Add each sequence's newest keys and values to a copy (see `Group`)."""
+    copy_2RKSd.view(-1, copy_2RKSd.shape[-1]).index_copy_(0, newest, rows_R2Kd.transpose(0, 1).flatten(0, 2))
 
 
 def additive(distance: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:

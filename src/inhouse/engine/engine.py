@@ -80,11 +80,11 @@ class Engine:
             self._warm_up()
 
     def _warm_up(self) -> None:
-        """Compile now what requests would wait for: a step of one, of a few, and of many sequences.
+        """Compile now what requests would wait for: a step of one, of a few, of many, and of all sequences.
 
         Odd numbers, because torch takes sizes that are equal, such as that of the key-value heads, for one.
         """
-        for count in (1, 3, 9):
+        for count in (1, 3, 9, max(1, self.settings.max_sequences - 1)):
             self.generate([[0]] * count, SamplingParams(max_tokens=2, temperature=0, ignore_eos=True))
         self.forget_prefixes()
 
@@ -166,31 +166,31 @@ class Engine:
         is_decoding = all(item.sequence.num_missing == 1 and not item.is_admitted for item in scheduled)
         if self._decoder is not None and is_decoding and len(groups) == 1 and groups[0].copies is not None:
             sequences = [item.sequence for item in scheduled]
-            logits_NV = self._decode(self._decoder, sequences, groups[0])
+            logits_NV, log_totals_N = self._decode(self._decoder, sequences, groups[0])
         else:
             sequences, logits_NV = self._forward(scheduled, groups)
+            log_totals_N = logits_NV.logsumexp(dim=-1)
         if not sequences:
             return []
         tokens, logprobs = draw(
             logits_NV,
+            log_totals_N,
             [sequence.params for sequence in sequences],
             [sequence.seed for sequence in sequences],
             [len(sequence.tokens) - sequence.num_prompt for sequence in sequences],
         )
         return [self._append(*new) for new in zip(sequences, tokens, logprobs, strict=True)]
 
-    def _decode(self, decoder: Decoder, sequences: list[Sequence], group: Group) -> Tensor:
-        """Logits (N, V) of a step in which every sequence has one new token."""
-        page_size, starts = self.settings.page_size, [sequence.num_computed for sequence in sequences]
-        pages = [sequence.pages[start // page_size] for sequence, start in zip(sequences, starts, strict=True)]
-        slots = [page * page_size + start % page_size for page, start in zip(pages, starts, strict=True)]
-        slots_N = torch.tensor(slots, device=self.device)
+    def _decode(self, decoder: Decoder, sequences: list[Sequence], group: Group) -> tuple[Tensor, Tensor]:
+        """Logits (N, V) and their log-sum-exp (N) of a step in which every sequence has one new token."""
+        places = np.array([sequence.place for sequence in sequences])
+        slots_N = self._slots(places, np.array([sequence.num_computed for sequence in sequences]))
         tokens_N = torch.tensor([sequence.tokens[-1] for sequence in sequences], device=self.device)
-        logits_NV, routings = decoder(tokens_N, slots_N, group)
+        logits_NV, log_totals_N, routings = decoder(tokens_N, slots_N, group)
         self._write_experts(slots_N, routings)
         for sequence in sequences:
             sequence.num_computed += 1
-        return logits_NV
+        return logits_NV, log_totals_N
 
     def _forward(self, scheduled: list[Scheduled], groups: list[Group]) -> tuple[list[Sequence], Tensor]:
         """The sequences that are ready for their next token, and its logits (N, V)."""
@@ -214,7 +214,7 @@ class Engine:
         tokens = [token for sequence, n, _ in scheduled for token in sequence.tokens[sequence.num_computed :][:n]]
         positions = np.concatenate([np.arange(start, start + n) for start, n in zip(starts, counts, strict=True)])
         owners = places.repeat(counts)
-        slots_N = self._tensor(table[owners, positions // page_size] * page_size + positions % page_size)
+        slots_N = self._slots(owners, positions)
         first = num_single = counts.count(1)
         chunks = []
         for place, past, count in zip(places[num_single:], starts[num_single:], counts[num_single:], strict=True):
@@ -225,6 +225,12 @@ class Engine:
         out = self.model(torch.tensor([tokens], device=self.device), self._tensor(positions)[None], attend)
         self._write_experts(slots_N, out.routing)
         return out.hidden_BTD[0]
+
+    def _slots(self, places: np.ndarray, positions: np.ndarray) -> Tensor:
+        """Where the cache keeps tokens: those at `positions` of the sequences in `places`."""
+        page_size = self.settings.page_size
+        pages = self._scheduler.table[places, positions // page_size]
+        return self._tensor(pages * page_size + positions % page_size)
 
     def _write_experts(self, slots_N: Tensor, routings: list[Routing]) -> None:
         if routings:
@@ -266,7 +272,7 @@ class Engine:
         for part in range(0, len(targets), _LOGIT_ROWS):
             tokens = targets[part : part + _LOGIT_ROWS]
             logits = self.model.logits(hidden_ND[skip + part : skip + part + len(tokens)])
-            logprobs = logprobs_of(logits, torch.tensor(tokens, device=self.device)).tolist()
+            logprobs = logprobs_of(logits, logits.logsumexp(dim=-1), torch.tensor(tokens, device=self.device)).tolist()
             tops = likeliest(logits, [sequence.params.logprobs] * len(tokens))
             sequence.prompt_logprobs += [TokenLogprobs(p, 0.0, top) for p, top in zip(logprobs, tops, strict=True)]
 

@@ -64,9 +64,16 @@ def _keep(logits_MV: Tensor, top_k_M1: Tensor, top_p_M1: Tensor, num_sorted: int
 
 
 def draw(
-    logits_NV: Tensor, params: Sequence[SamplingParams], seeds: Sequence[int], counters: Sequence[int]
+    logits_NV: Tensor,
+    log_totals_N: Tensor,
+    params: Sequence[SamplingParams],
+    seeds: Sequence[int],
+    counters: Sequence[int],
 ) -> tuple[list[int], list[TokenLogprobs]]:
-    """One token a row of fp32 logits, with its log-probabilities; `counters` number the tokens of each request."""
+    """One token a row of fp32 logits, whose log-sum-exp is `log_totals_N`, with its log-probabilities.
+
+    `counters` number the tokens of each request.
+    """
     if all(p.temperature == 0 for p in params):
         tokens_N = _argmax(logits_NV)
         sampling_N = [0.0] * len(params)
@@ -79,9 +86,9 @@ def draw(
             torch.tensor([p.top_p for p in params], device=device),
         )
         tokens_N = _invert(scaled_NV, torch.from_numpy(uniform(seeds, counters)).to(device))
-        sampling_N = logprobs_of(scaled_NV, tokens_N).tolist()
+        sampling_N = logprobs_of(scaled_NV, scaled_NV.logsumexp(dim=-1), tokens_N).tolist()
     tops = likeliest(logits_NV, [p.logprobs for p in params])
-    logprobs = map(TokenLogprobs, logprobs_of(logits_NV, tokens_N).tolist(), sampling_N, tops)
+    logprobs = map(TokenLogprobs, logprobs_of(logits_NV, log_totals_N, tokens_N).tolist(), sampling_N, tops)
     return tokens_N.tolist(), list(logprobs)
 
 
@@ -99,9 +106,9 @@ def _invert(logits_NV: Tensor, uniform_N: Tensor) -> Tensor:
     return torch.searchsorted(cumulative_NV, place_N1, right=True)[:, 0]
 
 
-def logprobs_of(logits_NV: Tensor, tokens_N: Tensor) -> Tensor:
-    """Log-probability of one token a row."""
-    return logits_NV.gather(1, tokens_N[:, None])[:, 0] - logits_NV.logsumexp(dim=-1)
+def logprobs_of(logits_NV: Tensor, log_totals_N: Tensor, tokens_N: Tensor) -> Tensor:
+    """Log-probability of one token a row; `log_totals_N` is the rows' log-sum-exp."""
+    return logits_NV.gather(1, tokens_N[:, None])[:, 0] - log_totals_N
 
 
 def likeliest(logits_NV: Tensor, counts: Sequence[int]) -> list[list[tuple[int, float]]]:

@@ -3,6 +3,7 @@
 Shapes: N tokens (batch times sequence), D model width, E experts, K experts a token, F expert width, M = N K rows.
 """
 
+import math
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -10,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inhouse.model.config import ModelConfig
-from inhouse.model.layers import SwiGLU
+from inhouse.model.layers import SwiGLU, linear
 
 _FEW = 8  # choices of experts in one pass
+_SMALL = 1 << 21  # multiplications of one matrix with all tokens that take no longer than to call it for some of them
 _ROOM = 64  # rows
 
 
@@ -154,7 +156,11 @@ class Experts(nn.Module):
         return self.dispatch is local_dispatch
 
     def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:
-        compute = self._few if self.is_local and routing.experts_NK.numel() <= _FEW else self._sorted
+        compute = self._sorted
+        if self.is_local and routing.experts_NK.numel() <= _FEW:
+            compute = self._few
+        elif self.is_local and self._is_small(x_ND, routing):
+            compute = self._all
         out_NKD = compute(x_ND, routing).view(*routing.experts_NK.shape, -1)
         return (out_NKD.float() * routing.weights_NK[..., None]).sum(dim=1).to(x_ND.dtype)
 
@@ -174,6 +180,22 @@ class Experts(nn.Module):
         x = x_ND.repeat_interleave(routing.experts_NK.shape[1], dim=0)[:, :, None]
         gate, up, down = (stack[chosen].to(x.dtype) for stack in (self.gate_proj, self.up_proj, self.down_proj))
         return down @ (F.silu(gate @ x) * (up @ x))
+
+    def _is_small(self, x_ND: Tensor, routing: Routing) -> bool:
+        """Most experts are chosen, and each takes longer to call than to compute."""
+        num_experts, *shape = self.gate_proj.shape
+        is_generating = x_ND.device.type == "cpu" and not torch.is_grad_enabled()
+        return is_generating and num_experts <= routing.experts_NK.numel() and len(x_ND) * math.prod(shape) <= _SMALL
+
+    def _all(self, x_ND: Tensor, routing: Routing) -> Tensor:
+        """Generation of some tens of tokens: all through all experts in three products, then the chosen are taken."""
+        num_experts = self.gate_proj.shape[0]
+        gate_ENF, up_ENF = (
+            linear(x_ND, stack.flatten(0, 1)).unflatten(1, (num_experts, -1)).transpose(0, 1)
+            for stack in (self.gate_proj, self.up_proj)
+        )
+        out_END = (F.silu(gate_ENF) * up_ENF) @ self.down_proj.to(x_ND.dtype).transpose(1, 2)
+        return out_END[routing.experts_NK, torch.arange(len(x_ND), device=x_ND.device)[:, None]]
 
 
 class _Take(torch.autograd.Function):

@@ -34,16 +34,11 @@ def save_model(model: Transformer, folder: Path, dtype: torch.dtype = torch.floa
     The folder's tokenizer, where it is there already, gives config.json its special ids.
     """
     state = model.state_dict()
-    sizes = {
-        each: like.nbytes // len(names)
-        for name, tensor in state.items()
-        if (names := tensor_names(name, model.config))
-        for like in [_stored(name, torch.empty(tensor.shape, device="meta"), dtype)]
-        for each in names
-    }
+    shapes = {name: _stored(name, torch.empty(tensor.shape, device="meta"), dtype) for name, tensor in state.items()}
+    sizes = {name: like.nbytes for name, like in state_to_hf(shapes, model.config).items()}
     files = _ShardFiles(folder, sizes) if writes else None
     for name, tensor in state.items():
-        if names := tensor_names(name, model.config):
+        if tensor_names(name, model.config):
             full = whole(tensor.detach())
             if files is not None:
                 files.add(state_to_hf({name: _stored(name, model.plain_weight(name, full), dtype)}, model.config))

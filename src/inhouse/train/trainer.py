@@ -241,8 +241,6 @@ class _Run:
         Not to one that SIGTERM brought about: a run must leave out the same batches whether it was stopped or not.
         """
         self._check_replicas()  # a flipped bit makes a spike too, and no batch is to blame for it
-        self.watched.phase("load")
-        self.checkpoints.wait()
         due = step - step % self.settings.checkpoint_every
         resumed = self._load(at_most=due)
         if resumed is None:
