@@ -1,6 +1,6 @@
 """`make preview` as a new user runs it: a fresh clone of the last commit, nothing compiled; writes results/preview.md.
 
-.venv/bin/python bench/preview.py [--keep FOLDER]
+.venv/bin/python bench/preview.py [--keep FOLDER]        needs `make bench`
 """
 
 import argparse

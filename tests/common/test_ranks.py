@@ -61,11 +61,15 @@ def test_a_full_disk_comes_back_as_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ["from inhouse.common.processes import Terminated; raise Terminated", "signal.raise_signal(signal.SIGTERM)"]
+    "body",
+    [
+        "from inhouse.common.processes import Terminated; raise Terminated",
+        "signal.raise_signal(signal.SIGTERM) if rank == '1' else time.sleep(9)",
+    ],
 )
-def test_sigterm_that_reached_one_process_is_one_of_all(body: str, tmp_path: Path) -> None:
+def test_sigterm_of_processes_is_one_of_all(body: str, tmp_path: Path) -> None:
     with pytest.raises(Terminated):
-        run(tmp_path, f"{body} if rank == '1' else time.sleep(9)" if "raise_" in body else body)
+        run(tmp_path, body)
 
 
 def test_the_process_that_failed_is_named_and_the_others_end(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ DENSE = {
     "head_dim": 8, "intermediate_size": 48, "max_position": 128,
 }  # fmt: skip
 MOE = DENSE | {
-    "architecture": "glm4_moe", "num_layers": 3, "num_experts": 8, "num_experts_per_token": 2,
+    "architecture": "glm4_moe", "num_layers": 3, "num_experts": 16, "num_experts_per_token": 2,
     "moe_intermediate_size": 16, "num_shared_experts": 1, "num_dense_layers": 1,
 }  # fmt: skip
 LOCAL = MOE | {"architecture": "exaone_moe", "num_layers": 5, "sliding_window": 6, "sliding_window_pattern": 4}

@@ -3,7 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
+from inhouse.model import layers
 from inhouse.model.layers import Linear
 
 
@@ -21,6 +23,17 @@ def test_a_linear_map_is_the_same_with_and_without_gradients(shape, bias: bool, 
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
     torch.testing.assert_close(with_gradients.float(), expected, rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(without.float(), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.skipif(not layers._PREFERS_ONEDNN, reason="torch lacks oneDNN or MKL")
+@pytest.mark.parametrize("bias", [None, torch.randn(40)])
+def test_several_rows_go_to_an_operator_that_torch_can_compile(bias) -> None:
+    x, weight = torch.randn(5, 24), torch.randn(40, 24)
+    for each in (x, torch.randn(2, 3, 24), torch.randn(24, 5).T):
+        torch.library.opcheck(torch.ops.inhouse.onednn_linear, (each, weight, bias))
+    with torch.no_grad(), FlopCounterMode(display=False) as products:
+        layers.linear(x, weight, bias)
+    assert products.get_total_flops() == 0  # of torch's own there is none
 
 
 def test_weights_that_change_are_seen() -> None:

@@ -84,7 +84,7 @@ def test_each_way_to_generate_is_the_plain_loop(
     config: ModelConfig, monkeypatch, dtype: torch.dtype, num_tokens: int, way: str
 ) -> None:
     moe, x = random_moe(config), torch.randn(num_tokens, 32)
-    monkeypatch.setattr(moe_module, "_SMALL", 50 * 16 * 32)
+    monkeypatch.setattr(moe_module, "_SMALL", 50 * 16 * 32 * dtype.itemsize)
     for other in {"_few", "_all", "_sorted"} - {way}:
         monkeypatch.setattr(moe.experts, other, None)
     with torch.no_grad():

@@ -80,11 +80,11 @@ class Engine:
             self._warm_up()
 
     def _warm_up(self) -> None:
-        """Compile now what requests would wait for: a step of one, of a few, of many, and of all sequences.
+        """Compile now what requests would wait for: a step of one sequence, of a few, … of nearly all (see `Experts`).
 
         Odd numbers, because torch takes sizes that are equal, such as that of the key-value heads, for one.
         """
-        for count in (1, 3, 9, max(1, self.settings.max_sequences - 1)):
+        for count in (1, 3, 5, 9, (self.settings.max_sequences - 1) | 1):
             self.generate([[0]] * count, SamplingParams(max_tokens=2, temperature=0, ignore_eos=True))
         self.forget_prefixes()
 

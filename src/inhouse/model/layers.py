@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_HAS_ONEDNN = torch.backends.mkldnn.is_available()
+# torch has MKL multiply in fp32, whose AVX-512 is for Intel alone: half of oneDNN's speed on AMD (LOG.md, 2026-11-24)
+_PREFERS_ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()
 
 
 class Linear(nn.Linear):
@@ -21,10 +22,10 @@ class Linear(nn.Linear):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x weightᵀ + bias in x's type, by the library that is fastest at it."""
+    """x weightᵀ + bias in x's type; several rows of fp32 on a CPU, without gradients, by oneDNN."""
     weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
-    is_onednn_faster = x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > x.shape[-1]
-    if _HAS_ONEDNN and is_onednn_faster and not torch.is_grad_enabled():
+    has_rows_of_fp32 = x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > x.shape[-1]
+    if _PREFERS_ONEDNN and has_rows_of_fp32 and not torch.is_grad_enabled():
         return torch.ops.inhouse.onednn_linear(x, weight, bias)
     return F.linear(x, weight, bias)
 
@@ -36,7 +37,7 @@ torch.library.define("inhouse::onednn_linear", "(Tensor x, Tensor weight, Tensor
 
 @torch.library.impl("inhouse::onednn_linear", "default")
 def _onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`F.linear` in fp32 without gradients. torch asks MKL, whose AVX-512 is for Intel alone: half the speed on AMD."""
+    """`F.linear` in fp32 without gradients."""
     out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return out
 

@@ -14,7 +14,7 @@ from inhouse.model.config import ModelConfig
 from inhouse.model.layers import SwiGLU, linear
 
 _FEW = 8  # choices of experts in one pass
-_SMALL = 1 << 21  # multiplications of one matrix with all tokens that take no longer than to call it for some of them
+_SMALL = 1 << 22  # multiplications of one matrix with all tokens, times a number's bytes (LOG.md, 2026-11-24)
 _ROOM = 64  # rows
 
 
@@ -159,7 +159,7 @@ class Experts(nn.Module):
         compute = self._sorted
         if self.is_local and routing.experts_NK.numel() <= _FEW:
             compute = self._few
-        elif self.is_local and self._is_small(x_ND, routing):
+        elif self.is_local and self._is_small(x_ND):
             compute = self._all
         out_NKD = compute(x_ND, routing).view(*routing.experts_NK.shape, -1)
         return (out_NKD.float() * routing.weights_NK[..., None]).sum(dim=1).to(x_ND.dtype)
@@ -181,14 +181,14 @@ class Experts(nn.Module):
         gate, up, down = (stack[chosen].to(x.dtype) for stack in (self.gate_proj, self.up_proj, self.down_proj))
         return down @ (F.silu(gate @ x) * (up @ x))
 
-    def _is_small(self, x_ND: Tensor, routing: Routing) -> bool:
-        """Most experts are chosen, and each takes longer to call than to compute."""
-        num_experts, *shape = self.gate_proj.shape
-        is_generating = x_ND.device.type == "cpu" and not torch.is_grad_enabled()
-        return is_generating and num_experts <= routing.experts_NK.numel() and len(x_ND) * math.prod(shape) <= _SMALL
+    def _is_small(self, x_ND: Tensor) -> bool:
+        """An expert takes longer to call with its own tokens than to compute with all."""
+        if x_ND.device.type != "cpu" or torch.is_grad_enabled():
+            return False
+        return len(x_ND) * math.prod(self.gate_proj.shape[1:]) * x_ND.element_size() <= _SMALL
 
     def _all(self, x_ND: Tensor, routing: Routing) -> Tensor:
-        """Generation of some tens of tokens: all through all experts in three products, then the chosen are taken."""
+        """Some tens of tokens, no gradients: all through all experts in three products, then the chosen are taken."""
         num_experts = self.gate_proj.shape[0]
         gate_ENF, up_ENF = (
             linear(x_ND, stack.flatten(0, 1)).unflatten(1, (num_experts, -1)).transpose(0, 1)
