@@ -22,10 +22,14 @@ class Linear(nn.Linear):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x weightᵀ + bias in x's type; several rows of fp32 on a CPU, without gradients, by oneDNN."""
+    """x weightᵀ + bias in x's type. Compiled and without gradients, several rows of fp32 on a CPU go to oneDNN.
+
+    Uncompiled it is what transformers calls, to the bit: two experts that score alike to 1e-6 change places otherwise.
+    """
     weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+    is_generating = torch.compiler.is_compiling() and not torch.is_grad_enabled()
     has_rows_of_fp32 = x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > x.shape[-1]
-    if _PREFERS_ONEDNN and has_rows_of_fp32 and not torch.is_grad_enabled():
+    if _PREFERS_ONEDNN and is_generating and has_rows_of_fp32:
         return torch.ops.inhouse.onednn_linear(x, weight, bias)
     return F.linear(x, weight, bias)
 
