@@ -9,7 +9,7 @@ from inhouse.engine import Engine, EngineSettings, SamplingParams
 from inhouse.models import find_model
 from inhouse.posttrain.chat_template import encode_prompt
 from inhouse.serve.server import chat_template_of
-from inhouse.train.model_folder import load_model
+from inhouse.train.model_folder import open_model
 
 Message = dict[str, Any]
 
@@ -21,14 +21,16 @@ class Model:
         self.engine, self.tokenizer, self.chat_template = engine, tokenizer, chat_template
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path, dtype: str = "fp32") -> Self:
         """Open a run folder, an exported folder or any Hugging Face folder of an architecture that inhouse knows.
+
+        It computes in `dtype` (fp32 or bf16), on the GPU where there is one.
 
         Raises `ValueError` where there is no model, or one that inhouse does not compute.
         """
         folder = find_model(Path(path))
         tokenizer = Tokenizer.load(folder)
-        engine = Engine(load_model(folder), tokenizer, EngineSettings())
+        engine = Engine(open_model(folder, dtype), tokenizer, EngineSettings())
         return cls(engine, tokenizer, chat_template_of(folder))
 
     def chat(self, messages: str | Sequence[Message], params: SamplingParams | None = None) -> str:

@@ -12,6 +12,7 @@ USER_ERROR, INTERNAL_ERROR = 2, 1
 
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A run, an exported or a Hugging Face folder.")]
+Dtype = Annotated[str, typer.Option(metavar="fp32|bf16", help="What the model computes in.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -71,13 +72,14 @@ def chat(
     max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 512,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 0.0,
     seed: Annotated[int | None, typer.Option(help="For the same answer again at a temperature above 0.")] = None,
+    dtype: Dtype = "fp32",
 ) -> None:
     """Talk to a model. A base model, which knows no turns, goes on from the text instead."""
     from inhouse.chat import Model
     from inhouse.engine import SamplingParams
 
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed)
-    opened = Model.load(model)
+    opened = Model.load(model, dtype)
     if opened.chat_template is None:
         print("(a base model without a chat template: it goes on from your text)", file=sys.stderr)
     if prompt is not None:
@@ -102,6 +104,7 @@ def serve(
     compile: Annotated[
         bool, typer.Option("--compile", help="torch.compile: about a minute more to start, then faster answers.")
     ] = False,
+    dtype: Dtype = "fp32",
 ) -> None:
     """Serve a model over HTTP with the OpenAI API, until Ctrl-C or SIGTERM."""
     from inhouse.engine import EngineSettings
@@ -113,7 +116,7 @@ def serve(
         raise ValueError(f"--api-key-env {api_key_env}: this environment variable is not set, or empty")
     folder, name = find_model(model), name or model_name(model)
     print(f"{name} ({folder}) on http://{host}:{port}/v1 (Ctrl-C ends it)", flush=True)
-    serve_model(folder, host, port, api_key, name=name, engine=EngineSettings(compile=compile))
+    serve_model(folder, host, port, api_key, name=name, engine=EngineSettings(compile=compile), dtype=dtype)
 
 
 @app.command("eval")

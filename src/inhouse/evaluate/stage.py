@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import torch
-
 from inhouse.common.files import write_atomic, write_json
 from inhouse.data.documents import read_documents
 from inhouse.data.tokenizer import Tokenizer
@@ -15,9 +13,7 @@ from inhouse.evaluate.score import Score
 from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.model import Transformer
 from inhouse.posttrain.chat_template import load_chat_template
-from inhouse.train.model_folder import load_model
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+from inhouse.train.model_folder import open_model
 
 
 def evaluate(settings: EvaluateSettings, data: Path, base: Path, model: Path, output: Path) -> None:
@@ -62,5 +58,4 @@ def _xz_scores(settings: EvaluateSettings, data: Path) -> dict[str, Score]:
 
 
 def _load(settings: EvaluateSettings, folder: Path) -> tuple[Transformer, Tokenizer]:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return load_model(folder, DTYPES[settings.dtype], device), Tokenizer.load(folder)
+    return open_model(folder, settings.dtype), Tokenizer.load(folder)

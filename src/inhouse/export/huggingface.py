@@ -2,11 +2,7 @@
 
 from pathlib import Path
 
-import torch
-
-from inhouse.train.model_folder import copy_tokenizer, load_model, save_model
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+from inhouse.train.model_folder import DTYPES, copy_tokenizer, load_model, save_model
 
 
 def write_huggingface(model: Path, target: Path, weights: str) -> None:

@@ -16,7 +16,7 @@ from inhouse.engine import Engine, EngineSettings
 from inhouse.posttrain.chat_template import load_chat_template
 from inhouse.serve.app import create_app
 from inhouse.serve.settings import ServeSettings
-from inhouse.train.model_folder import load_model
+from inhouse.train.model_folder import open_model
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +29,11 @@ def serve(
     settings: ServeSettings | None = None,
     name: str | None = None,
     engine: EngineSettings | None = None,
+    dtype: str = "fp32",
 ) -> None:
     """Serve the model in `model_folder` under `name` (default: the folder's) until it is told to stop.
+
+    It computes in `dtype` (fp32 or bf16), on the GPU where there is one.
 
     Running requests get `settings.shutdown_timeout` seconds to end. Raises `ValueError` where the folder is no model
     or the address cannot be had.
@@ -38,7 +41,7 @@ def serve(
     settings = settings or ServeSettings()
     listener = listen(host, port)
     with listener:
-        app = open_app(model_folder, name or model_folder.resolve().name, api_key, settings, engine)
+        app = open_app(model_folder, name or model_folder.resolve().name, api_key, settings, engine, dtype)
         if api_key is None and not _is_loopback(host):
             log.warning("%s can be reached from other machines and there is no API key", host)
         address = f"[{host}]" if ":" in host else host
@@ -52,12 +55,17 @@ def serve(
 
 
 def open_app(
-    model_folder: Path, name: str, api_key: str | None, settings: ServeSettings, engine: EngineSettings | None = None
+    model_folder: Path,
+    name: str,
+    api_key: str | None,
+    settings: ServeSettings,
+    engine: EngineSettings | None = None,
+    dtype: str = "fp32",
 ) -> Starlette:
     """The application that serves the model in `model_folder`."""
     tokenizer = Tokenizer.load(model_folder)
     return create_app(
-        Engine(load_model(model_folder), tokenizer, engine),
+        Engine(open_model(model_folder, dtype), tokenizer, engine),
         tokenizer,
         name=name,
         chat_template=chat_template_of(model_folder),

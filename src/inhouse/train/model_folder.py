@@ -18,12 +18,14 @@ from inhouse.common.parts import local, place, whole
 from inhouse.model import Transformer
 from inhouse.model.config import ModelConfig
 from inhouse.model.huggingface import config_from_hf, config_to_hf, state_from_hf, state_to_hf, tensor_names
+from inhouse.train.hardware import pick_device
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 MAX_SHARD_BYTES = 5_000_000_000
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def save_model(model: Transformer, folder: Path, dtype: torch.dtype = torch.float32, writes: bool = True) -> None:
@@ -67,6 +69,16 @@ def load_model(
         model.lm_head.weight = model.embed_tokens.weight
     fill_from(model, folder)
     return model
+
+
+def open_model(folder: Path, dtype: str = "fp32") -> Transformer:
+    """A model to generate and score with: on the GPU where there is one, its weights kept as it computes, in `dtype`.
+
+    Raises `ValueError` for a dtype other than fp32 and bf16, and as `load_model` does.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype = {dtype!r} is not known; it is one of {', '.join(DTYPES)}")
+    return load_model(folder, DTYPES[dtype], pick_device("auto"), weights_dtype=DTYPES[dtype])
 
 
 def fill_from(model: Transformer, folder: Path) -> None:
