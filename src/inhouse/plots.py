@@ -28,7 +28,7 @@ def share_bar(shares: Mapping[str, float]) -> str:
             left += width
         axes.set_xlim(0, 100)
         axes.set_axis_off()
-        figure.legend(loc="outside lower left", ncols=4, frameon=False, fontsize=8, labelcolor=_INK)
+        figure.legend(loc="outside lower left", ncols=3, frameon=False, fontsize=8, labelcolor=_INK)
         return _svg(figure)
 
 
