@@ -43,3 +43,15 @@ def test_ports_and_addresses_do_not_tell_failures_apart(tmp_path: Path) -> None:
     fail(tmp_path, *(Failure("RuntimeError", text, 3) for text in texts))
     with pytest.raises(ValueError, match="ended alike"):
         check_crash_loop(tmp_path)
+
+
+def test_who_saw_a_rank_die_first_does_not_tell_failures_apart(tmp_path: Path) -> None:
+    seen = ("0 saw: Connection closed by peer [::1]:40123", "3 saw: [gloo] Read error (reset)", "1 saw: x")
+    fail(tmp_path, *(Failure("RankLost", f"rank 2 ended in the backward of step 5 (rank {text})", 4) for text in seen))
+    with pytest.raises(ValueError, match="rank 2 ended in the backward of step 5"):
+        check_crash_loop(tmp_path)
+
+
+def test_another_rank_is_another_failure(tmp_path: Path) -> None:
+    fail(tmp_path, *(Failure("RankLost", f"rank {rank} ended (rank 0 saw: x)", 4) for rank in (1, 1, 2, 1, 1)))
+    check_crash_loop(tmp_path)

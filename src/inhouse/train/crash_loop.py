@@ -11,8 +11,10 @@ from inhouse.common.files import read_json, write_json
 
 FILE = "failures.json"
 _MOST = 3
-# what differs between two failures that are the same: addresses in memory, ports, process ids
-_VARIES = re.compile(r"0x[0-9a-f]+|(?<=\]:)\d+|(?<=:)\d{4,5}\b|(?<=pid )\d+|(?<=process )\d+")
+# what differs between two failures that are the same: addresses in memory, ports, process ids, and who saw it first
+_VARIES = re.compile(
+    r"0x[0-9a-f]+|(?<=\]:)\d+|(?<=:)\d{4,5}\b|(?<=pid )\d+|(?<=process )\d+|(?<=\(rank )\d+ saw: .*(?=\))"
+)
 
 
 class Failure(NamedTuple):
