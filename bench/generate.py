@@ -26,7 +26,7 @@ from transformers import AutoModelForCausalLM
 from inhouse.engine import Engine, EngineSettings, SamplingParams
 from inhouse.model import ModelConfig, Transformer
 from inhouse.model.compilation import can_compile
-from inhouse.train.model_folder import load_model, save_model
+from inhouse.train.model_folder import DTYPES, load_model, save_model
 
 NUM_PROMPT, NUM_TOKENS = 64, 128
 SHAPE: dict[str, Any] = {
@@ -38,7 +38,6 @@ EXPERTS: dict[str, Any] = {
     "num_dense_layers": 1,
 }  # fmt: skip
 MODELS = {"dense": {"architecture": "qwen3"}, "MoE": {"architecture": "glm4_moe", **EXPERTS}}
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 RESULTS = Path(__file__).with_name("results") / "generate.md"
 Generate = Callable[[torch.Tensor], list[list[int]]]
 
