@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from inhouse.model import Transformer
+from inhouse.checkpoint.checkpointer import Checkpointer
+from inhouse.common.devices import keep_freed_memory, pick_device
 from inhouse.model.compilation import can_compile, compile_blocks
-from inhouse.recipe import find_recipe, load_recipe
-from inhouse.train.checkpoint import Checkpoints
-from inhouse.train.cross_entropy import cross_entropy
-from inhouse.train.hardware import keep_freed_memory, pick_device
-from inhouse.train.optimizer import Optimizers
+from inhouse.model.cross_entropy import cross_entropy
+from inhouse.model.transformer import Transformer
+from inhouse.optim.optimizer import Optimizers
+from inhouse.recipe.recipe import find_recipe, load_recipe
 from inhouse.train.trainer import Batch, loss_of
 
 RESULTS = Path(__file__).parent / "results"
@@ -36,7 +36,7 @@ def training(name: str) -> tuple[Callable[[], None], Callable[[], dict[str, Tens
     model = Transformer(config, torch.bfloat16 if settings.precision == "bf16" else torch.float32)
     model.initialize(1)
     model.to(device)
-    optimizers = Optimizers(model, settings)
+    optimizers = Optimizers(model, settings, model.dtype)
     loss_fn = cross_entropy
     if can_compile(model, trains=True):
         loss_fn = torch.compile(cross_entropy, dynamic=False)
@@ -70,7 +70,7 @@ def measure(name: str, pairs: int, every: int) -> tuple[list[float], list[float]
         step()
     size = sum(tensor.nbytes for tensor in tensors().values()) / 1e6
     ratios, stalls = [], []
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, Checkpoints(Path(folder), {}) as checkpoints:
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, Checkpointer(Path(folder), {}) as checkpoints:
         for pair in range(pairs + 1):  # the first pair allocates the host's copy
             seconds = {}
             for saves in (True, False) if pair % 2 else (False, True):

@@ -23,10 +23,13 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
-from inhouse.engine import Engine, EngineSettings, SamplingParams
-from inhouse.model import ModelConfig, Transformer
+from inhouse.checkpoint.model_folder import DTYPES, load_model, save_model
+from inhouse.engine.engine import Engine
+from inhouse.engine.request import SamplingParams
+from inhouse.engine.settings import EngineSettings
 from inhouse.model.compilation import can_compile
-from inhouse.train.model_folder import DTYPES, load_model, save_model
+from inhouse.model.config import ModelConfig
+from inhouse.model.transformer import Transformer
 
 NUM_PROMPT, NUM_TOKENS = 64, 128
 SHAPE: dict[str, Any] = {

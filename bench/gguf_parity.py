@@ -20,10 +20,11 @@ from unittest import mock
 
 import torch
 
+from inhouse.checkpoint.model_folder import load_model, save_model
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.export.gguf import WeightType, write_gguf
-from inhouse.model import ModelConfig, Transformer
-from inhouse.train.model_folder import load_model, save_model
+from inhouse.model.config import ModelConfig
+from inhouse.model.transformer import Transformer
 
 NUM_TOKENS = 64
 PROMPTS = [

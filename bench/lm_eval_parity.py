@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from inhouse.serve import ServeSettings
+from inhouse.api.settings import ServeSettings
 from inhouse.serve.server import listen, new_server, open_app
 
 TOLERANCE = 1e-3

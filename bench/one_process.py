@@ -20,8 +20,8 @@ def worker() -> None:
     """Trains as `inhouse make preview` does, for as many steps a turn as its input asks; prints each turn's seconds."""
     import torch
 
-    from inhouse.model import Transformer
     from inhouse.model.sizes import ModelSettings
+    from inhouse.model.transformer import Transformer
     from inhouse.train.settings import PretrainSettings
     from inhouse.train.trainer import Batch, train
 

@@ -19,12 +19,13 @@ import torch.distributed as dist
 import torch.multiprocessing
 from torch import Tensor
 
-from inhouse.common.parts import whole
-from inhouse.model import ModelConfig, Transformer
-from inhouse.train.cross_entropy import cross_entropy
-from inhouse.train.layout import ParallelSettings
-from inhouse.train.mesh import Mesh
-from inhouse.train.parallel import parallelize
+from inhouse.common.dtensor import full_tensor
+from inhouse.model.config import ModelConfig
+from inhouse.model.cross_entropy import cross_entropy
+from inhouse.model.transformer import Transformer
+from inhouse.parallel.device_mesh import Mesh
+from inhouse.parallel.fsdp import parallelize
+from inhouse.parallel.layout import ParallelSettings
 from inhouse.train.settings import TrainSettings
 from inhouse.train.trainer import Batch, loss_of, train
 
@@ -128,7 +129,7 @@ def _gradients(mesh: Mesh) -> dict[str, Tensor]:
     (loss / num_trained).backward()
     found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     assert len(found) == len(list(model.parameters())), "a parameter without a gradient"
-    return {name: whole(tensor) for name, tensor in found.items()}
+    return {name: full_tensor(tensor) for name, tensor in found.items()}
 
 
 def run_layouts(layouts: Sequence[str], steps: int, folder: Path) -> dict[str, Result]:

@@ -17,9 +17,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from inhouse.model import ModelConfig, Transformer
+from inhouse.checkpoint.model_folder import load_model, save_model
+from inhouse.model.config import ModelConfig
 from inhouse.model.huggingface import CLASSES
-from inhouse.train.model_folder import load_model, save_model
+from inhouse.model.transformer import Transformer
 
 SEQUENCES, TOKENS = 8, 256
 SHAPE: dict[str, Any] = {

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import torch
 
+from inhouse.checkpoint.model_folder import load_model
 from inhouse.data.documents import read_documents
 from inhouse.data.stage import prepare_data
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.data.tokenizer_stage import train_tokenizer
 from inhouse.evaluate.bits_per_byte import bits_per_byte
-from inhouse.recipe import Recipe, find_recipe, load_recipe
-from inhouse.train.model_folder import load_model
+from inhouse.recipe.recipe import Recipe, find_recipe, load_recipe
 from inhouse.train.stage import pretrain
 
 RESULTS = Path(__file__).parent / "results"

@@ -17,7 +17,7 @@ import psutil
 
 from inhouse.common.files import read_json
 from inhouse.common.progress import duration
-from inhouse.pipeline import STAGES
+from inhouse.pipeline.runner import STAGES
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results" / "preview.md"

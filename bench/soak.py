@@ -23,14 +23,14 @@ ROOT = Path(__file__).parents[1]
 os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
 sys.path[:0] = [str(ROOT)]
 
-from tests.train.endure import Bench, endure, install_all  # noqa: E402
-from tests.train.faults import KINDS  # noqa: E402
-from tests.train.job import LAYOUTS, Job, attempt, differences, prepare, result  # noqa: E402
-from tests.train.strike import Spec, struck  # noqa: E402
-from tests.train.strikes import forget_failures  # noqa: E402
+from tests.resilience.endure import Bench, endure, install_all  # noqa: E402
+from tests.resilience.faults import KINDS  # noqa: E402
+from tests.resilience.job import LAYOUTS, Job, attempt, differences, prepare, result  # noqa: E402
+from tests.resilience.strike import Spec, struck  # noqa: E402
+from tests.resilience.strikes import forget_failures  # noqa: E402
 
-from inhouse.common.ranks import RankLost  # noqa: E402
-from inhouse.train.goodput import describe, goodput, read_split  # noqa: E402
+from inhouse.common.processes import RankLost  # noqa: E402
+from inhouse.resilience.goodput import describe, goodput, read_split  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 ANY_INSTANT = "kill -9 of a rank"

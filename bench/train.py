@@ -14,14 +14,15 @@ from pathlib import Path
 import torch
 from transformers import Glm4MoeConfig, Glm4MoeForCausalLM
 
-from inhouse.model import Transformer
+from inhouse.common.devices import keep_freed_memory, pick_device
 from inhouse.model.compilation import can_compile, compile_blocks
+from inhouse.model.cross_entropy import cross_entropy
 from inhouse.model.huggingface import config_to_hf
 from inhouse.model.sizes import ModelSettings
-from inhouse.recipe import find_recipe, load_recipe
-from inhouse.train.cross_entropy import cross_entropy
-from inhouse.train.hardware import flops_per_token, keep_freed_memory, peak_flops, pick_device
-from inhouse.train.optimizer import Optimizers
+from inhouse.model.transformer import Transformer
+from inhouse.optim.optimizer import Optimizers
+from inhouse.recipe.recipe import find_recipe, load_recipe
+from inhouse.train.flops import flops_per_token, peak_flops
 from inhouse.train.trainer import Batch, loss_of
 
 RESULTS = Path(__file__).parent / "results"
@@ -105,7 +106,7 @@ def of_recipe(name: str, steps: int) -> str:
     model = Transformer(config, torch.bfloat16)
     model.initialize(1)
     model.to(device)
-    optimizers = Optimizers(model, settings)
+    optimizers = Optimizers(model, settings, model.dtype)
     loss_fn = fast_loss(model)
     length = settings.sequence_length
     micro_tokens = settings.micro_batch_tokens or settings.batch_tokens

@@ -8,10 +8,10 @@ import pytest
 
 import inhouse
 from inhouse.common.lineage import check_lineage
-from inhouse.engine import SamplingParams
-from inhouse.pipeline import make
-from inhouse.recipe import Recipe, find_recipe, load_recipe
-from inhouse.trace import verify_lineage
+from inhouse.engine.request import SamplingParams
+from inhouse.pipeline.runner import make
+from inhouse.recipe.recipe import Recipe, find_recipe, load_recipe
+from inhouse.report.trace import verify_lineage
 
 SHRUNK = [
     "tokenizer.vocab_size=384", "model.size=tiny", "model.context=256",

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from inhouse.checkpoint.model_folder import open_model
+from inhouse.common.model_paths import find_model
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.engine import Engine, EngineSettings, SamplingParams
-from inhouse.models import find_model
+from inhouse.engine.engine import Engine
+from inhouse.engine.request import SamplingParams
+from inhouse.engine.settings import EngineSettings
 from inhouse.posttrain.chat_template import encode_prompt
 from inhouse.serve.server import chat_template_of
-from inhouse.train.model_folder import open_model
 
 Message = dict[str, Any]
 

@@ -34,26 +34,26 @@ def make(
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="With --emit: write it there.")] = None,
 ) -> None:
     """Carry out a recipe: text in, a trained, evaluated and exported model out. Goes on where it was stopped."""
-    from inhouse.recipe import find_recipe, load_recipe
+    from inhouse.recipe.recipe import find_recipe, load_recipe
 
     if output is not None and emit is None:
         raise ValueError(f"--output {output} belongs to --emit slurm or --emit kubernetes; add that")
     loaded = load_recipe(find_recipe(recipe), overrides)
     if dry_run:
-        from inhouse.resolve import resolve, table
+        from inhouse.recipe.derived import resolve, table
 
         _print_rich(table(resolve(loaded)))
         return
     if emit is not None:
-        from inhouse.emit import Job, job_for
+        from inhouse.jobs.emit import Job, job_for
 
         processes, path = loaded.parallel.processes, find_recipe(recipe)
         text = job_for(emit, Job(loaded.name, processes, loaded.cluster, path, overrides, runs))
         print(text, end="") if output is None else output.write_text(text, encoding="utf-8")
         return
-    from inhouse.launch import check_started, end_following, follow, is_follower
-    from inhouse.pipeline import make as run_recipe
-    from inhouse.report import summary
+    from inhouse.pipeline.launch import check_started, end_following, follow, is_follower
+    from inhouse.pipeline.runner import make as run_recipe
+    from inhouse.report.html import summary
 
     check_started(loaded)
     if is_follower():
@@ -76,7 +76,7 @@ def chat(
 ) -> None:
     """Talk to a model. A base model, which knows no turns, goes on from the text instead."""
     from inhouse.chat import Model
-    from inhouse.engine import SamplingParams
+    from inhouse.engine.request import SamplingParams
 
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed)
     opened = Model.load(model, dtype)
@@ -107,9 +107,9 @@ def serve(
     dtype: Dtype = "fp32",
 ) -> None:
     """Serve a model over HTTP with the OpenAI API, until Ctrl-C or SIGTERM."""
-    from inhouse.engine import EngineSettings
-    from inhouse.models import find_model, model_name
-    from inhouse.serve import serve as serve_model
+    from inhouse.common.model_paths import find_model, model_name
+    from inhouse.engine.settings import EngineSettings
+    from inhouse.serve.server import serve as serve_model
 
     api_key = None if api_key_env is None else os.environ.get(api_key_env)
     if api_key_env is not None and not api_key:
@@ -122,10 +122,10 @@ def serve(
 @app.command("eval")
 def evaluate(model: ModelPath) -> None:
     """Measure a model: held-out problems, and bits per byte on the held-out text where MODEL lies in a run."""
+    from inhouse.common.model_paths import find_model, find_run
     from inhouse.evaluate.settings import EvaluateSettings
     from inhouse.evaluate.stage import evaluate_model
-    from inhouse.models import find_model, find_run
-    from inhouse.report import score_lines
+    from inhouse.report.html import score_lines
 
     run = find_run(model)
     scores, _ = evaluate_model(EvaluateSettings(), find_model(model), run and run / "data")
@@ -144,7 +144,7 @@ def plan(
         raise ValueError("plan knows one thing so far: add --dry-run to rehearse a training step")
     from inhouse.plan.dry_run import dry_run as rehearse
     from inhouse.plan.table import tables
-    from inhouse.recipe import find_recipe, load_recipe
+    from inhouse.recipe.recipe import find_recipe, load_recipe
 
     loaded = load_recipe(find_recipe(recipe), overrides)
     config, _ = loaded.model.resolve(loaded.tokenizer.vocab_size)
@@ -157,7 +157,7 @@ def trace(
     verify: Annotated[bool, typer.Option("--verify", help="Compare every file with its digest.")] = False,
 ) -> None:
     """Print which text, licences, code, settings and machines are in a model."""
-    from inhouse.trace import load_lineage, render, verify_lineage
+    from inhouse.report.trace import load_lineage, render, verify_lineage
 
     print("\n".join(render(load_lineage(model))))
     if verify:

@@ -5,8 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from inhouse.engine import Engine, EngineSettings, engine
-from inhouse.model import ModelConfig, Transformer
+from inhouse.engine import engine
+from inhouse.engine.engine import Engine
+from inhouse.engine.settings import EngineSettings
+from inhouse.model.config import ModelConfig
+from inhouse.model.transformer import Transformer
 
 DENSE = {
     "architecture": "qwen3", "vocab_size": 300, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2,

@@ -4,7 +4,9 @@ import pytest
 import torch
 from tests.engine.conftest import ByteTokenizer, new_model
 
-from inhouse.engine import Engine, EngineSettings, SamplingParams
+from inhouse.engine.engine import Engine
+from inhouse.engine.request import SamplingParams
+from inhouse.engine.settings import EngineSettings
 from inhouse.model.compilation import can_compile, compile_blocks
 
 

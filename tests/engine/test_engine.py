@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from inhouse.engine import Engine, EngineSettings, SamplingParams
+from inhouse.engine.engine import Engine
+from inhouse.engine.request import SamplingParams
+from inhouse.engine.settings import EngineSettings
 
 GREEDY = SamplingParams(max_tokens=12, temperature=0, ignore_eos=True)
 KINDS = ("dense", "moe", "local")

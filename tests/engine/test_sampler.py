@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inhouse.engine import SamplingParams
+from inhouse.engine.request import SamplingParams
 from inhouse.engine.sampler import draw, truncate, uniform
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.model import ModelConfig, Transformer
+from inhouse.model.config import ModelConfig
+from inhouse.model.transformer import Transformer
 
 
 @pytest.fixture(scope="session")

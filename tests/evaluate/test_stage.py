@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from inhouse.checkpoint.model_folder import save_model
 from inhouse.data.documents import Document, to_line
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.evaluate.stage import evaluate, evaluate_model
-from inhouse.model import Transformer
-from inhouse.train.model_folder import save_model
+from inhouse.model.transformer import Transformer
 
 SETTINGS = EvaluateSettings(problems_per_kind=3, library_questions=4, max_answer_tokens=8)
 SOURCE = 'def loads{}(text):\n    """Parse text."""\n'

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from inhouse.checkpoint.model_folder import save_model
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.model import ModelConfig, Transformer
+from inhouse.model.config import ModelConfig
+from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
-from inhouse.train.model_folder import save_model
 
 SHAPE = {"hidden_size": 64, "num_layers": 3, "num_heads": 4, "num_kv_heads": 2, "head_dim": 32}
 EXPERTS = {

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from inhouse.export.gguf import WeightType, gguf_tensors, without_generation_marks, write_gguf
-from inhouse.model import Transformer
+from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
 
 WriteModel = Callable[[Path, str], Transformer]

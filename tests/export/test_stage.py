@@ -9,11 +9,11 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+from inhouse.checkpoint.model_folder import load_model
 from inhouse.common.files import digest
 from inhouse.export.settings import ExportSettings
 from inhouse.export.stage import export
-from inhouse.model import Transformer
-from inhouse.train.model_folder import load_model
+from inhouse.model.transformer import Transformer
 
 
 @pytest.fixture

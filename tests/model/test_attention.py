@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from inhouse.model import CausalAttend, sliced_attention
+from inhouse.model.attention import CausalAttention
+from inhouse.model.cpu import sliced_attention
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +19,7 @@ def test_sliced_attention_is_the_fused_kernel(window: int | None, has_documents:
     q = torch.randn(2, 23, 4, 8, requires_grad=True)
     k, v = (torch.randn(2, 23, 2, 8, requires_grad=True) for _ in range(2))
     documents = torch.randint(0, 3, (2, 23)).sort(dim=1)[0] if has_documents else None
-    attend = CausalAttend(documents)
+    attend = CausalAttention(documents)
     sliced = attend(q, k, v, layer=0, window=window)
     with torch.no_grad():
         fused = attend(q, k, v, layer=0, window=window)
@@ -30,7 +31,7 @@ def test_a_query_sees_itself_and_what_lies_before_in_its_window_and_document(win
     documents = torch.tensor([[0] * 9 + [1] * 8])
     q, k = torch.randn(1, 17, 1, 8), torch.randn(1, 17, 1, 8)
     v = torch.eye(17)[None, :, None].requires_grad_()  # the output is the attention itself
-    seen = CausalAttend(documents)(q, k, v, layer=0, window=window)[0, :, 0] > 0
+    seen = CausalAttention(documents)(q, k, v, layer=0, window=window)[0, :, 0] > 0
     for query in range(17):
         first = max(0 if query < 9 else 9, query - (window or 99) + 1)
         assert seen[query].nonzero().flatten().tolist() == list(range(first, query + 1))

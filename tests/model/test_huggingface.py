@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from inhouse.model import ModelConfig, Transformer
+from inhouse.model.config import ModelConfig
 from inhouse.model.huggingface import config_from_hf, config_to_hf, state_from_hf, state_to_hf, tensor_names
+from inhouse.model.transformer import Transformer
 
 SHAPE = {
     "vocab_size": 96,

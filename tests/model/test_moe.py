@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from inhouse.model import ModelConfig
 from inhouse.model import moe as moe_module
+from inhouse.model.config import ModelConfig
 from inhouse.model.moe import MoE, grouped_linear, grouped_linear_reference
 
 

@@ -8,8 +8,9 @@ import transformers
 from safetensors.torch import load_file
 from torch import nn
 
-from inhouse.model import ModelConfig, Transformer
-from inhouse.train.model_folder import load_model, save_model
+from inhouse.checkpoint.model_folder import load_model, save_model
+from inhouse.model.config import ModelConfig
+from inhouse.model.transformer import Transformer
 
 SHAPE = {
     "vocab_size": 128,

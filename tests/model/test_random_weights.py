@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tests.train.conftest import tiny_config
+from tests.tiny_models import tiny_config
 
-from inhouse.model import Transformer
 from inhouse.model.random_weights import fill_normal
+from inhouse.model.transformer import Transformer
 
 
 def initialized(architecture: str = "glm4_moe", seed: int = 0, **changes: int) -> dict[str, torch.Tensor]:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from inhouse.model import Transformer
 from inhouse.model.sizes import SIZES, ModelSettings
+from inhouse.model.transformer import Transformer
 
 
 @pytest.mark.parametrize("size", SIZES)

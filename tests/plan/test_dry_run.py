@@ -4,13 +4,13 @@ import math
 
 import pytest
 
-from inhouse.model import ModelConfig
+from inhouse.model.config import ModelConfig
 from inhouse.model.sizes import ModelSettings
+from inhouse.parallel.layout import ParallelSettings, check_world
 from inhouse.plan.collectives import Collective
 from inhouse.plan.dry_run import DryRun, dry_run
-from inhouse.train.layout import ParallelSettings, check_world
 from inhouse.train.settings import PretrainSettings
-from inhouse.train.stage import plan_steps
+from inhouse.train.step_count import plan_steps
 
 SETTINGS = PretrainSettings(sequence_length=64, batch_tokens=1024, micro_batch_tokens=128, precision="bf16")
 LAYOUTS = [

@@ -7,7 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inhouse.model import CausalAttend, ModelConfig, Transformer
+from inhouse.model.attention import CausalAttention
+from inhouse.model.config import ModelConfig
+from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import Encoded, encode_conversation
 from inhouse.posttrain.conversations import NOT_TRAINED, PackedConversations, read_conversations
 
@@ -91,7 +93,7 @@ def test_conversations_of_a_row_do_not_see_one_another(tokenizer):
     @torch.no_grad()
     def logits(questions: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         batch = pack([encoded(question) for question in questions], length=128, rows=1).batch(0)
-        out = model(batch.tokens_BT, batch.positions_BT, CausalAttend(batch.documents_BT))
+        out = model(batch.tokens_BT, batch.positions_BT, CausalAttention(batch.documents_BT))
         return model.logits(out.hidden_BTD)[0], batch.documents_BT[0]
 
     before, documents = logits(["What is 1 + 2?", "What is 2 + 1?", "What is 3 - 0?"])

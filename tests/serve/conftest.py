@@ -13,11 +13,14 @@ import pytest
 import torch
 from openai import OpenAI
 
+from inhouse.api.settings import ServeSettings
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.engine import Engine, EngineSettings
-from inhouse.model import ModelConfig, Transformer
+from inhouse.engine.engine import Engine
+from inhouse.engine.settings import EngineSettings
+from inhouse.model.config import ModelConfig
+from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
-from inhouse.serve import ServeSettings, create_app
+from inhouse.serve.app import create_app
 from inhouse.serve.served import Served
 from inhouse.serve.server import listen, new_server
 

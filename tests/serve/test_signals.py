@@ -10,13 +10,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from inhouse.checkpoint.model_folder import save_model
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
-from inhouse.train.model_folder import save_model
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from inhouse.serve import ServeSettings, serve
+from inhouse.api.settings import ServeSettings
+from inhouse.serve.server import serve
 serve(Path(sys.argv[1]), port=int(sys.argv[2]), settings=ServeSettings(shutdown_timeout=1))
 """
 

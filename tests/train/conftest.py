@@ -1,32 +1,6 @@
-"""Tiny models and batches for the tests of training."""
+"""Both kinds of models."""
 
 import pytest
-import torch
-
-from inhouse.model import ModelConfig, Transformer
-from inhouse.model.sizes import ModelSettings
-from inhouse.train.trainer import Batch
-
-VOCABULARY = 64
-
-
-def tiny_config(architecture: str) -> ModelConfig:
-    settings = ModelSettings(architecture=architecture, size="tiny", hidden_size=32, num_heads=2, context=32)
-    return settings.resolve(VOCABULARY)[0]
-
-
-def tiny_model(architecture: str = "qwen3", seed: int = 0) -> Transformer:
-    model = Transformer(tiny_config(architecture))
-    model.initialize(seed)
-    return model
-
-
-def batch_of(step: int, num_sequences: int = 8) -> Batch:
-    """A batch of eight sequences that is a function of its step: counting upwards from a random token."""
-    generator = torch.Generator().manual_seed(step)
-    start = torch.randint(0, VOCABULARY, (num_sequences, 1), generator=generator)
-    tokens = (start + torch.arange(17)) % VOCABULARY
-    return Batch(tokens[:, :-1], tokens[:, 1:])
 
 
 @pytest.fixture(params=["qwen3", "glm4_moe"])

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from tests.train.conftest import tiny_config
+from tests.tiny_models import tiny_config
 
 from inhouse.data.documents import Document
 from inhouse.data.shards import ShardWriter, finish_folder
-from inhouse.train.layout import ParallelSettings
+from inhouse.parallel.layout import ParallelSettings
 from inhouse.train.settings import PretrainSettings
 from inhouse.train.stage import batches, plan_steps
 

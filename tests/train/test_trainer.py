@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.train.conftest import batch_of, tiny_model
+from tests.tiny_models import batch_of, tiny_model
 
 from inhouse.train.settings import PretrainSettings, TrainSettings
 from inhouse.train.trainer import Batch, train

@@ -17,7 +17,7 @@ import numpy as np
 from inhouse.common.files import write_json
 from inhouse.common.progress import Progress
 from inhouse.data.documents import SPLITS, DocumentWriter, ZstdFile, read_lines
-from inhouse.data.parallel import map_ordered
+from inhouse.data.process_pool import map_ordered
 from inhouse.data.readers import Reader
 from inhouse.data.settings import DataSettings, Source
 from inhouse.data.sources import Findings, InputFile, describe, input_files, resolve

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from inhouse.common.files import read_json
 from inhouse.common.progress import Progress
 from inhouse.data.documents import SPLITS, Document, check_count, document_files, read_document_file
-from inhouse.data.parallel import map_ordered
+from inhouse.data.process_pool import map_ordered
 from inhouse.data.settings import TokenizerSettings
 from inhouse.data.shards import ShardInfo, ShardWriter, dtype_for, finish_folder
 from inhouse.data.tokenizer import Tokenizer

@@ -1,4 +1,4 @@
-"""Attention of one generation step over the paged cache: the engine's side of the model's `Attend` seam.
+"""Attention of one generation step over the paged cache: the engine's side of the model's `InnerAttention` seam.
 
 All tokens of a step go through the model as one row. First come the sequences with one new token each (decoding),
 shortest first, which attend in groups; then chunks of several new tokens (prefill), which attend one after another.
@@ -43,7 +43,7 @@ class Chunk(NamedTuple):
     pages_1P: Tensor
 
 
-class PagedAttend:
+class PagedAttention:
     """Writes the step's keys and values, then attends. One object a step; masks are made once and serve all layers."""
 
     def __init__(self, cache: KVCache, slots_N: Tensor, groups: list[Group], chunks: list[Chunk]) -> None:

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from inhouse.engine.attention import Group, additive, put_newest
 from inhouse.engine.kv_cache import KVCache
-from inhouse.model import Transformer
 from inhouse.model.moe import Routing
-from inhouse.model.transformer import Block
+from inhouse.model.transformer import Block, Transformer
 
 
 class Decoder:

@@ -11,36 +11,25 @@ from contextlib import suppress
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from inhouse.common.settings import Settings
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.engine.attention import Chunk, Group, PagedAttend
+from inhouse.engine.attention import Chunk, Group, PagedAttention
 from inhouse.engine.decoding import Decoder
 from inhouse.engine.kv_cache import KVCache, PageTable
 from inhouse.engine.request import Completion, FinishReason, SamplingParams, StepOutput, TokenLogprobs
 from inhouse.engine.sampler import draw, likeliest, logprobs_of
 from inhouse.engine.scheduler import Scheduled, Scheduler, Sequence
-from inhouse.model import Transformer
+from inhouse.engine.settings import EngineSettings
 from inhouse.model.compilation import can_compile
 from inhouse.model.moe import Routing
+from inhouse.model.transformer import Transformer
 
 log = logging.getLogger(__name__)
 
 _COPIED_BYTES = 256 << 20  # of keys and values of decoding sequences that stay copied out of their pages
 _GROUP_BYTES = 64 << 20  # of these in one group
 _LOGIT_ROWS = 256  # of a prompt at once: logits of a long prompt over a large vocabulary would fill the memory
-
-
-class EngineSettings(Settings):
-    """How much is generated at once."""
-
-    max_sequences: PositiveInt = Field(default=64, description="requests that run at the same time; others wait")
-    cache_gib: float = Field(default=1.0, gt=0, description="memory for keys and values at most")
-    page_size: PositiveInt = Field(default=16, description="tokens a page")
-    max_prefill: PositiveInt = Field(default=2048, description="prompt tokens computed in one step")
-    compile: bool = Field(default=False, description="torch.compile: about a minute more to start, then faster")
 
 
 class Engine:
@@ -148,7 +137,7 @@ class Engine:
         Where it fails, all requests are gone and the engine is as new.
         """
         try:
-            # the order that PagedAttend wants: sequences with one new token lead, the shortest first
+            # the order that PagedAttention wants: sequences with one new token lead, the shortest first
             order = lambda item: (item.num_tokens > 1, item.sequence.num_computed)  # noqa: E731
             scheduled = sorted(self._scheduler.schedule(), key=order)
             return self._compute(scheduled) if scheduled else []
@@ -221,7 +210,7 @@ class Engine:
             pages_1P = self._tensor(table[None, place, : -(-(past + count) // page_size)])
             chunks.append(Chunk(first, first + count, int(past), pages_1P))
             first += count
-        attend = PagedAttend(self._cache, slots_N, groups, chunks)
+        attend = PagedAttention(self._cache, slots_N, groups, chunks)
         out = self.model(torch.tensor([tokens], device=self.device), self._tensor(positions)[None], attend)
         self._write_experts(slots_N, out.routing)
         return out.hidden_BTD[0]

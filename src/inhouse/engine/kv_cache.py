@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inhouse.model import ModelConfig
+from inhouse.model.config import ModelConfig
 
 
 def page_hashes(tokens: Sequence[int], page_size: int, known: list[bytes]) -> None:

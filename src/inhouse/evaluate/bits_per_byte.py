@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from inhouse.common.progress import Progress
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.evaluate.score import Score, ratio
-from inhouse.model import Transformer
+from inhouse.model.transformer import Transformer
 
 TOKENS_PER_BATCH = 8_192
 MAX_LOGITS = 1 << 25  # elements at a time: 128 MiB in fp32

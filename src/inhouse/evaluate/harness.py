@@ -6,11 +6,12 @@ from typing import NamedTuple, get_args
 from inhouse.common.progress import Progress
 from inhouse.data.documents import Document
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.engine import Completion, Engine, SamplingParams
+from inhouse.engine.engine import Engine
+from inhouse.engine.request import Completion, SamplingParams
+from inhouse.environments.library import sample_library_conversations
+from inhouse.environments.problems import Kind, Problem, final_answer, problems, verify
 from inhouse.evaluate.score import Score, share
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, Message, encode_prompt
-from inhouse.posttrain.library import sample_library_conversations
-from inhouse.posttrain.problems import Kind, Problem, final_answer, problems, verify
 
 
 class Question(NamedTuple):

@@ -3,17 +3,18 @@
 import json
 from pathlib import Path
 
+from inhouse.checkpoint.model_folder import open_model
 from inhouse.common.files import write_atomic, write_json
 from inhouse.data.documents import read_documents
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.engine import Engine, EngineSettings
+from inhouse.engine.engine import Engine
+from inhouse.engine.settings import EngineSettings
 from inhouse.evaluate.bits_per_byte import bits_per_byte, xz_bits_per_byte
 from inhouse.evaluate.harness import Sample, answer, heldout_library_questions, heldout_problems, summarise
 from inhouse.evaluate.score import Score
 from inhouse.evaluate.settings import EvaluateSettings
-from inhouse.model import Transformer
+from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import load_chat_template
-from inhouse.train.model_folder import open_model
 
 
 def evaluate(settings: EvaluateSettings, data: Path, base: Path, model: Path, output: Path) -> None:

@@ -18,11 +18,10 @@ import torch
 from gguf import GGMLQuantizationType as StoredType
 from torch import Tensor
 
+from inhouse.checkpoint.model_folder import load_model, special_ids
 from inhouse.common.files import read_json, sync_file, sync_folder
 from inhouse.data.settings import PreTokenizerName
-from inhouse.model import ModelConfig
-from inhouse.model.config import Architecture
-from inhouse.train.model_folder import load_model, special_ids
+from inhouse.model.config import Architecture, ModelConfig
 
 WeightType = Literal["F32", "F16", "BF16", "Q8_0"]
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from inhouse.train.model_folder import DTYPES, copy_tokenizer, load_model, save_model
+from inhouse.checkpoint.model_folder import DTYPES, copy_tokenizer, load_model, save_model
 
 
 def write_huggingface(model: Path, target: Path, weights: str) -> None:

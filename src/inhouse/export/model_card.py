@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from inhouse.model import ModelConfig
+from inhouse.model.config import ModelConfig
 from inhouse.model.huggingface import CLASSES
 
 HEAD = """\

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from inhouse.checkpoint.model_folder import read_config
 from inhouse.common.files import digests, read_json, write_atomic, write_json
 from inhouse.common.lineage import lineage
 from inhouse.common.progress import Progress
@@ -9,7 +10,6 @@ from inhouse.export.gguf import write_gguf
 from inhouse.export.huggingface import write_huggingface
 from inhouse.export.model_card import model_card
 from inhouse.export.settings import ExportSettings
-from inhouse.train.model_folder import read_config
 
 LINEAGE = "lineage.json"
 

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inhouse.model.config import ModelConfig
+from inhouse.model.cpu.sliced_attention import Slice, sliced_attention, slices_of, visible
 from inhouse.model.layers import Linear, RMSNorm, rotate
-from inhouse.model.sliced_attention import Slice, sliced_attention, slices_of, visible
 
 
-class Attend(Protocol):
+class InnerAttention(Protocol):
     """Softmax attention of one layer, scaled by 1/sqrt(d). Training and generation differ here and nowhere else."""
 
     def __call__(self, q_BTHd: Tensor, k_BTKd: Tensor, v_BTKd: Tensor, *, layer: int, window: int | None) -> Tensor:
@@ -22,7 +22,7 @@ class Attend(Protocol):
         ...
 
 
-class CausalAttend:
+class CausalAttention:
     """Causal attention inside rows of a batch; with `documents_BT`, only between tokens of the same document.
 
     One object serves all layers of one forward pass.
@@ -52,7 +52,7 @@ class CausalAttend:
 
 
 class Attention(nn.Module):
-    """Projections, QK-norm and RoPE of one layer; the attention itself is an `Attend`."""
+    """Projections, QK-norm and RoPE of one layer; the attention itself is an `InnerAttention`."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inhouse.common.parts import local, place
+from inhouse.common.dtensor import shard_slices, to_local
 
 
 def fill_normal(weight: Tensor, deviation: float, seed: int, name: str) -> None:
@@ -18,7 +18,7 @@ def fill_normal(weight: Tensor, deviation: float, seed: int, name: str) -> None:
 
     They are a function of `seed`, the weight's `name` and the matrix's place in the stack.
     """
-    part, (*stack, rows, columns) = local(weight), place(weight)
+    part, (*stack, rows, columns) = to_local(weight), shard_slices(weight)
     matrices = [(0, part)] if not stack else zip(range(stack[0].start, stack[0].stop), part, strict=True)
     for index, matrix in matrices:
         if matrix.numel():

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inhouse.common.parts import local
-from inhouse.model.attention import Attend, Attention, CausalAttend
+from inhouse.common.dtensor import to_local
+from inhouse.model.attention import Attention, CausalAttention, InnerAttention
 from inhouse.model.config import ModelConfig
 from inhouse.model.layers import Linear, RMSNorm, SwiGLU, rope_angles
 from inhouse.model.moe import Experts, MoE, Router, Routing
@@ -40,7 +40,7 @@ class Block(nn.Module):
         self.mlp = MoE(config) if config.layer_is_moe(layer) else SwiGLU(config.hidden_size, config.intermediate_size)
 
     def forward(
-        self, x_ND: Tensor, rope: tuple[Tensor, Tensor], attend: Attend, replayed_NK: Tensor | None = None
+        self, x_ND: Tensor, rope: tuple[Tensor, Tensor], attend: InnerAttention, replayed_NK: Tensor | None = None
     ) -> tuple[Tensor, Routing | None]:
         """`replayed_NK`: the experts that an earlier pass chose (see `Router`); ignored by dense blocks."""
         q_NHd, k_NKd, v_NKd = self.before_attention(x_ND, rope)
@@ -78,11 +78,13 @@ class Transformer(nn.Module):
         if config.tie_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
 
-    def forward(self, tokens_BT: Tensor, positions_BT: Tensor | None = None, attend: Attend | None = None) -> Output:
+    def forward(
+        self, tokens_BT: Tensor, positions_BT: Tensor | None = None, attend: InnerAttention | None = None
+    ) -> Output:
         """Run the blocks. Positions default to 0..T-1 in every row, `attend` to causal attention inside each row."""
         if positions_BT is None:
             positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)[None]
-        attend, shape = attend or CausalAttend(), tokens_BT.shape
+        attend, shape = attend or CausalAttention(), tokens_BT.shape
 
         def attend_in_rows(q_NHd: Tensor, k_NKd: Tensor, v_NKd: Tensor, *, layer: int, window: int | None) -> Tensor:
             q_BTHd, k_BTKd, v_BTKd = (x.unflatten(0, shape) for x in (q_NHd, k_NKd, v_NKd))
@@ -133,20 +135,20 @@ class Transformer(nn.Module):
         for module in self.modules():
             if isinstance(module, Linear):
                 deviation = 0.001 if module is self.lm_head else module.in_features**-0.5
-                local(module.weight).zero_() if id(module) in zero else fill(module.weight, deviation)
+                to_local(module.weight).zero_() if id(module) in zero else fill(module.weight, deviation)
                 if module.bias is not None:
-                    local(module.bias).zero_()
+                    to_local(module.bias).zero_()
             elif isinstance(module, nn.Embedding):
                 fill(module.weight, 1.0)
             elif isinstance(module, Experts):
                 fill(module.gate_proj, module.gate_proj.shape[-1] ** -0.5)
                 fill(module.up_proj, module.up_proj.shape[-1] ** -0.5)
-                local(module.down_proj).zero_()
+                to_local(module.down_proj).zero_()
             elif isinstance(module, Router):
                 fill(module.weight, module.weight.shape[-1] ** -0.5)
                 module.e_score_correction_bias.zero_()
             elif isinstance(module, RMSNorm):
-                local(module.weight).fill_(1.0)
+                to_local(module.weight).fill_(1.0)
 
 
 def _norm_rows(x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from inhouse.train.mesh import Mesh
+from inhouse.parallel.device_mesh import Mesh
 
 _KINDS = {
     "_allgather_base_": "all-gather",

@@ -8,24 +8,25 @@ from typing import NamedTuple
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from inhouse.model import ModelConfig, Transformer
+from inhouse.model.config import ModelConfig
+from inhouse.model.cross_entropy import cross_entropy
+from inhouse.model.transformer import Transformer
+from inhouse.optim.optimizer import Optimizers
+from inhouse.parallel.device_mesh import Mesh
+from inhouse.parallel.fsdp import parallelize
+from inhouse.parallel.layout import ParallelSettings, check_world
 from inhouse.plan.collectives import Collective, CollectiveCounter, group_names
-from inhouse.plan.memory import SavedForBackward, even_bytes, local_bytes
-from inhouse.plan.rehearsal import (
+from inhouse.plan.fake_world import (
     even_routing,
     fake_processes,
     fused_attention,
     shared_mesh_parts,
     without_garbage_collection,
 )
-from inhouse.train.cross_entropy import cross_entropy
-from inhouse.train.layout import ParallelSettings, check_world
-from inhouse.train.mesh import Mesh
+from inhouse.plan.memory import SavedForBackward, even_bytes, local_bytes
 from inhouse.train.metrics import gradient_norm
-from inhouse.train.optimizer import Optimizers
-from inhouse.train.parallel import parallelize
 from inhouse.train.settings import PretrainSettings
-from inhouse.train.stage import plan_steps
+from inhouse.train.step_count import plan_steps
 from inhouse.train.trainer import Batch, accumulate
 
 
@@ -66,7 +67,7 @@ def dry_run(config: ModelConfig, settings: PretrainSettings, parallel: ParallelS
 
 def _step(network: Transformer, settings: PretrainSettings, mesh: Mesh) -> DryRun:
     """The step that `train` takes, in its order, and what it leaves."""
-    optimizers = Optimizers(network, settings)
+    optimizers = Optimizers(network, settings, network.dtype)
     batch = _batch(settings, mesh)
     sequences = max(1, (settings.micro_batch_tokens or settings.batch_tokens) // settings.sequence_length)
     counter, saved = CollectiveCounter(group_names(mesh)), SavedForBackward()

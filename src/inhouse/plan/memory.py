@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.distributed.tensor import DTensor
 
-from inhouse.common.parts import local
+from inhouse.common.dtensor import to_local
 
 
 def local_bytes(tensors: Iterable[Tensor]) -> int:
     """What this process holds of them."""
-    return sum(local(tensor).numel() * tensor.element_size() for tensor in tensors)
+    return sum(to_local(tensor).numel() * tensor.element_size() for tensor in tensors)
 
 
 def even_bytes(tensors: Iterable[Tensor]) -> float:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from inhouse.model.cross_entropy import NOT_TRAINED
 from inhouse.posttrain.chat_template import Encoded, Message, check_messages
-from inhouse.train.cross_entropy import NOT_TRAINED
 from inhouse.train.trainer import Batch
 
 

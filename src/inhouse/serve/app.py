@@ -14,14 +14,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from inhouse.api import errors
+from inhouse.api.errors import ApiError
+from inhouse.api.settings import ServeSettings
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.engine import Engine
-from inhouse.serve import errors
+from inhouse.engine.engine import Engine
 from inhouse.serve.endpoints import Endpoints
-from inhouse.serve.errors import ApiError
 from inhouse.serve.metrics import Metrics
 from inhouse.serve.served import Served
-from inhouse.serve.settings import ServeSettings
 from inhouse.serve.worker import Worker
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.engine import StepOutput, TokenLogprobs
+from inhouse.engine.request import StepOutput, TokenLogprobs
 
 LOWEST = -9999.0  # the API's word for "very unlikely"; JSON has no infinity
 

@@ -5,11 +5,11 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
+from inhouse.api.events import admitted
+from inhouse.api.protocol import CompletionRequest
 from inhouse.serve.choices import Choice, Delta, Entry
 from inhouse.serve.generation import check_count, collect, head, jobs_of, usage
-from inhouse.serve.protocol import CompletionRequest
 from inhouse.serve.served import Served
-from inhouse.serve.streaming import admitted
 from inhouse.serve.worker import Job
 
 DEFAULT_MAX_TOKENS = 16  # the API's

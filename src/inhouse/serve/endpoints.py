@@ -10,12 +10,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from inhouse.serve import chat, completions, errors, protocol, tokens
-from inhouse.serve.errors import ApiError
+from inhouse.api import errors, protocol
+from inhouse.api.errors import ApiError
+from inhouse.api.events import EventStream, unless_gone
+from inhouse.api.settings import ServeSettings
+from inhouse.serve import chat, completions, tokens
 from inhouse.serve.metrics import CONTENT_TYPE, Metrics
 from inhouse.serve.served import Served
-from inhouse.serve.settings import ServeSettings
-from inhouse.serve.streaming import EventStream, unless_gone
 
 Body = TypeVar("Body", bound=protocol.Request)
 

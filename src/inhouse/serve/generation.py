@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import uuid4
 
-from inhouse.engine import SamplingParams
+from inhouse.api.errors import ApiError
+from inhouse.api.protocol import GenerationRequest
+from inhouse.engine.request import SamplingParams
 from inhouse.serve.choices import Choice, Delta
-from inhouse.serve.errors import ApiError
-from inhouse.serve.protocol import GenerationRequest
 from inhouse.serve.served import Served
 from inhouse.serve.worker import Job
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from inhouse.api.errors import ApiError
+from inhouse.api.protocol import ChatMessage
+from inhouse.api.settings import ServeSettings
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.engine import Engine
+from inhouse.engine.engine import Engine
 from inhouse.posttrain.chat_template import encode_prompt
-from inhouse.serve.errors import ApiError
-from inhouse.serve.protocol import ChatMessage
-from inhouse.serve.settings import ServeSettings
 from inhouse.serve.worker import Worker
 
 

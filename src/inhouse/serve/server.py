@@ -11,12 +11,13 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
+from inhouse.api.settings import ServeSettings
+from inhouse.checkpoint.model_folder import open_model
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.engine import Engine, EngineSettings
+from inhouse.engine.engine import Engine
+from inhouse.engine.settings import EngineSettings
 from inhouse.posttrain.chat_template import load_chat_template
 from inhouse.serve.app import create_app
-from inhouse.serve.settings import ServeSettings
-from inhouse.train.model_folder import open_model
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from inhouse.serve.protocol import DetokenizeRequest, TokenizeRequest
+from inhouse.api.protocol import DetokenizeRequest, TokenizeRequest
 from inhouse.serve.served import Served
 
 

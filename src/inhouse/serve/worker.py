@@ -12,8 +12,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from queue import Empty, SimpleQueue
 
-from inhouse.engine import Engine, SamplingParams, StepOutput
-from inhouse.serve.errors import ApiError
+from inhouse.api.errors import ApiError
+from inhouse.engine.engine import Engine
+from inhouse.engine.request import SamplingParams, StepOutput
 from inhouse.serve.metrics import Metrics
 
 log = logging.getLogger(__name__)

@@ -12,10 +12,10 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 from torch import Tensor
 
+from inhouse.common.dtensor import to_local
 from inhouse.common.files import write_atomic
-from inhouse.common.parts import local
-from inhouse.model import Routing
-from inhouse.train.mesh import ALONE, Mesh
+from inhouse.model.moe import Routing
+from inhouse.parallel.device_mesh import SINGLE, Mesh
 
 
 class Balance(NamedTuple):
@@ -32,7 +32,7 @@ def balance_of(routing: Routing) -> Balance:
     return Balance(routing.load_E, -(p_NE * p_NE.clamp_min(1e-20).log()).sum(dim=-1).mean())
 
 
-def sum_balances(layers: list[list[Balance]], mesh: Mesh = ALONE) -> list[Balance]:
+def sum_balances(layers: list[list[Balance]], mesh: Mesh = SINGLE) -> list[Balance]:
     """Each layer's balance over the micro-batches of a step, which a layer has a list of, and over all processes."""
     if not layers:
         return []
@@ -104,7 +104,7 @@ class MetricsWriter:
         self._board.close()
 
 
-def gradient_norm(model: torch.nn.Module, mesh: Mesh = ALONE) -> float:
+def gradient_norm(model: torch.nn.Module, mesh: Mesh = SINGLE) -> float:
     """Euclidean norm of all gradients together, over all processes."""
-    gradients = [local(p.grad) for p in model.parameters() if p.grad is not None]
+    gradients = [to_local(p.grad) for p in model.parameters() if p.grad is not None]
     return mesh.norm(torch.nn.utils.get_total_norm(gradients)).item()

@@ -3,73 +3,27 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from itertools import product
 from pathlib import Path
 
 import torch
 
+from inhouse.checkpoint.model_folder import copy_tokenizer, save_model
 from inhouse.common.files import digest
 from inhouse.data.loader import WindowLoader
 from inhouse.data.shards import INDEX
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.model import ModelConfig, Transformer
-from inhouse.model.sizes import Derived, ModelSettings
-from inhouse.train.layout import ParallelSettings, check_layout
-from inhouse.train.mesh import ALONE, Mesh
-from inhouse.train.model_folder import copy_tokenizer, save_model
+from inhouse.model.sizes import ModelSettings
+from inhouse.model.transformer import Transformer
+from inhouse.parallel.device_mesh import SINGLE, Mesh
+from inhouse.parallel.layout import ParallelSettings
+from inhouse.parallel.process_group import join
 from inhouse.train.settings import PretrainSettings
+from inhouse.train.step_count import plan_steps
 from inhouse.train.trainer import Batch, train
-from inhouse.train.world import join
-
-
-def plan_steps(
-    settings: PretrainSettings, config: ModelConfig, parallel: ParallelSettings
-) -> tuple[int, list[Derived]]:
-    """Steps of a pretraining run, and the numbers that follow from its settings with their rules.
-
-    Raises `ValueError` where the sequence, the batch, the context and the processes do not fit together.
-    """
-    _check_lengths(settings, config, parallel)
-    batch, length = settings.batch_tokens, settings.sequence_length
-    active = config.count_parameters().active
-    tokens = settings.tokens or round(settings.tokens_per_parameter * active)
-    steps = max(1, tokens // batch)
-    rule = "[pretrain] tokens" if settings.tokens else "tokens_per_parameter × active parameters"
-    return steps, [
-        Derived("sequences a step", batch // length, "batch_tokens / sequence_length"),
-        Derived("sequences a process", batch // length // parallel.data, "sequences a step / (replicate × shard)"),
-        Derived("steps", steps, f"{rule}, / batch_tokens"),
-        Derived("tokens", steps * batch, "steps × batch_tokens"),
-        Derived("tokens a parameter", round(steps * batch / active, 2), "tokens / active parameters"),
-        Derived("training FLOPs", 6.0 * steps * batch * active, "6 × active parameters × tokens"),
-    ]
-
-
-def _check_lengths(settings: PretrainSettings, config: ModelConfig, parallel: ParallelSettings) -> None:
-    length, batch = settings.sequence_length, settings.batch_tokens
-    if length > config.max_position:
-        raise ValueError(
-            f"[pretrain] sequence_length = {length} is more than [model] context = {config.max_position}; "
-            f"lower the one or raise the other"
-        )
-    untils = [phase.until for phase in settings.sequence_warmup]
-    if untils != sorted(set(untils)):
-        raise ValueError(f"[pretrain] sequence_warmup: until = {untils} must grow from phase to phase")
-    lengths = [
-        ("sequence_length", length),
-        *(("length", min(phase.length, length)) for phase in settings.sequence_warmup),
-    ]
-    for (what, each), name in product(lengths, ("batch_tokens", "micro_batch_tokens")):
-        value = getattr(settings, name)
-        if value is not None and value % each:
-            nearest = max(1, round(value / each)) * each
-            raise ValueError(f"[pretrain] {name} = {value} is not a multiple of {what} = {each}; nearest: {nearest}")
-    for _, each in lengths:
-        check_layout(parallel, config, batch // each, each)
 
 
 def batches(
-    shards: Path, settings: PretrainSettings, num_steps: int, seed: int, mesh: Mesh = ALONE
+    shards: Path, settings: PretrainSettings, num_steps: int, seed: int, mesh: Mesh = SINGLE
 ) -> Callable[[int], Batch]:
     """This process's sequences of a step, a pure function of it.
 

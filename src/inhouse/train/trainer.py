@@ -15,27 +15,29 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from inhouse.checkpoint.checkpointer import Checkpointer, Resumed
+from inhouse.common.devices import keep_freed_memory, pick_device
 from inhouse.common.files import write_json
 from inhouse.common.lineage import UNTRAINED
 from inhouse.common.processes import Terminated
 from inhouse.common.progress import Progress
-from inhouse.model import CausalAttend, Transformer
+from inhouse.model.attention import CausalAttention
 from inhouse.model.compilation import can_compile, compile_blocks
+from inhouse.model.cross_entropy import NOT_TRAINED, CrossEntropy, cross_entropy
 from inhouse.model.moe import MoE
-from inhouse.train.agreement import check_alike
-from inhouse.train.checkpoint import Checkpoints, Resumed
-from inhouse.train.cross_entropy import NOT_TRAINED, CrossEntropy, cross_entropy
-from inhouse.train.guard import Guard, Verdict, agree
-from inhouse.train.hardware import flops_per_token, keep_freed_memory, peak_flops, pick_device
-from inhouse.train.mesh import ALONE, Mesh
+from inhouse.model.transformer import Transformer
+from inhouse.optim.optimizer import Optimizers
+from inhouse.optim.schedule import learning_rate_fraction
+from inhouse.parallel.control_plane import check_alike
+from inhouse.parallel.device_mesh import SINGLE, Mesh
+from inhouse.parallel.fsdp import allocate, cross_entropy_in, inner_attention_in, parallelize
+from inhouse.parallel.layout import SLOW_PHASE_FACTOR
+from inhouse.resilience.replica_check import check_replicas
+from inhouse.resilience.step_guard import StepGuard, Verdict, agree
+from inhouse.resilience.supervisor import Supervisor
+from inhouse.train.flops import flops_per_token, peak_flops
 from inhouse.train.metrics import Balance, MetricsWriter, balance_fields, balance_of, gradient_norm, sum_balances
-from inhouse.train.optimizer import Optimizers
-from inhouse.train.parallel import allocate, attend_in, cross_entropy_in, parallelize
-from inhouse.train.replicas import check_replicas
-from inhouse.train.schedule import learning_rate_fraction
 from inhouse.train.settings import NO_PART_OF_THE_RESULT, TrainSettings
-from inhouse.train.supervision import Supervision
-from inhouse.train.watchdog import PATIENCE
 
 
 class Batch(NamedTuple):
@@ -68,10 +70,10 @@ def loss_of(
     model: Transformer,
     batch: Batch,
     cross_entropy: CrossEntropy,
-    mesh: Mesh = ALONE,
+    mesh: Mesh = SINGLE,
 ) -> tuple[Tensor, list[Balance]]:
     """This process's cross entropy in nats, summed over its trained targets, and how it used the experts."""
-    attend = attend_in(mesh, CausalAttend(batch.documents_BT))
+    attend = inner_attention_in(mesh, CausalAttention(batch.documents_BT))
     hidden_BTD, routing = model(batch.tokens_BT, batch.positions_BT, attend)
     cross_entropy = cross_entropy_in(mesh, cross_entropy, model.lm_head)
     loss = cross_entropy(hidden_BTD.flatten(0, 1), model.lm_head.weight, batch.targets_BT.flatten())
@@ -83,7 +85,7 @@ def accumulate(
     batch: Batch,
     micro_sequences: int,
     cross_entropy: CrossEntropy,
-    mesh: Mesh = ALONE,
+    mesh: Mesh = SINGLE,
     announce: Callable[[str], None] = lambda phase: None,
 ) -> tuple[float, float, list[Balance]]:
     """Gradients of the whole step's mean loss; this process's part of that loss, it, and the balance over all.
@@ -113,7 +115,7 @@ def train(
     *,
     name: str,
     facts: dict[str, Any],
-    mesh: Mesh = ALONE,
+    mesh: Mesh = SINGLE,
     fill: Callable[[Transformer], None] | None = None,
 ) -> None:
     """Train `model` in place for `num_steps`, spread over `mesh`, whose processes all call this with the same model.
@@ -155,8 +157,8 @@ class _Run:
     ) -> None:
         self.done = 0  # steps
         self._slow_ranks: list[int] = []
-        self.watched = Supervision(output, mesh, settings.grace_seconds, lambda: self.done)
-        self.guard = Guard(settings)
+        self.watched = Supervisor(output, mesh, settings.grace_seconds, lambda: self.done)
+        self.guard = StepGuard(settings)
         keep_freed_memory()
         self.device = pick_device(settings.device)
         self.model, self.batch_of, self.num_steps = model, batch_of, num_steps
@@ -168,7 +170,7 @@ class _Run:
         if fill is not None:
             allocate(model, self.device)
             fill(model)
-        self.optimizers = Optimizers(model, settings)
+        self.optimizers = Optimizers(model, settings, model.dtype)
         self.cross_entropy = cross_entropy
         if settings.compile and can_compile(model, trains=True):
             self.cross_entropy = torch.compile(cross_entropy, dynamic=False)
@@ -185,10 +187,10 @@ class _Run:
 
     def run(self) -> None:
         tokens, is_first, layout = self.settings.batch_tokens, self.mesh.is_first, self.mesh.layout
-        timeout = timedelta(seconds=PATIENCE * layout.timeout_seconds)  # as the watchdog gives a save
+        timeout = timedelta(seconds=SLOW_PHASE_FACTOR * layout.timeout_seconds)  # as the watchdog gives a save
         with self.watched, ExitStack() as stack:
             every = self.settings.checkpoint_every
-            checkpoints = Checkpoints(self.output / "checkpoints", self.facts, layout.model_dump(), timeout, every)
+            checkpoints = Checkpointer(self.output / "checkpoints", self.facts, layout.model_dump(), timeout, every)
             self.checkpoints = stack.enter_context(checkpoints)
             # with what decides when the ranks speak to one another, though it is no part of the result
             settings = self.settings.model_dump(mode="json", include=set(NO_PART_OF_THE_RESULT))

@@ -1,0 +1,1 @@
+"""Wire types, events, errors and HTTP hardening that servers share. No torch."""

@@ -1,0 +1,210 @@
+"""What clients may send: the fields of the OpenAI API, typed, each with its limits.
+
+A field that could only be obeyed by doing something that inhouse does not do is refused by name unless it holds its
+neutral value; one that changes nothing about the answer (`user`, `store`, …) is ignored; any other is unknown (400).
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from inhouse.api.errors import ApiError
+
+MAX_STOP_STRINGS = 4
+MAX_STOP_CHARACTERS = 1000
+MAX_TOP_LOGPROBS = 20
+IGNORED = {
+    "user", "store", "metadata", "safety_identifier", "service_tier", "parallel_tool_calls", "prediction",
+    "reasoning_effort", "verbosity", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
+}  # fmt: skip
+Prompt = str | list[int]
+
+
+def _neutral(*values: Any) -> AfterValidator:
+    """Accept only values that ask for nothing."""
+
+    def check(value: Any) -> Any:
+        if value not in values:
+            raise PydanticCustomError("unsupported", "this server does not support it; leave it out")
+        return value
+
+    return AfterValidator(check)
+
+
+def _misfit(param: str, why: str) -> ApiError:
+    """For fields that are fine alone and wrong together: a model's own validator cannot name a field to pydantic."""
+    return ApiError(400, f"Invalid value for '{param}': {why}.", param=param, code="invalid_value")
+
+
+class Request(BaseModel):
+    """Strict types; a null means that the field was left out, as the API has it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {key: value for key, value in data.items() if value is not None and key not in IGNORED}
+
+
+class StreamOptions(Request):
+    include_usage: bool = False
+    include_obfuscation: bool = False  # padding against traffic analysis; never sent here
+
+
+class GenerationRequest(Request):
+    """What both generating endpoints share."""
+
+    model: str
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: int = Field(default=1, ge=1, le=128)
+    stop: list[str] = []
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    temperature: float = Field(default=1.0, ge=0.0, le=2.0)
+    top_p: float = Field(default=1.0, ge=0.0, le=1.0)
+    top_k: int = Field(default=0, ge=0, description="not in the API; 0: all")
+    max_tokens: int | None = Field(default=None, ge=0)
+    frequency_penalty: Annotated[float, _neutral(0)] = 0.0
+    presence_penalty: Annotated[float, _neutral(0)] = 0.0
+    logit_bias: Annotated[Any, _neutral({})] = {}
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_or_more(cls, stop: Any) -> Any:
+        return [stop] if isinstance(stop, str) else stop
+
+    @field_validator("stop")
+    @classmethod
+    def _few_and_short(cls, stop: list[str]) -> list[str]:
+        if len(stop) > MAX_STOP_STRINGS:
+            raise PydanticCustomError("too_many", f"at most {MAX_STOP_STRINGS} stop strings are allowed")
+        if any(not 1 <= len(text) <= MAX_STOP_CHARACTERS for text in stop):
+            raise PydanticCustomError("length", f"a stop string has 1 to {MAX_STOP_CHARACTERS} characters")
+        return stop
+
+    @model_validator(mode="after")
+    def _options_need_a_stream(self) -> "GenerationRequest":
+        if self.stream_options is not None and not self.stream:
+            raise _misfit("stream_options", "it is only allowed together with stream: true")
+        return self
+
+    @property
+    def include_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+class CompletionRequest(GenerationRequest):
+    """POST /v1/completions. `prompts` is what `prompt` holds, always as a list."""
+
+    prompt: list[Prompt] = [""]
+    echo: bool = False
+    logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
+    best_of: int | None = Field(default=None, ge=1, le=128)
+    suffix: Annotated[str, _neutral("")] = ""
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _batch(cls, prompt: Any) -> Any:
+        """One text, one list of token ids, or a batch of either -> a batch; checked by hand for one clear message."""
+        batch = [prompt] if isinstance(prompt, str) or _is_ids(prompt) else prompt
+        if not isinstance(batch, list) or not batch or not all(isinstance(p, str) or _is_ids(p) for p in batch):
+            raise PydanticCustomError(
+                "prompt_type", "it must be a text, a list of token ids, or a list of one or more of these, none empty"
+            )
+        return batch
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "CompletionRequest":
+        if self.best_of not in (None, self.n):
+            raise _misfit("best_of", "this server does not rank samples; leave it out or equal to n")
+        if self.max_tokens == 0 and not self.echo:
+            raise _misfit("max_tokens", "0 is only allowed with echo: true")
+        return self
+
+
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(token) is int for token in value)
+
+
+class ChatMessage(Request):
+    """One message; text parts are joined by line breaks. What clients send back of an answer (`refusal`) is ignored."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str = ""
+    reasoning_content: str | None = None
+    tool_calls: Annotated[Any, _neutral([])] = []
+    function_call: Annotated[Any, _neutral()] = None
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _join_parts(cls, content: Any) -> Any:
+        if not isinstance(content, list):
+            return content
+        if not all(isinstance(p, dict) and p.get("type") == "text" and isinstance(p.get("text"), str) for p in content):
+            raise PydanticCustomError("unsupported", "only parts of type text are supported")
+        return "\n".join(part["text"] for part in content)
+
+    def to_template(self) -> dict[str, str]:
+        """The message as chat templates know it."""
+        role = "system" if self.role == "developer" else self.role
+        message = {"role": role, "content": self.content}
+        if self.reasoning_content is not None:
+            message["reasoning_content"] = self.reasoning_content
+        return message
+
+
+class ChatRequest(GenerationRequest):
+    """POST /v1/chat/completions."""
+
+    messages: list[ChatMessage] = Field(min_length=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    logprobs: bool = False
+    top_logprobs: int = Field(default=0, ge=0, le=MAX_TOP_LOGPROBS)
+    tools: Annotated[Any, _neutral([])] = []
+    tool_choice: Annotated[Any, _neutral("none", "auto")] = "none"
+    functions: Annotated[Any, _neutral([])] = []
+    function_call: Annotated[Any, _neutral("none", "auto")] = "none"
+    response_format: Annotated[Any, _neutral({"type": "text"})] = {"type": "text"}
+    modalities: Annotated[Any, _neutral(["text"])] = ["text"]
+    audio: Annotated[Any, _neutral()] = None
+    moderation: Annotated[Any, _neutral()] = None
+    web_search_options: Annotated[Any, _neutral()] = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "ChatRequest":
+        if self.top_logprobs and not self.logprobs:
+            raise _misfit("top_logprobs", "it is only allowed together with logprobs: true")
+        return self
+
+    @property
+    def most_tokens(self) -> int | None:
+        return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+
+
+class TokenizeRequest(Request):
+    """POST /tokenize: one text, or messages as the chat template renders them."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[ChatMessage] = []
+    add_special_tokens: bool = False  # our tokenizers add none of their own, so both values mean the same
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "TokenizeRequest":
+        if (self.prompt is None) != bool(self.messages):
+            raise _misfit("prompt", "give either prompt or messages")
+        return self
+
+
+class DetokenizeRequest(Request):
+    """POST /detokenize."""
+
+    model: str | None = None
+    tokens: list[int]

@@ -1,0 +1,298 @@
+"""Checkpointer that are refused or right, written while training goes on, and read by any number of processes.
+
+A checkpoint is a folder `step-N`: one safetensors file a rank, the index of which slice of which tensor lies where, and
+the manifest, written last, with the digest of all. It becomes visible by rename once every rank has read its file back;
+only then does the older of two earlier ones go.
+"""
+
+import json
+import os
+import re
+import shutil
+import sys
+import threading
+import warnings
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+
+from inhouse.checkpoint.dcp_safetensors import INDEX, HostPlanner, ShardReader, ShardWriter
+from inhouse.checkpoint.manifest import MANIFEST, FileFacts, find_damage, read_manifest, write_manifest
+from inhouse.checkpoint.writer_lease import WriterLease
+from inhouse.common.dtensor import to_local
+from inhouse.common.files import read_json, sync_folder, write_json
+from inhouse.parallel.control_plane import ControlPlane
+
+_NAME = re.compile(r"step-(\d{8})")
+_LEFTOVER = re.compile(r"\.step-\d{8}\.(?:\d+\.partial|old)")
+_KEPT = 2
+
+
+class Resumed(NamedTuple):
+    """What a run goes on with, besides the tensors."""
+
+    step: int  # steps done
+    extra: dict[str, Any]  # as it was given to `save`
+    layout: dict[str, Any]  # of the processes that wrote it
+
+
+class Checkpointer:
+    """The checkpoints of one run: `load` once at the start, then `save` as often as wished, `close` at the end.
+
+    All processes of the run must construct it and call its methods together, with tensors of the same names. A tensor
+    is a DTensor, of which each rank saves and loads its part, or a plain one, alike on all ranks. Every rank sees the
+    same `folder`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        facts: dict[str, Any],
+        layout: dict[str, Any] | None = None,
+        timeout: timedelta = timedelta(minutes=10),
+        every: int = 1,
+    ) -> None:
+        """`facts` are what must be equal for a run to be the same one: seed, settings, data. `layout`, how many
+        processes share the model how, need not be; it is kept for the record. Both hold JSON values.
+
+        Kept are the last two, and the last two of steps that are a multiple of `every`: a run that was stopped in
+        between must go back just as far as one that was not.
+
+        A rank that is silent for `timeout` while others wait for it to write is given up.
+        Raises `ValueError` where the folder cannot be written.
+        """
+        self.folder, self.layout, self.every = folder, layout or {}, every
+        self.facts = json.loads(json.dumps(facts))  # as they are read again: a tuple is a list there
+        self.ranks = ControlPlane(timeout)
+        self.ranks.first(self._open)
+        self._host: dict[str, Tensor] = {}
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        # what DCP says about saving without a process group, which is what is meant
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+
+    def __enter__(self) -> "Checkpointer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            self.close()
+        except ValueError as failure:
+            if error is None:
+                raise
+            print(failure, file=sys.stderr)  # beside what stopped the run, not in its place
+
+    def load(self, tensors: dict[str, Tensor], at_most: int | None = None) -> Resumed | None:
+        """Fill `tensors`, in place, from the newest checkpoint that is whole (of at most that step), if there is one.
+
+        A damaged one is named on stderr and set aside, as is one newer than `at_most`.
+        Raises `ValueError` where none of several is whole, or where it is of another run or model.
+        """
+        self.wait()
+        folders = [f for f in self.ranks.first(lambda: _steps(self.folder)) if at_most is None or _step(f) <= at_most]
+        for index in reversed(range(len(folders))):
+            damage = self._damage(folders[index])
+            if damage is None:
+                return self._take_up(folders[index], tensors)
+            if self.ranks.rank == 0 and index > 0:
+                print(f"{damage}; trying the checkpoint before it, {folders[index - 1].name}", file=sys.stderr)
+        if folders:
+            raise ValueError(f"{damage}; no older checkpoint is whole: delete {self.folder} to start this stage anew")
+        return None
+
+    def save(self, step: int, tensors: dict[str, Tensor], extra: dict[str, Any] | None = None) -> None:
+        """Copy `tensors` to host memory and return; a thread writes them, with `extra` (JSON), as the state at `step`.
+
+        Waits first for an earlier save that is still being written.
+        Raises `ValueError`, naming rank, file and reason, where that one failed.
+        """
+        self.wait()
+        self._copy(tensors)
+        content = {"step": step, "facts": self.facts, "layout": self.layout, "extra": extra or {}}
+        thread = threading.Thread(target=self._write, args=(content, dict(tensors)), name="checkpoint", daemon=True)
+        thread.start()
+        self._thread = thread
+
+    def wait(self) -> None:
+        """Return once nothing is being written. Raises `ValueError` where what was could not be."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise ValueError(_sentence(error, self.folder)) from error
+
+    def close(self) -> None:
+        """Finish what is being written, as `wait`."""
+        self.wait()
+        self._host.clear()
+
+    def _open(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.fence = WriterLease(self.folder)
+            for path in self.folder.iterdir():
+                if _LEFTOVER.fullmatch(path.name):
+                    shutil.rmtree(path, ignore_errors=True)
+        except OSError as error:
+            raise ValueError(
+                f"{self.folder}: checkpoints cannot be written there ({error.strerror}); make it writable, or give "
+                f"another folder"
+            ) from error
+
+    def _damage(self, folder: Path) -> str | None:
+        def look() -> str | None:
+            damage = find_damage(folder, self.ranks.rank, self.ranks.world)
+            if damage is None and (step := read_manifest(folder)["step"]) != _step(folder):
+                damage = f"{folder / MANIFEST} is of step {step:,}"
+            return damage
+
+        return next((damage for damage in self.ranks.gather(look) if damage), None)
+
+    def _take_up(self, folder: Path, tensors: dict[str, Tensor]) -> Resumed:
+        content = read_manifest(folder)
+        facts = content["facts"]
+        changed = sorted(key for key in facts.keys() | self.facts.keys() if facts.get(key) != self.facts.get(key))
+        if changed:
+            raise ValueError(
+                f"{folder} was written with other settings ({', '.join(changed)}); "
+                f"put them back, or delete {self.folder.parent} to train anew"
+            )
+        _check_tensors(folder, tensors)
+        try:
+            dcp.load(
+                dict(tensors),
+                storage_reader=ShardReader(folder),
+                planner=dcp.DefaultLoadPlanner(flatten_state_dict=False, flatten_sharded_tensors=False),
+                process_group=self.ranks.group,
+                no_dist=self.ranks.group is None,
+            )
+        except CheckpointException as error:
+            rank, (cause, _) = min(error.failures.items())
+            raise ValueError(f"{folder}: rank {rank} could not read its part ({cause})") from error
+        self.ranks.first(lambda: self._set_aside(newer_than=folder))
+        return Resumed(content["step"], content["extra"], content["layout"])
+
+    def _set_aside(self, newer_than: Path) -> None:
+        """What is newer than the step in force is damaged or not wanted: out of the count, but not deleted."""
+        self.fence.check()
+        for path in _steps(self.folder):
+            if path.name > newer_than.name:
+                aside = path.with_name(f"aside-{path.name}")
+                shutil.rmtree(aside, ignore_errors=True)
+                path.rename(aside)
+
+    def _copy(self, tensors: dict[str, Tensor]) -> None:
+        """Into the same memory each time: fresh pages cost three times as much as the copy (measured)."""
+        for name, tensor in tensors.items():
+            part = to_local(tensor).detach()
+            if name not in self._host:
+                self._host[name] = torch.empty(part.shape, dtype=part.dtype, pin_memory=part.is_cuda)
+            self._host[name].copy_(part, non_blocking=True)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    def _write(self, content: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """In the thread. What goes wrong is raised in the other, where it can stop the run."""
+        if sys.platform == "linux":  # of this thread alone: a tenth of a core where training keeps all of them busy
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        partial = self.folder / f".step-{content['step']:08d}"
+
+        def begin() -> Path:
+            self.fence.check()
+            folder = partial.with_name(f"{partial.name}.{self.fence.token}.partial")  # no two writers share one
+            folder.mkdir()
+            return folder
+
+        def publish(folder: Path, index: dict[str, Any], files: dict[str, FileFacts]) -> None:
+            write_json(folder / INDEX, index)
+            content["token"] = self.fence.token
+            write_manifest(folder, content, {**files, INDEX: FileFacts.of(folder / INDEX)})
+            read_manifest(folder)
+            self._publish(folder, self.folder / f"step-{content['step']:08d}")
+
+        try:
+            dcp.save(
+                tensors,
+                storage_writer=ShardWriter(begin, publish),
+                planner=HostPlanner(self._host),
+                process_group=self.ranks.group,
+                no_dist=self.ranks.group is None,
+            )
+        except BaseException as error:
+            self._error = self._cause(error)
+
+    def _cause(self, error: BaseException) -> BaseException:
+        """`error`, or that a successor took over, which clears away what is being written."""
+        if self.ranks.rank == 0:
+            try:
+                self.fence.check()
+            except ValueError as replaced:
+                return replaced
+            except OSError:
+                pass  # the folder is gone, as `error` says
+        return error
+
+    def _publish(self, partial: Path, final: Path) -> None:
+        self.fence.check()
+        if final.exists():
+            _remove(final)
+        partial.rename(final)
+        sync_folder(self.folder)
+        steps = _steps(self.folder)
+        kept = {*steps[-_KEPT:], *[step for step in steps if _step(step) % self.every == 0][-_KEPT:]}
+        for step in steps:
+            if step not in kept:
+                _remove(step)
+
+
+def _steps(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
+
+
+def _remove(folder: Path) -> None:
+    """Never a half deleted folder under its own name: it would look damaged."""
+    old = folder.with_name(f".{folder.name}.old")
+    folder.rename(old)
+    shutil.rmtree(old)
+
+
+def _check_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:
+    """Raise `ValueError` where a checkpoint holds other tensors than wanted, as that of another model does."""
+    index = read_json(folder / INDEX)
+    saved = {name: (entry["dtype"], entry["shape"]) for name, entry in index.items()}
+    wanted = {name: (str(t.dtype).removeprefix("torch."), list(t.shape)) for name, t in tensors.items()}
+    other = sorted(name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name))
+    if other:
+        has, needs = (", ".join(map(str, of[other[0]])) if other[0] in of else "none" for of in (saved, wanted))
+        raise ValueError(
+            f"{folder} is of another model: {len(other):,} of {len(wanted):,} tensors differ, first {other[0]} "
+            f"(there {has}; here {needs})"
+        )
+
+
+def _sentence(error: BaseException, folder: Path) -> str:
+    """One sentence on why a checkpoint could not be written."""
+    rank = ""
+    if isinstance(error, CheckpointException):
+        first, (error, _) = min(error.failures.items())
+        rank = f"rank {first} "
+    if isinstance(error, OSError) and error.strerror:
+        return (
+            f"{rank}cannot write {error.filename or folder} ({error.strerror}); the last checkpoint is kept: make "
+            f"room or repair it, then run the same command again"
+        )
+    if isinstance(error, ValueError):
+        return str(error)
+    reason = str(error).partition("\n")[0]
+    return f"{folder}: {rank}could not write the checkpoint ({type(error).__name__}: {reason}); the last one is kept"

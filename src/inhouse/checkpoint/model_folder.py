@@ -1,0 +1,250 @@
+"""A model as a folder in Hugging Face layout: config.json, safetensors, tokenizer files. Never pickle."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from inhouse.common.devices import pick_device
+from inhouse.common.dtensor import full_tensor, shard_slices, to_local
+from inhouse.common.files import read_json, sync_file, sync_folder, write_json
+from inhouse.model.config import ModelConfig
+from inhouse.model.huggingface import config_from_hf, config_to_hf, state_from_hf, state_to_hf, tensor_names
+from inhouse.model.transformer import Transformer
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
+MAX_SHARD_BYTES = 5_000_000_000
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def save_model(model: Transformer, folder: Path, dtype: torch.dtype = torch.float32, writes: bool = True) -> None:
+    """Write config.json and the weights as `dtype` (routers stay fp32), each file whole or not at all.
+
+    The weights are those of the plain architecture (`Transformer.plain_weight`). Where the model is spread over
+    processes all must call this, one with `writes`; it holds no more of the model than a file and a tensor at a time.
+    The folder's tokenizer, where it is there already, gives config.json its special ids.
+    """
+    state = model.state_dict()
+    shapes = {name: _stored(name, torch.empty(tensor.shape, device="meta"), dtype) for name, tensor in state.items()}
+    sizes = {name: like.nbytes for name, like in state_to_hf(shapes, model.config).items()}
+    files = _ShardFiles(folder, sizes) if writes else None
+    for name, tensor in state.items():
+        if tensor_names(name, model.config):
+            full = full_tensor(tensor.detach())
+            if files is not None:
+                files.add(state_to_hf({name: _stored(name, model.plain_weight(name, full), dtype)}, model.config))
+            del full
+    if files is not None:
+        files.finish()
+        write_json(folder / CONFIG, config_to_hf(model.config, dtype, special_ids(folder)))
+
+
+def load_model(
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    weights_dtype: torch.dtype = torch.float32,
+) -> Transformer:
+    """Open any Qwen3, Glm4Moe or ExaoneMoe folder; it computes in `dtype` from weights kept as `weights_dtype`.
+
+    Raises `ValueError` naming the file and what is wrong with it: an architecture or field that inhouse does not
+    compute, tensors missing, left over or of the wrong shape, a file cut short or damaged.
+    """
+    with torch.device("meta"):
+        model = Transformer(read_config(folder), dtype)
+        state = {name: _stored(name, tensor, weights_dtype) for name, tensor in model.state_dict().items()}
+    model.load_state_dict({name: torch.empty_like(like, device=device) for name, like in state.items()}, assign=True)
+    if model.config.tie_embeddings:
+        model.lm_head.weight = model.embed_tokens.weight
+    fill_from(model, folder)
+    return model
+
+
+def open_model(folder: Path, dtype: str = "fp32") -> Transformer:
+    """A model to generate and score with: on the GPU where there is one, its weights kept as it computes, in `dtype`.
+
+    Raises `ValueError` for a dtype other than fp32 and bf16, and as `load_model` does.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype = {dtype!r} is not known; it is one of {', '.join(DTYPES)}")
+    return load_model(folder, DTYPES[dtype], pick_device("auto"), weights_dtype=DTYPES[dtype])
+
+
+def fill_from(model: Transformer, folder: Path) -> None:
+    """Give `model`, spread over processes or not, the weights in `folder`; read is only what this process has of them.
+
+    Raises `ValueError` as `load_model` does.
+    """
+    with ExitStack() as stack:
+        pieces = _open_tensors(folder, stack)
+        try:
+            state_from_hf({name: _shape_of(piece) for name, piece in pieces.items()}, model.config)
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from error
+        for name, tensor in model.state_dict().items():
+            names, part, where = tensor_names(name, model.config), to_local(tensor), shard_slices(tensor)
+            if tensor.ndim == 3:  # one on disk for each expert
+                names, parts, where = names[where[0]], [*part], where[1:]
+            else:
+                parts = [part] if names else []  # a tied head has none
+            for name_on_disk, own in zip(names, parts, strict=True):
+                if own.numel():
+                    own.copy_(pieces[name_on_disk][where])
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The shape of the model in `folder`, without its weights. Raises `ValueError` as `load_model` does."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ValueError(f"{folder}: no {CONFIG} there; a model folder holds {CONFIG}, {WEIGHTS} and a tokenizer")
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: not a JSON object")
+    try:
+        return config_from_hf(config)
+    except ValueError as error:
+        reason = str(error).removeprefix("config.json ").splitlines()
+        raise ValueError(f"{path}: {' '.join(line.strip() for line in reason)}") from error
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy the tokenizer's files that `source` has; a config.json in `target` learns the special ids."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+    config = target / CONFIG
+    if config.is_file():
+        write_json(config, read_json(config) | special_ids(target))
+
+
+def special_ids(folder: Path) -> dict[str, int | None]:
+    """`bos_token_id`, `eos_token_id`, `pad_token_id` by the tokens that tokenizer_config.json names; {} without one."""
+    if not (folder / "tokenizer_config.json").is_file() or not (folder / "tokenizer.json").is_file():
+        return {}
+    names = read_json(folder / "tokenizer_config.json")
+    ids = {token["content"]: token["id"] for token in read_json(folder / "tokenizer.json").get("added_tokens", [])}
+
+    def id_of(kind: str) -> int | None:
+        token = names.get(f"{kind}_token")
+        return ids.get(token["content"] if isinstance(token, dict) else token)
+
+    return {f"{kind}_token_id": id_of(kind) for kind in ("bos", "eos", "pad")}
+
+
+def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Routers choose in fp32 whatever the rest is kept in: rounding them would change which experts are chosen."""
+    return tensor.detach().to(torch.float32 if ".mlp.gate." in name else dtype)
+
+
+class _ShardFiles:
+    """The safetensors files of a folder, written one after the other as tensors come, in the order of `sizes`."""
+
+    def __init__(self, folder: Path, sizes: dict[str, int]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".model*.partial"):  # by a process that was killed
+            left.unlink()
+        self._folder, self._sizes = folder, sizes
+        shards = list(_shards(sizes))
+        names = [WEIGHTS]
+        if len(shards) > 1:
+            names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+        self._left = dict(zip(names, shards, strict=True))
+        self._file_of = {tensor: name for name, shard in self._left.items() for tensor in shard}
+        self._held: dict[str, Tensor] = {}
+
+    def add(self, tensors: dict[str, Tensor]) -> None:
+        """Some more tensors; files that have become whole are written."""
+        self._held |= {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+        for file, names in list(self._left.items()):
+            if self._held.keys() >= set(names):
+                _save_file({name: self._held.pop(name) for name in names}, self._folder / file)
+                del self._left[file]
+
+    def finish(self) -> None:
+        """All tensors have come: the index, and files of an earlier save into the same folder gone."""
+        assert not self._left and not self._held
+        files = {*self._file_of.values()}
+        if len(files) > 1:
+            total = {"total_size": sum(self._sizes.values())}
+            write_json(self._folder / INDEX, {"metadata": total, "weight_map": self._file_of})
+            files.add(INDEX)
+        for old in self._folder.glob("model*.safetensors*"):
+            if old.name not in files:
+                old.unlink()  # of a save in another number of shards: readers would take it
+
+
+def _shards(sizes: dict[str, int]) -> Iterator[list[str]]:
+    """Which tensors share a file."""
+    shard: list[str] = []
+    size = 0
+    for name, nbytes in sizes.items():
+        if shard and size + nbytes > MAX_SHARD_BYTES:
+            yield shard
+            shard, size = [], 0
+        shard.append(name)
+        size += nbytes
+    yield shard
+
+
+def _save_file(tensors: dict[str, Tensor], path: Path) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        save_file(tensors, partial, metadata={"format": "pt"})
+        sync_file(partial)
+        partial.replace(path)
+    except SafetensorError as error:  # how the library reports a full disk
+        raise OSError(f"{path}: could not be written ({error})") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+    sync_folder(path.parent)
+
+
+def _open_tensors(folder: Path, stack: ExitStack) -> dict[str, Any]:
+    """A safetensors slice of each tensor: its shape at once, its numbers when it is indexed."""
+    pieces: dict[str, Any] = {}
+    for path in _weight_files(folder):
+        try:
+            file = stack.enter_context(safe_open(path, framework="pt"))
+            pieces |= {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path}: not a whole safetensors file ({error}); copy or download it again") from error
+    return pieces
+
+
+def _shape_of(piece: Any) -> Tensor:
+    """A tensor on `meta` like one on disk. A single number, which no model has, stands for any type."""
+    shape = piece.get_shape()
+    return torch.empty(shape, dtype=piece[0:0].dtype if shape else None, device="meta")
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if not (folder / INDEX).is_file():
+        pickled = next(iter([*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]), None)
+        remedy = (
+            f"; {pickled.name} is a pickle, which is never opened here: convert it to safetensors" if pickled else ""
+        )
+        raise ValueError(f"{folder}: no {WEIGHTS} and no {INDEX} there{remedy}")
+    index: Any = read_json(folder / INDEX)
+    where = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(where, dict) or not all(isinstance(name, str) for name in where.values()):
+        raise ValueError(f"{folder / INDEX}: holds no weight_map from tensor names to files")
+    paths = [folder / name for name in sorted(set(where.values()))]
+    for path in paths:
+        if path.parent != folder or not path.is_file():
+            raise ValueError(f"{folder / INDEX}: names {path.name}, which is not in the folder")
+    return paths

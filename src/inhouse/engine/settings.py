@@ -1,0 +1,15 @@
+"""Settings of the engine."""
+
+from pydantic import Field, PositiveInt
+
+from inhouse.common.settings import Settings
+
+
+class EngineSettings(Settings):
+    """How much is generated at once."""
+
+    max_sequences: PositiveInt = Field(default=64, description="requests that run at the same time; others wait")
+    cache_gib: float = Field(default=1.0, gt=0, description="memory for keys and values at most")
+    page_size: PositiveInt = Field(default=16, description="tokens a page")
+    max_prefill: PositiveInt = Field(default=2048, description="prompt tokens computed in one step")
+    compile: bool = Field(default=False, description="torch.compile: about a minute more to start, then faster")

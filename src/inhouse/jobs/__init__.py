@@ -1,0 +1,1 @@
+"""What a cluster needs to start us: Slurm and Kubernetes files."""

@@ -1,0 +1,1 @@
+"""From gradients to the next weights: optimizers and the schedule of their rates."""

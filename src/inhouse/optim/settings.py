@@ -1,0 +1,23 @@
+"""What a recipe says about optimizers and the schedule of their rates."""
+
+from pydantic import Field, PositiveFloat
+
+from inhouse.common.settings import Settings
+
+
+class OptimizerSettings(Settings):
+    """Learning rates, for the flat part of the schedule, and the schedule.
+
+    The defaults are what bench/pretrain.py found for the preview's size; what is tuned small can hurt large, so refit
+    them on a ladder before a large run.
+    """
+
+    matrix_lr: PositiveFloat = Field(default=0.03, description="Muon: matrices and expert stacks")
+    embedding_lr: PositiveFloat = Field(default=0.5, description="AdamW: the embedding")
+    head_lr: PositiveFloat = Field(default=0.014, description="AdamW: the head")
+    scalar_lr: PositiveFloat = Field(default=0.01, description="AdamW: norms")
+    router_lr: PositiveFloat = Field(default=0.001, description="AdamW: the router; faster ones starve experts")
+    weight_decay: float = Field(default=0.1, ge=0, description="of matrices, where it does not oppose the update")
+    warmup_steps: int = Field(default=20, ge=0)
+    decay_fraction: float = Field(default=0.65, gt=0, le=1, description="the last part of the steps: linear decay")
+    final_lr_fraction: float = Field(default=0.05, ge=0, le=1)

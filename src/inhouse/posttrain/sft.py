@@ -1,0 +1,117 @@
+"""The sft stage: conversations of the user's and of our own making, one fine-tuned model folder."""
+
+import math
+import sys
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from inhouse.checkpoint.model_folder import copy_tokenizer, fill_from, read_config, save_model
+from inhouse.common.files import write_atomic, write_json
+from inhouse.common.progress import Progress
+from inhouse.data.documents import read_documents
+from inhouse.data.tokenizer import Tokenizer
+from inhouse.environments.library import sample_library_conversations
+from inhouse.environments.problems import Kind, problems
+from inhouse.model.transformer import Transformer
+from inhouse.parallel.layout import ParallelSettings, check_layout
+from inhouse.parallel.process_group import join, rank
+from inhouse.posttrain.chat_template import CHAT_TEMPLATE, Encoded, Message, encode_conversation
+from inhouse.posttrain.conversations import PackedConversations, read_conversations
+from inhouse.posttrain.settings import GeneratedSettings, SamplingDefaults, SftSettings
+from inhouse.train.settings import TrainSettings
+from inhouse.train.trainer import train
+
+
+def fine_tune(
+    settings: SftSettings,
+    base: Path,
+    data: Path,
+    output: Path,
+    seed: int,
+    parallel: ParallelSettings = ParallelSettings(),  # noqa: B008  (frozen)
+) -> None:
+    """Fine-tune the model in `base` into `output`; `data` is the data stage, whose code the library questions are on.
+
+    With more than one process in `parallel`, each of them must call this; the first writes. Raises ValueError where
+    there is no conversation, or one that cannot be read.
+    """
+    tokenizer = Tokenizer.load(base)
+    with torch.device("meta"):
+        model = Transformer(read_config(base))
+    if settings.sequence_length > model.config.max_position:
+        raise ValueError(
+            f"[sft] sequence_length = {settings.sequence_length} is more than the base model's context of "
+            f"{model.config.max_position} tokens: lower it"
+        )
+    packed = _pack(settings, tokenizer, data, seed)
+    check_layout(parallel, model.config, packed.sequences_per_step, settings.sequence_length)
+    steps = max(1, math.ceil(settings.epochs * packed.steps_per_epoch))
+    output.mkdir(parents=True, exist_ok=True)
+    training = TrainSettings(**settings.model_dump(include=set(TrainSettings.model_fields)))
+    facts = {"seed": seed, "conversations": packed.digest()}
+    with join(parallel, settings.device, "sft") as mesh:
+        batch_of = partial(packed.batch, slots=mesh.slots(packed.sequences_per_step))
+        fill = partial(fill_from, folder=base)
+        train(model, batch_of, steps, training, output, name="sft", facts=facts, mesh=mesh, fill=fill)
+        if mesh.is_first:
+            counts = {"conversations": packed.num_conversations, "too_long_left_out": packed.num_too_long}
+            write_json(output / "conversations.json", counts | {"steps": steps})
+            copy_tokenizer(base, output)
+            write_atomic(output / "chat_template.jinja", CHAT_TEMPLATE)
+            write_json(output / "generation_config.json", generation_config(tokenizer, settings.sampling))
+        save_model(model, output, writes=mesh.is_first)
+
+
+def gather(settings: SftSettings, data: Path, seed: int) -> Iterator[list[Message]]:
+    """Every conversation to train on: the user's files, generated problems, questions on the corpus's Python code."""
+    yield from read_conversations(settings.conversations)
+    yield from _generated(settings.generated, seed)
+    if settings.generated.library:
+        yield from sample_library_conversations(read_documents(data, "train"), settings.generated.library, seed)
+
+
+def _generated(settings: GeneratedSettings, seed: int) -> Iterator[list[Message]]:
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    for kind in kinds:
+        for problem in islice(problems(kind, "train", seed), getattr(settings, kind)):
+            yield [{"role": "user", "content": problem.prompt}, {"role": "assistant", "content": problem.worked}]
+
+
+def generation_config(tokenizer: Tokenizer, sampling: SamplingDefaults) -> dict[str, object]:
+    """What transformers and vLLM take as defaults: where an answer ends, and how it is sampled."""
+    config: dict[str, object] = {
+        "eos_token_id": [tokenizer.end_of_turn, tokenizer.end_of_document],
+        "pad_token_id": tokenizer.end_of_document,
+        "do_sample": sampling.temperature > 0,
+    }
+    if sampling.temperature > 0:
+        config |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
+    return config
+
+
+def _pack(settings: SftSettings, tokenizer: Tokenizer, data: Path, seed: int) -> PackedConversations:
+    encoded: list[Encoded] = []
+    is_first = rank() == 0
+    with Progress("conversations", None, "conversations", shown=is_first) as progress:
+        for messages in gather(settings, data, seed):
+            encoded.append(encode_conversation(tokenizer, messages))
+            progress.update()
+    if not encoded:
+        raise ValueError(
+            "no conversations to fine-tune on: give [sft] conversations = [files], or counts in [sft.generated]"
+        )
+    packed = PackedConversations(
+        encoded, seed, settings.sequence_length, settings.rows(), filler=tokenizer.end_of_document
+    )
+    if packed.num_too_long and is_first:
+        print(
+            f"sft: {packed.num_too_long:,} of {len(encoded):,} conversations are longer than "
+            f"sequence_length = {settings.sequence_length} tokens and left out",
+            file=sys.stderr,
+        )
+    return packed

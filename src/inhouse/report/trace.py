@@ -1,0 +1,97 @@
+"""`inhouse trace`: which text, licences, code, settings and machines are in a model, as readable text."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from inhouse.common.files import digest, read_json
+from inhouse.common.lineage import check_lineage, lineage
+from inhouse.common.model_paths import find_run
+from inhouse.common.progress import duration
+
+NAMES_SHOWN = 20
+
+
+def load_lineage(path: Path) -> dict[str, Any]:
+    """The lineage of a run, of one of its stages, or the one that an exported folder carries.
+
+    Raises `ValueError` where `path` has none.
+    """
+    if (path / "lineage.json").is_file():
+        return dict(read_json(path / "lineage.json"))
+    if run := find_run(path):
+        return lineage(run)
+    raise ValueError(f"{path}: no lineage here; give a run (runs/NAME) or a folder that inhouse exported")
+
+
+def verify_lineage(path: Path) -> list[str]:
+    """Every break between the files at `path` and the digests in its lineage; none: everything is as it was made."""
+    if not (path / "lineage.json").is_file() and (run := find_run(path)):
+        return check_lineage(run)
+    files = load_lineage(path).get("files", {})
+    if not files:
+        raise ValueError(f"{path / 'lineage.json'}: holds no digests of files to verify")
+    return [
+        f"{path / name}: " + ("is damaged or changed" if (path / name).is_file() else "is missing")
+        for name, expected in files.items()
+        if not (path / name).is_file() or digest(path / name) != expected
+    ]
+
+
+def render(facts: dict[str, Any]) -> Iterator[str]:
+    """The lineage as lines: sources first, then every stage in order with its settings, digests, code and host."""
+    yield f"lineage of {facts['run']}"
+    yield ""
+    yield "sources"
+    yield from _indented(_sources(facts.get("sources") or {}))
+    for stage, record in facts["stages"].items():
+        yield ""
+        yield f"{stage}: {record['attempts'][0]['started']}, {duration(record['seconds'])}{_resumed(record)}"
+        yield from _indented(_stage(record))
+
+
+def _sources(counts: dict[str, Any]) -> Iterator[str]:
+    for source in counts.get("sources", []):
+        plain = {key: value for key, value in source.items() if key not in ("name", "path", "skipped")}
+        yield f"{source['name']} ({source['path']}): " + ", ".join(
+            f"{key.replace('_', ' ')} {value:,}" if isinstance(value, int) else f"{key} {value}"
+            for key, value in plain.items()
+        )
+        for reason, skipped in source.get("skipped", {}).items():
+            yield f"  {reason}: {skipped['count']:,} ({', '.join(skipped['names'][:NAMES_SHOWN])})"
+
+
+def _stage(record: dict[str, Any]) -> Iterator[str]:
+    yield f"settings  {json.dumps(record['settings'], ensure_ascii=False)}"
+    for name, value in record["inputs"].items():
+        yield f"input     {name} {value}"
+    for name, value in record["outputs"].items():
+        yield f"output    {name} {value}"
+    for what, batches in record.get("untrained", {}).items():
+        if batches:
+            yield f"untrained {what.replace('_', ' ')}: batches {_batches(batches)}"
+    for attempt in record["attempts"]:
+        code, host = attempt["code"], attempt["host"]
+        commit = f", commit {code['commit']}{' modified' if code.get('modified') else ''}" if code.get("commit") else ""
+        yield f"code      inhouse {code['version']}{commit}, source {code['source']}"
+        gpus = f", {', '.join(host['gpus'])}" if host["gpus"] else ""
+        yield (
+            f"host      {host['cpu']}, {host['cores']} cores, {host['memory_bytes'] / 2**30:.0f} GiB{gpus}, "
+            f"{host['system']}, Python {host['python']}, torch {host['torch']}"
+        )
+
+
+def _batches(batches: list[int] | list[list[int]]) -> str:
+    """Single batches, or ranges [first, end)."""
+    shown = [str(b) if isinstance(b, int) else f"{b[0]} to {b[1] - 1}" for b in batches[:NAMES_SHOWN]]
+    return ", ".join(shown) + (f" and {len(batches) - NAMES_SHOWN} more" if len(batches) > NAMES_SHOWN else "")
+
+
+def _resumed(record: dict[str, Any]) -> str:
+    again = len(record["attempts"]) - 1
+    return f", resumed {again} time{'s' * (again > 1)}" if again else ""
+
+
+def _indented(lines: Iterator[str]) -> Iterator[str]:
+    return (f"  {line}" for line in lines)

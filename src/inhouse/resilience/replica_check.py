@@ -1,0 +1,97 @@
+"""Silent corruption: tensors that must be equal on several ranks are compared by a digest of their bits.
+
+Shapes: P tensors compared, R ranks of one group.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from inhouse.common.dtensor import to_local
+
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def tensor_digest(tensor: Tensor) -> Tensor:
+    """The sum, modulo 2^64, of a tensor's bits read as integers: one pass over memory, the same in every order.
+
+    A flipped bit changes it by a power of two, so no single flip is missed.
+    """
+    bits = tensor.detach().contiguous().view(_INTEGERS[tensor.element_size()])
+    return bits.sum(dtype=torch.int64)
+
+
+def check_replicas(tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """Compare every tensor with its copies on the other ranks; all ranks must call this with the same tensors.
+
+    A plain tensor is one that all ranks hold; a `DTensor` is compared over the axes of its mesh that replicate it.
+    Where no tensor has a copy (pure sharding), nothing can be compared.
+
+    Raises `ValueError` on every rank, naming a rank and a tensor: the rank that the majority of copies outvotes, or
+    both where there are two.
+    """
+    named = list(tensors)
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return
+    found = 0
+    for group, members in _by_group(named):
+        digests_P = torch.stack([tensor_digest(to_local(named[index][1])) for index in members])
+        found = max(found, _odd_one(group, digests_P, members))
+    # the groups do not know of each other: one all-reduce tells everybody
+    verdict = torch.tensor(found, dtype=torch.int64, device=to_local(named[0][1]).device)
+    dist.all_reduce(verdict, dist.ReduceOp.MAX)
+    if verdict.item():
+        raise ValueError(_sentence(int(verdict.item()) - 1, [name for name, _ in named]))
+
+
+def _by_group(named: list[tuple[str, Tensor]]) -> Iterator[tuple[dist.ProcessGroup, list[int]]]:
+    """Groups of ranks that hold copies, each with the indices of the tensors that they hold copies of."""
+    groups: dict[dist.ProcessGroup, list[int]] = {}
+    for index, (_, tensor) in enumerate(named):
+        for group in _replicated_over(tensor):
+            if group.size() > 1:
+                groups.setdefault(group, []).append(index)
+    yield from groups.items()
+
+
+def _replicated_over(tensor: Tensor) -> list[dist.ProcessGroup]:
+    if not isinstance(tensor, DTensor):
+        assert dist.group.WORLD is not None
+        return [dist.group.WORLD]
+    mesh = tensor.device_mesh
+    return [mesh.get_group(axis) for axis, placement in enumerate(tensor.placements) if placement.is_replicate()]
+
+
+def _odd_one(group: dist.ProcessGroup, digests_P: Tensor, members: list[int]) -> int:
+    """0 where all copies agree, else the first difference as one number above 0 (see `_sentence`)."""
+    parts = [torch.empty_like(digests_P) for _ in range(group.size())]
+    dist.all_gather(parts, digests_P, group=group)
+    all_RP = torch.stack(parts)
+    differing = (all_RP != all_RP[0]).any(dim=0).nonzero()
+    if not len(differing):
+        return 0
+    place = int(differing[0])
+    values = all_RP[:, place].tolist()
+    counts = {value: values.count(value) for value in values}
+    common = max(counts, key=lambda value: counts[value])
+    odd = [dist.get_global_rank(group, rank) for rank, value in enumerate(values) if value != common]
+    outvoted = 2 * counts[common] > len(values)
+    other = odd[0] if outvoted else dist.get_global_rank(group, values.index(common))
+    world = dist.get_world_size()
+    return (members[place] * world + odd[0]) * world + other + 1
+
+
+def _sentence(code: int, names: list[str]) -> str:
+    """Spell out (tensor * world + a) * world + b: rank a is outvoted (a = b), or a and b differ."""
+    world = dist.get_world_size()
+    rest, b = divmod(code, world)
+    index, a = divmod(rest, world)
+    who = f"rank {a} holds other bits than its replicas" if a == b else f"ranks {min(a, b)} and {max(a, b)} differ"
+    machine = f"rank {a}" if a == b else "both"
+    return (
+        f"silent corruption: {who} in {names[index]}; no checkpoint is written from here, the last verified one is "
+        f"kept; start again, and take the machine of {machine} out of service if it comes back"
+    )

@@ -1,0 +1,238 @@
+"""Names the rank that hangs, and what it hangs in, instead of waiting for the group's timeout with no name.
+
+The training thread only announces its phases. Two threads of every rank do the rest: one tells the shared store where
+this rank stands, the other counts how long nothing moved. At thousands of ranks each reads its neighbour only; one
+rank reads all, once something is wrong, and leaves the verdict in the store for the others.
+"""
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import NamedTuple, Self
+
+import torch.distributed as dist
+
+from inhouse.common.processes import RankLost
+from inhouse.resilience.hang_report import Place, Record, diagnose, place_of
+
+_TICK = 0.02  # seconds between two looks at the main thread
+_BEAT = 0.1  # seconds between two exchanges with the store
+_OPERATIONS_A_SECOND = 50_000  # of all ranks together: what one store bears
+_HOLDER = "so the process that holds it (rank 0, or the launcher)"
+_SETTLE = 5  # beats in which a living rank shows itself
+
+
+_numbers = count()  # of the watchdogs of this process
+
+
+class _Phase(NamedTuple):
+    number: int
+    name: str
+    limit: float
+
+
+class Watchdog:
+    """`with Watchdog(store, rank, world, 300.0, folder) as watchdog: watchdog.phase("step 17 forward") …`.
+
+    A rank that stays in one phase for `limit` seconds is hung, and so is one that is silent for so long. Then, at most
+    a second later, every rank that still can prints the sentence that names it, writes the stacks of its threads to
+    `stacks/rank-N.txt` and ends with the status of `RankLost`. `on_hang` gets the sentence first, on one rank only.
+
+    Time is what the watching thread witnesses, never the difference of two distant readings of a clock: a job that is
+    stopped and continued as a whole, or a clock that jumps, is no hang. The group's own timeout must be longer.
+    """
+
+    def __init__(
+        self,
+        store: dist.Store,
+        rank: int,
+        world: int,
+        limit: float,
+        stacks: Path,
+        on_hang: Callable[[str], None] = lambda sentence: None,
+    ) -> None:
+        """`store` must hold nothing of an earlier attempt, `stacks` is the folder that gets the stacks.
+
+        All ranks must construct theirs together: the n-th of a process meets the n-th of every other.
+        """
+        self._store = _connect(store, rank)
+        self._rank, self._world, self._limit, self._on_hang = rank, world, limit, on_hang
+        self._stacks = stacks
+        self._every = max(_BEAT, 3 * world / _OPERATIONS_A_SECOND)
+        self._phase = _Phase(0, "start-up", limit)
+        self._place = Place("nowhere", False)
+        self._failed_at: Place | None = None
+        self._beat, self._busy, self._busy_taken = 0, 0.0, 0.0
+        self._holder: Record | None = None
+        self._is_stuck, self._ended = False, threading.Event()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._exchange, self._watch)]
+
+    def phase(self, name: str, limit: float | None = None) -> None:
+        """The main thread begins `name`, which may take `limit` seconds where that is not the usual."""
+        self._phase = _Phase(self._phase.number + 1, name, limit or self._limit)
+
+    def take_busy(self) -> float:
+        """Seconds since the last call in which the main thread did not wait for other ranks (sampled)."""
+        before, self._busy_taken = self._busy_taken, self._busy
+        return self._busy_taken - before
+
+    def is_first_to_fail(self) -> bool:
+        """True for one rank, the first to ask: it books the failure for all."""
+        with suppress(dist.DistError):
+            return self._store.add("failed", 1) == 1
+        return False
+
+    def explain(self, error: BaseException) -> RankLost:
+        """Why a collective failed: which rank is gone, or in another one. `error` is what torch raised; takes 0.5 s."""
+        self._failed_at = place_of(_innermost(error))
+        self._dump_stacks()
+        try:
+            sentence = self._read_verdict() or self._diagnose()
+        except dist.DistError:
+            sentence = f"the store that all ranks meet in is gone, {_HOLDER} ended"
+        return RankLost(f"{sentence} (rank {self._rank} saw: {_first_line(error)})")
+
+    def __enter__(self) -> Self:
+        self._write_record()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._ended.set()
+        if error is not None:
+            self.phase(f"{self._phase.name}, failed with {type(error).__name__}: {_first_line(error)}")
+        self._threads[0].join(timeout=_SETTLE * self._every)  # no longer: the store may be gone with the rank it was on
+        if not self._threads[0].is_alive():
+            with suppress(dist.DistError):
+                self._write_record()
+
+    def _watch(self) -> None:
+        """Count how long this rank, or the store, has not moved, and look where the main thread is."""
+        main = threading.main_thread().ident or 0
+        last, number, stuck, beat, stalled = time.monotonic(), -1, 0.0, -1, 0.0
+        while not self._ended.wait(_TICK):
+            now = time.monotonic()
+            seconds, last = now - last, now
+            self._place = place_of(sys._current_frames().get(main))
+            self._busy += 0.0 if self._place.waits else seconds
+            witnessed = min(seconds, 10 * _TICK)
+            phase = self._phase
+            stuck = stuck + witnessed if phase.number == number else 0.0
+            stalled = stalled + witnessed if self._beat == beat else 0.0
+            number, beat = phase.number, self._beat
+            self._is_stuck = stuck >= phase.limit
+            if stalled >= phase.limit + _SETTLE * self._every:
+                self._end(self._without_store())
+
+    def _exchange(self) -> None:
+        """Write this rank's record, read the neighbour's and the verdict; where something is wrong, bring it about."""
+        silent, known, suspected, last = 0.0, None, 0, time.monotonic()
+        neighbour = (self._rank + 1) % self._world
+        with suppress(dist.DistError):  # the store is gone: `_watch` sees that no beat comes any more
+            while not self._ended.wait(self._every):
+                now = time.monotonic()
+                witnessed, last = min(now - last, 3 * self._every), now
+                self._write_record()
+                records = self._read_records({0, neighbour})
+                self._holder, record = records.get(0), records.get(neighbour)
+                is_silent = record == known and not (record and record.ended)
+                silent, known = silent + witnessed if is_silent else 0.0, record
+                verdict = self._read_verdict()
+                if not verdict and (self._is_stuck or silent >= (record.limit if record else self._limit)):
+                    suspected += 1
+                    verdict = self._reach_verdict(is_late=suspected > 2 * _SETTLE)
+                if verdict:
+                    self._end(verdict)
+
+    def _reach_verdict(self, is_late: bool) -> str:
+        """The first rank to come here diagnoses for all; the others wait for it, unless it is `is_late`."""
+        if self._store.add("claims", 1) > 1 and not is_late:
+            return ""
+        verdict = self._diagnose()
+        self._store.set("verdict", verdict)
+        if self.is_first_to_fail():
+            self._on_hang(verdict)
+        return verdict
+
+    def _diagnose(self) -> str:
+        before = self._read_records(range(self._world))
+        time.sleep(_SETTLE * self._every)
+        self._write_record()
+        return diagnose(before, self._read_records(range(self._world)), self._world)
+
+    def _write_record(self) -> None:
+        self._beat += 1
+        place, phase = self._failed_at or self._place, self._phase
+        record = Record(self._rank, self._beat, phase.name, place.text, place.waits, phase.limit, self._ended.is_set())
+        self._store.set(str(self._rank), record.to_json())
+
+    def _read_records(self, ranks: Iterable[int]) -> dict[int, Record]:
+        """The records of those that have written one."""
+        keys = [str(rank) for rank in ranks]
+        if not self._store.check(keys):
+            keys = [key for key in keys if self._store.check([key])]
+        return {int(key): Record.from_json(text) for key, text in zip(keys, self._store.multi_get(keys), strict=True)}
+
+    def _read_verdict(self) -> str:
+        return self._store.get("verdict").decode() if self._store.check(["verdict"]) else ""
+
+    def _without_store(self) -> str:
+        seen = f"rank 0 last seen in {self._holder.place}, {self._holder.phase}; " if self._holder else ""
+        return (
+            f"the store that all ranks meet in does not answer, {_HOLDER} hangs; {seen}"
+            f"rank {self._rank} in {self._place.text}, {self._phase.name}"
+        )
+
+    def _end(self, sentence: str) -> None:
+        """Say it, leave the stacks behind, and end the process whatever its main thread does."""
+        print(f"rank {self._rank}: {sentence}", file=sys.stderr, flush=True)
+        self._dump_stacks()
+        os._exit(RankLost.exit_status)
+
+    def _dump_stacks(self) -> None:
+        with suppress(OSError):
+            self._stacks.mkdir(parents=True, exist_ok=True)
+            with (self._stacks / f"rank-{self._rank}.txt").open("w") as file:
+                faulthandler.dump_traceback(file, all_threads=True)
+
+
+def _connect(store: dist.Store, rank: int) -> dist.Store:
+    """A connection of its own, because the main thread may wait in the other one.
+
+    A file grows with every beat, so the processes of one machine that meet in one get a server, which rank 0 holds.
+    """
+    prefix = f"watchdog/{next(_numbers)}"
+    base = store
+    while isinstance(base, dist.PrefixStore):
+        base = base.underlying_store
+    if not isinstance(base, dist.FileStore):
+        return dist.PrefixStore(prefix, store.clone())  # type: ignore[attr-defined]
+    if rank == 0:
+        server = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        store.set(f"{prefix}/port", str(server.port))
+        return server
+    return dist.TCPStore("127.0.0.1", int(store.get(f"{prefix}/port")), is_master=False)
+
+
+def is_from_group(error: BaseException) -> bool:
+    """Whether torch's process group raised it: a lost connection, a timeout."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+def _innermost(error: BaseException) -> FrameType | None:
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return trace.tb_frame if trace else None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0]

@@ -1,0 +1,34 @@
+"""FLOPs: what a token takes, and what the processor could do at the very most. Unknown hardware has no peak."""
+
+import torch
+
+from inhouse.model.config import ModelConfig
+
+# Dense bf16 tensor-core peaks in FLOP/s, from NVIDIA's data sheets.
+_PEAK_BF16 = {
+    "A100": 312e12,
+    "L40S": 362e12,
+    "H100": 989e12,
+    "H200": 989e12,
+    "GH200": 989e12,
+    "B200": 2250e12,
+    "GB200": 2500e12,
+}
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """bf16 FLOP/s of a known GPU, else None."""
+    if device.type != "cuda":
+        return None
+    words = torch.cuda.get_device_name(device).replace("-", " ").split()
+    return next((_PEAK_BF16[word] for word in words if word in _PEAK_BF16), None)
+
+
+def flops_per_token(config: ModelConfig, sequence_length: int) -> float:
+    """FLOPs to train on one token: 6 an active parameter, without the embedding's look-up, plus causal attention.
+
+    PaLM (Chowdhery et al., 2022), appendix B, with half its attention term, because a causal mask leaves half.
+    """
+    parameters = config.count_parameters().active - config.vocab_size * config.hidden_size
+    attended = sum(min(config.window(layer) or sequence_length, sequence_length) for layer in range(config.num_layers))
+    return 6.0 * parameters + 6.0 * config.num_heads * config.head_dim * attended

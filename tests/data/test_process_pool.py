@@ -1,0 +1,69 @@
+"""Results in order, errors and killed workers told to the caller."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+
+from inhouse.data.process_pool import map_ordered
+
+
+def pid_of(number: int) -> int:
+    time.sleep(0.02 if number % 2 else 0)
+    return os.getpid() if number < 0 else number
+
+
+def fail(number: int) -> int:
+    if number == 3:
+        raise ValueError("three")
+    return number
+
+
+def die(number: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_one_item_and_one_process_need_no_other_process():
+    assert list(map_ordered(pid_of, [-1], 4)) == [os.getpid()]
+    assert list(map_ordered(pid_of, [-1, -2], 1)) == [os.getpid()] * 2
+    assert list(map_ordered(pid_of, [], 4)) == []
+
+
+def test_order_is_kept_and_work_under_way_is_bounded():
+    taken = []
+
+    def items():
+        for i in range(40):
+            taken.append(i)
+            yield i
+
+    results = map_ordered(pid_of, items(), 2)
+    assert next(results) == 0
+    assert len(taken) <= 6
+    assert list(results) == list(range(1, 40))
+
+
+def test_an_error_in_a_worker_is_the_callers():
+    with pytest.raises(ValueError, match="three"):
+        list(map_ordered(fail, range(10), 2))
+
+
+def test_a_killed_worker_is_one_sentence():
+    with pytest.raises(ChildProcessError, match="worker process was killed"):
+        list(map_ordered(die, range(10), 2))
+
+
+def sleep(number: int) -> int:
+    time.sleep(number)
+    return number
+
+
+def test_work_under_way_ends_with_the_caller():
+    results = map_ordered(sleep, [0, 300, 300], 2)
+    assert next(results) == 0
+    start = time.monotonic()
+    results.close()
+    assert time.monotonic() - start < 60
+    assert not multiprocessing.active_children()

@@ -1,0 +1,62 @@
+"""Who shares what with whom, for every rank of a fake world: no process but this one is started."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from inhouse.parallel.device_mesh import SINGLE, Mesh
+from inhouse.parallel.layout import ParallelSettings
+
+LAYOUT = ParallelSettings(replicate=2, shard=2, context=2, experts=2, vocabulary=4)
+
+
+@contextmanager
+def mesh_of(rank: int, layout: ParallelSettings) -> Iterator[Mesh]:
+    dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=layout.processes)
+    try:
+        yield Mesh(layout)
+    finally:
+        dist.destroy_process_group()
+
+
+def test_every_sequence_and_every_token_has_its_process() -> None:
+    seen = torch.zeros(8, 16, dtype=torch.long)
+    for rank in range(LAYOUT.processes):
+        with mesh_of(rank, LAYOUT) as mesh:
+            slots = mesh.slots(8)
+            seen[slots.start : slots.stop, mesh.columns(16)] += 1
+    assert (seen == 1).all()
+
+
+def test_the_axes_join_the_right_ranks() -> None:
+    with mesh_of(5, LAYOUT) as mesh:  # replica 1; second of four in it
+        assert mesh.dense is not None and mesh.sparse is not None and mesh.sequence is not None
+        ranks = {
+            ("dense", axis): dist.get_process_group_ranks(mesh.dense.get_group(axis)) for axis in ("replicate", "shard")
+        }
+        ranks |= {
+            ("sparse", axis): dist.get_process_group_ranks(mesh.sparse.get_group(axis)) for axis in ("shard", "experts")
+        }
+        assert mesh.vocabulary is not None
+        vocabulary = mesh.vocabulary.get_group("vocabulary")
+        ranks["vocabulary", "vocabulary"] = dist.get_process_group_ranks(vocabulary)
+        assert ranks == {
+            ("dense", "replicate"): [1, 5],
+            ("dense", "shard"): [4, 5, 6, 7],
+            ("vocabulary", "vocabulary"): [4, 5, 6, 7],
+            ("sparse", "shard"): [5, 7],
+            ("sparse", "experts"): [4, 5],
+        }
+        assert dist.get_process_group_ranks(mesh.sequence.get_group("context")) == [4, 5]
+
+
+def test_one_process_needs_no_group() -> None:
+    assert not dist.is_initialized()
+    tensor = torch.ones(3)
+    assert SINGLE.sum(tensor) is tensor
+    assert SINGLE.norm(tensor) is tensor
+    assert (SINGLE.slots(8), SINGLE.columns(16)) == (range(8), slice(0, 16))
+    assert SINGLE.is_first

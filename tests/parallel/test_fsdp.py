@@ -1,0 +1,115 @@
+"""Layouts of processes train what one process trains; bench/parallel.py has every layout and the figures."""
+
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+import torch.distributed as dist
+from bench.parallel import CONFIG, GRADIENT_BAR, LOSS_BAR, differences, parse, run_layouts
+from tests.processes import in_processes
+from tests.tiny_models import tiny_config
+from torch import Tensor
+
+from inhouse.checkpoint import model_folder
+from inhouse.checkpoint.model_folder import fill_from, read_config, save_model
+from inhouse.common.dtensor import full_tensor, to_local
+from inhouse.model import random_weights
+from inhouse.model.config import ModelConfig
+from inhouse.model.transformer import Transformer
+from inhouse.parallel.device_mesh import Mesh
+from inhouse.parallel.fsdp import allocate, parallelize
+
+TWO = ["shard=2", "shard=2,experts=2", "context=2", "replicate=2,recompute=true"]
+FOUR = ["shard=2,context=2,experts=4", "replicate=2,shard=2,experts=2", "shard=2,context=2,experts=2,vocabulary=2"]
+
+
+@pytest.mark.parametrize("layouts", [TWO, FOUR, ["shard=3"]], ids=["two", "four", "three, unevenly"])
+def test_losses_and_gradients_are_those_of_one_process(tmp_path: Path, layouts: list[str]) -> None:
+    results = run_layouts(["", *layouts], 3, tmp_path)
+    for layout in layouts:
+        loss, gradient, name = differences(results[layout], results[""])
+        assert loss <= LOSS_BAR, layout
+        assert gradient <= GRADIENT_BAR, (layout, name)
+
+
+def test_two_runs_on_one_layout_are_the_same_bits(tmp_path: Path) -> None:
+    results = []
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        results.append(run_layouts(["shard=2,experts=2"], 3, tmp_path / place)["shard=2,experts=2"])
+    first, second = results
+    assert first.losses == second.losses
+    assert all(torch.equal(first.gradients[name], grad) for name, grad in second.gradients.items())
+
+
+_SMALL = 100_000  # bytes a file: a model has several
+
+
+def loaded(layout: str, folder: Path, target: Path) -> dict[str, Tensor]:
+    """The weights that a layout reads from a model folder, gathered; and written again, into `target`."""
+    with torch.device("meta"):
+        model = Transformer(read_config(folder))
+    parallelize(model, Mesh(parse(layout)))
+    allocate(model, torch.device("cpu"))
+    fill_from(model, folder)
+    with patch.object(model_folder, "MAX_SHARD_BYTES", _SMALL):
+        save_model(model, target, writes=dist.get_rank() == 0)
+    return {name: full_tensor(tensor) for name, tensor in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("layout", "config"),
+    [
+        ("shard=2,context=2,experts=2,vocabulary=2", CONFIG),
+        ("shard=3", CONFIG),
+        ("shard=4", CONFIG.model_copy(update={"num_experts": 2})),  # rows of experts
+        ("shard=2", tiny_config("qwen3").model_copy(update={"tie_embeddings": True})),
+    ],
+)
+def test_a_process_reads_its_part_of_a_model_folder_and_all_write_it_again(
+    layout: str, config: ModelConfig, tmp_path: Path
+) -> None:
+    alone = Transformer(config)
+    alone.initialize(seed=7)
+    with patch.object(model_folder, "MAX_SHARD_BYTES", _SMALL):
+        save_model(alone, tmp_path / "alone")
+    arguments = (layout, tmp_path / "alone", tmp_path / "together")
+    for weights in in_processes(parse(layout).processes, loaded, *arguments):
+        for name, tensor in alone.state_dict().items():
+            assert torch.equal(weights[name], tensor), name
+    alone_files, files = ({f.name: f.read_bytes() for f in (tmp_path / at).iterdir()} for at in ("alone", "together"))
+    assert len(files) > 3
+    assert files == alone_files
+
+
+def initialized(layout: str, num_experts: int) -> tuple[dict[str, Tensor], int, int]:
+    """The weights that a layout begins with, gathered; how many matrices this process drew for them, and holds."""
+    with torch.device("meta"):
+        model = Transformer(CONFIG.model_copy(update={"num_experts": num_experts}))
+    parallelize(model, Mesh(parse(layout)))
+    allocate(model, torch.device("cpu"))
+    with patch.object(random_weights, "_generator", wraps=random_weights._generator) as drawn:
+        model.initialize(seed=7)
+    held = sum(to_local(p).shape[0] if p.ndim == 3 else 1 for p in model.parameters() if p.ndim > 1)
+    return {name: full_tensor(tensor) for name, tensor in model.state_dict().items()}, drawn.call_count, held
+
+
+@pytest.mark.parametrize(
+    ("layout", "num_experts"),
+    [
+        ("shard=2,replicate=2", 8),
+        ("shard=4,experts=2", 8),  # whole experts, dealt twice
+        ("shard=2,context=2,experts=2,replicate=1", 2),
+        ("shard=4,experts=2", 6),  # rows of experts, which come out uneven
+        ("shard=3", 8),  # uneven everywhere
+        ("shard=4,vocabulary=2", 8),
+    ],
+)
+def test_a_process_fills_its_part_with_what_one_process_would_put_there(layout: str, num_experts: int) -> None:
+    alone = Transformer(CONFIG.model_copy(update={"num_experts": num_experts}))
+    alone.initialize(seed=7)
+    for weights, drawn, held in in_processes(parse(layout).processes, initialized, layout, num_experts):
+        assert drawn <= held
+        for name, tensor in alone.state_dict().items():
+            assert torch.equal(weights[name], tensor), name

@@ -1,0 +1,130 @@
+"""`inhouse make` starts the processes that a recipe asks for, or joins those that torchrun started."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tests.test_end_to_end import SHRUNK
+
+from inhouse.common import processes
+from inhouse.common.files import digest, read_json
+from inhouse.common.processes import FOLDER
+from inhouse.pipeline.launch import check_started
+from inhouse.pipeline.runner import make
+from inhouse.recipe.recipe import Recipe, find_recipe, load_recipe
+
+
+def recipe(text: Path, *overrides: str) -> Recipe:
+    return load_recipe(find_recipe("preview-moe"), [*SHRUNK, f"data.sources.0.path={text}", *overrides])
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("text")
+    library = Path(sysconfig.get_paths()["stdlib"])
+    for path in sorted(library.glob("[a-c]*.py"))[:30]:
+        (folder / path.name).write_text(path.read_text(encoding="utf-8")[:6_000], encoding="utf-8")
+    return folder
+
+
+def losses(path: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in path.read_text().splitlines()]
+
+
+def test_two_processes_train_the_model_of_one(text: Path, tmp_path: Path) -> None:
+    fp32 = ("pretrain.precision=fp32", "pretrain.tokens=4096", "pretrain.log_every=1")
+    alone = make(recipe(text, *fp32), tmp_path / "alone", until="pretrain")
+    shared = make(recipe(text, *fp32, "parallel.shard=2", "parallel.experts=2"), tmp_path / "shared", until="pretrain")
+    expected, found = (losses(run / "pretrain" / "metrics.jsonl") for run in (alone, shared))
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert {path.name for path in (shared / "pretrain").iterdir()} >= {"model.safetensors", "config.json"}
+    assert read_json(shared / "pretrain" / "config.json") == read_json(alone / "pretrain" / "config.json")
+
+
+def test_processes_that_one_was_lost_of_are_started_again(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shared = ("parallel.shard=2", "pretrain.tokens=8192", "pretrain.checkpoint_every=2", "pretrain.log_every=1")
+    unbroken = make(recipe(text, *shared), tmp_path / "unbroken", until="pretrain")
+    started: list[subprocess.Popen[str]] = []
+    start = processes._start
+    monkeypatch.setattr(processes, "_start", lambda *arguments: started.append(start(*arguments)) or started[-1])
+
+    def kill_one() -> None:
+        checkpoints = tmp_path / "killed" / "preview-moe" / ".pretrain.partial" / "checkpoints"
+        while not list(checkpoints.glob("step-*")):
+            time.sleep(0.01)
+        started[1].kill()
+
+    threading.Thread(target=kill_one, daemon=True).start()
+    killed = make(recipe(text, *shared), tmp_path / "killed", until="pretrain")
+    assert len(started) == 4
+    assert "process 1 of 2 was killed by SIGKILL; starting its processes again" in capfd.readouterr().err
+    assert digest(killed / "pretrain" / "model.safetensors") == digest(unbroken / "pretrain" / "model.safetensors")
+
+
+def test_torchrun_joins(text: Path, tmp_path: Path) -> None:
+    overrides = [*SHRUNK, f"data.sources.0.path={text}", "parallel.shard=2", "pretrain.tokens=2048"]
+    code = "from inhouse.cli import main; main()"
+    script = tmp_path / "joined.py"
+    script.write_text(code)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script), "make",
+        "preview-moe", "--until", "pretrain", "--runs", str(tmp_path / "runs"),
+        *(word for text in overrides for word in ("--set", text)),
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, timeout=120, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "preview-moe" / "pretrain" / "model.safetensors").is_file()
+
+
+def test_torchrun_starts_again_and_ends_in_the_same_bits(text: Path, tmp_path: Path) -> None:
+    overrides = [*SHRUNK, f"data.sources.0.path={text}", "parallel.shard=2", "pretrain.tokens=8192"]
+    overrides += ["pretrain.checkpoint_every=2", "pretrain.log_every=1"]
+    unbroken = make(recipe(text, *overrides[len(SHRUNK) + 1 :]), tmp_path / "unbroken", until="pretrain")
+    script = tmp_path / "struck.py"
+    script.write_text(f"""
+import os, signal, threading, time
+from pathlib import Path
+from inhouse.cli import main
+def strike():
+    while not list(Path({str(tmp_path / "runs")!r}).glob("preview-moe/.pretrain.partial/checkpoints/step-*")):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+if os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    threading.Thread(target=strike, daemon=True).start()
+main()
+""")
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1",
+        str(script), "make", "preview-moe", "--until", "pretrain", "--runs", str(tmp_path / "runs"),
+        *(word for text in overrides for word in ("--set", text)),
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, timeout=240, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "going on from step" in done.stderr
+    weights = [run / "pretrain" / "model.safetensors" for run in (tmp_path / "runs" / "preview-moe", unbroken)]
+    assert digest(weights[0]) == digest(weights[1])
+
+
+def test_another_number_of_processes_than_asked_for_is_refused(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.delenv(FOLDER, raising=False)
+    with pytest.raises(ValueError, match="= 2 processes, but 3 were started: start 2, or set shard = 3"):
+        check_started(recipe(text, "parallel.shard=2"))
+
+
+def test_a_recipe_that_cannot_be_shared_is_refused_with_its_line(text: Path) -> None:
+    with pytest.raises(ValueError, match=r"--set parallel.shard=3: \[parallel\] .*cannot be dealt"):
+        recipe(text, "parallel.shard=3")

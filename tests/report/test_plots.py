@@ -1,0 +1,17 @@
+"""Charts are SVG texts in the page's own colours."""
+
+from inhouse.report.plots import line_chart, share_bar
+
+
+def test_a_share_bar_names_every_part_with_its_share() -> None:
+    svg = share_bar({"stepping": 30.0, "idle": 10.0, "slow": 0.0})
+    assert svg.startswith("<svg")
+    assert "stepping 75.0 %" in svg and "idle 25.0 %" in svg
+    assert "slow" not in svg
+    assert "currentColor" in svg
+
+
+def test_the_same_chart_is_the_same_text() -> None:
+    lines = {"a": ([0.0, 1.0], [2.0, 3.0])}
+    assert line_chart(lines, "x", "y") == line_chart(lines, "x", "y")
+    assert share_bar({"a": 1.0}) == share_bar({"a": 1.0})
