@@ -12,52 +12,37 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from inhouse.checkpoint.checkpointer import Checkpointer
 from inhouse.common.devices import keep_freed_memory, pick_device
-from inhouse.model.compilation import can_compile, compile_blocks
-from inhouse.model.cross_entropy import cross_entropy
 from inhouse.model.transformer import Transformer
-from inhouse.optim.optimizer import Optimizers
 from inhouse.recipe.recipe import find_recipe, load_recipe
-from inhouse.train.trainer import Batch, loss_of
+from inhouse.train.step import Batch, TrainStep
 
 RESULTS = Path(__file__).parent / "results"
 BAR = 1.05
 
 
-def training(name: str) -> tuple[Callable[[], None], Callable[[], dict[str, Tensor]]]:
-    """A step of a recipe's pretraining on random tokens, and the tensors that it changes."""
+def training(name: str) -> tuple[Callable[[], None], TrainStep]:
+    """A step of a recipe's pretraining on random tokens, and what it trains."""
     recipe = load_recipe(find_recipe(name))
     settings = recipe.pretrain
     config, _ = recipe.model.resolve(recipe.tokenizer.vocab_size)
     device = pick_device(settings.device)
     model = Transformer(config, torch.bfloat16 if settings.precision == "bf16" else torch.float32)
     model.initialize(1)
-    model.to(device)
-    optimizers = Optimizers(model, settings, model.dtype)
-    loss_fn = cross_entropy
-    if can_compile(model, trains=True):
-        loss_fn = torch.compile(cross_entropy, dynamic=False)
-        compile_blocks(model)
-    length, tokens = settings.sequence_length, settings.batch_tokens
-    num_micro = (settings.micro_batch_tokens or tokens) // length
+    train_step = TrainStep(model.to(device), settings)
+    train_step.compile()
+    length = settings.sequence_length
 
     def step() -> None:
-        window = torch.randint(0, config.vocab_size, (tokens // length, length + 1), device=device)
-        for micro in Batch(window[:, :-1], window[:, 1:]).split(num_micro):
-            loss, _ = loss_of(model, micro, loss_fn)
-            (loss / tokens).backward()
-        optimizers.step(0.01)
+        window = torch.randint(0, config.vocab_size, (settings.batch_tokens // length, length + 1), device=device)
+        gradients = train_step.gradients(Batch(window[:, :-1], window[:, 1:]))
+        train_step.update(0.01, gradients.balances)
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    def tensors() -> dict[str, Tensor]:
-        state = {f"model.{key}": tensor for key, tensor in model.state_dict().items()}
-        return state | {f"optimizer.{key}": tensor for key, tensor in optimizers.state().items()}
-
-    return step, tensors
+    return step, train_step
 
 
 def measure(name: str, pairs: int, every: int) -> tuple[list[float], list[float], float]:
@@ -65,7 +50,8 @@ def measure(name: str, pairs: int, every: int) -> tuple[list[float], list[float]
 
     The span with a checkpoint begins with it and ends when it is on the disk, which in a run it need not.
     """
-    step, tensors = training(name)
+    step, train_step = training(name)
+    tensors = train_step.tensors
     for _ in range(3):  # compiles
         step()
     size = sum(tensor.nbytes for tensor in tensors().values()) / 1e6

@@ -23,7 +23,8 @@ def worker() -> None:
     from inhouse.model.sizes import ModelSettings
     from inhouse.model.transformer import Transformer
     from inhouse.train.settings import PretrainSettings
-    from inhouse.train.trainer import Batch, train
+    from inhouse.train.step import Batch
+    from inhouse.train.trainer import train
 
     settings = PretrainSettings(batch_tokens=4096, sequence_length=256, checkpoint_every=10_000, log_every=10)
     config, _ = ModelSettings(size="preview", context=256).resolve(4096)
@@ -42,16 +43,16 @@ def worker() -> None:
         return Batch(tokens[:, :-1], tokens[:, 1:])
 
     with tempfile.TemporaryDirectory() as folder:
-        train(model, batch_of, 1_000_000, settings, Path(folder), name="pretrain", facts={})
+        train(model, batch_of, 1_000_000, settings, Path(folder), name="pretrain", run_identity={})
 
 
 class Tree:
-    """The worker, run by the code of one source tree."""
+    """The worker of one source tree: its own copy of this script, with its own code."""
 
     def __init__(self, root: Path) -> None:
         environment = os.environ | {"PYTHONPATH": str(root / "src")}
         self._process = subprocess.Popen(
-            [sys.executable, __file__, "--worker"], env=environment, cwd=root, text=True,
+            [sys.executable, root / "bench" / "one_process.py", "--worker"], env=environment, cwd=root, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self._answer()  # the first turn compiles

@@ -27,7 +27,8 @@ from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.fsdp import parallelize
 from inhouse.parallel.layout import ParallelSettings
 from inhouse.train.settings import TrainSettings
-from inhouse.train.trainer import Batch, loss_of, train
+from inhouse.train.step import Batch, loss_of
+from inhouse.train.trainer import train
 
 RESULTS = Path(__file__).parent / "results"
 LOSS_BAR, GRADIENT_BAR = 1e-5, 1e-4
@@ -97,7 +98,7 @@ def batch_of(step: int, mesh: Mesh) -> Batch:
     documents = (places[:-1] >= cut).long()
     positions = torch.where(documents == 1, places[:-1] - cut, places[:-1])
     targets = tokens[:, 1:].masked_fill(positions < LENGTH // 8, -100)
-    slots = mesh.slots(SEQUENCES)
+    slots = mesh.dp_rows(SEQUENCES)
     rows = slice(slots.start, slots.stop)
     return Batch(tokens[rows, :-1], targets[rows], documents[rows], positions[rows])
 
@@ -108,7 +109,7 @@ def trained(mesh: Mesh, steps: int, folder: Path) -> Result:
     with torch.device("meta"):
         model = Transformer(CONFIG)
     source, fill = functools.partial(batch_of, mesh=mesh), functools.partial(Transformer.initialize, seed=1)
-    train(model, source, steps, settings(steps), folder, name="bench", facts={}, mesh=mesh, fill=fill)
+    train(model, source, steps, settings(steps), folder, name="bench", run_identity={}, mesh=mesh, init_weights=fill)
     if not mesh.is_first:
         return Result([], {})
     return Result([json.loads(line)["loss"] for line in (folder / "metrics.jsonl").open()], gradients)
@@ -123,7 +124,7 @@ def _gradients(mesh: Mesh) -> dict[str, Tensor]:
         for weight in model.parameters():
             weight.add_(torch.empty(weight.shape).normal_(0.0, 0.05, generator=generator))
     parallelize(model, mesh)
-    batch = batch_of(0, mesh).part(mesh.columns(LENGTH))
+    batch = batch_of(0, mesh).part(mesh.cp_columns(LENGTH))
     num_trained = mesh.sum((batch.targets_BT >= 0).sum())
     loss, _ = loss_of(model, batch, cross_entropy, mesh)
     (loss / num_trained).backward()

@@ -20,10 +20,9 @@ from inhouse.model.cross_entropy import cross_entropy
 from inhouse.model.huggingface import config_to_hf
 from inhouse.model.sizes import ModelSettings
 from inhouse.model.transformer import Transformer
-from inhouse.optim.optimizer import Optimizers
 from inhouse.recipe.recipe import find_recipe, load_recipe
 from inhouse.train.flops import flops_per_token, peak_flops
-from inhouse.train.trainer import Batch, loss_of
+from inhouse.train.step import Batch, TrainStep, loss_of
 
 RESULTS = Path(__file__).parent / "results"
 VOCABULARY, SEQUENCES, LENGTH = 4096, 8, 512
@@ -105,19 +104,14 @@ def of_recipe(name: str, steps: int) -> str:
     device = pick_device(settings.device)
     model = Transformer(config, torch.bfloat16)
     model.initialize(1)
-    model.to(device)
-    optimizers = Optimizers(model, settings, model.dtype)
-    loss_fn = fast_loss(model)
-    length = settings.sequence_length
-    micro_tokens = settings.micro_batch_tokens or settings.batch_tokens
-    seconds = []
+    step = TrainStep(model.to(device), settings)
+    step.compile()
+    length, seconds = settings.sequence_length, []
     for _ in range(steps + 3):
+        tokens = torch.randint(0, config.vocab_size, (settings.batch_tokens // length, length + 1), device=device)
         begin = time.perf_counter()
-        for _ in range(settings.batch_tokens // micro_tokens):
-            tokens = torch.randint(0, config.vocab_size, (micro_tokens // length, length + 1), device=device)
-            loss, _ = loss_of(model, Batch(tokens[:, :-1], tokens[:, 1:]), loss_fn)
-            (loss / settings.batch_tokens).backward()
-        optimizers.step(0.01)
+        gradients = step.gradients(Batch(tokens[:, :-1], tokens[:, 1:]))
+        step.update(0.01, gradients.balances)
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begin)

@@ -5,7 +5,7 @@ import torch
 from inhouse.model.config import ModelConfig
 from inhouse.model.sizes import ModelSettings
 from inhouse.model.transformer import Transformer
-from inhouse.train.trainer import Batch
+from inhouse.train.step import Batch
 
 VOCABULARY = 64
 

@@ -11,7 +11,8 @@ from tests.train.test_trainer import losses, settings
 
 from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.layout import ParallelSettings
-from inhouse.train.trainer import Batch, train
+from inhouse.train.step import Batch
+from inhouse.train.trainer import train
 
 NUM_STEPS = 8
 PHASES = [  # such a layout, up to this step
@@ -25,7 +26,7 @@ PHASES = [  # such a layout, up to this step
 def run(folder: Path, layout: ParallelSettings, until: int) -> None:
     """Train on one layout; interrupted when step `until` asks for its batch. Notes the tokens of each slot."""
     mesh, processes = Mesh(layout), layout.processes
-    slots = mesh.slots(12)
+    slots = mesh.dp_rows(12)
 
     def part(step: int) -> Batch:
         if step == until:
@@ -39,7 +40,16 @@ def run(folder: Path, layout: ParallelSettings, until: int) -> None:
     model = tiny_model("glm4_moe")
     changes = {"batch_tokens": 192, "checkpoint_every": 1}
     try:
-        train(model, part, NUM_STEPS, settings(**changes), folder / "run", name="test", facts={"seed": 0}, mesh=mesh)
+        train(
+            model,
+            part,
+            NUM_STEPS,
+            settings(**changes),
+            folder / "run",
+            name="test",
+            run_identity={"seed": 0},
+            mesh=mesh,
+        )
     except KeyboardInterrupt:
         assert dist.is_initialized() or processes == 1
 

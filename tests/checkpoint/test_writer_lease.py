@@ -21,14 +21,14 @@ def test_a_newer_writer_shuts_out_the_older_one(tmp_path: Path) -> None:
 
 def test_no_two_that_start_at_once_have_one_token(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        fences = list(pool.map(lambda _: WriterLease(tmp_path), range(40)))
-    tokens = {fence.token for fence in fences}
+        leases = list(pool.map(lambda _: WriterLease(tmp_path), range(40)))
+    tokens = {lease.token for lease in leases}
     assert len(tokens) == 40
     allowed = []
-    for fence in fences:
+    for lease in leases:
         try:
-            fence.check()
-            allowed.append(fence.token)
+            lease.check()
+            allowed.append(lease.token)
         except ValueError:
             pass
     assert allowed == [max(tokens)]

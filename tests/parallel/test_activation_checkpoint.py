@@ -7,7 +7,7 @@ from inhouse.model.cross_entropy import cross_entropy
 from inhouse.model.moe import MoE
 from inhouse.model.transformer import Transformer
 from inhouse.parallel.activation_checkpoint import recompute_blocks
-from inhouse.train.trainer import loss_of
+from inhouse.train.step import loss_of
 
 
 def busy_model() -> Transformer:

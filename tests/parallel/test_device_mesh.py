@@ -26,8 +26,8 @@ def test_every_sequence_and_every_token_has_its_process() -> None:
     seen = torch.zeros(8, 16, dtype=torch.long)
     for rank in range(LAYOUT.processes):
         with mesh_of(rank, LAYOUT) as mesh:
-            slots = mesh.slots(8)
-            seen[slots.start : slots.stop, mesh.columns(16)] += 1
+            slots = mesh.dp_rows(8)
+            seen[slots.start : slots.stop, mesh.cp_columns(16)] += 1
     assert (seen == 1).all()
 
 
@@ -58,5 +58,5 @@ def test_one_process_needs_no_group() -> None:
     tensor = torch.ones(3)
     assert SINGLE.sum(tensor) is tensor
     assert SINGLE.norm(tensor) is tensor
-    assert (SINGLE.slots(8), SINGLE.columns(16)) == (range(8), slice(0, 16))
+    assert (SINGLE.dp_rows(8), SINGLE.cp_columns(16)) == (range(8), slice(0, 16))
     assert SINGLE.is_first

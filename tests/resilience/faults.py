@@ -51,7 +51,7 @@ from inhouse.data.shards import Shards
 from inhouse.model.transformer import Transformer
 from inhouse.optim.optimizer import Optimizers
 from inhouse.parallel import collectives
-from inhouse.train import trainer
+from inhouse.train import loop
 
 KILLED = r"process {victim} of {world} was killed by SIGKILL"
 
@@ -125,7 +125,7 @@ KINDS = {
         says=r"rank {victim} cannot write .*rank-0000{victim}.safetensors \(No space left",
     ),
     "read-only folder": Kind(
-        refuse(writer_lease.WriterLease, "_take", errno.EROFS, lambda fence: fence.folder, by_victim=False),
+        refuse(writer_lease.WriterLease, "_take", errno.EROFS, lambda lease: lease.folder, by_victim=False),
         says=r"checkpoints: checkpoints cannot be written there \(Read-only file system\)",
         at_start=True,
     ),
@@ -156,7 +156,7 @@ KINDS = {
     "text changed": Kind(harm_text("changed"), says=r"shard-\d+.bin has changed", act=restore_text),
     "text cut": Kind(harm_text("cut"), says=r"shard-\d+.bin", act=restore_text),
     "text deleted": Kind(harm_text("deleted"), says=r"shard-\d+.bin is missing", act=restore_text),
-    "slow rank": Kind(slow(trainer._Run, "_batch", 0.15), says="rank {victim} holds up the others", fails=False),
+    "slow rank": Kind(slow(loop.Trainer, "_batch", 0.15), says="rank {victim} holds up the others", fails=False),
     "slow loader": Kind(slow(Shards, "read_into", 0.02, everybody=True), fails=False, check=waited("data wait", 0.2)),
     "clock jumps": Kind(jumping_clock, fails=False),
     "port in use": Kind(port_in_use, says="port 29517.*in use", at_start=True),

@@ -29,7 +29,8 @@ from inhouse.common.files import digest
 from inhouse.pipeline import launch
 from inhouse.pipeline.runner import partial_folder, run_stages, stages_of
 from inhouse.recipe.recipe import Recipe, find_recipe, load_recipe
-from inhouse.train import trainer
+from inhouse.train import loop
+from inhouse.train.step import Batch
 
 STEPS, CHECKPOINT_EVERY = 12, 3
 LAYOUTS = {"experts": ("shard=2", "experts=2"), "replicas": ("replicate=2",)}
@@ -257,13 +258,13 @@ def _be_rank(arguments: list[str], env: dict[str, str], line: int, folder: Path,
 
 def _note_tokens(file: Path) -> None:
     """Of every step that begins: its number, a digest of this rank's ids, and the time."""
-    read = trainer._Run._batch
+    read = loop.Trainer._batch
 
-    def noting(run: trainer._Run, number: int) -> trainer.Batch:
+    def noting(run: loop.Trainer, number: int) -> Batch:
         batch = read(run, number)
         ids = b"".join(part.numpy().tobytes() for part in (batch.tokens_BT, batch.targets_BT))
         with file.open("a") as lines:
             lines.write(f"{run.done + 1} {hashlib.sha256(ids).hexdigest()[:16]} {time.monotonic():.6f}\n")
         return batch
 
-    trainer._Run._batch = noting  # type: ignore[method-assign]
+    loop.Trainer._batch = noting  # type: ignore[method-assign]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inhouse.train import trainer
+from inhouse.train import loop
 
 
 class Spec(NamedTuple):
@@ -36,9 +36,9 @@ class Strike:
         self.spec, self.rank, self.world, self._folder = spec, rank, world, folder
         self.chance = random.Random(f"{spec.kind} {spec.seed}")
         self.victim = victim_of(spec, world)
-        self.run: trainer._Run | None = None
+        self.run: loop.Trainer | None = None
         self._born, self._is_over = time.monotonic(), False
-        self.before(trainer._Run, "_batch", self._see, once=False, always=True)
+        self.before(loop.Trainer, "_batch", self._see, once=False, always=True)
 
     @property
     def is_victim(self) -> bool:
@@ -91,7 +91,7 @@ class Strike:
 
         threading.Thread(target=kill, daemon=True).start()
 
-    def _see(self, run: trainer._Run, number: int) -> None:
+    def _see(self, run: loop.Trainer, number: int) -> None:
         self.run = run
 
 

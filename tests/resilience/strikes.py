@@ -32,8 +32,10 @@ from inhouse.optim.optimizer import Optimizers
 from inhouse.parallel import control_plane, process_group
 from inhouse.pipeline import launch
 from inhouse.resilience.goodput import read_split
-from inhouse.resilience.step_guard import Agreement, StepGuard
-from inhouse.train import trainer
+from inhouse.resilience.step_guard import StepFlags, StepGuard
+from inhouse.train import loop
+from inhouse.train import step as train_step
+from inhouse.train.step import Batch
 
 
 def kill_in(owner: Any, name: str) -> Callable[[Strike], None]:
@@ -83,7 +85,7 @@ def other_collective(strike: Strike) -> None:
         dist.all_gather([torch.zeros(4) for _ in range(strike.world)], torch.ones(4))
 
     if strike.is_victim:
-        strike.before(trainer, "gradient_norm", gather)
+        strike.before(train_step, "gradient_norm", gather)
 
 
 def crash_after_bytes(owner: Any, name: str, most: int) -> Callable[[Strike], None]:
@@ -194,44 +196,44 @@ def nan_in(place: str) -> Callable[[Strike], None]:
             hidden.register_hook(spoil)
             return None
 
-        def attach(run: trainer._Run, number: int) -> None:
+        def attach(run: loop.Trainer, number: int) -> None:
             if exactly(strike):
-                norm, router = run.model.norm, run.routers[0]
+                norm, router = run.model.norm, run.step.routers[0]
                 if place == "router":
                     router.register_forward_pre_hook(lambda module, given: (spoil(given[0]),))
                 else:
                     norm.register_forward_hook(hook)
 
         if strike.is_victim:
-            strike.before(trainer._Run, "_batch", attach, once=False, always=True)
+            strike.before(loop.Trainer, "_batch", attach, once=False, always=True)
 
     return install
 
 
 def skip(strike: Strike) -> None:
     """The reference of a step that is not finite: it is left out, and nothing else."""
-    agree = trainer.agree
+    reduce_flags = train_step.reduce_flags
 
-    def refusing(*arguments: Any) -> Agreement:
-        agreement = agree(*arguments)
-        return agreement._replace(is_finite=False) if exactly(strike) else agreement
+    def refusing(*arguments: Any) -> StepFlags:
+        flags = reduce_flags(*arguments)
+        return flags._replace(is_finite=False) if exactly(strike) else flags
 
-    trainer.agree = refusing
+    train_step.reduce_flags = refusing
 
 
 def poison(strike: Strike) -> None:
     """One batch of bytes that do not occur in the text, which is ASCII."""
-    read = trainer._Run._batch
+    read = loop.Trainer._batch
 
-    def poisoned(run: trainer._Run, number: int) -> trainer.Batch:
+    def poisoned(run: loop.Trainer, number: int) -> Batch:
         batch = read(run, number)
         if number == strike.spec.step:
             strike.note()
             ids = 120 + 37 * torch.arange(batch.tokens_BT.numel()).view(batch.tokens_BT.shape) % 11
-            return trainer.Batch(ids, ids.flip(0, 1))
+            return Batch(ids, ids.flip(0, 1))
         return batch
 
-    trainer._Run._batch = poisoned  # type: ignore[method-assign]
+    loop.Trainer._batch = poisoned  # type: ignore[method-assign]
 
 
 def leave_out(strike: Strike) -> None:
@@ -362,16 +364,16 @@ def fall_asleep(strike: Strike) -> None:
 
 def wake(sleepers: list[int], rank: int, world: int) -> None:
     """The successor trains when the others wake up."""
-    read, is_first = trainer._Run._batch, [rank == 0]
+    read, is_first = loop.Trainer._batch, [rank == 0]
 
-    def waking(run: trainer._Run, number: int) -> trainer.Batch:
+    def waking(run: loop.Trainer, number: int) -> Batch:
         if is_first.pop():
             for process in sleepers:
                 os.kill(process, signal.SIGCONT)
         is_first.append(False)
         return read(run, number)
 
-    trainer._Run._batch = waking  # type: ignore[method-assign]
+    loop.Trainer._batch = waking  # type: ignore[method-assign]
 
 
 def succeed(job: Job, install: Install) -> Attempt:

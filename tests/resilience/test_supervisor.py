@@ -21,7 +21,8 @@ from inhouse.model.transformer import Transformer
 from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.layout import ParallelSettings
 from inhouse.resilience.goodput import read_split
-from inhouse.train.trainer import Batch, train
+from inhouse.train.step import Batch
+from inhouse.train.trainer import train
 
 State = dict[str, torch.Tensor]
 
@@ -59,7 +60,7 @@ def trained_with_nan(folder: Path, kind: str, steps: tuple[int, ...] = (5,)) -> 
         return batch_of(step)
 
     with nan_in(kind, model, lambda: now[0] in steps):
-        train(model, source, NUM_STEPS, settings(), folder, name="test", facts={})
+        train(model, source, NUM_STEPS, settings(), folder, name="test", run_identity={})
     return model.state_dict()
 
 
@@ -177,14 +178,14 @@ def test_the_third_identical_failure_is_the_last(tmp_path: Path) -> None:
 def two_replicas(folder: Path, fault: Callable[[int, Transformer], None]) -> None:
     """A run of two replicas; `fault(step, model)` before each step."""
     mesh = Mesh(ParallelSettings(replicate=2))
-    model, slots = tiny_model("glm4_moe"), mesh.slots(8)
+    model, slots = tiny_model("glm4_moe"), mesh.dp_rows(8)
 
     def source(step: int) -> Batch:
         fault(step, model)
         tokens, targets, _, _ = batch_of(step)
         return Batch(tokens[slots.start : slots.stop], targets[slots.start : slots.stop])
 
-    train(model, source, NUM_STEPS, settings(), folder, name="test", facts={}, mesh=mesh)
+    train(model, source, NUM_STEPS, settings(), folder, name="test", run_identity={}, mesh=mesh)
 
 
 def terminated(rank: int, folder: Path) -> None:

@@ -13,7 +13,8 @@ import torch
 from tests.tiny_models import batch_of, tiny_model
 
 from inhouse.train.settings import PretrainSettings, TrainSettings
-from inhouse.train.trainer import Batch, train
+from inhouse.train.step import Batch
+from inhouse.train.trainer import train
 
 NUM_STEPS = 12
 
@@ -25,7 +26,7 @@ def settings(**changes: object) -> TrainSettings:
 
 def trained(folder: Path, architecture: str = "qwen3", source=batch_of, **changes: object) -> dict[str, torch.Tensor]:
     model = tiny_model(architecture)
-    train(model, source, NUM_STEPS, settings(**changes), folder, name="test", facts={"seed": 0})
+    train(model, source, NUM_STEPS, settings(**changes), folder, name="test", run_identity={"seed": 0})
     return model.state_dict()
 
 
@@ -110,7 +111,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path: Path) -> None
     with torch.no_grad():
         model.lm_head.weight[0, 0] = float("nan")
     with pytest.raises(ValueError, match=r"loss of rank 0 is not finite at step 8, as at the 7 before it.*lower"):
-        train(model, batch_of, NUM_STEPS, settings(), tmp_path, name="test", facts={})
+        train(model, batch_of, NUM_STEPS, settings(), tmp_path, name="test", run_identity={})
 
 
 def test_balancing_moves_the_bias_towards_idle_experts(tmp_path: Path) -> None:
@@ -131,4 +132,4 @@ def test_settings_that_hold_lists_are_the_same_after_a_restart(tmp_path):
         batch_tokens=128, sequence_length=16, sequence_warmup=[{"until": 0.5, "length": 8}], compile=False
     )
     for _ in range(2):  # the second goes on from the first's checkpoint
-        train(tiny_model(), batch_of, 2, settings, tmp_path, name="test", facts={})
+        train(tiny_model(), batch_of, 2, settings, tmp_path, name="test", run_identity={})

@@ -53,12 +53,12 @@ class Checkpointer:
     def __init__(
         self,
         folder: Path,
-        facts: dict[str, Any],
+        run_identity: dict[str, Any],
         layout: dict[str, Any] | None = None,
         timeout: timedelta = timedelta(minutes=10),
         every: int = 1,
     ) -> None:
-        """`facts` are what must be equal for a run to be the same one: seed, settings, data. `layout`, how many
+        """`run_identity` is what must be equal for a run to be the same one: seed, settings, data. `layout`, how many
         processes share the model how, need not be; it is kept for the record. Both hold JSON values.
 
         Kept are the last two, and the last two of steps that are a multiple of `every`: a run that was stopped in
@@ -68,9 +68,9 @@ class Checkpointer:
         Raises `ValueError` where the folder cannot be written.
         """
         self.folder, self.layout, self.every = folder, layout or {}, every
-        self.facts = json.loads(json.dumps(facts))  # as they are read again: a tuple is a list there
-        self.ranks = ControlPlane(timeout)
-        self.ranks.first(self._open)
+        self.run_identity = json.loads(json.dumps(run_identity))  # as they are read again: a tuple is a list there
+        self.control_plane = ControlPlane(timeout)
+        self.control_plane.first(self._open)
         self._host: dict[str, Tensor] = {}
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -95,12 +95,14 @@ class Checkpointer:
         Raises `ValueError` where none of several is whole, or where it is of another run or model.
         """
         self.wait()
-        folders = [f for f in self.ranks.first(lambda: _steps(self.folder)) if at_most is None or _step(f) <= at_most]
+        folders = [
+            f for f in self.control_plane.first(lambda: _steps(self.folder)) if at_most is None or _step(f) <= at_most
+        ]
         for index in reversed(range(len(folders))):
             damage = self._damage(folders[index])
             if damage is None:
                 return self._take_up(folders[index], tensors)
-            if self.ranks.rank == 0 and index > 0:
+            if self.control_plane.rank == 0 and index > 0:
                 print(f"{damage}; trying the checkpoint before it, {folders[index - 1].name}", file=sys.stderr)
         if folders:
             raise ValueError(f"{damage}; no older checkpoint is whole: delete {self.folder} to start this stage anew")
@@ -114,7 +116,7 @@ class Checkpointer:
         """
         self.wait()
         self._copy(tensors)
-        content = {"step": step, "facts": self.facts, "layout": self.layout, "extra": extra or {}}
+        content = {"step": step, "facts": self.run_identity, "layout": self.layout, "extra": extra or {}}
         thread = threading.Thread(target=self._write, args=(content, dict(tensors)), name="checkpoint", daemon=True)
         thread.start()
         self._thread = thread
@@ -136,7 +138,7 @@ class Checkpointer:
     def _open(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.fence = WriterLease(self.folder)
+            self.lease = WriterLease(self.folder)
             for path in self.folder.iterdir():
                 if _LEFTOVER.fullmatch(path.name):
                     shutil.rmtree(path, ignore_errors=True)
@@ -148,17 +150,17 @@ class Checkpointer:
 
     def _damage(self, folder: Path) -> str | None:
         def look() -> str | None:
-            damage = find_damage(folder, self.ranks.rank, self.ranks.world)
+            damage = find_damage(folder, self.control_plane.rank, self.control_plane.world)
             if damage is None and (step := read_manifest(folder)["step"]) != _step(folder):
                 damage = f"{folder / MANIFEST} is of step {step:,}"
             return damage
 
-        return next((damage for damage in self.ranks.gather(look) if damage), None)
+        return next((damage for damage in self.control_plane.gather(look) if damage), None)
 
     def _take_up(self, folder: Path, tensors: dict[str, Tensor]) -> Resumed:
         content = read_manifest(folder)
-        facts = content["facts"]
-        changed = sorted(key for key in facts.keys() | self.facts.keys() if facts.get(key) != self.facts.get(key))
+        theirs, ours = content["facts"], self.run_identity
+        changed = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
         if changed:
             raise ValueError(
                 f"{folder} was written with other settings ({', '.join(changed)}); "
@@ -170,18 +172,18 @@ class Checkpointer:
                 dict(tensors),
                 storage_reader=ShardReader(folder),
                 planner=dcp.DefaultLoadPlanner(flatten_state_dict=False, flatten_sharded_tensors=False),
-                process_group=self.ranks.group,
-                no_dist=self.ranks.group is None,
+                process_group=self.control_plane.group,
+                no_dist=self.control_plane.group is None,
             )
         except CheckpointException as error:
             rank, (cause, _) = min(error.failures.items())
             raise ValueError(f"{folder}: rank {rank} could not read its part ({cause})") from error
-        self.ranks.first(lambda: self._set_aside(newer_than=folder))
+        self.control_plane.first(lambda: self._set_aside(newer_than=folder))
         return Resumed(content["step"], content["extra"], content["layout"])
 
     def _set_aside(self, newer_than: Path) -> None:
         """What is newer than the step in force is damaged or not wanted: out of the count, but not deleted."""
-        self.fence.check()
+        self.lease.check()
         for path in _steps(self.folder):
             if path.name > newer_than.name:
                 aside = path.with_name(f"aside-{path.name}")
@@ -205,14 +207,14 @@ class Checkpointer:
         partial = self.folder / f".step-{content['step']:08d}"
 
         def begin() -> Path:
-            self.fence.check()
-            folder = partial.with_name(f"{partial.name}.{self.fence.token}.partial")  # no two writers share one
+            self.lease.check()
+            folder = partial.with_name(f"{partial.name}.{self.lease.token}.partial")  # no two writers share one
             folder.mkdir()
             return folder
 
         def publish(folder: Path, index: dict[str, Any], files: dict[str, FileFacts]) -> None:
             write_json(folder / INDEX, index)
-            content["token"] = self.fence.token
+            content["token"] = self.lease.token
             write_manifest(folder, content, {**files, INDEX: FileFacts.of(folder / INDEX)})
             read_manifest(folder)
             self._publish(folder, self.folder / f"step-{content['step']:08d}")
@@ -222,17 +224,17 @@ class Checkpointer:
                 tensors,
                 storage_writer=ShardWriter(begin, publish),
                 planner=HostPlanner(self._host),
-                process_group=self.ranks.group,
-                no_dist=self.ranks.group is None,
+                process_group=self.control_plane.group,
+                no_dist=self.control_plane.group is None,
             )
         except BaseException as error:
             self._error = self._cause(error)
 
     def _cause(self, error: BaseException) -> BaseException:
         """`error`, or that a successor took over, which clears away what is being written."""
-        if self.ranks.rank == 0:
+        if self.control_plane.rank == 0:
             try:
-                self.fence.check()
+                self.lease.check()
             except ValueError as replaced:
                 return replaced
             except OSError:
@@ -240,7 +242,7 @@ class Checkpointer:
         return error
 
     def _publish(self, partial: Path, final: Path) -> None:
-        self.fence.check()
+        self.lease.check()
         if final.exists():
             _remove(final)
         partial.rename(final)

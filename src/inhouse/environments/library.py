@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
 from inhouse.data.documents import Document
+
 Message = dict[str, str]
 
 LONGEST_ANSWER = 200  # characters: a longer signature or summary is left out

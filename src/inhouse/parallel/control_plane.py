@@ -47,16 +47,16 @@ class ControlPlane:
         return result
 
 
-def check_alike(ranks: ControlPlane, facts: dict[str, Any]) -> None:
-    """Compare code and `facts` (JSON values by name, those of a nested one apart); all ranks must call it together.
+def check_alike(control_plane: ControlPlane, identity: dict[str, Any]) -> None:
+    """Compare code and `identity` (JSON values by name, those of a nested one apart); all ranks must call it together.
 
     Raises `ValueError` on every rank, naming what differs and one rank that has it otherwise.
     """
     mine = {"code": source_digest(), "torch": torch.__version__}
-    for name, value in facts.items():
+    for name, value in identity.items():
         parts = {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
         mine |= {key: digest_of(part) for key, part in parts.items()}
-    every = ranks.gather(lambda: mine)
+    every = control_plane.gather(lambda: mine)
     for other, theirs in enumerate(every):
         differing = sorted(key for key in every[0].keys() | theirs.keys() if every[0].get(key) != theirs.get(key))
         if differing:

@@ -43,14 +43,14 @@ class Mesh:
         """Whether this process is the one that writes what a run writes once."""
         return self.rank == 0
 
-    def slots(self, sequences: int) -> range:
+    def dp_rows(self, sequences: int) -> range:
         """Which of a step's sequences this process reads; those that share a sequence read the same."""
         assert sequences % self.layout.data == 0, "check_layout lets no other pass"
         share = sequences // self.layout.data
         first = self.rank // self.layout.context * share
         return range(first, first + share)
 
-    def columns(self, length: int) -> slice:
+    def cp_columns(self, length: int) -> slice:
         """Which tokens of its sequences this process computes."""
         share = length // self.layout.context
         first = self.rank % self.layout.context * share

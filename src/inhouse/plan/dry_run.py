@@ -9,9 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from inhouse.model.config import ModelConfig
-from inhouse.model.cross_entropy import cross_entropy
 from inhouse.model.transformer import Transformer
-from inhouse.optim.optimizer import Optimizers
 from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.fsdp import parallelize
 from inhouse.parallel.layout import ParallelSettings, check_world
@@ -24,10 +22,9 @@ from inhouse.plan.fake_world import (
     without_garbage_collection,
 )
 from inhouse.plan.memory import SavedForBackward, even_bytes, local_bytes
-from inhouse.train.metrics import gradient_norm
 from inhouse.train.settings import PretrainSettings
+from inhouse.train.step import Batch, TrainStep
 from inhouse.train.step_count import plan_steps
-from inhouse.train.trainer import Batch, accumulate
 
 
 class DryRun(NamedTuple):
@@ -66,25 +63,21 @@ def dry_run(config: ModelConfig, settings: PretrainSettings, parallel: ParallelS
 
 
 def _step(network: Transformer, settings: PretrainSettings, mesh: Mesh) -> DryRun:
-    """The step that `train` takes, in its order, and what it leaves."""
-    optimizers = Optimizers(network, settings, network.dtype)
-    batch = _batch(settings, mesh)
-    sequences = max(1, (settings.micro_batch_tokens or settings.batch_tokens) // settings.sequence_length)
+    """One step as `train` takes it, and what it leaves."""
+    step, batch = TrainStep(network, settings, mesh), _batch(settings, mesh)
     counter, saved = CollectiveCounter(group_names(mesh)), SavedForBackward()
-    with fused_attention(), even_routing(*_rows(network.config, batch, sequences, mesh)), counter:
+    with fused_attention(), even_routing(*_rows(network.config, settings, batch, mesh)), counter:
         with saved:
-            accumulate(network, batch, sequences, cross_entropy, mesh)
-        gradients = [p.grad for p in network.parameters() if p.grad is not None]
-        gradient_norm(network, mesh)
-        gradient_bytes = local_bytes(gradients)
-        optimizers.step(1.0)
+            gradients = step.gradients(batch)
+        gradient_bytes = local_bytes(p.grad for p in network.parameters() if p.grad is not None)
+        step.update(1.0, gradients.balances)
     parameters = list(network.parameters())
     return DryRun(
         world=mesh.layout.processes,
         parameters=sum(parameter.numel() for parameter in parameters),
         parameter_bytes=local_bytes(parameters),
         parameter_share=even_bytes(parameters),
-        optimizer_bytes=local_bytes(optimizers.state().values()),
+        optimizer_bytes=local_bytes(step.optimizers.state().values()),
         gradient_bytes=gradient_bytes,
         activation_bytes=saved.peak,
         collectives=counter.collectives(),
@@ -93,14 +86,14 @@ def _step(network: Transformer, settings: PretrainSettings, mesh: Mesh) -> DryRu
 
 def _batch(settings: PretrainSettings, mesh: Mesh) -> Batch:
     """What this process reads of a step."""
-    sequences = len(mesh.slots(settings.batch_tokens // settings.sequence_length))
+    sequences = len(mesh.dp_rows(settings.batch_tokens // settings.sequence_length))
     tokens_BT = torch.zeros(sequences, settings.sequence_length, dtype=torch.int64)
-    batch = Batch(tokens_BT, tokens_BT)
-    return batch.part(mesh.columns(settings.sequence_length)) if mesh.sequence is not None else batch
+    return Batch(tokens_BT, tokens_BT)
 
 
-def _rows(config: ModelConfig, batch: Batch, sequences: int, mesh: Mesh) -> tuple[int, int]:
+def _rows(config: ModelConfig, settings: PretrainSettings, batch: Batch, mesh: Mesh) -> tuple[int, int]:
     """How many rows of tokens each process sends to each of how many, where routing is even."""
-    tokens = min(sequences, batch.tokens_BT.shape[0]) * batch.tokens_BT.shape[1]
-    rows = tokens * config.num_experts_per_token
-    return max(1, rows // mesh.layout.experts), mesh.layout.experts
+    sequences, length = batch.tokens_BT.shape
+    micro_sequences = max(1, (settings.micro_batch_tokens or settings.batch_tokens) // length)
+    tokens = min(sequences, micro_sequences) * (length // mesh.layout.context)
+    return max(1, tokens * config.num_experts_per_token // mesh.layout.experts), mesh.layout.experts

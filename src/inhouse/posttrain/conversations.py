@@ -15,7 +15,7 @@ import torch
 
 from inhouse.model.cross_entropy import NOT_TRAINED
 from inhouse.posttrain.chat_template import Encoded, Message, check_messages
-from inhouse.train.trainer import Batch
+from inhouse.train.step import Batch
 
 
 def read_conversations(paths: Iterable[Path]) -> Iterator[list[Message]]:

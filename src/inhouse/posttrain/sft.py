@@ -53,11 +53,14 @@ def fine_tune(
     steps = max(1, math.ceil(settings.epochs * packed.steps_per_epoch))
     output.mkdir(parents=True, exist_ok=True)
     training = TrainSettings(**settings.model_dump(include=set(TrainSettings.model_fields)))
-    facts = {"seed": seed, "conversations": packed.digest()}
+    run_identity = {"seed": seed, "conversations": packed.digest()}
     with join(parallel, settings.device, "sft") as mesh:
-        batch_of = partial(packed.batch, slots=mesh.slots(packed.sequences_per_step))
-        fill = partial(fill_from, folder=base)
-        train(model, batch_of, steps, training, output, name="sft", facts=facts, mesh=mesh, fill=fill)
+        batch_of = partial(packed.batch, slots=mesh.dp_rows(packed.sequences_per_step))
+        init_weights = partial(fill_from, folder=base)
+        train(
+            model, batch_of, steps, training, output,
+            name="sft", run_identity=run_identity, mesh=mesh, init_weights=init_weights,
+        )  # fmt: skip
         if mesh.is_first:
             counts = {"conversations": packed.num_conversations, "too_long_left_out": packed.num_too_long}
             write_json(output / "conversations.json", counts | {"steps": steps})

@@ -28,15 +28,15 @@ class Verdict(Enum):
     REWIND = "rewind"
 
 
-class Agreement(NamedTuple):
-    """What all ranks know alike after `agree`."""
+class StepFlags(NamedTuple):
+    """What all ranks know alike after `reduce_flags`."""
 
     bad_rank: int | None  # a rank whose own loss is not finite; the highest where there are several
     is_finite: bool
     stop: bool
 
 
-def agree(loss: float, norm: float, stop: bool, device: torch.device | str = "cpu") -> Agreement:
+def reduce_flags(loss: float, norm: float, stop: bool, device: torch.device | str = "cpu") -> StepFlags:
     """One all-reduce of three integers: is every rank's own loss and gradient norm finite, was any asked to stop?"""
     is_distributed = dist.is_initialized()
     rank = dist.get_rank() if is_distributed else 0
@@ -45,7 +45,7 @@ def agree(loss: float, norm: float, stop: bool, device: torch.device | str = "cp
     if is_distributed:
         dist.all_reduce(flags, dist.ReduceOp.MAX)
     highest, any_norm, any_stop = flags.tolist()
-    return Agreement(highest - 1 if highest else None, not (highest or any_norm), bool(any_stop))
+    return StepFlags(highest - 1 if highest else None, not (highest or any_norm), bool(any_stop))
 
 
 class StepGuard:
@@ -72,13 +72,13 @@ class StepGuard:
         """The index of the batch that `step` trains on."""
         return batch_of_step(step, self.left_out)
 
-    def judge(self, step: int, loss: float, agreement: Agreement) -> Verdict:
+    def judge(self, step: int, loss: float, flags: StepFlags) -> Verdict:
         """Apply, skip or rewind `step` (from 0), whose `loss` is the mean over all ranks.
 
         Raises `ValueError` after `max_skipped_steps` skipped steps in a row.
         """
-        if not agreement.is_finite:
-            self._skip(step, agreement)
+        if not flags.is_finite:
+            self._skip(step, flags)
             return Verdict.SKIP
         self._consecutive = 0
         if self._is_spike(loss):
@@ -127,11 +127,11 @@ class StepGuard:
         self.skipped = list(state["skipped"])
         self.left_out = [BatchRange(first, end) for first, end in state["left_out"]]
 
-    def _skip(self, step: int, agreement: Agreement) -> None:
+    def _skip(self, step: int, flags: StepFlags) -> None:
         self._consecutive += 1
         self.skipped.append(self.batch(step))
         if self._consecutive >= self._settings.max_skipped_steps:
-            what = "the gradient is" if agreement.bad_rank is None else f"the loss of rank {agreement.bad_rank} is"
+            what = "the gradient is" if flags.bad_rank is None else f"the loss of rank {flags.bad_rank} is"
             raise ValueError(
                 f"{what} not finite at step {step + 1}, as at the {self._consecutive - 1} before it, all skipped; "
                 f"lower the learning rates (matrix_lr, embedding_lr, head_lr); the last checkpoint is kept"

@@ -3,43 +3,14 @@
 import json
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any
 
-import torch
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
-from torch import Tensor
 
-from inhouse.common.dtensor import to_local
 from inhouse.common.files import write_atomic
-from inhouse.model.moe import Routing
-from inhouse.parallel.device_mesh import SINGLE, Mesh
-
-
-class Balance(NamedTuple):
-    """How evenly one MoE layer's experts are used."""
-
-    load_E: Tensor  # tokens an expert
-    entropy: Tensor  # mean entropy of a token's scores over the experts, in nats
-
-
-def balance_of(routing: Routing) -> Balance:
-    """The load and the entropy of one layer's routing."""
-    p_NE = routing.scores_NE.detach()
-    p_NE = p_NE / p_NE.sum(dim=-1, keepdim=True).clamp_min(1e-20)
-    return Balance(routing.load_E, -(p_NE * p_NE.clamp_min(1e-20).log()).sum(dim=-1).mean())
-
-
-def sum_balances(layers: list[list[Balance]], mesh: Mesh = SINGLE) -> list[Balance]:
-    """Each layer's balance over the micro-batches of a step, which a layer has a list of, and over all processes."""
-    if not layers:
-        return []
-    load_LE = mesh.sum(torch.stack([sum(b.load_E for b in parts) for parts in layers]))  # type: ignore[misc]
-    entropy_L = torch.stack([sum(b.entropy for b in parts) / len(parts) for parts in layers])  # type: ignore[misc]
-    entropy_L = mesh.sum(entropy_L) / mesh.layout.processes
-    return [Balance(load_E, entropy) for load_E, entropy in zip(load_LE, entropy_L, strict=True)]
+from inhouse.train.balance import Balance
 
 
 def balance_fields(balances: list[Balance]) -> dict[str, Any]:
@@ -97,14 +68,5 @@ class MetricsWriter:
         lines = self._path.read_text().splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def close(self) -> None:
         self._board.close()
-
-
-def gradient_norm(model: torch.nn.Module, mesh: Mesh = SINGLE) -> float:
-    """Euclidean norm of all gradients together, over all processes."""
-    gradients = [to_local(p.grad) for p in model.parameters() if p.grad is not None]
-    return mesh.norm(torch.nn.utils.get_total_norm(gradients)).item()

@@ -18,8 +18,9 @@ from inhouse.parallel.device_mesh import SINGLE, Mesh
 from inhouse.parallel.layout import ParallelSettings
 from inhouse.parallel.process_group import join
 from inhouse.train.settings import PretrainSettings
+from inhouse.train.step import Batch
 from inhouse.train.step_count import plan_steps
-from inhouse.train.trainer import Batch, train
+from inhouse.train.trainer import train
 
 
 def batches(
@@ -37,7 +38,7 @@ def batches(
 
     def batch_of(step: int) -> Batch:
         loader = next(loader for end, loader in loaders if step < end)
-        window = torch.from_numpy(loader.batch(step, mesh.slots(loader.sequences_per_step)))
+        window = torch.from_numpy(loader.batch(step, mesh.dp_rows(loader.sequences_per_step)))
         return Batch(window[:, :-1], window[:, 1:])
 
     return batch_of
@@ -64,11 +65,14 @@ def pretrain(
         network = Transformer(config)
     network.normalizes_embedding = True  # lets the embedding learn fast without outgrowing the blocks (LOG.md)
     # the index holds every shard's digest, and a shard is checked against it when it is first read
-    facts = {"seed": seed, "data": digest(shards / INDEX)}
+    run_identity = {"seed": seed, "data": digest(shards / INDEX)}
     with join(parallel, settings.device, "pretrain") as mesh:
         batch_of = batches(shards, settings, num_steps, seed, mesh)
-        fill = partial(Transformer.initialize, seed=seed)
-        train(network, batch_of, num_steps, settings, output, name="pretrain", facts=facts, mesh=mesh, fill=fill)
+        init_weights = partial(Transformer.initialize, seed=seed)
+        train(
+            network, batch_of, num_steps, settings, output,
+            name="pretrain", run_identity=run_identity, mesh=mesh, init_weights=init_weights,
+        )  # fmt: skip
         if mesh.is_first:
             copy_tokenizer(tokenizer, output)
         save_model(network, output, writes=mesh.is_first)

@@ -1,0 +1,193 @@
+"""The training loop of every stage: steps that are a function of their number, exact resume, callbacks beside them."""
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from inhouse.checkpoint.checkpointer import Checkpointer, Resumed
+from inhouse.common.devices import keep_freed_memory, pick_device
+from inhouse.common.files import write_json
+from inhouse.common.lineage import UNTRAINED
+from inhouse.common.progress import Progress
+from inhouse.model.transformer import Transformer
+from inhouse.optim.schedule import learning_rate_fraction
+from inhouse.parallel.control_plane import check_alike
+from inhouse.parallel.device_mesh import Mesh
+from inhouse.parallel.fsdp import allocate, parallelize
+from inhouse.parallel.layout import SLOW_PHASE_FACTOR
+from inhouse.resilience.replica_check import check_replicas
+from inhouse.resilience.step_guard import StepGuard, Verdict
+from inhouse.resilience.supervisor import Supervisor
+from inhouse.train.settings import NO_PART_OF_THE_RESULT, TrainSettings
+from inhouse.train.step import Batch, Gradients, TrainStep
+
+
+class Callback:
+    """Something beside the steps, and a context around all of them. Processes of a run have the same callbacks."""
+
+    def on_start(self, trainer: "Trainer") -> None:
+        """The run has begun, or goes on from `trainer.done` steps."""
+
+    def after_step(self, trainer: "Trainer", batch: Batch, gradients: Gradients) -> None:
+        """`trainer.done` has grown by one: the step reached the weights, or was skipped."""
+
+    def on_rewind(self, trainer: "Trainer") -> None:
+        """`trainer.done` is that of an earlier checkpoint again."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """The run has ended, or failed."""
+
+
+class Trainer:
+    """One call of `train`, as callbacks see it."""
+
+    checkpointer: Checkpointer
+    progress: Progress
+
+    def __init__(
+        self,
+        model: Transformer,
+        batch_of: Callable[[int], Batch],
+        num_steps: int,
+        settings: TrainSettings,
+        output: Path,
+        name: str,
+        run_identity: dict[str, Any],
+        mesh: Mesh,
+        init_weights: Callable[[Transformer], None] | None,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        self.done = 0  # steps
+        self.paused = 0.0  # seconds that callbacks held up the steps
+        self.supervisor = Supervisor(output, mesh, settings.grace_seconds, lambda: self.done)
+        self.guard = StepGuard(settings)
+        keep_freed_memory()
+        self.device = pick_device(settings.device)
+        self.model, self.batch_of, self.num_steps = model, batch_of, num_steps
+        self.settings, self.output, self.name, self.mesh = settings, output, name, mesh
+        self.callbacks = callbacks
+        model.dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+        if init_weights is None:
+            model.to(self.device)
+        parallelize(model, mesh)
+        if init_weights is not None:
+            allocate(model, self.device)
+            init_weights(model)
+        self.step = TrainStep(model, settings, mesh, self.supervisor.phase)
+        if settings.compile and not self.step.compile():
+            print(f"{name}: torch.compile lacks a C++ compiler here, or knows no fp32 experts; slower", file=sys.stderr)
+        self.run_identity = {
+            "num_steps": num_steps,
+            "model": model.config.model_dump(mode="json"),
+            "train": settings.model_dump(mode="json", exclude=set(NO_PART_OF_THE_RESULT)),
+            **run_identity,
+        }
+
+    def run(self) -> None:
+        """From the newest checkpoint, or from the start, to the end."""
+        tokens, layout, every = self.settings.batch_tokens, self.mesh.layout, self.settings.checkpoint_every
+        timeout = timedelta(seconds=SLOW_PHASE_FACTOR * layout.timeout_seconds)  # as the watchdog gives a save
+        with self.supervisor, ExitStack() as stack:
+            folder = self.output / "checkpoints"
+            self.checkpointer = stack.enter_context(
+                Checkpointer(folder, self.run_identity, layout.model_dump(), timeout, every)
+            )
+            # with what decides when the ranks speak to one another, though it is no part of the result
+            paces = self.settings.model_dump(mode="json", include=set(NO_PART_OF_THE_RESULT))
+            identity = {**self.run_identity, "train": {**self.run_identity["train"], **paces}}
+            check_alike(self.checkpointer.control_plane, identity)
+            self._resume()
+            for callback in self.callbacks:
+                stack.enter_context(callback)
+                callback.on_start(self)
+            total, done = self.num_steps * tokens, self.done * tokens
+            self.progress = stack.enter_context(
+                Progress(self.name, total, "tokens", done=done, shown=self.mesh.is_first)
+            )
+            while self.done < self.num_steps:
+                self._advance()
+            self.checkpointer.wait()
+            self.supervisor.finished()
+            if self.mesh.is_first:
+                write_json(self.output / UNTRAINED, self.guard.untrained())
+
+    def say(self, sentence: str) -> None:
+        """A line on stderr, once for all processes."""
+        if self.mesh.is_first:
+            print(f"{self.name}: {sentence}", file=sys.stderr, flush=True)
+
+    def check_replicas(self) -> None:
+        """Raise `ValueError` where copies of a weight differ between processes."""
+        self.supervisor.phase("replica digests")
+        check_replicas([*self.model.named_parameters(), *self.model.named_buffers()])
+
+    def _advance(self) -> None:
+        """One step further: done, skipped, or rewound to an earlier one."""
+        step = self.done
+        with self.supervisor.reading():
+            batch = self._batch(self.guard.batch(step))
+        gradients = self.step.gradients(batch, self.supervisor.stop_requested)
+        verdict = self.guard.judge(step, gradients.loss, gradients.flags)
+        self.supervisor.phase("update")
+        if verdict is Verdict.APPLY:
+            self.step.update(learning_rate_fraction(step, self.num_steps, self.settings), gradients.balances)
+        else:
+            self.step.drop()
+        if verdict is Verdict.REWIND and self._rewind(step, gradients.loss):
+            return
+        self.done = step + 1
+        self.supervisor.step_done(step)
+        if verdict is not Verdict.APPLY:
+            self.say(f"step {self.done:,} skipped: loss {gradients.loss:g}, gradient norm {gradients.norm:g}")
+        self.progress.update(self.settings.batch_tokens, loss=gradients.loss)
+        for callback in self.callbacks:
+            callback.after_step(self, batch, gradients)
+
+    def _batch(self, number: int) -> Batch:
+        return self.batch_of(number).to(self.device)
+
+    def _resume(self) -> None:
+        resumed = self._load()
+        if resumed is not None:
+            self.guard.load_state(resumed.extra["guard"])
+            self.done = resumed.step
+            self.say(f"going on from step {resumed.step:,} of {self.num_steps:,}")
+
+    def _load(self, at_most: int | None = None) -> Resumed | None:
+        self.supervisor.phase("load")
+        tensors = self.step.tensors()
+        resumed = self.checkpointer.load(tensors, at_most)
+        if resumed is not None:
+            self.step.optimizers.count_from(tensors["optimizer.muon.step"])
+        return resumed
+
+    def _rewind(self, step: int, loss: float) -> bool:
+        """Back to the last checkpoint that was due, the batches since then left out; False where there is none yet.
+
+        Not to one that SIGTERM brought about: a run must leave out the same batches whether it was stopped or not.
+        """
+        self.check_replicas()  # a flipped bit makes a spike too, and no batch is to blame for it
+        due = step - step % self.settings.checkpoint_every
+        resumed = self._load(at_most=due)
+        if resumed is None:
+            self.guard.skip(step)
+            return False
+        left_out = self.guard.rewind(step, due, resumed.extra["guard"])  # from an earlier one it gets there again
+        self.say(
+            f"loss {loss:g} at step {step + 1:,} is a spike: back to step {resumed.step:,}, leaving out batches "
+            f"{left_out.first:,} to {left_out.end - 1:,}"
+        )
+        self.progress.update((resumed.step - step) * self.settings.batch_tokens)
+        self.done = resumed.step
+        for callback in self.callbacks:
+            callback.on_rewind(self)
+        return True

@@ -1,0 +1,143 @@
+"""One optimizer step: what pretraining, fine-tuning, the dry run and the benchmarks all carry out.
+
+Shapes: B sequences, T tokens, D model width.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from inhouse.common.dtensor import to_local
+from inhouse.model.attention import CausalAttention
+from inhouse.model.compilation import can_compile, compile_blocks
+from inhouse.model.cross_entropy import NOT_TRAINED, CrossEntropy, cross_entropy
+from inhouse.model.moe import MoE
+from inhouse.model.transformer import Transformer
+from inhouse.optim.optimizer import Optimizers
+from inhouse.parallel.device_mesh import SINGLE, Mesh
+from inhouse.parallel.fsdp import cross_entropy_in, inner_attention_in
+from inhouse.resilience.step_guard import StepFlags, reduce_flags
+from inhouse.train.balance import Balance, balance_of, move_biases, sum_balances
+from inhouse.train.settings import TrainSettings
+
+
+class Batch(NamedTuple):
+    """The tokens of one step, int64 (B, T). Targets of `NOT_TRAINED` add nothing to the loss.
+
+    With `documents_BT` attention stays inside a document; `positions_BT` are then the places in it. Where processes
+    share sequences, `documents_BT` are of whole sequences and the rest of a part.
+    """
+
+    tokens_BT: Tensor
+    targets_BT: Tensor
+    documents_BT: Tensor | None = None
+    positions_BT: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(None if x is None else x.to(device) for x in self))  # type: ignore[arg-type]
+
+    def split(self, num_sequences: int) -> Iterator["Batch"]:
+        """Micro-batches of at most so many sequences, in order."""
+        for start in range(0, self.tokens_BT.shape[0], num_sequences):
+            rows = slice(start, start + num_sequences)
+            yield Batch(*(None if x is None else x[rows] for x in self))  # type: ignore[arg-type]
+
+    def part(self, columns: slice) -> "Batch":
+        """The same sequences, cut to some of their tokens."""
+        positions = self.positions_BT
+        if positions is None:
+            positions = torch.arange(self.tokens_BT.shape[1], device=self.tokens_BT.device).expand_as(self.tokens_BT)
+        return Batch(self.tokens_BT[:, columns], self.targets_BT[:, columns], self.documents_BT, positions[:, columns])
+
+
+class Gradients(NamedTuple):
+    """What a forward and backward pass of a whole step gave, besides the gradients themselves."""
+
+    loss: float  # mean over all processes, in nats a trained token
+    norm: float  # of the whole gradient
+    balances: list[Balance]  # of each MoE layer
+    flags: StepFlags
+
+
+class TrainStep:
+    """The steps of one model whose weights lie where they will stay: `gradients`, then `update` or `drop`."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        settings: TrainSettings,
+        mesh: Mesh = SINGLE,
+        on_phase: Callable[[str], None] = lambda phase: None,
+    ) -> None:
+        """`on_phase` hears what begins: the watchdog must know what a process hangs in."""
+        self.model, self.settings, self.mesh, self.on_phase = model, settings, mesh, on_phase
+        self.optimizers = Optimizers(model, settings, model.dtype)
+        self.routers = [block.mlp.gate for block in model.layers if isinstance(block.mlp, MoE)]
+        self._cross_entropy: CrossEntropy = cross_entropy
+
+    def compile(self) -> bool:
+        """Make every later step faster; False where torch cannot (`can_compile`)."""
+        is_possible = can_compile(self.model, trains=True)
+        if is_possible:
+            self._cross_entropy = torch.compile(cross_entropy, dynamic=False)
+            compile_blocks(self.model)
+        return is_possible
+
+    def gradients(self, batch: Batch, stop: bool = False) -> Gradients:
+        """Gradients of the step's mean loss, summed over micro-batches and processes.
+
+        `batch` has the sequences of this process, whole where several processes share them. `stop`, whether this
+        process was asked to stop, comes back in the flags as whether any was.
+        """
+        length, device = batch.tokens_BT.shape[1], batch.tokens_BT.device
+        num_sequences = max(1, (self.settings.micro_batch_tokens or self.settings.batch_tokens) // length)
+        if self.mesh.sequence is not None:
+            batch = batch.part(self.mesh.cp_columns(length))
+        # the step's own count, so that the loss is the same however it is cut into micro-batches and processes
+        num_trained = self.mesh.sum((batch.targets_BT != NOT_TRAINED).sum()).clamp_min(1)
+        total, balances = torch.zeros((), device=device), []
+        for micro in batch.split(num_sequences):
+            self.on_phase("forward")
+            loss, balance = loss_of(self.model, micro, self._cross_entropy, self.mesh)
+            self.on_phase("backward")
+            (loss / num_trained).backward()
+            total += loss.detach() / num_trained
+            balances.append(balance)
+        summed = sum_balances(balances, self.mesh)
+        own, mean = total.item(), self.mesh.sum(total).item()
+        self.on_phase("gradient norm")
+        norm = gradient_norm(self.model, self.mesh)
+        return Gradients(mean, norm, summed, reduce_flags(own, norm, stop, device))
+
+    def update(self, fraction: float, balances: list[Balance]) -> None:
+        """Bring the gradients into the weights, at `fraction` of the flat learning rates."""
+        self.optimizers.step(fraction)
+        move_biases(self.routers, balances, self.settings.balance_rate)
+
+    def drop(self) -> None:
+        """Forget the gradients."""
+        self.model.zero_grad(set_to_none=True)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that training changes, under one name each; sharing its memory."""
+        model = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        return model | {f"optimizer.{name}": tensor for name, tensor in self.optimizers.state().items()}
+
+
+def loss_of(
+    model: Transformer, batch: Batch, cross_entropy: CrossEntropy, mesh: Mesh = SINGLE
+) -> tuple[Tensor, list[Balance]]:
+    """This process's cross entropy in nats, summed over its trained targets, and how it used the experts."""
+    attend = inner_attention_in(mesh, CausalAttention(batch.documents_BT))
+    hidden_BTD, routing = model(batch.tokens_BT, batch.positions_BT, attend)
+    cross_entropy = cross_entropy_in(mesh, cross_entropy, model.lm_head)
+    loss = cross_entropy(hidden_BTD.flatten(0, 1), model.lm_head.weight, batch.targets_BT.flatten())
+    return loss, [balance_of(layer) for layer in routing]
+
+
+def gradient_norm(model: torch.nn.Module, mesh: Mesh = SINGLE) -> float:
+    """Euclidean norm of all gradients together, over all processes."""
+    gradients = [to_local(p.grad) for p in model.parameters() if p.grad is not None]
+    return mesh.norm(torch.nn.utils.get_total_norm(gradients)).item()
