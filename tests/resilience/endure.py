@@ -9,6 +9,7 @@ from random import Random
 from tests.resilience.faults import KINDS, Kind
 from tests.resilience.job import CHECKPOINT_EVERY, STEPS, Attempt, Job, Result, attempt, differences, prepare, result
 from tests.resilience.strike import Spec, Strike, struck, victim_of
+from tests.resilience.strikes import kill_all_after_a_save
 
 _LAST = STEPS - 3  # the last step that a fault strikes
 _MOST_RESTARTS = 3
@@ -36,7 +37,7 @@ class Bench:
     def halfway(self) -> Job:
         """Killed after two checkpoints."""
         job = self.fresh.copy(self.folder / "halfway")
-        attempt(job, partial(install, Spec("kill -9 of all ranks", 0, step=2 * CHECKPOINT_EVERY + 2), job.folder))
+        attempt(job, partial(install_kill_after_two_saves, job.folder))
         assert struck(job.folder) and job.newest_whole() == 2 * CHECKPOINT_EVERY
         return job
 
@@ -50,6 +51,10 @@ class Bench:
                 assert ended.status == 0, ended.said
                 self._references[key] = result(job)
             return self._references[key]
+
+
+def install_kill_after_two_saves(folder: Path, rank: int, world: int) -> None:
+    kill_all_after_a_save(Strike(Spec("halfway", 0, step=2 * CHECKPOINT_EVERY), folder, rank, world))
 
 
 def install(spec: Spec, folder: Path, rank: int, world: int) -> None:

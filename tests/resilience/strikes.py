@@ -62,6 +62,16 @@ def kill_all(strike: Strike) -> None:
     strike.before(Transformer, "forward", strike.kill_soon)
 
 
+def kill_all_after_a_save(strike: Strike) -> None:
+    """Asynchronous saves end when they end: on a busy machine many steps later."""
+
+    def act(run: loop.Trainer, number: int) -> None:
+        run.checkpointer.wait()
+        strike.kill_soon()
+
+    strike.before(loop.Trainer, "_batch", act)
+
+
 def signal_launcher(number: int, owner: Any, name: str, times: int = 1) -> Callable[[Strike], None]:
     def act(*arguments: Any, **options: Any) -> None:
         for _ in range(times):

@@ -8,10 +8,10 @@ import pytest
 import torch.distributed as dist
 from tests.gang import Gang
 
-from inhouse.resilience.step_guard import Agreement, StepGuard, Verdict, agree
+from inhouse.resilience.step_guard import StepFlags, StepGuard, Verdict, reduce_flags
 from inhouse.train.settings import TrainSettings
 
-GOOD, BAD = Agreement(None, True, False), Agreement(2, False, False)
+GOOD, BAD = StepFlags(None, True, False), StepFlags(2, False, False)
 
 
 def guard(window: int = 8, **changes: object) -> StepGuard:
@@ -29,8 +29,8 @@ def filled(**changes: object) -> StepGuard:
 def test_what_is_not_finite_is_skipped_and_not_remembered(bad: float) -> None:
     judge = filled()
     losses = judge.state()["losses"]
-    assert judge.judge(8, bad, agree(bad, 1.0, False)) is Verdict.SKIP
-    assert judge.judge(9, 2.0, agree(2.0, bad, False)) is Verdict.SKIP
+    assert judge.judge(8, bad, reduce_flags(bad, 1.0, False)) is Verdict.SKIP
+    assert judge.judge(9, 2.0, reduce_flags(2.0, bad, False)) is Verdict.SKIP
     assert judge.state()["losses"] == losses
     assert judge.skipped == [8, 9]
     json.dumps(judge.state(), allow_nan=False)
@@ -92,9 +92,9 @@ def test_the_state_survives_a_checkpoint() -> None:
 
 
 def decide(rank: int, folder: Path) -> None:
-    nan_loss = agree(math.nan if rank == 1 else 2.0, 1.0, False)
-    nan_norm = agree(2.0, math.nan if rank == 0 else 1.0, False)
-    stop = agree(2.0, 1.0, rank == 1)
+    nan_loss = reduce_flags(math.nan if rank == 1 else 2.0, 1.0, False)
+    nan_norm = reduce_flags(2.0, math.nan if rank == 0 else 1.0, False)
+    stop = reduce_flags(2.0, 1.0, rank == 1)
     judge = guard()
     verdicts = [judge.judge(step, 2.0, x).value for step, x in enumerate((nan_loss, nan_norm, stop))]
     (folder / f"{rank}.json").write_text(json.dumps([nan_loss, nan_norm, stop, verdicts]))
