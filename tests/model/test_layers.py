@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from inhouse.model import layers
+from inhouse.model.cpu import choice
 
 
-@pytest.mark.skipif(not layers._PREFERS_ONEDNN, reason="torch lacks oneDNN or MKL")
+@pytest.mark.skipif(not choice._HAS_BOTH, reason="torch lacks oneDNN or MKL")
 @pytest.mark.parametrize("bias", [None, torch.randn(40)])
 def test_compiled_rows_of_fp32_go_to_an_operator_of_the_same_function(bias) -> None:
     weight = torch.randn(40, 24)

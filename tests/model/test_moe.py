@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from inhouse.model import moe as moe_module
 from inhouse.model.config import ModelConfig
+from inhouse.model.cpu import choice
 from inhouse.model.moe import MoE, grouped_linear, grouped_linear_reference
 
 
@@ -79,14 +80,15 @@ def test_output_and_gradients_are_those_of_a_plain_loop(config: ModelConfig, num
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("num_tokens", "way"), [(3, "_few"), (11, "_all"), (90, "_sorted")])
+@pytest.mark.parametrize(("num_tokens", "way"), [(3, "_copied"), (11, "through_all_experts"), (90, "_sorted")])
 def test_each_way_to_generate_is_the_plain_loop(
     config: ModelConfig, monkeypatch, dtype: torch.dtype, num_tokens: int, way: str
 ) -> None:
     moe, x = random_moe(config), torch.randn(num_tokens, 32)
-    monkeypatch.setattr(moe_module, "_SMALL", 50 * 16 * 32 * dtype.itemsize)
-    for other in {"_few", "_all", "_sorted"} - {way}:
-        monkeypatch.setattr(moe.experts, other, None)
+    monkeypatch.setattr(choice, "SMALL", 50 * 16 * 32 * dtype.itemsize)
+    for holder, other in ((moe_module, "_copied"), (moe_module, "through_all_experts"), (moe.experts, "_sorted")):
+        if other != way:
+            monkeypatch.setattr(holder, other, None)
     with torch.no_grad():
         expected = plain_loop(moe, x.to(dtype).float())
         out, _ = moe(x.to(dtype))
@@ -120,7 +122,7 @@ def test_router_computes_in_fp32_whatever_comes_in(config: ModelConfig) -> None:
 
 @pytest.mark.parametrize("room", [8, 10_000])
 def test_rows_of_zeros_between_experts_change_nothing(config: ModelConfig, monkeypatch, room: int) -> None:
-    monkeypatch.setattr(moe_module, "_ROOM", room)  # 8: filled up; 10,000: too few rows for that
+    monkeypatch.setattr(choice, "ROOM", room)  # 8: filled up; 10,000: too few rows for that
     moe = random_moe(config)
     x_ND = torch.randn(200, 32, requires_grad=True)
     out, routing = moe(x_ND)

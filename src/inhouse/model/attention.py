@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inhouse.model.config import ModelConfig
+from inhouse.model.cpu import choice
 from inhouse.model.cpu.sliced_attention import Slice, sliced_attention, slices_of, visible
 from inhouse.model.layers import Linear, RMSNorm, rotate
 
@@ -33,8 +34,7 @@ class CausalAttention:
         self._slices: dict[int | None, list[Slice]] = {}
 
     def __call__(self, q_BTHd: Tensor, k_BTKd: Tensor, v_BTKd: Tensor, *, layer: int, window: int | None) -> Tensor:
-        # torch's CPU kernel is slow backwards: half the speed of plain matmuls in slices (LOG.md, 2026-11-21)
-        if q_BTHd.device.type == "cpu" and torch.is_grad_enabled():
+        if choice.takes_slices(q_BTHd):
             if window not in self._slices:
                 self._slices[window] = slices_of(q_BTHd.shape[1], window, self.documents_BT, q_BTHd.dtype)
             return sliced_attention(q_BTHd, k_BTKd, v_BTKd, self._slices[window])

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# torch has MKL multiply in fp32, whose AVX-512 is for Intel alone: half of oneDNN's speed on AMD (LOG.md, 2026-11-24)
-_PREFERS_ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()
+from inhouse.model.cpu import choice
+from inhouse.model.cpu.onednn_linear import onednn_linear
 
 
 class Linear(nn.Linear):
@@ -22,33 +22,11 @@ class Linear(nn.Linear):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x weightᵀ + bias in x's type. Compiled and without gradients, several rows of fp32 on a CPU go to oneDNN.
-
-    Uncompiled it is what transformers calls, to the bit: two experts that score alike to 1e-6 change places otherwise.
-    """
+    """x weightᵀ + bias in x's type."""
     weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
-    is_generating = torch.compiler.is_compiling() and not torch.is_grad_enabled()
-    has_rows_of_fp32 = x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > x.shape[-1]
-    if _PREFERS_ONEDNN and is_generating and has_rows_of_fp32:
-        return torch.ops.inhouse.onednn_linear(x, weight, bias)
+    if choice.takes_onednn(x):
+        return onednn_linear(x, weight, bias)
     return F.linear(x, weight, bias)
-
-
-# An operator of its own: inductor takes oneDNN's for one whose weights never change. Not `custom_op`, which adds 12
-# microseconds a call.
-torch.library.define("inhouse::onednn_linear", "(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
-
-
-@torch.library.impl("inhouse::onednn_linear", "default")
-def _onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`F.linear` in fp32 without gradients."""
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return out
-
-
-@torch.library.register_fake("inhouse::onednn_linear")
-def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return x.new_empty(*x.shape[:-1], weight.shape[0])
 
 
 class RMSNorm(nn.Module):

@@ -3,7 +3,7 @@
 Shapes: N tokens (batch times sequence), D model width, E experts, K experts a token, F expert width, M = N K rows.
 """
 
-import math
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inhouse.model.config import ModelConfig
-from inhouse.model.layers import SwiGLU, linear
+from inhouse.model.cpu import choice
+from inhouse.model.cpu.all_experts import through_all_experts
+from inhouse.model.cpu.padded_experts import in_padded_rows
+from inhouse.model.layers import SwiGLU
 
 _FEW = 8  # choices of experts in one pass
-_SMALL = 1 << 22  # multiplications of one matrix with all tokens, times a number's bytes (LOG.md, 2026-11-24)
-_ROOM = 64  # rows
 
 
 class Routing(NamedTuple):
@@ -92,50 +93,16 @@ class Dispatch(Protocol):
 
 def local_dispatch(x_MD: Tensor, load_E: Tensor, stacks: Stacks) -> Tensor:
     """All experts are here: one grouped matmul a stack."""
-    num_rows, num_experts = x_MD.shape[0], load_E.shape[0]
-    if x_MD.device.type != "cpu" or num_rows < 4 * _ROOM * num_experts:
-        return _swiglu(x_MD, load_E.cumsum(0), stacks)
-    # a CPU's matmul compiles a kernel for every number of rows that it has not met, at twenty times its cost (LOG.md,
-    # 2026-11-22): zero rows bring every expert's number to a multiple
-    added_E = -load_E % _ROOM
-    ends_E, rows = load_E.cumsum(0), torch.arange(num_rows, device=x_MD.device)
-    place_M = rows + (added_E.cumsum(0) - added_E)[torch.searchsorted(ends_E, rows, right=True)]
-    spread: Tensor = _Spread.apply(x_MD, place_M, num_rows + num_experts * _ROOM)
-    out: Tensor = _Gather.apply(_swiglu(spread, (load_E + added_E).cumsum(0), stacks), place_M)
-    return out
+    compute = partial(_swiglu, stacks=stacks)
+    if choice.takes_padding(x_MD, len(load_E)):
+        return in_padded_rows(x_MD, load_E, compute)
+    return compute(x_MD, load_E)
 
 
-def _swiglu(x_MD: Tensor, ends_E: Tensor, stacks: Stacks) -> Tensor:
-    ends_E = ends_E.to(torch.int32)
+def _swiglu(x_MD: Tensor, load_E: Tensor, stacks: Stacks) -> Tensor:
+    ends_E = load_E.cumsum(0).to(torch.int32)
     gate, up = (grouped_linear(x_MD, stack, ends_E) for stack in stacks[:2])
     return grouped_linear(F.silu(gate) * up, stacks[2], ends_E)
-
-
-class _Spread(torch.autograd.Function):
-    """Rows put to distinct places of a larger matrix of zeros."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, places: Tensor, num_rows: int) -> Tensor:
-        ctx.save_for_backward(places)
-        return x.new_zeros(num_rows, x.shape[1]).index_copy(0, places, x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return grad[ctx.saved_tensors[0]], None, None
-
-
-class _Gather(torch.autograd.Function):
-    """Rows taken from distinct places."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, places: Tensor) -> Tensor:
-        ctx.save_for_backward(places)
-        ctx.num_rows = x.shape[0]
-        return x[places]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return grad.new_zeros(ctx.num_rows, grad.shape[1]).index_copy(0, ctx.saved_tensors[0], grad), None
 
 
 class Experts(nn.Module):
@@ -156,46 +123,32 @@ class Experts(nn.Module):
         return self.dispatch is local_dispatch
 
     def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:
-        compute = self._sorted
+        stacks = (self.gate_proj, self.up_proj, self.down_proj)
         if self.is_local and routing.experts_NK.numel() <= _FEW:
-            compute = self._few
-        elif self.is_local and self._is_small(x_ND):
-            compute = self._all
-        out_NKD = compute(x_ND, routing).view(*routing.experts_NK.shape, -1)
+            out = _copied(x_ND, routing.experts_NK, stacks)
+        elif self.is_local and choice.takes_all_experts(x_ND, self.gate_proj):
+            out = through_all_experts(x_ND, routing.experts_NK, stacks)
+        else:
+            out = self._sorted(x_ND, routing, stacks)
+        out_NKD = out.view(*routing.experts_NK.shape, -1)
         return (out_NKD.float() * routing.weights_NK[..., None]).sum(dim=1).to(x_ND.dtype)
 
-    def _sorted(self, x_ND: Tensor, routing: Routing) -> Tensor:
+    def _sorted(self, x_ND: Tensor, routing: Routing, stacks: Stacks) -> Tensor:
         """Tokens sorted by expert, dispatched, and put back in their order."""
         top_k = routing.experts_NK.shape[1]
         order = routing.experts_NK.reshape(-1).argsort(stable=True)  # stable: the same sums on every machine
         place = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
         sorted_x: Tensor = _Take.apply(x_ND, order, place, top_k)
-        sorted_out = self.dispatch(sorted_x, routing.load_E, (self.gate_proj, self.up_proj, self.down_proj))
+        sorted_out = self.dispatch(sorted_x, routing.load_E, stacks)
         out_MD: Tensor = _Take.apply(sorted_out, place, order, 1)
         return out_MD
 
-    def _few(self, x_ND: Tensor, routing: Routing) -> Tensor:
-        """Generation of a few tokens: copying the chosen experts costs less than visiting all of them."""
-        chosen = routing.experts_NK.flatten()
-        x = x_ND.repeat_interleave(routing.experts_NK.shape[1], dim=0)[:, :, None]
-        gate, up, down = (stack[chosen].to(x.dtype) for stack in (self.gate_proj, self.up_proj, self.down_proj))
-        return down @ (F.silu(gate @ x) * (up @ x))
 
-    def _is_small(self, x_ND: Tensor) -> bool:
-        """An expert takes longer to call with its own tokens than to compute with all."""
-        if x_ND.device.type != "cpu" or torch.is_grad_enabled():
-            return False
-        return len(x_ND) * math.prod(self.gate_proj.shape[1:]) * x_ND.element_size() <= _SMALL
-
-    def _all(self, x_ND: Tensor, routing: Routing) -> Tensor:
-        """Some tens of tokens, no gradients: all through all experts in three products, then the chosen are taken."""
-        num_experts = self.gate_proj.shape[0]
-        gate_ENF, up_ENF = (
-            linear(x_ND, stack.flatten(0, 1)).unflatten(1, (num_experts, -1)).transpose(0, 1)
-            for stack in (self.gate_proj, self.up_proj)
-        )
-        out_END = (F.silu(gate_ENF) * up_ENF) @ self.down_proj.to(x_ND.dtype).transpose(1, 2)
-        return out_END[routing.experts_NK, torch.arange(len(x_ND), device=x_ND.device)[:, None]]
+def _copied(x_ND: Tensor, experts_NK: Tensor, stacks: Stacks) -> Tensor:
+    """Generation of a few tokens: copying the chosen experts costs less than visiting all of them."""
+    x = x_ND.repeat_interleave(experts_NK.shape[1], dim=0)[:, :, None]
+    gate, up, down = (stack[experts_NK.flatten()].to(x.dtype) for stack in stacks)
+    return down @ (F.silu(gate @ x) * (up @ x))
 
 
 class _Take(torch.autograd.Function):

@@ -19,20 +19,20 @@ _OPERATORS = str(_TORCH / "_ops.py")
 _GROUPS_SHOWN = 8
 
 
-class Place(NamedTuple):
+class CodePosition(NamedTuple):
     """Where the main thread of a rank stands."""
 
     text: str
     waits: bool  # in a collective
 
 
-class Record(NamedTuple):
+class Heartbeat(NamedTuple):
     """What a rank says about itself a few times a second."""
 
     rank: int
     beat: int
     phase: str
-    place: str
+    position: str
     waits: bool
     limit: float  # seconds that it may stay in this phase
     ended: bool = False
@@ -41,11 +41,11 @@ class Record(NamedTuple):
         return json.dumps(self._asdict())
 
     @classmethod
-    def from_json(cls, text: bytes) -> "Record":
+    def from_json(cls, text: bytes) -> "Heartbeat":
         return cls(**json.loads(text))
 
 
-def place_of(frame: FrameType | None) -> Place:
+def position_of(frame: FrameType | None) -> CodePosition:
     """`all_reduce (guard.py:40)` in a collective, else `decode in shards.py:80`; file and line are outside of torch.
 
     `frame` is the innermost one of a thread.
@@ -58,13 +58,15 @@ def place_of(frame: FrameType | None) -> Place:
     while frame and frame.f_back and frame.f_code.co_filename.startswith(f"{_TORCH}/"):
         frame = frame.f_back
     if frame is None:
-        return Place("nowhere", False)
+        return CodePosition("nowhere", False)
     where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-    return Place(f"{collective} ({where})" if collective else f"{frame.f_code.co_name} in {where}", bool(collective))
+    return CodePosition(
+        f"{collective} ({where})" if collective else f"{frame.f_code.co_name} in {where}", bool(collective)
+    )
 
 
-def diagnose(before: dict[int, Record], after: dict[int, Record], world: int) -> str:
-    """One sentence from two readings of all records, far enough apart that a living rank has written in between."""
+def diagnose(before: dict[int, Heartbeat], after: dict[int, Heartbeat], world: int) -> str:
+    """One sentence from two readings of all heartbeats, far enough apart that a living rank has written in between."""
     missing = [rank for rank in range(world) if rank not in after]
     silent = [r for r in after.values() if not r.ended and r.rank in before and before[r.rank].beat == r.beat]
     alive = [r for r in after.values() if r not in silent]
@@ -78,23 +80,23 @@ def diagnose(before: dict[int, Record], after: dict[int, Record], world: int) ->
         return f"{_ranks(r.rank for r in busy)} hung {_last(busy)}; {_standing(waiting)}"
     if ended and waiting:
         return f"{_ranks(r.rank for r in ended)} ended {_last(ended)}; {_standing(waiting)}"
-    if waiting and len({r.place for r in waiting}) > 1:
+    if waiting and len({r.position for r in waiting}) > 1:
         return f"mismatched collectives: {_standing(waiting)}"
     return f"no rank moves; {_standing(alive)}"
 
 
-def _standing(records: Iterable[Record]) -> str:
+def _standing(heartbeats: Iterable[Heartbeat]) -> str:
     """`ranks 0 and 2-5 in all_reduce (guard.py:40), step 17 forward; rank 1 …`, equal ones together."""
     groups: dict[str, list[int]] = {}
-    for record in sorted(records):
-        groups.setdefault(f"in {record.place}, {record.phase}", []).append(record.rank)
+    for heartbeat in sorted(heartbeats):
+        groups.setdefault(f"in {heartbeat.position}, {heartbeat.phase}", []).append(heartbeat.rank)
     parts = [f"{_ranks(ranks)} {what}" for what, ranks in groups.items()]
     more = [f"and {len(parts) - _GROUPS_SHOWN} other places"] if len(parts) > _GROUPS_SHOWN else []
     return "; ".join(parts[:_GROUPS_SHOWN] + more)
 
 
-def _last(records: list[Record]) -> str:
-    places = list(dict.fromkeys(f"in {r.place}, {r.phase}" for r in records))
+def _last(heartbeats: list[Heartbeat]) -> str:
+    places = list(dict.fromkeys(f"in {r.position}, {r.phase}" for r in heartbeats))
     return "; ".join(places[:_GROUPS_SHOWN])
 
 

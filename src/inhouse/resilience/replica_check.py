@@ -73,15 +73,15 @@ def _odd_one(group: dist.ProcessGroup, digests_P: Tensor, members: list[int]) ->
     differing = (all_RP != all_RP[0]).any(dim=0).nonzero()
     if not len(differing):
         return 0
-    place = int(differing[0])
-    values = all_RP[:, place].tolist()
+    first = int(differing[0])
+    values = all_RP[:, first].tolist()
     counts = {value: values.count(value) for value in values}
     common = max(counts, key=lambda value: counts[value])
     odd = [dist.get_global_rank(group, rank) for rank, value in enumerate(values) if value != common]
     outvoted = 2 * counts[common] > len(values)
     other = odd[0] if outvoted else dist.get_global_rank(group, values.index(common))
     world = dist.get_world_size()
-    return (members[place] * world + odd[0]) * world + other + 1
+    return (members[first] * world + odd[0]) * world + other + 1
 
 
 def _sentence(code: int, names: list[str]) -> str:

@@ -20,7 +20,7 @@ from typing import NamedTuple, Self
 import torch.distributed as dist
 
 from inhouse.common.processes import RankLost
-from inhouse.resilience.hang_report import Place, Record, diagnose, place_of
+from inhouse.resilience.hang_report import CodePosition, Heartbeat, diagnose, position_of
 
 _TICK = 0.02  # seconds between two looks at the main thread
 _BEAT = 0.1  # seconds between two exchanges with the store
@@ -67,10 +67,10 @@ class Watchdog:
         self._stacks = stacks
         self._every = max(_BEAT, 3 * world / _OPERATIONS_A_SECOND)
         self._phase = _Phase(0, "start-up", limit)
-        self._place = Place("nowhere", False)
-        self._failed_at: Place | None = None
+        self._position = CodePosition("nowhere", False)
+        self._failed_at: CodePosition | None = None
         self._beat, self._busy, self._busy_taken = 0, 0.0, 0.0
-        self._holder: Record | None = None
+        self._holder: Heartbeat | None = None
         self._is_stuck, self._ended = False, threading.Event()
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._exchange, self._watch)]
 
@@ -91,7 +91,7 @@ class Watchdog:
 
     def explain(self, error: BaseException) -> RankLost:
         """Why a collective failed: which rank is gone, or in another one. `error` is what torch raised; takes 0.5 s."""
-        self._failed_at = place_of(_innermost(error))
+        self._failed_at = position_of(_innermost(error))
         self._dump_stacks()
         try:
             sentence = self._read_verdict() or self._diagnose()
@@ -100,7 +100,7 @@ class Watchdog:
         return RankLost(f"{sentence} (rank {self._rank} saw: {_first_line(error)})")
 
     def __enter__(self) -> Self:
-        self._write_record()
+        self._write_heartbeat()
         for thread in self._threads:
             thread.start()
         return self
@@ -112,7 +112,7 @@ class Watchdog:
         self._threads[0].join(timeout=_SETTLE * self._every)  # no longer: the store may be gone with the rank it was on
         if not self._threads[0].is_alive():
             with suppress(dist.DistError):
-                self._write_record()
+                self._write_heartbeat()
 
     def _watch(self) -> None:
         """Count how long this rank, or the store, has not moved, and look where the main thread is."""
@@ -121,8 +121,8 @@ class Watchdog:
         while not self._ended.wait(_TICK):
             now = time.monotonic()
             seconds, last = now - last, now
-            self._place = place_of(sys._current_frames().get(main))
-            self._busy += 0.0 if self._place.waits else seconds
+            self._position = position_of(sys._current_frames().get(main))
+            self._busy += 0.0 if self._position.waits else seconds
             witnessed = min(seconds, 10 * _TICK)
             phase = self._phase
             stuck = stuck + witnessed if phase.number == number else 0.0
@@ -133,20 +133,20 @@ class Watchdog:
                 self._end(self._without_store())
 
     def _exchange(self) -> None:
-        """Write this rank's record, read the neighbour's and the verdict; where something is wrong, bring it about."""
+        """Tell how this rank stands, read the neighbour and the verdict; where something is wrong, bring it about."""
         silent, known, suspected, last = 0.0, None, 0, time.monotonic()
         neighbour = (self._rank + 1) % self._world
         with suppress(dist.DistError):  # the store is gone: `_watch` sees that no beat comes any more
             while not self._ended.wait(self._every):
                 now = time.monotonic()
                 witnessed, last = min(now - last, 3 * self._every), now
-                self._write_record()
-                records = self._read_records({0, neighbour})
-                self._holder, record = records.get(0), records.get(neighbour)
-                is_silent = record == known and not (record and record.ended)
-                silent, known = silent + witnessed if is_silent else 0.0, record
+                self._write_heartbeat()
+                heartbeats = self._read_heartbeats({0, neighbour})
+                self._holder, heartbeat = heartbeats.get(0), heartbeats.get(neighbour)
+                is_silent = heartbeat == known and not (heartbeat and heartbeat.ended)
+                silent, known = silent + witnessed if is_silent else 0.0, heartbeat
                 verdict = self._read_verdict()
-                if not verdict and (self._is_stuck or silent >= (record.limit if record else self._limit)):
+                if not verdict and (self._is_stuck or silent >= (heartbeat.limit if heartbeat else self._limit)):
                     suspected += 1
                     verdict = self._reach_verdict(is_late=suspected > 2 * _SETTLE)
                 if verdict:
@@ -163,32 +163,36 @@ class Watchdog:
         return verdict
 
     def _diagnose(self) -> str:
-        before = self._read_records(range(self._world))
+        before = self._read_heartbeats(range(self._world))
         time.sleep(_SETTLE * self._every)
-        self._write_record()
-        return diagnose(before, self._read_records(range(self._world)), self._world)
+        self._write_heartbeat()
+        return diagnose(before, self._read_heartbeats(range(self._world)), self._world)
 
-    def _write_record(self) -> None:
+    def _write_heartbeat(self) -> None:
         self._beat += 1
-        place, phase = self._failed_at or self._place, self._phase
-        record = Record(self._rank, self._beat, phase.name, place.text, place.waits, phase.limit, self._ended.is_set())
-        self._store.set(str(self._rank), record.to_json())
+        position, phase = self._failed_at or self._position, self._phase
+        heartbeat = Heartbeat(
+            self._rank, self._beat, phase.name, position.text, position.waits, phase.limit, self._ended.is_set()
+        )
+        self._store.set(str(self._rank), heartbeat.to_json())
 
-    def _read_records(self, ranks: Iterable[int]) -> dict[int, Record]:
-        """The records of those that have written one."""
+    def _read_heartbeats(self, ranks: Iterable[int]) -> dict[int, Heartbeat]:
+        """The heartbeats of those that have written one."""
         keys = [str(rank) for rank in ranks]
         if not self._store.check(keys):
             keys = [key for key in keys if self._store.check([key])]
-        return {int(key): Record.from_json(text) for key, text in zip(keys, self._store.multi_get(keys), strict=True)}
+        return {
+            int(key): Heartbeat.from_json(text) for key, text in zip(keys, self._store.multi_get(keys), strict=True)
+        }
 
     def _read_verdict(self) -> str:
         return self._store.get("verdict").decode() if self._store.check(["verdict"]) else ""
 
     def _without_store(self) -> str:
-        seen = f"rank 0 last seen in {self._holder.place}, {self._holder.phase}; " if self._holder else ""
+        seen = f"rank 0 last seen in {self._holder.position}, {self._holder.phase}; " if self._holder else ""
         return (
             f"the store that all ranks meet in does not answer, {_HOLDER} hangs; {seen}"
-            f"rank {self._rank} in {self._place.text}, {self._phase.name}"
+            f"rank {self._rank} in {self._position.text}, {self._phase.name}"
         )
 
     def _end(self, sentence: str) -> None:

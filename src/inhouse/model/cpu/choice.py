@@ -1,0 +1,42 @@
+"""Where a CPU takes another way than torch's own: every such choice of the model, in one place.
+
+Shapes: N tokens, D model width, E experts, F expert width, M rows (a token once for each expert that it chose).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+ROOM = 64  # rows; experts are filled up to a multiple of it
+SMALL = 1 << 22  # multiplications of one matrix with all tokens, times a number's bytes (LOG.md, 2026-11-24)
+_HAS_BOTH = torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()
+
+
+def takes_slices(q: Tensor) -> bool:
+    """Attention that is trained: torch's kernel is slow backwards (LOG.md, 2026-11-21)."""
+    return q.device.type == "cpu" and torch.is_grad_enabled()
+
+
+def takes_onednn(x: Tensor) -> bool:
+    """Several rows of fp32 in compiled generation: MKL, which torch takes, has half of oneDNN's speed on AMD.
+
+    Uncompiled it stays what transformers calls, to the bit: two experts that score alike to 1e-6 change places else.
+    """
+    is_generating = torch.compiler.is_compiling() and not torch.is_grad_enabled()
+    has_rows_of_fp32 = x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > x.shape[-1]
+    return _HAS_BOTH and is_generating and has_rows_of_fp32
+
+
+def takes_padding(x_MD: Tensor, num_experts: int) -> bool:
+    """Experts with many rows each: a matmul compiles a kernel for every number of rows that it has not met, at twenty
+    times its cost (LOG.md, 2026-11-22).
+    """
+    return x_MD.device.type == "cpu" and x_MD.shape[0] >= 4 * ROOM * num_experts
+
+
+def takes_all_experts(x_ND: Tensor, stack_EFD: Tensor) -> bool:
+    """Generation of some tens of tokens: an expert takes longer to call with its own than to compute with all."""
+    if x_ND.device.type != "cpu" or torch.is_grad_enabled():
+        return False
+    return len(x_ND) * math.prod(stack_EFD.shape[1:]) * x_ND.element_size() <= SMALL
