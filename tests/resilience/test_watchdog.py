@@ -169,7 +169,3 @@ def test_time_waiting_for_others_is_not_busy(tmp_path: Path) -> None:
     assert gang.wait() == [0, 0, 0], gang.said(0)
     busy = [json.loads((tmp_path / f"busy-{rank}.json").read_text()) for rank in range(WORLD)]
     assert busy[1] > 2 * max(busy[0], busy[2])
-
-
-def test_rank_lost_asks_for_a_restart() -> None:
-    assert RankLost("x").exit_status == 75

@@ -4,7 +4,6 @@ Shapes: B sequences a step, T tokens a sequence.
 """
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,17 +34,12 @@ class WindowLoader:
                 f"{sequences_per_step} sequences of {sequence_length} tokens: add text, or lower the tokens per step"
             )
 
-    @property
-    def tokens_per_epoch(self) -> int:
-        """Tokens that one epoch trains on."""
-        return self.windows_per_epoch * self.sequence_length
-
-    def batch(self, step: int, slots: range | None = None) -> np.ndarray:
-        """The (B, T + 1) int64 ids of a step; of some of its sequences only, where `slots` names them."""
-        slots = range(self.sequences_per_step) if slots is None else slots
+    def batch(self, step: int, rows: range | None = None) -> np.ndarray:
+        """The (B, T + 1) int64 ids of a step; of some of its sequences only, where `rows` names them."""
+        rows = range(self.sequences_per_step) if rows is None else rows
         first = step * self.sequences_per_step
-        starts = self.window_starts(np.arange(first + slots.start, first + slots.stop, dtype=np.uint64))
-        batch = np.empty((len(slots), self.sequence_length + 1), dtype=np.int64)
+        starts = self.window_starts(np.arange(first + rows.start, first + rows.stop, dtype=np.uint64))
+        batch = np.empty((len(rows), self.sequence_length + 1), dtype=np.int64)
         for row, start in zip(batch, starts.tolist(), strict=True):
             self._shards.read_into(start, row)
         return batch
@@ -93,9 +87,3 @@ def _mix(x: np.ndarray) -> np.ndarray:
 def _keys(seed: int, epoch: int) -> np.ndarray:
     """Eight uint64 from (seed, epoch), the same on every machine."""
     return np.frombuffer(hashlib.sha512(f"{seed}/{epoch}".encode()).digest(), dtype="<u8")
-
-
-def heldout_documents(shards: Path) -> Iterator[np.ndarray]:
-    """The ids of each document in a folder of shards, its leading `<|endoftext|>` included, in the corpus's order."""
-    for _, ids in Shards(shards).documents():
-        yield ids.astype(np.int64)

@@ -154,20 +154,6 @@ class Tokenizer:
         """Ids of a text in which special tokens' names stand for them: only for what our own templates wrote."""
         return _encode_batch(self._with_special, [text])[0]
 
-    def encode_bytes(self, data: bytes) -> list[int]:
-        """Ids of any bytes; those that are not UTF-8 become byte tokens. `decode_bytes` gives `data` back."""
-        pieces = re.split("([\udc80-\udcff]+)", data.decode("utf-8", "surrogateescape"))
-        ids = self.encode(pieces[0])
-        for escaped, text in zip(pieces[1::2], pieces[2::2], strict=True):
-            ids += [self._byte_id(byte) for byte in escaped.encode("utf-8", "surrogateescape")]
-            ids += self.encode(text)
-        return ids
-
-    def _byte_id(self, byte: int) -> int:
-        token = self._plain.token_to_id(_BYTE_LETTERS[byte])
-        assert token is not None, "a byte-level vocabulary has all 256 bytes"
-        return token
-
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The exact bytes of the tokens, special ones as their names; ids of no token (padded heads) give none."""
         return b"".join(self._bytes[i] if i < len(self._bytes) else b"" for i in ids)

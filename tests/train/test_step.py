@@ -1,0 +1,61 @@
+"""One step: however it is cut, its gradient is the same; what is dropped leaves nothing behind."""
+
+import pytest
+import torch
+from tests.tiny_models import batch_of, tiny_model
+
+from inhouse.model.cross_entropy import NOT_TRAINED
+from inhouse.train.settings import TrainSettings
+from inhouse.train.step import Batch, TrainStep
+
+
+def new_step(architecture: str, phases: list[str], **changes: object) -> TrainStep:
+    settings = TrainSettings(batch_tokens=128, precision="fp32", compile=False, device="cpu", **changes)
+    return TrainStep(tiny_model(architecture), settings, on_phase=phases.append)
+
+
+def gradients(step: TrainStep) -> dict[str, torch.Tensor]:
+    return {name: p.grad for name, p in step.model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("micro_batch_tokens", [16, 32, 48])  # 48: the last of three is smaller
+def test_micro_batches_change_nothing_but_rounding(architecture: str, micro_batch_tokens: int) -> None:
+    batch = batch_of(0)
+    targets = batch.targets_BT.clone()
+    targets[1:3] = NOT_TRAINED  # some micro-batches train on less than others
+    batch = Batch(batch.tokens_BT, targets)
+    phases: list[str] = []
+    whole, parts = new_step(architecture, []), new_step(architecture, phases, micro_batch_tokens=micro_batch_tokens)
+    a, b = whole.gradients(batch), parts.gradients(batch)
+    assert phases.count("forward") == phases.count("backward") == -(-128 // micro_batch_tokens)
+    assert (b.loss, b.norm) == pytest.approx((a.loss, a.norm), rel=1e-5)
+    for name, gradient in gradients(whole).items():
+        torch.testing.assert_close(gradients(parts)[name], gradient, rtol=1e-4, atol=1e-6)
+    for ours, theirs in zip(b.balances, a.balances, strict=True):
+        assert torch.equal(ours.load_E, theirs.load_E)
+
+
+def test_a_dropped_step_leaves_weights_and_gradients_as_they_were(architecture: str) -> None:
+    step = new_step(architecture, [])
+    before = {name: tensor.clone() for name, tensor in step.tensors().items()}
+    step.gradients(batch_of(0))
+    assert gradients(step)
+    step.drop()
+    assert not gradients(step)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in step.tensors().items())
+
+
+def test_an_update_moves_every_matrix_against_its_gradient(architecture: str) -> None:
+    step = new_step(architecture, [])
+    loss = step.gradients(batch_of(0))
+    for _ in range(5):
+        step.update(1.0, loss.balances)
+        loss = step.gradients(batch_of(0))
+    step.drop()
+    assert loss.loss < 4.0  # ln 64 = 4.16 before
+
+
+def test_what_was_asked_of_any_process_comes_back(architecture: str) -> None:
+    step = new_step(architecture, [])
+    assert step.gradients(batch_of(0), stop=True).flags.stop
+    assert not step.gradients(batch_of(0)).flags.stop
