@@ -157,12 +157,12 @@ class ShardReader(StorageReader):
     def _read_file(self, path: Path, items: list[Any], planner: LoadPlanner) -> None:
         with safe_open(path, "pt") as file:
             for item in items:
-                places = tuple(
+                slices = tuple(
                     slice(start, start + length)
                     for start, length in zip(item.storage_offsets, item.lengths, strict=True)
                 )
                 target = planner.resolve_tensor(item).detach()
-                target.copy_(file.get_slice(item.storage_index.fqn)[places])
+                target.copy_(file.get_slice(item.storage_index.fqn)[slices])
                 planner.commit_tensor(item, target)
 
     @classmethod

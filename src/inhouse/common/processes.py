@@ -90,10 +90,10 @@ def as_rank(task: Callable[[str], None]) -> NoReturn:
 def _start(command: Sequence[str], rank: int, count: int, line: str, folder: str) -> "subprocess.Popen[str]":
     threads = max(1, (os.cpu_count() or 1) // count)
     defaults = {"OMP_NUM_THREADS": str(threads), "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0"}
-    place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), FOLDER: folder}
+    own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), FOLDER: folder}
     # a session of its own: Ctrl-C reaches the launcher alone, which then ends the processes in order
     process = subprocess.Popen(
-        command, env=defaults | os.environ | place, stdin=subprocess.PIPE, text=True, start_new_session=True
+        command, env=defaults | os.environ | own, stdin=subprocess.PIPE, text=True, start_new_session=True
     )
     assert process.stdin is not None
     process.stdin.write(line + "\n")

@@ -2,7 +2,7 @@
 
 A folder of shards holds `shard-NNNNN.bin` (little-endian uint16 or uint32), `shard-NNNNN.json` (dtype, tokens, sha256,
 documents) and, written last, `index.json`: the list of shards with their sizes and digests, so that opening a folder
-does not parse millions of documents' places, and a folder without it is known to be unfinished.
+does not parse millions of documents' spans, and a folder without it is known to be unfinished.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from inhouse.data.documents import Document
 INDEX = "index.json"
 
 
-class Place(NamedTuple):
+class DocumentSpan(NamedTuple):
     """Where a document lies in a shard: `start` is its leading `<|endoftext|>`, which `length` (tokens) includes."""
 
     id: str
@@ -63,7 +63,7 @@ def dtype_for(vocab_size: int) -> str:
 class ShardWriter:
     """Writes documents' ids one after the other; a shard closes when it holds `tokens_per_shard` (whole documents).
 
-    Nothing but the current shard's list of places is kept in memory.
+    Nothing but the current shard's list of spans is kept in memory.
     """
 
     def __init__(self, folder: Path, prefix: str, dtype: str, tokens_per_shard: int) -> None:
@@ -76,12 +76,12 @@ class ShardWriter:
         if self._file is None:
             self._name = f"{self.prefix}-{len(self.shards):05d}.bin"
             self._file = (self.folder / self._name).open("wb")
-            self._sha, self._tokens, self._places = hashlib.sha256(), 0, list[Place]()
+            self._sha, self._tokens, self._spans = hashlib.sha256(), 0, list[DocumentSpan]()
         data = np.array([end_of_document, *ids], dtype=self.dtype).tobytes()
         self._file.write(data)
         self._sha.update(data)
-        place = Place(document.id, document.source, document.path, document.licence, self._tokens, len(ids) + 1)
-        self._places.append(place)
+        span = DocumentSpan(document.id, document.source, document.path, document.licence, self._tokens, len(ids) + 1)
+        self._spans.append(span)
         self._tokens += len(ids) + 1
         if self._tokens >= self.tokens_per_shard:
             self.close()
@@ -92,8 +92,8 @@ class ShardWriter:
             return
         self._file.close()
         self._file = None
-        info = ShardInfo(self._name, self.dtype, self._tokens, len(self._places), f"sha256:{self._sha.hexdigest()}")
-        sidecar = {"dtype": info.dtype, "tokens": info.tokens, "sha256": info.sha256, "documents": self._places}
+        info = ShardInfo(self._name, self.dtype, self._tokens, len(self._spans), f"sha256:{self._sha.hexdigest()}")
+        sidecar = {"dtype": info.dtype, "tokens": info.tokens, "sha256": info.sha256, "documents": self._spans}
         write_json((self.folder / self._name).with_suffix(".json"), sidecar)
         self.shards.append(info)
 
@@ -154,13 +154,13 @@ class Shards:
             self._stamps[number] = stamp
         return ids
 
-    def documents(self) -> Iterator[tuple[Place, np.ndarray]]:
-        """Every document's place and its ids, the leading `<|endoftext|>` included."""
+    def documents(self) -> Iterator[tuple[DocumentSpan, np.ndarray]]:
+        """Every document's span and its ids, the leading `<|endoftext|>` included."""
         for number, info in enumerate(self.infos):
             sidecar: dict[str, Any] = read_json((self.folder / info.file).with_suffix(".json"))
             for entry in sidecar["documents"]:
-                place = Place(*entry)
-                yield place, self.shard(number)[place.start : place.start + place.length]
+                span = DocumentSpan(*entry)
+                yield span, self.shard(number)[span.start : span.start + span.length]
 
     def _check_size(self, info: ShardInfo) -> None:
         path = self.folder / info.file

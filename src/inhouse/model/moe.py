@@ -137,10 +137,10 @@ class Experts(nn.Module):
         """Tokens sorted by expert, dispatched, and put back in their order."""
         top_k = routing.experts_NK.shape[1]
         order = routing.experts_NK.reshape(-1).argsort(stable=True)  # stable: the same sums on every machine
-        place = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
-        sorted_x: Tensor = _Take.apply(x_ND, order, place, top_k)
+        inverse = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
+        sorted_x: Tensor = _Take.apply(x_ND, order, inverse, top_k)
         sorted_out = self.dispatch(sorted_x, routing.load_E, stacks)
-        out_MD: Tensor = _Take.apply(sorted_out, place, order, 1)
+        out_MD: Tensor = _Take.apply(sorted_out, inverse, order, 1)
         return out_MD
 
 
@@ -152,22 +152,22 @@ def _copied(x_ND: Tensor, experts_NK: Tensor, stacks: Stacks) -> Tensor:
 
 
 class _Take(torch.autograd.Function):
-    """Every row of x `copies` times, in the order `rows`, whose inverse permutation is `places`.
+    """Every row of x `copies` times, in the order `rows`, whose inverse permutation is `inverse`.
 
     Its backward pass gathers too: what torch derives for indexing adds row by row, one after the other on a CPU, in no
     fixed order on a GPU.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, rows: Tensor, places: Tensor, copies: int) -> Tensor:
-        ctx.save_for_backward(places)
+    def forward(ctx: Any, x: Tensor, rows: Tensor, inverse: Tensor, copies: int) -> Tensor:
+        ctx.save_for_backward(inverse)
         ctx.copies = copies
         return x[rows // copies]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (places,) = ctx.saved_tensors
-        return grad[places].unflatten(0, (-1, ctx.copies)).sum(dim=1), None, None, None
+        (inverse,) = ctx.saved_tensors
+        return grad[inverse].unflatten(0, (-1, ctx.copies)).sum(dim=1), None, None, None
 
 
 class MoE(nn.Module):

@@ -28,7 +28,7 @@ class AllToAllDispatch:
         # they come sorted by process, then expert; the experts take them sorted by expert, then process
         experts = torch.arange(received_RL.numel(), device=x_MD.device) % received_RL.shape[1]
         order = experts.repeat_interleave(received_RL.flatten()).argsort(stable=True)
-        place = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
+        inverse = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
         gate, up, down = (to_local(stack) for stack in stacks)
         out_MD = local_dispatch(x_MD[order], received_RL.sum(0), (gate, up, down))
-        return exchange(out_MD[place], received, sent, self.group)
+        return exchange(out_MD[inverse], received, sent, self.group)

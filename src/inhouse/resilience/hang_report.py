@@ -91,13 +91,13 @@ def _standing(heartbeats: Iterable[Heartbeat]) -> str:
     for heartbeat in sorted(heartbeats):
         groups.setdefault(f"in {heartbeat.position}, {heartbeat.phase}", []).append(heartbeat.rank)
     parts = [f"{_ranks(ranks)} {what}" for what, ranks in groups.items()]
-    more = [f"and {len(parts) - _GROUPS_SHOWN} other places"] if len(parts) > _GROUPS_SHOWN else []
+    more = [f"and {len(parts) - _GROUPS_SHOWN} other positions"] if len(parts) > _GROUPS_SHOWN else []
     return "; ".join(parts[:_GROUPS_SHOWN] + more)
 
 
 def _last(heartbeats: list[Heartbeat]) -> str:
-    places = list(dict.fromkeys(f"in {r.position}, {r.phase}" for r in heartbeats))
-    return "; ".join(places[:_GROUPS_SHOWN])
+    positions = list(dict.fromkeys(f"in {r.position}, {r.phase}" for r in heartbeats))
+    return "; ".join(positions[:_GROUPS_SHOWN])
 
 
 def _ranks(ranks: Iterable[int]) -> str:
