@@ -91,7 +91,7 @@ def _standing(heartbeats: Iterable[Heartbeat]) -> str:
     for heartbeat in sorted(heartbeats):
         groups.setdefault(f"in {heartbeat.position}, {heartbeat.phase}", []).append(heartbeat.rank)
     parts = [f"{_ranks(ranks)} {what}" for what, ranks in groups.items()]
-    more = [f"and {len(parts) - _GROUPS_SHOWN} other positions"] if len(parts) > _GROUPS_SHOWN else []
+    more = [f"and {len(parts) - _GROUPS_SHOWN} other places"] if len(parts) > _GROUPS_SHOWN else []
     return "; ".join(parts[:_GROUPS_SHOWN] + more)
 
 
