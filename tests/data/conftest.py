@@ -6,12 +6,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
 from inhouse.common.files import read_json
 from inhouse.data.documents import SPLITS, Document, read_documents
 from inhouse.data.settings import DataSettings, Source
+from inhouse.data.shards import DocumentSpan, Shards
 from inhouse.data.stage import prepare_data
 
 settings.register_profile("busy machine", deadline=None)
@@ -24,6 +26,15 @@ def _is_held_out(path: str) -> bool:
 
 def _names(held_out: bool, suffix: str = ".txt") -> Iterator[str]:
     return (name for i in count() if _is_held_out(name := f"f{i}{suffix}") == held_out)
+
+
+def documents_in(folder: Path) -> Iterator[tuple[DocumentSpan, np.ndarray]]:
+    """Every document of a folder of shards as its sidecars have it, and its ids, the leading special token included."""
+    shards = Shards(folder)
+    for number, info in enumerate(shards.infos):
+        for entry in read_json((folder / info.file).with_suffix(".json"))["documents"]:
+            span = DocumentSpan(*entry)
+            yield span, shards.shard(number)[span.start : span.start + span.length]
 
 
 class Prepared:

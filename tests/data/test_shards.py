@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from tests.data.conftest import documents_in
 
 from inhouse.common.files import read_json
 from inhouse.data.documents import Document
@@ -30,7 +31,7 @@ def test_documents_come_back_with_their_places(tmp_path, documents, vocab_size):
     write(tmp_path / "train", documents, vocab_size=vocab_size)
     shards = Shards(tmp_path / "train")
     assert shards.num_tokens == sum(len(ids) + 1 for ids in documents)
-    found = list(shards.documents())
+    found = list(documents_in(tmp_path / "train"))
     assert [ids.tolist() for _, ids in found] == [[0, *ids] for ids in documents]
     assert [(p.id, p.source, p.path, p.licence) for p, _ in found][3] == ("mine/3", "mine", "3.txt", "CC0-1.0")
 

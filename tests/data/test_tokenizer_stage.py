@@ -1,6 +1,7 @@
 """From documents to shards of ids."""
 
 import pytest
+from tests.data.conftest import documents_in
 
 import inhouse.data.tokenizer_stage
 from inhouse.data.documents import read_documents
@@ -26,11 +27,10 @@ def test_every_document_lies_in_the_shards(data, tmp_path):
     tokenizer = Tokenizer.load(tmp_path / "out")
     assert tokenizer.vocab_size == 280
     for split in ("train", "heldout"):
-        shards = Shards(tmp_path / "out" / "shards" / split)
-        found = list(shards.documents())
+        found = list(documents_in(tmp_path / "out" / "shards" / split))
         documents = list(read_documents(data, split))
-        assert [place.id for place, _ in found] == [document.id for document in documents]
-        assert [place.licence for place, _ in found] == [document.licence for document in documents]
+        assert [span.id for span, _ in found] == [document.id for document in documents]
+        assert [span.licence for span, _ in found] == [document.licence for document in documents]
         for (_, ids), document in zip(found, documents, strict=True):
             assert ids[0] == tokenizer.end_of_document
             assert tokenizer.decode(ids[1:].tolist()) == document.text

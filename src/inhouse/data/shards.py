@@ -7,9 +7,9 @@ does not parse millions of documents' spans, and a folder without it is known to
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -153,14 +153,6 @@ class Shards:
             ids = self._maps[number] = np.memmap(path, dtype=self.infos[number].dtype, mode="r")
             self._stamps[number] = stamp
         return ids
-
-    def documents(self) -> Iterator[tuple[DocumentSpan, np.ndarray]]:
-        """Every document's span and its ids, the leading `<|endoftext|>` included."""
-        for number, info in enumerate(self.infos):
-            sidecar: dict[str, Any] = read_json((self.folder / info.file).with_suffix(".json"))
-            for entry in sidecar["documents"]:
-                span = DocumentSpan(*entry)
-                yield span, self.shard(number)[span.start : span.start + span.length]
 
     def _check_size(self, info: ShardInfo) -> None:
         path = self.folder / info.file
