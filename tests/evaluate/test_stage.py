@@ -1,9 +1,11 @@
 """The stage end to end on a tiny model: every score is complete, and the answers are kept."""
 
+import copy
 import json
 from pathlib import Path
 
 import pytest
+import torch
 import zstandard
 
 from inhouse.checkpoint.model_folder import save_model
@@ -46,16 +48,31 @@ def tuned(folder: Path) -> Path:
     return folder
 
 
-def test_scores_and_samples(tmp_path, data, tuned):
+@pytest.fixture
+def base(tmp_path: Path, model: Transformer, tokenizer: Tokenizer) -> Path:
+    """A model that knows nothing: each token is as likely as any other."""
+    folder = tmp_path / "base"
+    folder.mkdir()
+    tokenizer.save(folder)
+    ignorant = copy.deepcopy(model)
+    torch.nn.init.zeros_(ignorant.lm_head.weight)
+    save_model(ignorant, folder)
+    return folder
+
+
+def test_scores_and_samples(tmp_path, data, base, tuned):
     output = tmp_path / "output"
-    evaluate(SETTINGS, data, tuned, tuned, output)
+    evaluate(SETTINGS, data, base, tuned, output)
     scores = json.loads((output / "scores.json").read_text())
     assert set(scores) == {
         "base/bits_per_byte", "xz/bits_per_byte", "xz_after_training_files/bits_per_byte", "model/bits_per_byte",
         "model/unparsable", "model/ends_by_itself", *(f"model/exact_match/{kind}" for kind in KINDS),
     }  # fmt: skip
     assert all(set(score) == {"value", "standard_error", "count", "how"} for score in scores.values())
-    assert scores["base/bits_per_byte"] == scores["model/bits_per_byte"]
+    for name, folder in (("base", base), ("model", tuned)):
+        alone, _ = evaluate_model(SETTINGS, folder, data)
+        assert scores[f"{name}/bits_per_byte"]["value"] == alone["bits_per_byte"].value
+    assert scores["base/bits_per_byte"]["value"] != scores["model/bits_per_byte"]["value"]
     assert scores["model/ends_by_itself"]["count"] == 3 * 4 + 4
     samples = [json.loads(line) for line in (output / "samples.jsonl").read_text().splitlines()]
     assert [sample["kind"] for sample in samples] == [kind for kind in KINDS for _ in range(3)] + ["library"] * 4

@@ -15,8 +15,8 @@ from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, encode_prompt
 from inhouse.posttrain.conversations import trained_on
-from inhouse.posttrain.settings import SftSettings
-from inhouse.posttrain.sft import fine_tune, gather
+from inhouse.posttrain.settings import SamplingDefaults, SftSettings
+from inhouse.posttrain.sft import fine_tune, gather, generation_config
 
 SOURCE = 'def loads(text):\n    """Parse text."""\n'
 FEW = {"addition": 8, "subtraction": 4, "brackets": 2, "strings": 2, "library": 2}
@@ -72,8 +72,10 @@ def test_the_folder_opens_with_transformers_and_answers_like_ours(tmp_path, toke
     ids = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
     assert ids == encode_prompt(tokenizer, messages)
     assert (output / "chat_template.jinja").read_text() == CHAT_TEMPLATE
-    generation = json.loads((output / "generation_config.json").read_text())
-    assert generation["eos_token_id"] == [tokenizer.end_of_turn, tokenizer.end_of_document]
+    assert json.loads((output / "generation_config.json").read_text()) == {
+        "eos_token_id": [tokenizer.end_of_turn, tokenizer.end_of_document], "pad_token_id": tokenizer.end_of_document,
+        "do_sample": True, "temperature": 0.6, "top_p": 0.95,
+    }  # fmt: skip
     counts = json.loads((output / "conversations.json").read_text())
     assert counts["conversations"] + counts["too_long_left_out"] == 18
     assert counts["generated"] == FEW
@@ -81,6 +83,12 @@ def test_the_folder_opens_with_transformers_and_answers_like_ours(tmp_path, toke
     assert trained_on(base) == []
     before, after = load_model(base).state_dict(), load_model(output).state_dict()
     assert not torch.equal(before["embed_tokens.weight"], after["embed_tokens.weight"])
+
+
+def test_greedy_decoding_is_said_so_that_transformers_does_not_warn(tokenizer):
+    config = generation_config(tokenizer, SamplingDefaults(temperature=0))
+    assert config["do_sample"] is False
+    assert not {"temperature", "top_p"} & set(config)
 
 
 def test_the_loss_falls(tmp_path, base, data):
