@@ -18,7 +18,7 @@ SHRUNK = [
     "pretrain.tokens=16384", "pretrain.batch_tokens=1024", "pretrain.sequence_length=128", "pretrain.compile=false",
     "sft.generated={addition=20,subtraction=20,brackets=5,strings=5,library=5}",
     "sft.epochs=1", "sft.batch_tokens=1024", "sft.sequence_length=256", "sft.compile=false",
-    "evaluate.problems_per_kind=2", "evaluate.library_questions=2", "evaluate.max_answer_tokens=16",
+    "evaluate.problems_per_kind=2", "evaluate.unscored_per_kind=2", "evaluate.max_answer_tokens=16",
 ]  # fmt: skip
 
 

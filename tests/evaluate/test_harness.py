@@ -1,9 +1,21 @@
 """What answers are worth: unfinished and unparsable ones are wrong and counted, and nothing is asked twice."""
 
+import random
 from types import SimpleNamespace
 
-from inhouse.evaluate.harness import answer, heldout_problems, summarise
+import pytest
+
+from inhouse.engine.request import SamplingParams
+from inhouse.environments.environment import Environment, Problem, generated, worked_problem
+from inhouse.environments.registry import ENVIRONMENTS
+from inhouse.evaluate.harness import answer, heldout_questions, summarise
+from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.posttrain.chat_template import encode_prompt
+from inhouse.posttrain.settings import SftSettings
+from inhouse.posttrain.sft import gather
+
+SCORED = ("addition", "subtraction", "brackets", "strings")
+UNSCORED = Environment("opinions", lambda split, count, seed, data: [Problem("Is it good?", "It is.")][:count])
 
 
 class Oracle:
@@ -16,7 +28,7 @@ class Oracle:
         }
         self.waiting: list[SimpleNamespace] = []
 
-    def add(self, prompt, params) -> int:
+    def add(self, prompt: list[int], params: SamplingParams) -> int:
         assert params.temperature == 0
         text, reason = self.replies[tuple(prompt)]
         identity = len(self.waiting)
@@ -30,23 +42,50 @@ class Oracle:
         return [unfinished, *done]
 
 
-def test_scores_of_right_wrong_unparsable_and_unfinished_answers(tokenizer):
-    questions = heldout_problems(per_kind=10, seed=0)
-    assert len({question.messages[0]["content"] for question in questions}) == len(questions) == 40
-    replies = {question.messages[0]["content"]: (question.problem.worked, "stop") for question in questions}
-    first, second, third = (question.messages[0]["content"] for question in questions[:3])
+def test_scores_of_right_wrong_unparsable_and_unfinished_answers(tokenizer, monkeypatch):
+    monkeypatch.setitem(ENVIRONMENTS, "opinions", UNSCORED)
+    questions = heldout_questions(EvaluateSettings(problems_per_kind=10, seed=0), (*SCORED, "opinions"), data=None)
+    assert len({question.problem.prompt for question in questions}) == len(questions) == 41
+    replies = {question.problem.prompt: (question.problem.worked, "stop") for question in questions}
+    first, second, third = (question.problem.prompt for question in questions[:3])
     replies[first] = ("Answer: 1000", "stop")
     replies[second] = ("I do not know.", "stop")
     replies[third] = (replies[third][0], "length")  # right, but it would have gone on
     samples = answer(Oracle(tokenizer, replies), tokenizer, questions, max_tokens=50)
     scores = summarise(samples)
+    assert set(scores) == {*(f"exact_match/{kind}" for kind in SCORED), "unparsable", "ends_by_itself"}
     assert scores["exact_match/addition"].value == 0.7
     assert scores["exact_match/strings"].value == 1.0
-    assert scores["unparsable"].value == 1 / 40
-    assert scores["ends_by_itself"].value == 39 / 40
+    assert (scores["unparsable"].value, scores["unparsable"].count) == (1 / 40, 40)
+    assert (scores["ends_by_itself"].value, scores["ends_by_itself"].count) == (40 / 41, 41)
     assert samples[0].is_parsed and not samples[0].is_right
+    assert samples[-1] == ("opinions", "Is it good?", None, "It is.", None, None, True)
     assert all(score.standard_error is not None and score.count and score.how for score in scores.values())
 
 
 def test_no_answers_no_scores():
     assert summarise([]) == {}
+
+
+def test_questions_are_of_the_environments_named_in_the_order_of_the_registry():
+    settings = EvaluateSettings(problems_per_kind=2)
+    questions = heldout_questions(settings, ["strings", "library", "brackets"], data=None)
+    assert [question.environment.name for question in questions] == ["brackets"] * 2 + ["strings"] * 2
+    assert heldout_questions(settings, [], data=None) == []
+
+
+def _double(rng: random.Random) -> tuple[str, Problem]:
+    number = rng.randint(0, 99)
+    return str(number), worked_problem(f"Double {number}.", [], str(2 * number))
+
+
+def test_a_new_environment_is_one_entry_of_the_registry(monkeypatch, tmp_path):
+    with pytest.raises(ValueError, match='no environment "doubling"'):
+        SftSettings(generated={"doubling": 3})
+    doubling = generated("doubling", _double)
+    monkeypatch.setitem(ENVIRONMENTS, "doubling", doubling)
+    replies = [each[1]["content"] for each in gather(SftSettings(generated={"doubling": 3}), tmp_path, seed=0)]
+    assert replies == [problem.worked for problem in doubling.draw("train", 3, 0, None)]
+    settings = EvaluateSettings(environments=("doubling",), problems_per_kind=5)
+    questions = heldout_questions(settings, settings.environments, data=None)
+    assert [question.problem for question in questions] == list(doubling.draw("heldout", 5, 1, None))

@@ -1,9 +1,11 @@
 """The stage end to end on a tiny model: every score is complete, and the answers are kept."""
 
+import copy
 import json
 from pathlib import Path
 
 import pytest
+import torch
 import zstandard
 
 from inhouse.checkpoint.model_folder import save_model
@@ -13,7 +15,8 @@ from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.evaluate.stage import evaluate, evaluate_model
 from inhouse.model.transformer import Transformer
 
-SETTINGS = EvaluateSettings(problems_per_kind=3, library_questions=4, max_answer_tokens=8)
+SETTINGS = EvaluateSettings(problems_per_kind=3, unscored_per_kind=4, max_answer_tokens=8)
+KINDS = ("addition", "subtraction", "brackets", "strings")
 SOURCE = 'def loads{}(text):\n    """Parse text."""\n'
 
 
@@ -37,23 +40,70 @@ def folder(tmp_path: Path, model: Transformer, tokenizer: Tokenizer) -> Path:
     return folder
 
 
-def test_scores_and_samples(tmp_path, data, folder):
+@pytest.fixture
+def tuned(folder: Path) -> Path:
+    """The same folder as fine-tuning leaves it: it says what it was trained on."""
+    counts = {"generated": {"library": 5, "strings": 5, "brackets": 5, "subtraction": 5, "addition": 5}}
+    (folder / "conversations.json").write_text(json.dumps(counts))
+    return folder
+
+
+@pytest.fixture
+def base(tmp_path: Path, model: Transformer, tokenizer: Tokenizer) -> Path:
+    """A model that knows nothing: each token is as likely as any other."""
+    folder = tmp_path / "base"
+    folder.mkdir()
+    tokenizer.save(folder)
+    ignorant = copy.deepcopy(model)
+    torch.nn.init.zeros_(ignorant.lm_head.weight)
+    save_model(ignorant, folder)
+    return folder
+
+
+def test_scores_and_samples(tmp_path, data, base, tuned):
     output = tmp_path / "output"
-    evaluate(SETTINGS, data, folder, folder, output)
+    evaluate(SETTINGS, data, base, tuned, output)
     scores = json.loads((output / "scores.json").read_text())
-    kinds = ("addition", "subtraction", "brackets", "strings")
     assert set(scores) == {
         "base/bits_per_byte", "xz/bits_per_byte", "xz_after_training_files/bits_per_byte", "model/bits_per_byte",
-        "model/unparsable", "model/ends_by_itself", *(f"model/exact_match/{kind}" for kind in kinds),
+        "model/unparsable", "model/ends_by_itself", *(f"model/exact_match/{kind}" for kind in KINDS),
     }  # fmt: skip
     assert all(set(score) == {"value", "standard_error", "count", "how"} for score in scores.values())
-    assert scores["base/bits_per_byte"] == scores["model/bits_per_byte"]
+    for name, folder in (("base", base), ("model", tuned)):
+        alone, _ = evaluate_model(SETTINGS, folder, data)
+        assert scores[f"{name}/bits_per_byte"]["value"] == alone["bits_per_byte"].value
+    assert scores["base/bits_per_byte"]["value"] != scores["model/bits_per_byte"]["value"]
     assert scores["model/ends_by_itself"]["count"] == 3 * 4 + 4
     samples = [json.loads(line) for line in (output / "samples.jsonl").read_text().splitlines()]
-    assert [sample["kind"] for sample in samples] == [kind for kind in kinds for _ in range(3)] + ["library"] * 4
+    assert [sample["kind"] for sample in samples] == [kind for kind in KINDS for _ in range(3)] + ["library"] * 4
 
 
-def test_a_folder_without_a_corpus_is_asked_the_problems_only(folder):
-    scores, samples = evaluate_model(SETTINGS, folder)
+def test_a_folder_without_a_corpus_is_asked_the_problems_only(tuned):
+    scores, samples = evaluate_model(SETTINGS, tuned)
     assert "bits_per_byte" not in scores
-    assert len(samples) == 12
+    assert [sample.kind for sample in samples] == [kind for kind in KINDS for _ in range(3)]
+
+
+def test_only_what_was_trained_is_scored(data, folder):
+    assert set(evaluate_model(SETTINGS, folder, data)[0]) == {"bits_per_byte"}
+    (folder / "conversations.json").write_text('{"generated": {"strings": 7, "addition": 0}}')
+    assert set(evaluate_model(SETTINGS, folder)[0]) == {"exact_match/strings", "unparsable", "ends_by_itself"}
+
+
+def test_or_what_is_asked_for(data, tuned):
+    asked = SETTINGS.model_copy(update={"environments": ("brackets",)})
+    assert {sample.kind for sample in evaluate_model(asked, tuned)[1]} == {"brackets"}
+    (tuned / "conversations.json").unlink()
+    assert {sample.kind for sample in evaluate_model(asked, tuned)[1]} == {"brackets"}
+    nothing = SETTINGS.model_copy(update={"environments": ()})
+    assert set(evaluate_model(nothing, tuned, data)[0]) == {"bits_per_byte"}
+
+
+def test_nothing_to_measure_is_a_sentence(folder):
+    with pytest.raises(ValueError, match=r"nothing to measure: .* there are addition, subtraction"):
+        evaluate_model(SETTINGS, folder)
+
+
+def test_an_environment_that_nobody_knows_is_refused():
+    with pytest.raises(ValueError, match='there is no environment "chess"'):
+        EvaluateSettings(environments=("chess",))

@@ -11,7 +11,7 @@ from inhouse.model.attention import CausalAttention
 from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import Encoded, encode_conversation
-from inhouse.posttrain.conversations import NOT_TRAINED, PackedConversations, read_conversations
+from inhouse.posttrain.conversations import NOT_TRAINED, PackedConversations, read_conversations, trained_on
 
 FILLER = 0
 
@@ -33,7 +33,7 @@ lengths = st.lists(st.integers(2, 16), min_size=1, max_size=40)
 def test_an_epoch_holds_every_trained_token_once(lengths):
     conversations = [conversation(100 * number, length) for number, length in enumerate(lengths, 1)]
     packed = pack(conversations, rows=1)
-    targets = torch.cat([packed.batch(step).targets_BT.flatten() for step in range(packed.num_rows)])
+    targets = torch.cat([packed.batch(step).targets_BT.flatten() for step in range(int(packed.steps_per_epoch))])
     expected = [token for each in conversations for token, flag in zip(*each, strict=True) if flag]
     assert sorted(targets[targets != NOT_TRAINED].tolist()) == sorted(expected)
 
@@ -58,14 +58,14 @@ def test_batches_are_a_function_of_seed_and_step():
         for ours, theirs in zip(one.batch(step), same.batch(step), strict=True):
             assert torch.equal(ours, theirs)
     assert not torch.equal(one.batch(0).tokens_BT, other.batch(0).tokens_BT)
-    epoch = one.num_rows // 2
+    epoch = int(one.steps_per_epoch)
     assert not torch.equal(one.batch(0).tokens_BT, one.batch(epoch).tokens_BT)
 
 
 def test_rows_are_filled_well():
     conversations = [conversation(100 * number, 2 + number % 9) for number in range(1, 400)]
     packed = pack(conversations, length=64)
-    assert packed.num_rows * 64 < 1.1 * sum(len(each.ids) for each in conversations)
+    assert packed.steps_per_epoch * 2 * 64 < 1.1 * sum(len(each.ids) for each in conversations)
 
 
 def test_too_long_conversations_are_left_out_and_counted():
@@ -144,3 +144,14 @@ def test_an_empty_folder_and_a_missing_file_are_errors(tmp_path):
         list(read_conversations([tmp_path]))
     with pytest.raises(FileNotFoundError):
         list(read_conversations([tmp_path / "missing.jsonl"]))
+
+
+def test_a_folder_says_which_environments_it_was_trained_on(tmp_path):
+    assert trained_on(tmp_path) == []
+    (tmp_path / "conversations.json").write_text('{"conversations": 3}')  # written before it said so
+    assert trained_on(tmp_path) == []
+    (tmp_path / "conversations.json").write_text('{"generated": {"strings": 2, "brackets": 0, "library": 1}}')
+    assert trained_on(tmp_path) == ["strings", "library"]
+    (tmp_path / "conversations.json").write_text('{"generated": {"chess": 2}}')
+    with pytest.raises(ValueError, match='there is no environment "chess"'):
+        trained_on(tmp_path)

@@ -14,11 +14,12 @@ from inhouse.data.tokenizer import Tokenizer
 from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, encode_prompt
-from inhouse.posttrain.settings import GeneratedSettings, SftSettings
-from inhouse.posttrain.sft import fine_tune, gather
+from inhouse.posttrain.conversations import trained_on
+from inhouse.posttrain.settings import SamplingDefaults, SftSettings
+from inhouse.posttrain.sft import fine_tune, gather, generation_config
 
 SOURCE = 'def loads(text):\n    """Parse text."""\n'
-FEW = GeneratedSettings(addition=8, subtraction=4, brackets=2, strings=2, library=2)
+FEW = {"addition": 8, "subtraction": 4, "brackets": 2, "strings": 2, "library": 2}
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def settings(**changes) -> SftSettings:
     return SftSettings(**{**values, **rates, **changes})
 
 
-def test_every_kind_is_gathered_in_the_number_asked_for(tmp_path, data):
+def test_every_environment_is_gathered_in_the_number_asked_for(tmp_path, data):
     own = tmp_path / "own.jsonl"
     own.write_text(json.dumps({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}))
     conversations = list(gather(settings(conversations=(own,)), data, seed=0))
@@ -59,6 +60,8 @@ def test_every_kind_is_gathered_in_the_number_asked_for(tmp_path, data):
     assert conversations[0][1]["content"] == "b"
     assert all("module" in str(each) for each in conversations[-2:])
     assert conversations == list(gather(settings(conversations=(own,)), data, seed=0))
+    turned = dict(reversed(FEW.items()))  # the order of a table's keys means nothing
+    assert conversations == list(gather(settings(conversations=(own,), generated=turned), data, seed=0))
 
 
 def test_the_folder_opens_with_transformers_and_answers_like_ours(tmp_path, tokenizer, base, data):
@@ -69,12 +72,23 @@ def test_the_folder_opens_with_transformers_and_answers_like_ours(tmp_path, toke
     ids = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
     assert ids == encode_prompt(tokenizer, messages)
     assert (output / "chat_template.jinja").read_text() == CHAT_TEMPLATE
-    generation = json.loads((output / "generation_config.json").read_text())
-    assert generation["eos_token_id"] == [tokenizer.end_of_turn, tokenizer.end_of_document]
+    assert json.loads((output / "generation_config.json").read_text()) == {
+        "eos_token_id": [tokenizer.end_of_turn, tokenizer.end_of_document], "pad_token_id": tokenizer.end_of_document,
+        "do_sample": True, "temperature": 0.6, "top_p": 0.95,
+    }  # fmt: skip
     counts = json.loads((output / "conversations.json").read_text())
     assert counts["conversations"] + counts["too_long_left_out"] == 18
+    assert counts["generated"] == FEW
+    assert trained_on(output) == list(FEW)
+    assert trained_on(base) == []
     before, after = load_model(base).state_dict(), load_model(output).state_dict()
     assert not torch.equal(before["embed_tokens.weight"], after["embed_tokens.weight"])
+
+
+def test_greedy_decoding_is_said_so_that_transformers_does_not_warn(tokenizer):
+    config = generation_config(tokenizer, SamplingDefaults(temperature=0))
+    assert config["do_sample"] is False
+    assert not {"temperature", "top_p"} & set(config)
 
 
 def test_the_loss_falls(tmp_path, base, data):
@@ -87,7 +101,8 @@ def test_the_loss_falls(tmp_path, base, data):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"generated": GeneratedSettings(addition=0, subtraction=0, brackets=0, strings=0, library=0)}, "no convers"),
+        ({"generated": {}}, "no conversations to fine-tune on"),
+        ({"generated": {"addition": 0}}, "no conversations to fine-tune on"),
         ({"batch_tokens": 64}, "batch_tokens = 64 is not a multiple"),
         ({"sequence_length": 256}, "more than the base model's context of 128"),
         ({"sequence_length": 8}, "none of 18 conversations fits"),

@@ -59,7 +59,7 @@ def test_resolved_numbers_say_where_they_come_from(recipe: Path) -> None:
         ("[pretrian]\n", 'line 1: the top of the recipe has no key "pretrian"; did you mean "pretrain"?'),
         ("[[data.sources]]\npath = 'x'\nname = 'x'\nlicense = 'MIT'\n", 'line 4: [data.sources.0] has no key "license"; did you mean "licence"?'),  # noqa: E501
         ("[[data.sources]]\npath = 'x'\n", 'line 1: [data.sources.0] needs the key "name"'),
-        ("[sft]\nepochs = 1\n[sft.generated]\nsums = 4\n", 'line 4: [sft.generated] has no key "sums"'),
+        ("[sft]\nepochs = 1\n[sft.generated]\nsums = 4\n", 'there is no environment "sums"; there are addition, '),
         ("seed = 'one'\n", 'line 1: seed = "one": input should be a valid integer'),
         ("\n[pretrain]\ntokens = -5\n", "line 3: [pretrain] tokens = -5: input should be greater than 0"),
         ("[pretrain]\nprecision = 'fp8'\n", "line 2: [pretrain] precision = \"fp8\": input should be 'bf16' or 'fp32'"),

@@ -1,56 +1,37 @@
-"""Conversations about a Python library, read from its own source text: what a function does, its signature, its module.
+"""Questions on a Python library, from its own source text: what a function does, its signature, its module.
 
 The text is parsed, never imported or run. Every fact is one that the source states (a name, a signature, the first
-line of a docstring), so no answer is invented. Documents that are not Python code give none.
+line of a docstring), so no answer is invented. Documents that are not Python code give none. Replies are not scored:
+a docstring says in one way what may be said in many.
 """
 
 import ast
 import random
 import warnings
 from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
-from inhouse.data.documents import Document
+from inhouse.data.documents import Document, Split, read_documents
+from inhouse.environments.environment import Environment, Problem
 
-Message = dict[str, str]
-
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 LONGEST_ANSWER = 200  # characters: a longer signature or summary is left out
-_SUMMARY_QUESTIONS = (
-    "What does the {kind} {name} of the module {module} do?",
-    "What is {module}.{name} for?",
-)
-_SIGNATURE_QUESTIONS = (
+_SUMMARY_TEMPLATES = ("What does the {kind} {name} of the module {module} do?", "What is {module}.{name} for?")
+_SIGNATURE_TEMPLATES = (
     "What is the signature of {module}.{name}?",
     "Which arguments does the function {name} of the module {module} take?",
 )
-_MODULE_QUESTIONS = (
-    "Which module is the {kind} {name} in?",
-    "Where do I find the {kind} {name}?",
-)
+_MODULE_TEMPLATES = ("Which module is the {kind} {name} in?", "Where do I find the {kind} {name}?")
 
 
-def library_conversations(documents: Iterable[Document], seed: int) -> Iterator[list[Message]]:
-    """Up to three conversations for every public function and class at the top of a module that has a docstring."""
+def library_problems(documents: Iterable[Document], seed: int) -> Iterator[Problem]:
+    """Up to three for every public function and class at the top of a module that has a docstring."""
     for document in documents:
-        module = module_name(document.path)
-        tree = _parse(document.text) if module else None
-        if module and tree:
+        if module := module_name(document.path):
             rng = random.Random(f"{seed}/{document.path}")
-            for node in tree.body:
-                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            for node in _statements(document.text):
+                if isinstance(node, _Definition):
                     yield from _about(node, module, rng)
-
-
-def sample_library_conversations(documents: Iterable[Document], count: int, seed: int) -> list[list[Message]]:
-    """`count` of all those conversations (or all, where there are fewer), each as likely; memory holds only these."""
-    kept: list[list[Message]] = []
-    rng = random.Random(seed)
-    for number, conversation in enumerate(library_conversations(documents, seed) if count else ()):
-        if number < count:
-            kept.append(conversation)
-        elif (place := rng.randint(0, number)) < count:  # reservoir sampling (Vitter's algorithm R)
-            kept[place] = conversation
-    return kept
 
 
 def module_name(path: str) -> str | None:
@@ -61,26 +42,38 @@ def module_name(path: str) -> str | None:
     return ".".join(names) if is_module else None
 
 
-def _parse(text: str) -> ast.Module | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # old escapes in other people's strings are not our users' business
+def _statements(text: str) -> list[ast.stmt]:
+    with warnings.catch_warnings(action="ignore"):  # old escapes in other people's strings are not our users' business
         try:
-            return ast.parse(text)
+            return ast.parse(text).body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
+            return []
 
 
-def _about(
-    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, module: str, rng: random.Random
-) -> Iterator[list[Message]]:
+def _about(node: _Definition, module: str, rng: random.Random) -> Iterator[Problem]:
     summary = (ast.get_docstring(node) or "").split("\n\n", 1)[0].replace("\n", " ").strip()
     if node.name.startswith("_") or not summary:
         return
     names = {"kind": "class" if isinstance(node, ast.ClassDef) else "function", "name": node.name, "module": module}
-    answers = [(_SUMMARY_QUESTIONS, summary), (_MODULE_QUESTIONS, "{name} is in the module {module}.".format(**names))]
+    answers = [(_SUMMARY_TEMPLATES, summary), (_MODULE_TEMPLATES, "{name} is in the module {module}.".format(**names))]
     if not isinstance(node, ast.ClassDef):
-        answers.append((_SIGNATURE_QUESTIONS, f"{node.name}({ast.unparse(node.args)})"))
-    for questions, answer in answers:
+        answers.append((_SIGNATURE_TEMPLATES, f"{node.name}({ast.unparse(node.args)})"))
+    for templates, answer in answers:
         if len(answer) <= LONGEST_ANSWER:
-            question = rng.choice(questions).format(**names)
-            yield [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+            yield Problem(rng.choice(templates).format(**names), answer)
+
+
+def _draw(split: Split, count: int, seed: int, data: Path | None) -> list[Problem]:
+    """`count` of all problems on a corpus (or all, where there are fewer), each as likely; memory holds only these."""
+    kept: list[Problem] = []
+    rng = random.Random(seed)
+    documents = read_documents(data, split) if data and count else ()
+    for number, problem in enumerate(library_problems(documents, seed)):
+        if number < count:
+            kept.append(problem)
+        elif (place := rng.randint(0, number)) < count:  # reservoir sampling (Vitter's algorithm R)
+            kept[place] = problem
+    return kept
+
+
+LIBRARY = Environment("library", _draw)

@@ -113,16 +113,15 @@ def xz_bits_per_byte(heldout: Sequence[bytes], train: Iterable[bytes], max_train
     before, is_whole = _bounded(train, max_train_bytes)
     with ThreadPoolExecutor() as threads:  # liblzma works outside the interpreter's lock
         alone, read, both = threads.map(_xz_size, (text, before, before + text))
-    which = "all" if is_whole else "the first"
-    return {
-        "xz": Score(8 * alone / len(text), None, len(heldout), "xz -9e on the held-out files in one stream"),
-        "xz_after_training_files": Score(
-            8 * (both - read) / len(text),
-            None,
-            len(heldout),
-            f"xz -9e on {which} {len(before):,} bytes of training files and the held-out ones, less the former alone",
+    read_first = f"{'all' if is_whole else 'the first'} {len(before):,} bytes of training files"
+    sizes = {
+        "xz": (alone, "xz -9e on the held-out files in one stream"),
+        "xz_after_training_files": (
+            both - read,
+            f"xz -9e on {read_first} and the held-out ones, less the former alone",
         ),
     }
+    return {name: Score(8 * size / len(text), None, len(heldout), how) for name, (size, how) in sizes.items()}
 
 
 def _bounded(parts: Iterable[bytes], limit: int) -> tuple[bytes, bool]:

@@ -1,31 +1,31 @@
 """Questions that training never saw, answered greedily through the engine, and what the answers are worth."""
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, get_args
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from inhouse.common.progress import Progress
-from inhouse.data.documents import Document
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import Completion, SamplingParams
-from inhouse.environments.library import sample_library_conversations
-from inhouse.environments.problems import Kind, Problem, final_answer, problems, verify
+from inhouse.environments.environment import Environment, Problem
+from inhouse.environments.registry import ENVIRONMENTS
 from inhouse.evaluate.score import Score, share
-from inhouse.posttrain.chat_template import CHAT_TEMPLATE, Message, encode_prompt
+from inhouse.evaluate.settings import EvaluateSettings
+from inhouse.posttrain.chat_template import CHAT_TEMPLATE, encode_prompt
 
 
 class Question(NamedTuple):
-    """A prompt of one turn. A library question has no `problem`: its answer is not scored, only whether it ends."""
+    """A held-out problem and the environment that it is from, which scores the reply, or does not."""
 
-    kind: str
-    messages: list[Message]
-    problem: Problem | None
+    environment: Environment
+    problem: Problem
 
 
 class Sample(NamedTuple):
     """One answer: is it right (None: not scored), does it parse, did the model end it by itself?"""
 
-    kind: str
+    kind: str  # the environment's name
     prompt: str
     expected: str | None
     reply: str
@@ -34,42 +34,23 @@ class Sample(NamedTuple):
     is_ended: bool
 
 
-def heldout_problems(per_kind: int, seed: int) -> list[Question]:
-    """`per_kind` different held-out problems of every kind."""
-    kinds: tuple[Kind, ...] = get_args(Kind)
-    return [
-        Question(kind, [{"role": "user", "content": problem.prompt}], problem)
-        for kind in kinds
-        for problem in _distinct(problems(kind, "heldout", seed), per_kind)
-    ]
-
-
-def _distinct(stream: Iterable[Problem], count: int) -> list[Problem]:
-    different: dict[str, Problem] = {}
-    for problem in stream:
-        if len(different) == count:
-            break
-        different.setdefault(problem.prompt, problem)
-    return list(different.values())
-
-
-def heldout_library_questions(documents: Iterable[Document], count: int, seed: int) -> list[Question]:
-    """Up to `count` questions about the Python modules among held-out documents."""
-    conversations = sample_library_conversations(documents, count, seed)
-    return [Question("library", conversation[:1], None) for conversation in conversations]
+def heldout_questions(settings: EvaluateSettings, names: Collection[str], data: Path | None) -> list[Question]:
+    """The held-out problems of the environments `names`; `data` is the data stage's folder, where there is one."""
+    questions = []
+    for environment in (each for each in ENVIRONMENTS.values() if each.name in names):
+        count = settings.problems_per_kind if environment.score else settings.unscored_per_kind
+        problems = environment.draw("heldout", count, settings.seed, data)
+        questions += [Question(environment, problem) for problem in problems]
+    return questions
 
 
 def answer(
-    engine: Engine,
-    tokenizer: Tokenizer,
-    questions: Sequence[Question],
-    max_tokens: int,
-    template: str = CHAT_TEMPLATE,
+    engine: Engine, tokenizer: Tokenizer, questions: Sequence[Question], max_tokens: int, template: str = CHAT_TEMPLATE
 ) -> list[Sample]:
     """Ask every question through the chat template; the most likely token each time."""
-    prompts = [encode_prompt(tokenizer, question.messages, template=template) for question in questions]
     params = SamplingParams(max_tokens=max_tokens, temperature=0.0)
-    ids = [engine.add(prompt, params) for prompt in prompts]
+    chats = [[{"role": "user", "content": problem.prompt}] for _, problem in questions]
+    ids = [engine.add(encode_prompt(tokenizer, chat, template=template), params) for chat in chats]
     completions: dict[int, Completion] = {}
     with Progress("held-out questions", len(ids), "answers") as progress:
         while len(completions) < len(ids):
@@ -83,11 +64,11 @@ def answer(
 
 
 def _sample(question: Question, reply: str, is_ended: bool) -> Sample:
-    problem, prompt = question.problem, question.messages[-1]["content"]
-    if problem is None:
-        return Sample(question.kind, prompt, None, reply, None, None, is_ended)
-    is_right = is_ended and verify(problem, reply)
-    return Sample(question.kind, prompt, problem.answer, reply, is_right, final_answer(reply) is not None, is_ended)
+    environment, problem = question
+    verdict = environment.score(problem, reply) if environment.score else None
+    is_right = None if verdict is None else is_ended and verdict.score == 1
+    is_parsed = None if verdict is None else verdict.is_parsed
+    return Sample(environment.name, problem.prompt, problem.answer, reply, is_right, is_parsed, is_ended)
 
 
 def summarise(samples: Sequence[Sample]) -> dict[str, Score]:

@@ -1,10 +1,11 @@
 """Settings of the evaluate stage."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
 from inhouse.common.settings import Settings
+from inhouse.environments.registry import check_name
 
 
 class EvaluateSettings(Settings):
@@ -15,8 +16,11 @@ class EvaluateSettings(Settings):
     xz_training_bytes: NonNegativeInt = Field(
         default=16 << 20, description="of the training text, how much xz reads first; 0: leave xz out"
     )
-    problems_per_kind: NonNegativeInt = Field(default=150, description="held-out problems of each kind")
-    library_questions: NonNegativeInt = Field(default=100, description="questions on held-out Python modules, at most")
+    environments: tuple[Annotated[str, AfterValidator(check_name)], ...] | None = Field(
+        default=None, description="whose held-out problems are asked; default: those that the model was fine-tuned on"
+    )
+    problems_per_kind: NonNegativeInt = Field(default=150, description="from each environment that scores replies")
+    unscored_per_kind: NonNegativeInt = Field(default=100, description="from each that does not: do the replies end?")
     max_answer_tokens: PositiveInt = Field(default=256, description="an answer that is longer does not end by itself")
     dtype: Literal["fp32", "bf16"] = Field(default="fp32", description="what the model computes in")
     seed: int = Field(default=1, ge=0, description="of the held-out problems that are drawn")

@@ -9,12 +9,14 @@ from inhouse.data.documents import read_documents
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.settings import EngineSettings
+from inhouse.environments.registry import ENVIRONMENTS
 from inhouse.evaluate.bits_per_byte import bits_per_byte, xz_bits_per_byte
-from inhouse.evaluate.harness import Sample, answer, heldout_library_questions, heldout_problems, summarise
+from inhouse.evaluate.harness import Sample, answer, heldout_questions, summarise
 from inhouse.evaluate.score import Score
 from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import load_chat_template
+from inhouse.posttrain.conversations import trained_on
 
 
 def evaluate(settings: EvaluateSettings, data: Path, base: Path, model: Path, output: Path) -> None:
@@ -31,13 +33,20 @@ def evaluate(settings: EvaluateSettings, data: Path, base: Path, model: Path, ou
 def evaluate_model(
     settings: EvaluateSettings, folder: Path, data: Path | None = None
 ) -> tuple[dict[str, Score], list[Sample]]:
-    """Scores and answers of the model in `folder`; without a data stage, of the generated problems only."""
+    """Scores and answers of the model in `folder`, on the environments asked for or else those it was fine-tuned on.
+
+    Without a data stage there are no bits per byte and no questions on documents. Raises ValueError where nothing is
+    left to measure, so for a model of somebody else's whose environments nobody named.
+    """
+    names = trained_on(folder) if settings.environments is None else settings.environments
+    questions = heldout_questions(settings, names, data)
+    if not questions and not data:
+        raise ValueError(
+            f"nothing to measure: {folder} has no held-out text beside it, does not say on which environments it was "
+            f"fine-tuned, and none is asked for; there are {', '.join(ENVIRONMENTS)}"
+        )
     model, tokenizer = _load(settings, folder)
     scores = {"bits_per_byte": _bits_per_byte(settings, data, model, tokenizer)} if data else {}
-    questions = heldout_problems(settings.problems_per_kind, settings.seed)
-    if data and settings.library_questions:
-        documents = read_documents(data, "heldout")
-        questions += heldout_library_questions(documents, settings.library_questions, settings.seed)
     engine = Engine(model, tokenizer, EngineSettings())
     samples = answer(engine, tokenizer, questions, settings.max_answer_tokens, load_chat_template(folder))
     return scores | summarise(samples), samples

@@ -13,9 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from inhouse.common.files import read_json
+from inhouse.environments.registry import check_name
 from inhouse.model.cross_entropy import NOT_TRAINED
 from inhouse.posttrain.chat_template import Encoded, Message, check_messages
 from inhouse.train.step import Batch
+
+CONVERSATIONS = "conversations.json"  # in a fine-tuned folder: what it was trained on
 
 
 def read_conversations(paths: Iterable[Path]) -> Iterator[list[Message]]:
@@ -51,6 +55,13 @@ def _conversation(line: bytes, where: str) -> list[Message]:
     return messages
 
 
+def trained_on(folder: Path) -> list[str]:
+    """The environments whose problems the model in `folder` was fine-tuned on; none where the folder does not say."""
+    path = folder / CONVERSATIONS
+    generated = read_json(path).get("generated", {}) if path.is_file() else {}
+    return [check_name(name) for name, count in generated.items() if count]
+
+
 class PackedConversations:
     """Rows of `sequence_length` tokens, each filled with whole conversations that cannot see one another.
 
@@ -76,10 +87,6 @@ class PackedConversations:
         order = np.random.default_rng((seed, 0)).permutation(len(fitting))
         self._rows = _best_fit([fitting[place] for place in order], sequence_length)
 
-    @property
-    def num_rows(self) -> int:
-        return len(self._rows)
-
     def digest(self) -> str:
         """`sha256:…` of everything in the rows: two sets of conversations that differ anywhere differ here."""
         sha = sha256()
@@ -101,10 +108,7 @@ class PackedConversations:
         first = step * self.sequences_per_step
         slots = range(self.sequences_per_step) if slots is None else slots
         rows = [self._row(first + slot) for slot in slots]
-        tokens, targets, documents, positions = (
-            torch.from_numpy(np.stack(arrays)) for arrays in zip(*rows, strict=True)
-        )
-        return Batch(tokens, targets, documents, positions)
+        return Batch(*(torch.from_numpy(np.stack(arrays)) for arrays in zip(*rows, strict=True)))
 
     def _row(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         epoch, place = divmod(number, len(self._rows))

@@ -1,21 +1,13 @@
 """Settings of supervised fine-tuning."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from inhouse.common.settings import Settings
+from inhouse.environments.registry import check_name
 from inhouse.train.settings import TrainSettings
-
-
-class GeneratedSettings(Settings):
-    """How many conversations of each kind are made by code; 0 leaves a kind out."""
-
-    addition: NonNegativeInt = Field(default=4_000, description="sums of two numbers up to 99, worked in columns")
-    subtraction: NonNegativeInt = Field(default=4_000, description="differences of two numbers up to 99")
-    brackets: NonNegativeInt = Field(default=1_500, description="whether brackets match")
-    strings: NonNegativeInt = Field(default=3_000, description="reverse a word, count its letters, …")
-    library: NonNegativeInt = Field(default=2_000, description="at most so many about Python modules in the corpus")
 
 
 class SamplingDefaults(Settings):
@@ -29,7 +21,10 @@ class SftSettings(TrainSettings):
     """The `[sft]` table: on what, for how long, and how the model is sampled afterwards."""
 
     conversations: tuple[Path, ...] = Field(default=(), description='.jsonl files of {"messages": […]}, or folders')
-    generated: GeneratedSettings = GeneratedSettings()
+    generated: dict[Annotated[str, AfterValidator(check_name)], NonNegativeInt] = Field(
+        default={"addition": 4_000, "subtraction": 4_000, "brackets": 1_500, "strings": 3_000, "library": 2_000},
+        description="conversations by environment, at most; what is given is all: one that is not named has none",
+    )
     epochs: PositiveFloat = Field(default=2.0, description="how often every conversation is seen")
     sequence_length: PositiveInt = Field(default=512, description="tokens of a row, filled with whole conversations")
     sampling: SamplingDefaults = SamplingDefaults()

@@ -4,25 +4,21 @@ import math
 import sys
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import get_args
 
 import torch
 
 from inhouse.checkpoint.model_folder import copy_tokenizer, fill_from, read_config, save_model
 from inhouse.common.files import write_atomic, write_json
 from inhouse.common.progress import Progress
-from inhouse.data.documents import read_documents
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.environments.library import sample_library_conversations
-from inhouse.environments.problems import Kind, problems
+from inhouse.environments.registry import ENVIRONMENTS
 from inhouse.model.transformer import Transformer
 from inhouse.parallel.layout import ParallelSettings, check_layout
 from inhouse.parallel.process_group import join, rank
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, Encoded, Message, encode_conversation
-from inhouse.posttrain.conversations import PackedConversations, read_conversations
-from inhouse.posttrain.settings import GeneratedSettings, SamplingDefaults, SftSettings
+from inhouse.posttrain.conversations import CONVERSATIONS, PackedConversations, read_conversations
+from inhouse.posttrain.settings import SamplingDefaults, SftSettings
 from inhouse.train.settings import TrainSettings
 from inhouse.train.trainer import train
 
@@ -63,7 +59,7 @@ def fine_tune(
         )  # fmt: skip
         if mesh.is_first:
             counts = {"conversations": packed.num_conversations, "too_long_left_out": packed.num_too_long}
-            write_json(output / "conversations.json", counts | {"steps": steps})
+            write_json(output / CONVERSATIONS, {"generated": settings.generated, **counts, "steps": steps})
             copy_tokenizer(base, output)
             write_atomic(output / "chat_template.jinja", CHAT_TEMPLATE)
             write_json(output / "generation_config.json", generation_config(tokenizer, settings.sampling))
@@ -71,30 +67,18 @@ def fine_tune(
 
 
 def gather(settings: SftSettings, data: Path, seed: int) -> Iterator[list[Message]]:
-    """Every conversation to train on: the user's files, generated problems, questions on the corpus's Python code."""
+    """Every conversation to train on: the user's files, then the problems of each environment, worked."""
     yield from read_conversations(settings.conversations)
-    yield from _generated(settings.generated, seed)
-    if settings.generated.library:
-        yield from sample_library_conversations(read_documents(data, "train"), settings.generated.library, seed)
-
-
-def _generated(settings: GeneratedSettings, seed: int) -> Iterator[list[Message]]:
-    kinds: tuple[Kind, ...] = get_args(Kind)
-    for kind in kinds:
-        for problem in islice(problems(kind, "train", seed), getattr(settings, kind)):
+    for name, environment in ENVIRONMENTS.items():
+        for problem in environment.draw("train", settings.generated.get(name, 0), seed, data):
             yield [{"role": "user", "content": problem.prompt}, {"role": "assistant", "content": problem.worked}]
 
 
 def generation_config(tokenizer: Tokenizer, sampling: SamplingDefaults) -> dict[str, object]:
     """What transformers and vLLM take as defaults: where an answer ends, and how it is sampled."""
-    config: dict[str, object] = {
-        "eos_token_id": [tokenizer.end_of_turn, tokenizer.end_of_document],
-        "pad_token_id": tokenizer.end_of_document,
-        "do_sample": sampling.temperature > 0,
-    }
-    if sampling.temperature > 0:
-        config |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
-    return config
+    ends = [tokenizer.end_of_turn, tokenizer.end_of_document]
+    sampled = {"temperature": sampling.temperature, "top_p": sampling.top_p} if sampling.temperature > 0 else {}
+    return {"eos_token_id": ends, "pad_token_id": tokenizer.end_of_document, "do_sample": bool(sampled), **sampled}
 
 
 def _pack(settings: SftSettings, tokenizer: Tokenizer, data: Path, seed: int) -> PackedConversations:
@@ -108,9 +92,7 @@ def _pack(settings: SftSettings, tokenizer: Tokenizer, data: Path, seed: int) ->
         raise ValueError(
             "no conversations to fine-tune on: give [sft] conversations = [files], or counts in [sft.generated]"
         )
-    packed = PackedConversations(
-        encoded, seed, settings.sequence_length, settings.rows(), filler=tokenizer.end_of_document
-    )
+    packed = PackedConversations(encoded, seed, settings.sequence_length, settings.rows(), tokenizer.end_of_document)
     if packed.num_too_long and is_first:
         print(
             f"sft: {packed.num_too_long:,} of {len(encoded):,} conversations are longer than "

@@ -1,0 +1,82 @@
+"""The one shape of an environment: it draws problems for a split, and may hold a scorer of replies to them.
+
+Most make their problems by code, endlessly: a generator draws a subject (a pair of numbers, a word), puts it into a
+prompt template and works the answer out in short steps. A fifth of all subjects is held out, whatever the template.
+"""
+
+import random
+import re
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+from inhouse.data.documents import Split
+
+HELDOUT_ONE_IN = 5
+DRAWS_PER_PROBLEM = 200  # at most: an environment has only so many different ones
+
+
+class Problem(NamedTuple):
+    """`worked` is the whole reply that fine-tuning teaches; `answer` what a scorer looks for in one, if any does."""
+
+    prompt: str
+    worked: str
+    answer: str | None = None
+
+
+class Verdict(NamedTuple):
+    """What a reply is worth, between 0 and 1, and whether it has the form that the scorer reads (if not: 0)."""
+
+    score: float
+    is_parsed: bool
+
+
+class Environment(NamedTuple):
+    """A source of problems: `draw(split, count, seed, data)` and, where replies can be checked, `score`.
+
+    `draw` gives `count` problems, or fewer where there are no more: a pure function of its arguments, and no subject
+    is in both splits. `data` is the data stage's folder, where there is one: some environments ask about documents.
+    """
+
+    name: str
+    draw: Callable[[Split, int, int, Path | None], Iterable[Problem]]
+    score: Callable[[Problem, str], Verdict] | None = None
+
+
+Generator = Callable[[random.Random], tuple[str, Problem]]  # a subject (`17 42`, `([])`, `banana`), a problem on it
+
+
+def generated(name: str, generate: Generator) -> Environment:
+    """The environment of an endless generator. Training may see a problem twice; those held out are all different."""
+
+    def draw(split: Split, count: int, seed: int, data: Path | None) -> Iterator[Problem]:
+        rng = random.Random(f"{name}/{split}/{seed}")
+        asked: set[str] = set()
+        for _ in range(count * DRAWS_PER_PROBLEM):
+            subject, problem = generate(rng)
+            if is_heldout(subject) == (split == "heldout") and problem.prompt not in asked:
+                yield problem
+                count -= 1
+                if split == "heldout":
+                    asked.add(problem.prompt)
+            if not count:
+                return
+
+    return Environment(name, draw, exact_match)
+
+
+def is_heldout(subject: str) -> bool:
+    """Whether a subject is held out: by its hash, so on every machine alike."""
+    return int.from_bytes(sha256(subject.encode()).digest()[:8]) % HELDOUT_ONE_IN == 0
+
+
+def worked_problem(prompt: str, steps: list[str], answer: str) -> Problem:
+    """The problem whose reply is these steps and a last line `Answer: …`."""
+    return Problem(prompt, "\n".join([*steps, f"Answer: {answer}"]), answer)
+
+
+def exact_match(problem: Problem, reply: str) -> Verdict:
+    """1 where the last line of a reply is `Answer: ` and the problem's answer, to the letter."""
+    match = re.fullmatch(r"Answer: (\S.*)", reply.strip().rsplit("\n", 1)[-1].strip())
+    return Verdict(float(match is not None and match[1] == problem.answer), match is not None)

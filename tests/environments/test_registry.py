@@ -1,0 +1,82 @@
+"""The environments that come with inhouse: their streams do not move, their worked replies are right, no torch."""
+
+import json
+import pkgutil
+import subprocess
+import sys
+from hashlib import sha256
+
+import pytest
+
+import inhouse.environments
+from inhouse.data.documents import Document
+from inhouse.environments.library import library_problems
+from inhouse.environments.registry import ENVIRONMENTS, check_name
+
+SCORED = [environment for environment in ENVIRONMENTS.values() if environment.score]
+
+
+def digest(problems) -> str:
+    return sha256(json.dumps([list(problem) for problem in problems]).encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "heldout"),
+    [
+        ("addition", "279719d1ae0b6059", "df6379c50ade68f6"),
+        ("subtraction", "c57f5bb8a67fbd4e", "daeca386c0082b44"),
+        ("brackets", "8c8ba4726f204e71", "a7d4e0ca750a12e6"),
+        ("strings", "63e57510fd8fab1f", "9f6f9f2bc89b82a8"),
+    ],
+)
+def test_streams_stay_what_they_were(name, train, heldout):
+    """A run made anew by a later version is to learn from, and be asked, the same problems."""
+    assert digest(ENVIRONMENTS[name].draw("train", 20, 1, None)) == train
+    assert digest(ENVIRONMENTS[name].draw("heldout", 20, 1, None)) == heldout
+
+
+def test_questions_on_a_library_stay_what_they_were():
+    source = "\n".join(f'def f{number}(a, b={number}):\n    """Do {number}."""' for number in range(10))
+    document = Document("0", source, "python", "package/module.py", "MIT")
+    assert digest(library_problems([document], seed=1)) == "ef254434e11a2343"
+
+
+def test_order_and_names():
+    assert list(ENVIRONMENTS) == ["addition", "subtraction", "brackets", "strings", "library"]
+    assert all(name == environment.name for name, environment in ENVIRONMENTS.items())
+
+
+@pytest.mark.parametrize("environment", SCORED, ids=lambda environment: environment.name)
+def test_worked_replies_are_worth_everything_and_other_answers_nothing(environment):
+    for problem in environment.draw("train", 200, 0, None):
+        assert environment.score(problem, problem.worked) == (1, True)
+        assert environment.score(problem, problem.worked + "0") == (0, True)
+        assert environment.score(problem, problem.prompt) == (0, False)
+
+
+@pytest.mark.parametrize("environment", SCORED, ids=lambda environment: environment.name)
+def test_what_is_held_out_is_asked_once_and_never_trained_on(environment):
+    heldout = [problem.prompt for problem in environment.draw("heldout", 150, 0, None)]
+    assert len(set(heldout)) == len(heldout) == 150
+    assert not set(heldout) & {problem.prompt for problem in environment.draw("train", 4_000, 0, None)}
+
+
+def test_an_unknown_name_is_a_sentence():
+    assert check_name("strings") == "strings"
+    known = "there are addition, subtraction, brackets, strings, library"
+    with pytest.raises(ValueError, match=f'there is no environment "string"; did you mean "strings"[?] {known}'):
+        check_name("string")
+    with pytest.raises(ValueError, match=f'there is no environment "chess"; {known}'):
+        check_name("chess")
+
+
+@pytest.mark.parametrize("module", [module.name for module in pkgutil.iter_modules(inhouse.environments.__path__)])
+def test_no_torch_and_a_quick_import(module):
+    code = f"""
+import sys, time
+started = time.process_time()
+import inhouse.environments.{module}
+assert time.process_time() - started < 0.3
+assert not {{"torch", "numpy", "pydantic"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
