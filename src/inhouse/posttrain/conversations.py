@@ -100,15 +100,14 @@ class PackedConversations:
     def steps_per_epoch(self) -> float:
         return len(self._rows) / self.sequences_per_step
 
-    def batch(self, step: int, slots: range | None = None) -> Batch:
+    def batch(self, step: int, rows: range | None = None) -> Batch:
         """The batch of one step, (B, T) each: ids, next ids (or NOT_TRAINED), conversation numbers, positions.
 
-        Some of its rows only, where `slots` names them.
+        Some of its rows only, where `rows` names them.
         """
         first = step * self.sequences_per_step
-        slots = range(self.sequences_per_step) if slots is None else slots
-        rows = [self._row(first + slot) for slot in slots]
-        return Batch(*(torch.from_numpy(np.stack(arrays)) for arrays in zip(*rows, strict=True)))
+        chosen = [self._row(first + row) for row in (range(self.sequences_per_step) if rows is None else rows)]
+        return Batch(*(torch.from_numpy(np.stack(arrays)) for arrays in zip(*chosen, strict=True)))
 
     def _row(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         epoch, place = divmod(number, len(self._rows))

@@ -51,7 +51,7 @@ def fine_tune(
     training = TrainSettings(**settings.model_dump(include=set(TrainSettings.model_fields)))
     run_identity = {"seed": seed, "conversations": packed.digest()}
     with join(parallel, settings.device, "sft") as mesh:
-        batch_of = partial(packed.batch, slots=mesh.dp_rows(packed.sequences_per_step))
+        batch_of = partial(packed.batch, rows=mesh.dp_rows(packed.sequences_per_step))
         init_weights = partial(fill_from, folder=base)
         train(
             model, batch_of, steps, training, output,
