@@ -93,12 +93,16 @@ class GenerationRequest(Request):
         return self
 
     @property
+    def num_prompts(self) -> int:
+        return 1
+
+    @property
     def include_usage(self) -> bool:
         return self.stream_options is not None and self.stream_options.include_usage
 
 
 class CompletionRequest(GenerationRequest):
-    """POST /v1/completions. `prompts` is what `prompt` holds, always as a list."""
+    """POST /v1/completions. `prompt` is always a batch."""
 
     prompt: list[Prompt] = [""]
     echo: bool = False
@@ -124,6 +128,10 @@ class CompletionRequest(GenerationRequest):
         if self.max_tokens == 0 and not self.echo:
             raise _misfit("max_tokens", "0 is only allowed with echo: true")
         return self
+
+    @property
+    def num_prompts(self) -> int:
+        return len(self.prompt)
 
 
 def _is_ids(value: Any) -> bool:

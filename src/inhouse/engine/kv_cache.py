@@ -105,9 +105,6 @@ class KVCache:
     def bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:
         return config.num_layers * 2 * config.num_kv_heads * config.head_dim * dtype.itemsize
 
-    def write(self, layer: int, slots_N: Tensor, rows_N2Kd: Tensor) -> None:
-        self.rows[layer].index_copy_(0, slots_N, rows_N2Kd)
-
     def gather(self, layer: int, pages_RP: Tensor) -> Tensor:
         """A copy (R, P * page_size, 2, K, d) of R sequences' pages."""
         rows = self._pages[layer].index_select(0, pages_RP.flatten())

@@ -102,8 +102,8 @@ def _argmax(logits_NV: Tensor) -> Tensor:
 def _invert(logits_NV: Tensor, uniform_N: Tensor) -> Tensor:
     """The token whose stretch of the cumulative distribution holds the random number; in double, V may be large."""
     cumulative_NV = logits_NV.double().softmax(dim=-1).cumsum(dim=-1)
-    place_N1 = (uniform_N * cumulative_NV[:, -1])[:, None]
-    return torch.searchsorted(cumulative_NV, place_N1, right=True)[:, 0]
+    target_N1 = (uniform_N * cumulative_NV[:, -1])[:, None]
+    return torch.searchsorted(cumulative_NV, target_N1, right=True)[:, 0]
 
 
 def logprobs_of(logits_NV: Tensor, log_totals_N: Tensor, tokens_N: Tensor) -> Tensor:
