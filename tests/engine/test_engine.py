@@ -26,7 +26,7 @@ def test_greedy_tokens_are_those_of_full_forward_passes(kind, max_prefill, new_e
     engine = new_engine(kind, max_sequences=4, max_prefill=max_prefill)
     completions = engine.generate(prompts, GREEDY)
     assert [c.token_ids for c in completions] == [naive(kind, prompt, 12) for prompt in prompts]
-    assert engine.pages_in_use == engine.num_running == engine.num_waiting == 0
+    assert engine.pages_in_use == engine.num_running == len(engine._scheduler.waiting) == 0
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_step_that_fails_leaves_nothing_behind(new_engine, naive, prompts):
     engine._runner.run = lambda *args: 1 / 0
     with pytest.raises(ZeroDivisionError):
         engine.generate(prompts, GREEDY)
-    assert engine.pages_in_use == engine.num_running == engine.num_waiting == 0
+    assert engine.pages_in_use == engine.num_running == len(engine._scheduler.waiting) == 0
     del engine._runner.run
     assert engine.generate([prompts[6]], GREEDY)[0].token_ids == naive("dense", prompts[6], 12)
 
@@ -248,7 +248,7 @@ def test_prompts_that_no_model_takes_are_refused(prompt, said, new_engine):
     engine = new_engine()
     with pytest.raises(ValueError, match=said):
         engine.add(prompt, GREEDY)
-    assert engine.num_waiting == 0
+    assert not engine._scheduler.waiting
 
 
 def test_settings_out_of_range_are_refused(models):
@@ -322,5 +322,5 @@ def test_pages_never_leak(actions, models):
             break
         step()
     assert len(ended) == len(added), "every request ends"
-    assert engine.pages_in_use == engine.num_running == engine.num_waiting == 0
+    assert engine.pages_in_use == engine.num_running == len(engine._scheduler.waiting) == 0
     assert sorted(engine._scheduler._free_rows) == list(range(5))

@@ -1,19 +1,14 @@
-"""Reading a request's JSON body: within a time, up to a size, as one of the wire types."""
+"""Reading a request's JSON body: within a time, up to a size."""
 
 import asyncio
-from typing import TypeVar
 
-from pydantic import ValidationError
-from starlette import requests
+from starlette.requests import Request
 
-from inhouse.api.errors import ApiError, from_validation
-from inhouse.api.protocol import Request
+from inhouse.api.errors import ApiError
 from inhouse.api.settings import ServeSettings
 
-Body = TypeVar("Body", bound=Request)
 
-
-async def read_body(request: requests.Request, limits: ServeSettings) -> bytes:
+async def read_body(request: Request, limits: ServeSettings) -> bytes:
     """The body, refused as soon as it is known to be over the limit: declared so, or counted while it arrives."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         # a web page may post text/plain to a loopback server without the browser asking it first; JSON it may not
@@ -33,11 +28,3 @@ async def read_body(request: requests.Request, limits: ServeSettings) -> bytes:
         message = f"The request's body did not arrive within {limits.read_timeout:g} s."
         raise ApiError(408, message, headers={"connection": "close"}) from None
     raise ApiError(413, f"The request's body is over {most} bytes.", headers={"connection": "close"})
-
-
-def parse(kind: type[Body], raw: bytes) -> Body:
-    """The body as `kind`, or the `ApiError` that says what is wrong with it. Megabytes take time: not for the loop."""
-    try:
-        return kind.model_validate_json(raw)
-    except ValidationError as error:
-        raise from_validation(error) from error

@@ -64,10 +64,6 @@ class Engine:
         return len(self._scheduler.running)
 
     @property
-    def num_waiting(self) -> int:
-        return len(self._scheduler.waiting)
-
-    @property
     def pages_in_use(self) -> int:
         return self.num_pages - self._pages.num_free
 
@@ -142,7 +138,7 @@ class Engine:
             for identity in list(self._sequences):
                 self.abort(identity)
             self._pages.forget()  # pages were published that have not been computed
-            self._runner.forget_copies()
+            self._runner.copies = {}
             raise
 
     def _append(self, sequence: Sequence, token: int, logprobs: TokenLogprobs) -> StepOutput:

@@ -28,7 +28,6 @@ class PageTable:
     """
 
     def __init__(self, num_pages: int) -> None:
-        self.num_pages = num_pages
         self._references = [0] * num_pages
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_pages))
         self._page_of: dict[bytes, int] = {}

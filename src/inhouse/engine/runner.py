@@ -36,11 +36,7 @@ class ModelRunner:
             self.decoder = Decoder(model, cache)
         elif compiles:
             log.warning("torch.compile needs a C++ compiler (g++, clang++ or c++); without one generation is slower")
-        self._copies: dict[tuple[int, ...], list[Tensor]] = {}
-
-    def forget_copies(self) -> None:
-        """Their sequences are gone."""
-        self._copies = {}
+        self.copies: dict[tuple[int, ...], list[Tensor]] = {}
 
     def run(self, scheduled: list[Scheduled]) -> tuple[list[Sequence], Tensor, Tensor]:
         """The sequences that are ready for their next token, its fp32 logits (N, V) and their log-sum-exp (N).
@@ -90,23 +86,22 @@ class ModelRunner:
             kept = None
             if memory >= 0:
                 key = (num_pages, *(sequence.id for sequence in own))
-                kept = copies[key] = self._copies.get(key, [])
+                kept = copies[key] = self.copies.get(key, [])
             positions = np.array([sequence.num_computed for sequence in own])
             heads = np.arange(2 * len(own) * num_heads).reshape(2, len(own), -1)
             newest = heads * (num_pages * page_size) + positions[:, None]
             groups.append(Group(start, end, self._tensor(positions), pages_RP, self._tensor(newest.reshape(-1)), kept))
             end = start
-        self._copies = copies
+        self.copies = copies
         return groups
 
     def _chunks(self, scheduled: list[Scheduled], start: int) -> list[Chunk]:
         """Of sequences with several new tokens; `start`: of the first, in the step's row of tokens."""
         chunks = []
         for sequence, num_tokens, _ in scheduled:
-            past = sequence.num_computed
-            num_pages = -(-(past + num_tokens) // self.cache.page_size)
+            num_pages = -(-(sequence.num_computed + num_tokens) // self.cache.page_size)
             pages_1P = self._tensor(self.table[None, sequence.row, :num_pages])
-            chunks.append(Chunk(start, start + num_tokens, past, pages_1P))
+            chunks.append(Chunk(start, start + num_tokens, sequence.num_computed, pages_1P))
             start += num_tokens
         return chunks
 

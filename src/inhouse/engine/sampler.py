@@ -75,7 +75,9 @@ def draw(
     `counters` number the tokens of each request.
     """
     if all(p.temperature == 0 for p in params):
-        tokens_N = _argmax(logits_NV)
+        # on a CPU by numpy, whose argmax is vectorised: 20 times as fast as torch's
+        is_cpu = logits_NV.device.type == "cpu"
+        tokens_N = torch.from_numpy(logits_NV.numpy().argmax(axis=-1)) if is_cpu else logits_NV.argmax(dim=-1)
         sampling_N = [0.0] * len(params)
     else:
         device = logits_NV.device
@@ -90,13 +92,6 @@ def draw(
     tops = likeliest(logits_NV, [p.logprobs for p in params])
     logprobs = map(TokenLogprobs, logprobs_of(logits_NV, log_totals_N, tokens_N).tolist(), sampling_N, tops)
     return tokens_N.tolist(), list(logprobs)
-
-
-def _argmax(logits_NV: Tensor) -> Tensor:
-    """On a CPU by numpy, whose argmax is vectorised: 20 times as fast as torch's."""
-    if logits_NV.device.type == "cpu":
-        return torch.from_numpy(logits_NV.numpy().argmax(axis=-1))
-    return logits_NV.argmax(dim=-1)
 
 
 def _invert(logits_NV: Tensor, uniform_N: Tensor) -> Tensor:

@@ -12,11 +12,14 @@ from inhouse.serve.served import Served
 class Chat(OpenAIFace[ChatRequest]):
     body_type, kinds, id_prefix = ChatRequest, ("chat.completion", "chat.completion.chunk"), "chatcmpl"
 
-    def __init__(self, served: Served, body: ChatRequest) -> None:
-        super().__init__(served, body)
+    def __init__(self, served: Served, raw: bytes) -> None:
+        super().__init__(served, raw)
+        self.check_count(1)
+        body = self.body
+        max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
         num_top = body.top_logprobs if body.logprobs else None
         self.prompts = [served.encode_messages(body.messages)]
-        self.jobs = jobs_of(self, "messages", max_tokens=body.most_tokens, num_top=num_top)
+        self.jobs = jobs_of(self, "messages", max_tokens=max_tokens, num_top=num_top)
         self.choices = [Choice(served.tokenizer, num_top=num_top) for _ in self.jobs]
 
     def opening(self) -> Iterable[bytes]:

@@ -13,8 +13,10 @@ DEFAULT_MAX_TOKENS = 16  # the API's
 class Completions(OpenAIFace[CompletionRequest]):
     body_type, kinds, id_prefix = CompletionRequest, ("text_completion", "text_completion"), "cmpl"
 
-    def __init__(self, served: Served, body: CompletionRequest) -> None:
-        super().__init__(served, body)
+    def __init__(self, served: Served, raw: bytes) -> None:
+        super().__init__(served, raw)
+        body = self.body
+        self.check_count(len(body.prompt))
         self.prompts = [self._encode(prompt) for prompt in body.prompt]
         self.jobs = jobs_of(
             self,

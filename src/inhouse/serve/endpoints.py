@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from inhouse.api.body import parse, read_body
+from inhouse.api.body import read_body
 from inhouse.api.events import EventStream, unless_gone
 from inhouse.api.metrics import CONTENT_TYPE, Metrics
 from inhouse.serve import tokens
@@ -49,8 +49,7 @@ class Endpoints:
 
     async def generate(self, kind: type[Face], request: Request) -> Response:
         raw = await read_body(request, self.limits)
-        read = run_in_threadpool(lambda: kind(self.served, parse(kind.body_type, raw)))
-        face = await unless_gone(request.receive, read)
+        face = await unless_gone(request.receive, run_in_threadpool(kind, self.served, raw))
         if not face.body.stream:
             return JSONResponse(await unless_gone(request.receive, face.answer()))
         events = face.stream()

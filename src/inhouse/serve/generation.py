@@ -29,19 +29,17 @@ class Face(ABC, Generic[Body]):
     jobs: list[Job]
     choices: list[Choice]  # one for each job
 
-    def __init__(self, served: Served, body: Body) -> None:
-        """Refuses what is too much before any work goes into it; a subclass goes on to fill the three above."""
-        served.check_model(body.model)
-        num_prompts, most = body.num_prompts, served.settings.max_choices
-        if body.n * num_prompts > most:
-            message = f"{num_prompts} prompts times n = {body.n} are over the limit of {most}."
-            raise ApiError(400, message, param="n", code="invalid_value")
-        self.served, self.body = served, body
+    def __init__(self, served: Served, raw: bytes) -> None:
+        """A subclass goes on to fill the three above."""
+        self.served, self.body = served, self.body_type.parse(raw)
+        served.check_model(self.body.model)
 
-    @property
-    def num_generated(self) -> int:
-        """Tokens of all answers so far."""
-        return sum(choice.num_tokens for choice in self.choices)
+    def check_count(self, num_prompts: int) -> None:
+        """Refuse more sequences than one request may have; before any work goes into them."""
+        n, most = self.body.n, self.served.settings.max_choices
+        if n * num_prompts > most:
+            message = f"{num_prompts} prompts times n = {n} are over the limit of {most}."
+            raise ApiError(400, message, param="n", code="invalid_value")
 
     async def answer(self) -> dict[str, Any]:
         """The whole response."""
@@ -121,7 +119,7 @@ class OpenAIFace(Face[Body]):
 
     def _usage(self) -> dict[str, int]:
         """Prompts count once, however many answers they get."""
-        prompt, completion = sum(map(len, self.prompts)), self.num_generated
+        prompt, completion = sum(map(len, self.prompts)), sum(choice.num_tokens for choice in self.choices)
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 

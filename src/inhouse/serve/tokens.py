@@ -6,13 +6,12 @@ transformers: whoever writes a raw prompt writes all of it. Messages of a chat n
 
 from typing import Any
 
-from inhouse.api.body import parse
 from inhouse.api.protocol import DetokenizeRequest, TokenizeRequest
 from inhouse.serve.served import Served
 
 
 def tokenize(served: Served, raw: bytes) -> dict[str, Any]:
-    body = parse(TokenizeRequest, raw)
+    body = TokenizeRequest.parse(raw)
     if body.model is not None:
         served.check_model(body.model)
     if body.prompt is None:
@@ -23,7 +22,7 @@ def tokenize(served: Served, raw: bytes) -> dict[str, Any]:
 
 
 def detokenize(served: Served, raw: bytes) -> dict[str, Any]:
-    body = parse(DetokenizeRequest, raw)
+    body = DetokenizeRequest.parse(raw)
     if body.model is not None:
         served.check_model(body.model)
     served.check_prompt(body.tokens, "tokens", may_fill=True)
