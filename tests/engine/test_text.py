@@ -70,3 +70,7 @@ def test_half_a_character_tells_whether_a_stop_string_goes_on():
     assert stream([b"EN\xe2", b"\x82\xac"], ["END"])[1] == ["EN", "€", ""]
     assert stream([b"EN\xe2", b"\x82\xac!"], ["EN€"])[1] == ["", "", ""]
     assert stream([b"EN\xe2", b"\x98\x83"], ["EN€"])[1] == ["", "EN☃", ""]
+
+
+def test_half_a_character_behind_a_stop_string_is_no_text():
+    assert stream([b"aEND\xe2\x82"], ["END"])[0].text == "a"

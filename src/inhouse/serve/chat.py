@@ -10,6 +10,8 @@ from inhouse.serve.served import Served
 
 
 class Chat(OpenAIFace[ChatRequest]):
+    """One such request; its raw body is checked as it is made."""
+
     body_type, kinds, id_prefix = ChatRequest, ("chat.completion", "chat.completion.chunk"), "chatcmpl"
 
     def __init__(self, served: Served, raw: bytes) -> None:
@@ -26,7 +28,7 @@ class Chat(OpenAIFace[ChatRequest]):
         """Every answer begins with its role."""
         message = {"role": "assistant", "content": "", "refusal": None}
         for job in range(len(self.jobs)):
-            yield self.event_of(self.choice(job, Delta("", [], None)) | {"delta": message})
+            yield self.chunk(self.choice(job, Delta("", [], None)) | {"delta": message})
 
     def choice(self, job: int, delta: Delta) -> dict[str, Any]:
         if self.body.stream:

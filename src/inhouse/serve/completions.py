@@ -11,6 +11,8 @@ DEFAULT_MAX_TOKENS = 16  # the API's
 
 
 class Completions(OpenAIFace[CompletionRequest]):
+    """One such request; its raw body is checked as it is made."""
+
     body_type, kinds, id_prefix = CompletionRequest, ("text_completion", "text_completion"), "cmpl"
 
     def __init__(self, served: Served, raw: bytes) -> None:

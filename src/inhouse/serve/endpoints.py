@@ -48,6 +48,7 @@ class Endpoints:
         return JSONResponse(self.card)
 
     async def generate(self, kind: type[Face], request: Request) -> Response:
+        """Whatever generates: a face reads the request off the loop, then answers it whole or as a stream."""
         raw = await read_body(request, self.limits)
         face = await unless_gone(request.receive, run_in_threadpool(kind, self.served, raw))
         if not face.body.stream:

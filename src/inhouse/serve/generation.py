@@ -47,7 +47,7 @@ class Face(ABC, Generic[Body]):
         with self.served.worker.submit(self.jobs) as ticket:
             async for job, output in ticket.outputs():
                 parts[job].append(self.choices[job].take(output))
-        return self.whole([Delta.join(part) for part in parts])
+        return self.whole([self.choice(job, Delta.join(part)) for job, part in enumerate(parts)])
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """Events in the order in which tokens come. The first is empty and says that the request was admitted: until
@@ -63,7 +63,7 @@ class Face(ABC, Generic[Body]):
                 async for job, output in ticket.outputs():
                     delta = self.choices[job].take(output)
                     if delta.is_news:
-                        yield self.chunk(job, delta)
+                        yield self.chunk(self.choice(job, delta))
             except ApiError as error:
                 yield event(error.body())
                 return
@@ -71,16 +71,20 @@ class Face(ABC, Generic[Body]):
             yield piece
 
     @abstractmethod
-    def whole(self, deltas: list[Delta]) -> dict[str, Any]:
-        """The response's body, from everything that each job became."""
+    def choice(self, job: int, delta: Delta) -> dict[str, Any]:
+        """One job's answer, or what is new in it."""
+
+    @abstractmethod
+    def whole(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        """The response's body around all answers."""
 
     def opening(self) -> Iterable[bytes]:
         """Events before the first token."""
         return ()
 
     @abstractmethod
-    def chunk(self, job: int, delta: Delta) -> bytes:
-        """The event that says what is new in one job."""
+    def chunk(self, choice: dict[str, Any]) -> bytes:
+        """The event around what is new in one answer."""
 
     @abstractmethod
     def closing(self) -> Iterable[bytes]:
@@ -98,24 +102,16 @@ class OpenAIFace(Face[Body]):
         identity, kind = f"{self.id_prefix}-{uuid4().hex}", self.kinds[self.body.stream]
         return {"id": identity, "object": kind, "created": int(time.time()), "model": self.served.name}
 
-    def whole(self, deltas: list[Delta]) -> dict[str, Any]:
-        choices = [self.choice(job, delta) for job, delta in enumerate(deltas)]
+    def whole(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return self._head | {"choices": choices, "usage": self._usage()}
 
-    def chunk(self, job: int, delta: Delta) -> bytes:
-        return self.event_of(self.choice(job, delta))
-
-    def event_of(self, choice: dict[str, Any]) -> bytes:
+    def chunk(self, choice: dict[str, Any]) -> bytes:
         return event(self._head | {"choices": [choice]} | ({"usage": None} if self.body.include_usage else {}))
 
     def closing(self) -> Iterable[bytes]:
         if self.body.include_usage:
             yield event(self._head | {"choices": [], "usage": self._usage()})
         yield DONE
-
-    @abstractmethod
-    def choice(self, job: int, delta: Delta) -> dict[str, Any]:
-        """A job's answer, or what is new in it."""
 
     def _usage(self) -> dict[str, int]:
         """Prompts count once, however many answers they get."""
