@@ -26,8 +26,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from inhouse.api.server import listen, new_server
 from inhouse.api.settings import ServeSettings
-from inhouse.serve.server import listen, new_server, open_app
+from inhouse.serve.server import open_app
 
 TOLERANCE = 1e-3
 TASK = """\

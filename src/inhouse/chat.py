@@ -4,14 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from inhouse.checkpoint.model_folder import open_model
 from inhouse.common.model_paths import find_model
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams
-from inhouse.engine.settings import EngineSettings
 from inhouse.posttrain.chat_template import encode_prompt
-from inhouse.serve.server import chat_template_of
+from inhouse.posttrain.opened_model import open_folder
 
 Message = dict[str, Any]
 
@@ -30,10 +28,8 @@ class Model:
 
         Raises `ValueError` where there is no model, or one that inhouse does not compute.
         """
-        folder = find_model(Path(path))
-        tokenizer = Tokenizer.load(folder)
-        engine = Engine(open_model(folder, dtype), tokenizer, EngineSettings())
-        return cls(engine, tokenizer, chat_template_of(folder))
+        model, tokenizer, chat_template = open_folder(find_model(Path(path)), dtype)
+        return cls(Engine(model, tokenizer), tokenizer, chat_template)
 
     def chat(self, messages: str | Sequence[Message], params: SamplingParams | None = None) -> str:
         """The assistant's answer to a conversation, or to one user message given as plain text."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from inhouse.engine import engine
+from inhouse.engine import runner
 from inhouse.engine.engine import Engine
 from inhouse.engine.settings import EngineSettings
 from inhouse.model.config import ModelConfig
@@ -53,7 +53,7 @@ def new_engine(
     """`new_engine("moe", num_pages=…, max_sequences=…)`; also with the code for compiling, uncompiled."""
     if request.param == "decoder":
         monkeypatch.setattr(torch, "compile", lambda function, **options: function)
-        monkeypatch.setattr(engine, "can_compile", lambda model, trains: True)
+        monkeypatch.setattr(runner, "can_compile", lambda model, trains: True)
 
     def build(kind: str = "dense", num_pages: int | None = None, **settings: object) -> Engine:
         config = models[kind].config

@@ -26,7 +26,7 @@ def test_greedy_tokens_are_those_of_full_forward_passes(kind, max_prefill, new_e
     engine = new_engine(kind, max_sequences=4, max_prefill=max_prefill)
     completions = engine.generate(prompts, GREEDY)
     assert [c.token_ids for c in completions] == [naive(kind, prompt, 12) for prompt in prompts]
-    assert engine.pages_in_use == engine.num_running == engine.num_waiting == 0
+    assert engine.pages_in_use == engine.num_running == len(engine._scheduler.waiting) == 0
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ def test_logprobs_and_experts_are_those_of_a_full_forward_pass(kind, max_prefill
     for prompt, completion in zip(prompts, completions, strict=True):
         tokens = prompt + completion.token_ids
         expected, routing = full_forward(models[kind], tokens)
-        places = range(len(prompt) - 1, len(tokens) - 1)
+        positions = range(len(prompt) - 1, len(tokens) - 1)
         known = [p.logprob for p in completion.prompt_logprobs] + completion.logprobs
         wanted = expected[range(len(tokens) - 1), tokens[1:]].tolist()
         assert known == pytest.approx(wanted, abs=1e-4)
         assert completion.sampling_logprobs == pytest.approx(completion.logprobs, abs=1e-5)  # nothing was truncated
         tops = [p.top for p in completion.prompt_logprobs] + completion.top_logprobs
-        for place, top in zip([*range(len(prompt) - 1), *places], tops, strict=True):
-            assert [logprob for _, logprob in top] == pytest.approx(expected[place].topk(3)[0].tolist(), abs=1e-4)
+        for position, top in zip([*range(len(prompt) - 1), *positions], tops, strict=True):
+            assert [logprob for _, logprob in top] == pytest.approx(expected[position].topk(3)[0].tolist(), abs=1e-4)
         if kind == "dense":
             assert completion.experts is None
         else:
@@ -159,10 +159,10 @@ def test_a_seed_gives_the_same_tokens_in_every_company(new_engine, prompts):
 def test_stop_tokens_end_a_request_and_are_no_text(new_engine, naive, prompts):
     greedy = naive("dense", prompts[4], 12)
     stop = next(token for token in greedy[3:] if token not in greedy[:3])
-    place = greedy.index(stop)
+    end = greedy.index(stop)
     completion = new_engine().generate([prompts[4]], GREEDY.model_copy(update={"stop_token_ids": (stop,)}))[0]
-    assert completion.finish_reason == "stop" and completion.token_ids == greedy[: place + 1]
-    assert completion.text == bytes(i for i in greedy[:place] if i < 256).decode(errors="replace")
+    assert completion.finish_reason == "stop" and completion.token_ids == greedy[: end + 1]
+    assert completion.text == bytes(i for i in greedy[:end] if i < 256).decode(errors="replace")
 
 
 def test_end_tokens_end_a_request_unless_ignored(models, prompts, naive):
@@ -233,11 +233,11 @@ def test_abort_frees_pages_at_once_and_returns_what_there_is(steps, new_engine, 
 
 def test_a_step_that_fails_leaves_nothing_behind(new_engine, naive, prompts):
     engine = new_engine(page_size=8)
-    engine._forward = lambda *args: 1 / 0
+    engine._runner.run = lambda *args: 1 / 0
     with pytest.raises(ZeroDivisionError):
         engine.generate(prompts, GREEDY)
-    assert engine.pages_in_use == engine.num_running == engine.num_waiting == 0
-    del engine._forward
+    assert engine.pages_in_use == engine.num_running == len(engine._scheduler.waiting) == 0
+    del engine._runner.run
     assert engine.generate([prompts[6]], GREEDY)[0].token_ids == naive("dense", prompts[6], 12)
 
 
@@ -248,7 +248,7 @@ def test_prompts_that_no_model_takes_are_refused(prompt, said, new_engine):
     engine = new_engine()
     with pytest.raises(ValueError, match=said):
         engine.add(prompt, GREEDY)
-    assert engine.num_waiting == 0
+    assert not engine._scheduler.waiting
 
 
 def test_settings_out_of_range_are_refused(models):
@@ -322,5 +322,5 @@ def test_pages_never_leak(actions, models):
             break
         step()
     assert len(ended) == len(added), "every request ends"
-    assert engine.pages_in_use == engine.num_running == engine.num_waiting == 0
-    assert sorted(engine._scheduler._free_places) == list(range(5))
+    assert engine.pages_in_use == engine.num_running == len(engine._scheduler.waiting) == 0
+    assert sorted(engine._scheduler._free_rows) == list(range(5))

@@ -47,10 +47,30 @@ def test_any_cut_of_the_bytes_gives_the_text_up_to_the_first_stop_to_end(text, s
         pieces.append(data[:size])
         data = data[size:]
     # whichever stop string ends first ends the text; of several that end together, the longest
-    places = [(text.index(stop) + len(stop), text.index(stop)) for stop in stops if stop in text]
+    found = [(text.index(stop) + len(stop), text.index(stop)) for stop in stops if stop in text]
     result, _ = stream(pieces, stops)
-    assert result.is_stopped == bool(places)
-    if not places:
+    assert result.is_stopped == bool(found)
+    if not found:
         assert result.text == text
     else:
-        assert result.text in {text[:start] for _, start in places}
+        assert result.text in {text[:start] for _, start in found}
+
+
+@given(st.text(alphabet="ab€🙂", max_size=20), st.lists(st.integers(1, 4), min_size=1))
+def test_characters_are_counted_as_soon_as_they_are_whole(text, sizes):
+    stream, data, at = TextStream(("b€", "🙂🙂")), text.encode(), 0
+    while at < len(data) and not stream.is_stopped:
+        size = sizes[at % len(sizes)]
+        stream.push(data[at : at + size])
+        at += size
+        assert stream.num_characters == len(data[:at].decode(errors="ignore"))
+
+
+def test_half_a_character_tells_whether_a_stop_string_goes_on():
+    assert stream([b"EN\xe2", b"\x82\xac"], ["END"])[1] == ["EN", "€", ""]
+    assert stream([b"EN\xe2", b"\x82\xac!"], ["EN€"])[1] == ["", "", ""]
+    assert stream([b"EN\xe2", b"\x98\x83"], ["EN€"])[1] == ["", "EN☃", ""]
+
+
+def test_half_a_character_behind_a_stop_string_is_no_text():
+    assert stream([b"aEND\xe2\x82"], ["END"])[0].text == "a"

@@ -11,7 +11,6 @@ from inhouse.posttrain.chat_template import (
     check_messages,
     encode_conversation,
     encode_prompt,
-    load_chat_template,
 )
 
 CONVERSATION = [
@@ -117,11 +116,3 @@ def test_a_broken_template_is_a_sentence(tokenizer):
         encode_prompt(tokenizer, CONVERSATION, template="{% if %}")
     with pytest.raises(ValueError, match="refuses these messages: no system"):
         encode_prompt(tokenizer, CONVERSATION, template="{{ raise_exception('no system') }}")
-
-
-def test_a_folder_brings_its_own_template(tmp_path):
-    assert load_chat_template(tmp_path) == CHAT_TEMPLATE
-    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": "from the config"}')
-    assert load_chat_template(tmp_path) == "from the config"
-    (tmp_path / "chat_template.jinja").write_text("from the file")
-    assert load_chat_template(tmp_path) == "from the file"

@@ -13,6 +13,7 @@ import pytest
 import torch
 from openai import OpenAI
 
+from inhouse.api.server import listen, new_server
 from inhouse.api.settings import ServeSettings
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
@@ -22,7 +23,6 @@ from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
 from inhouse.serve.app import create_app
 from inhouse.serve.served import Served
-from inhouse.serve.server import listen, new_server
 
 CONTEXT = 128
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
 
 MAX_MESSAGE = 500  # characters: a message may quote what a stranger sent
 
@@ -67,18 +67,30 @@ def _path(loc: tuple[int | str, ...]) -> str:
     return path.removeprefix(".")[:100].encode("utf-8", "replace").decode()
 
 
-async def on_api_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     return error.response()
 
 
-async def on_http_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_http_error(request: Request, error: Exception) -> Response:
     """Starlette's own refusals: no such path (404), wrong method (405)."""
     assert isinstance(error, HTTPException)
     message = f"{error.detail}: {request.method} {request.url.path}."
     return ApiError(error.status_code, message, headers=error.headers).response()
 
 
-async def on_crash(request: Request, error: Exception) -> JSONResponse:
+async def _on_disconnect(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # nginx's status for it; it only reaches the metrics
+
+
+async def _on_crash(request: Request, error: Exception) -> Response:
     """Anything unforeseen; starlette logs the traceback, the client learns nothing of the inside."""
     return ApiError(500, "The server failed while it handled this request; its log says why.").response()
+
+
+HANDLERS = {
+    ApiError: _on_api_error,
+    HTTPException: _on_http_error,
+    ClientDisconnect: _on_disconnect,
+    Exception: _on_crash,
+}  # of an application's exceptions

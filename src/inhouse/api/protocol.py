@@ -4,12 +4,12 @@ A field that could only be obeyed by doing something that inhouse does not do is
 neutral value; one that changes nothing about the answer (`user`, `store`, …) is ignored; any other is unknown (400).
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from inhouse.api.errors import ApiError
+from inhouse.api.errors import ApiError, from_validation
 
 MAX_STOP_STRINGS = 4
 MAX_STOP_CHARACTERS = 1000
@@ -48,6 +48,14 @@ class Request(BaseModel):
         if not isinstance(data, dict):
             return data
         return {key: value for key, value in data.items() if value is not None and key not in IGNORED}
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self:
+        """A body, or the `ApiError` that says what is wrong with it. Megabytes take time: not for the event loop."""
+        try:
+            return cls.model_validate_json(raw)
+        except ValidationError as error:
+            raise from_validation(error) from error
 
 
 class StreamOptions(Request):
@@ -98,7 +106,7 @@ class GenerationRequest(Request):
 
 
 class CompletionRequest(GenerationRequest):
-    """POST /v1/completions. `prompts` is what `prompt` holds, always as a list."""
+    """POST /v1/completions. `prompt` is always a batch."""
 
     prompt: list[Prompt] = [""]
     echo: bool = False
@@ -182,10 +190,6 @@ class ChatRequest(GenerationRequest):
         if self.top_logprobs and not self.logprobs:
             raise _misfit("top_logprobs", "it is only allowed together with logprobs: true")
         return self
-
-    @property
-    def most_tokens(self) -> int | None:
-        return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
 
 
 class TokenizeRequest(Request):

@@ -10,7 +10,7 @@ class ServeSettings(Settings):
 
     max_queue: int = Field(default=256, ge=0, description="sequences that may wait for a place; more get 429")
     max_choices: PositiveInt = Field(default=128, description="prompts times n in one request")
-    max_logprobs: PositiveInt = Field(default=2_000_000, description="in one response: places times candidates")
+    max_logprobs: PositiveInt = Field(default=2_000_000, description="in one response: tokens times candidates")
     max_body_bytes: PositiveInt = Field(default=4 * 2**20, description="of one request; more gets 413")
     max_connections: PositiveInt = Field(default=512, description="open connections; more get 503")
     read_timeout: PositiveFloat = Field(default=30.0, description="seconds for a request's body to arrive")

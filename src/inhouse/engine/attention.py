@@ -52,7 +52,7 @@ class PagedAttention:
 
     def __call__(self, q_BTHd: Tensor, k_BTKd: Tensor, v_BTKd: Tensor, *, layer: int, window: int | None) -> Tensor:
         q_NHd, rows_N2Kd = q_BTHd[0], torch.stack((k_BTKd[0], v_BTKd[0]), dim=1)
-        self.cache.write(layer, self.slots_N, rows_N2Kd)
+        self.cache.rows[layer].index_copy_(0, self.slots_N, rows_N2Kd)
         parts = [self._group(group, q_NHd, rows_N2Kd, layer, window) for group in self.groups]
         for chunk in self.chunks:
             own = slice(chunk.start, chunk.end)
@@ -63,7 +63,14 @@ class PagedAttention:
         return (parts[0] if len(parts) == 1 else torch.cat(parts))[None]
 
     def _group(self, group: Group, q_NHd: Tensor, rows_N2Kd: Tensor, layer: int, window: int | None) -> Tensor:
-        k_RKSd, v_RKSd = self._keys_and_values(group, rows_N2Kd, layer)
+        if group.copies is not None and layer < len(group.copies):
+            copy_2RKSd = group.copies[layer]
+            put_newest(copy_2RKSd, group.newest, rows_N2Kd[group.start : group.end])
+        else:
+            copy_2RKSd = self.cache.copy(layer, group.pages_RP)
+            if group.copies is not None:
+                group.copies.append(copy_2RKSd)
+        k_RKSd, v_RKSd = copy_2RKSd
         if (mask := self._masks.get((group.start, window))) is None:
             distance_RS = group.distance_RS(k_RKSd.shape[2])
             mask = self._masks[group.start, window] = additive(distance_RS, window, q_NHd.dtype)
@@ -74,16 +81,6 @@ class PagedAttention:
         # the query heads of one key-value head stand as rows of one small matrix: keys are read once, not per head
         q_RKGd = q_RHd.unflatten(1, (k_RKSd.shape[1], -1))
         return F.scaled_dot_product_attention(q_RKGd, k_RKSd, v_RKSd, attn_mask=mask).flatten(1, 2)
-
-    def _keys_and_values(self, group: Group, rows_N2Kd: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        if group.copies is not None and layer < len(group.copies):
-            copy_2RKSd = group.copies[layer]
-            put_newest(copy_2RKSd, group.newest, rows_N2Kd[group.start : group.end])
-        else:
-            copy_2RKSd = self.cache.copy(layer, group.pages_RP)
-            if group.copies is not None:
-                group.copies.append(copy_2RKSd)
-        return copy_2RKSd[0], copy_2RKSd[1]
 
     def _chunk(self, chunk: Chunk, q_THd: Tensor, rows_S2Kd: Tensor, window: int | None) -> Tensor:
         mask = self._masks.get((chunk.start, window))

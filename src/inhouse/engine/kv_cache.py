@@ -28,7 +28,6 @@ class PageTable:
     """
 
     def __init__(self, num_pages: int) -> None:
-        self.num_pages = num_pages
         self._references = [0] * num_pages
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_pages))
         self._page_of: dict[bytes, int] = {}
@@ -104,9 +103,6 @@ class KVCache:
     @staticmethod
     def bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:
         return config.num_layers * 2 * config.num_kv_heads * config.head_dim * dtype.itemsize
-
-    def write(self, layer: int, slots_N: Tensor, rows_N2Kd: Tensor) -> None:
-        self.rows[layer].index_copy_(0, slots_N, rows_N2Kd)
 
     def gather(self, layer: int, pages_RP: Tensor) -> Tensor:
         """A copy (R, P * page_size, 2, K, d) of R sequences' pages."""

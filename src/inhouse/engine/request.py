@@ -23,7 +23,7 @@ class SamplingParams(Settings):
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     stop_token_ids: tuple[int, ...] = ()
-    logprobs: int = Field(default=0, ge=0, description="how many of the likeliest tokens to report in every place")
+    logprobs: int = Field(default=0, ge=0, description="how many of the likeliest tokens to report at every position")
     prompt_logprobs: bool = False
     experts: bool = Field(default=False, description="report the experts chosen for the prompt and the completion")
     ignore_eos: bool = False
@@ -31,8 +31,8 @@ class SamplingParams(Settings):
 
 class TokenLogprobs(NamedTuple):
     """Log-probabilities of one token: under the model (`logprob`), under the distribution that it was drawn from after
-    temperature, top-k and top-p (`sampling_logprob`; 0 for greedy tokens and in prompts), and the likeliest tokens in
-    its place with theirs under the model, best first."""
+    temperature, top-k and top-p (`sampling_logprob`; 0 for greedy tokens and in prompts), and the likeliest tokens at
+    its position with theirs under the model, best first."""
 
     logprob: float
     sampling_logprob: float
@@ -61,12 +61,14 @@ class Completion(NamedTuple):
 class StepOutput(NamedTuple):
     """One new token of one request, and the text that has become certain with it.
 
-    `prompt_logprobs` come with the first token where they were asked for, `completion` with the last.
+    `text_end` counts the characters of the request up to the end of this token, those held back included and a half one
+    not. `prompt_logprobs` come with the first token where they were asked for, `completion` with the last.
     """
 
     id: int
     token: int
     text: str
+    text_end: int
     logprobs: TokenLogprobs
     prompt_logprobs: list[TokenLogprobs] | None
     finish_reason: FinishReason | None

@@ -75,7 +75,9 @@ def draw(
     `counters` number the tokens of each request.
     """
     if all(p.temperature == 0 for p in params):
-        tokens_N = _argmax(logits_NV)
+        # on a CPU by numpy, whose argmax is vectorised: 20 times as fast as torch's
+        is_cpu = logits_NV.device.type == "cpu"
+        tokens_N = torch.from_numpy(logits_NV.numpy().argmax(axis=-1)) if is_cpu else logits_NV.argmax(dim=-1)
         sampling_N = [0.0] * len(params)
     else:
         device = logits_NV.device
@@ -92,18 +94,11 @@ def draw(
     return tokens_N.tolist(), list(logprobs)
 
 
-def _argmax(logits_NV: Tensor) -> Tensor:
-    """On a CPU by numpy, whose argmax is vectorised: 20 times as fast as torch's."""
-    if logits_NV.device.type == "cpu":
-        return torch.from_numpy(logits_NV.numpy().argmax(axis=-1))
-    return logits_NV.argmax(dim=-1)
-
-
 def _invert(logits_NV: Tensor, uniform_N: Tensor) -> Tensor:
     """The token whose stretch of the cumulative distribution holds the random number; in double, V may be large."""
     cumulative_NV = logits_NV.double().softmax(dim=-1).cumsum(dim=-1)
-    place_N1 = (uniform_N * cumulative_NV[:, -1])[:, None]
-    return torch.searchsorted(cumulative_NV, place_N1, right=True)[:, 0]
+    target_N1 = (uniform_N * cumulative_NV[:, -1])[:, None]
+    return torch.searchsorted(cumulative_NV, target_N1, right=True)[:, 0]
 
 
 def logprobs_of(logits_NV: Tensor, log_totals_N: Tensor, tokens_N: Tensor) -> Tensor:

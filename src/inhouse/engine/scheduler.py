@@ -24,7 +24,7 @@ class Sequence:
         self.pages: list[int] = []
         self.hashes: list[bytes] = []
         self.num_published = 0
-        self.place = -1  # its row in the scheduler's block table while it runs
+        self.row = -1  # of the scheduler's table, while it runs
         self.stream = TextStream(params.stop)
         self.logprobs: list[TokenLogprobs] = []
         self.prompt_logprobs: list[TokenLogprobs] = []
@@ -47,7 +47,7 @@ class Scheduled(NamedTuple):
 
 
 class Scheduler:
-    """Holds the waiting and the running sequences; `table` (places, pages a sequence) names the running ones' pages."""
+    """Holds the waiting and the running sequences; `table` names the pages of the running ones, a row each."""
 
     def __init__(
         self, pages: PageTable, page_size: int, max_sequences: int, max_prefill: int, max_context: int
@@ -56,14 +56,11 @@ class Scheduler:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.table = np.zeros((max_sequences, -(-max_context // page_size)), dtype=np.int64)
-        self._free_places = list(range(max_sequences))[::-1]
-
-    def add(self, sequence: Sequence) -> None:
-        self.waiting.append(sequence)
+        self._free_rows = list(range(max_sequences))[::-1]
 
     def remove(self, sequence: Sequence) -> None:
-        """Finished or aborted: its place and pages are free at once."""
-        if sequence.place < 0:
+        """Finished or aborted: its row and pages are free at once."""
+        if sequence.row < 0:
             self.waiting.remove(sequence)
         else:
             self.running.remove(sequence)
@@ -74,13 +71,13 @@ class Scheduler:
         scheduled: list[Scheduled] = []
         budget = self.max_prefill
         for sequence in list(self.running):
-            if sequence.place < 0:
+            if sequence.row < 0:
                 continue  # sent back for the sake of an older one
             num_tokens = 1 if sequence.num_missing == 1 else min(sequence.num_missing, budget)
             if num_tokens and self._make_room(sequence):
                 budget -= num_tokens if num_tokens > 1 else 0
                 scheduled.append(self._plan(sequence, num_tokens, False))
-        while budget and self.waiting and self._free_places and self._admit(self.waiting[0]):
+        while budget and self.waiting and self._free_rows and self._admit(self.waiting[0]):
             sequence = self.waiting.popleft()
             self.running.append(sequence)
             num_tokens = min(sequence.num_missing, budget)
@@ -112,33 +109,30 @@ class Scheduler:
         return True
 
     def _admit(self, sequence: Sequence) -> bool:
-        """Give a waiting sequence a place and pages for all its tokens; those that others have computed are shared."""
-        known = self._known_pages(sequence)
+        """Give a waiting sequence a row and pages for all its tokens; those that others have computed are shared."""
+        known: list[int] = []
+        if not sequence.params.prompt_logprobs or len(sequence.prompt_logprobs) >= sequence.num_prompt - 1:
+            page_hashes(sequence.tokens, self.page_size, sequence.hashes)
+            # at least the last token is computed again: its output draws the next one
+            known = self.pages.find(sequence.hashes[: (len(sequence.tokens) - 1) // self.page_size])
         num_new = -(-len(sequence.tokens) // self.page_size) - len(known)
         if num_new + sum(map(self.pages.is_free, known)) > self.pages.num_free:
             return False
-        sequence.place = self._free_places.pop()
+        sequence.row = self._free_rows.pop()
         self.pages.share(known)
-        self.table[sequence.place, : len(known)] = known
+        self.table[sequence.row, : len(known)] = known
         sequence.num_computed, sequence.num_published = len(known) * self.page_size, len(known)
-        sequence.pages = list(known)
+        sequence.pages = known
         for _ in range(num_new):
             self._append_page(sequence)
         return True
 
-    def _known_pages(self, sequence: Sequence) -> list[int]:
-        """At least the last token is computed again: its output draws the next one."""
-        if sequence.params.prompt_logprobs and len(sequence.prompt_logprobs) < sequence.num_prompt - 1:
-            return []
-        page_hashes(sequence.tokens, self.page_size, sequence.hashes)
-        return self.pages.find(sequence.hashes[: (len(sequence.tokens) - 1) // self.page_size])
-
     def _append_page(self, sequence: Sequence) -> None:
         page = self.pages.take()
-        self.table[sequence.place, len(sequence.pages)] = page
+        self.table[sequence.row, len(sequence.pages)] = page
         sequence.pages.append(page)
 
     def _vacate(self, sequence: Sequence) -> None:
         self.pages.release(sequence.pages)
-        self._free_places.append(sequence.place)
-        sequence.pages, sequence.num_computed, sequence.num_published, sequence.place = [], 0, 0, -1
+        self._free_rows.append(sequence.row)
+        sequence.pages, sequence.num_computed, sequence.num_published, sequence.row = [], 0, 0, -1

@@ -6,14 +6,16 @@ import codecs
 class TextStream:
     """Decodes the bytes of tokens as UTF-8 and ends at the first stop string, wherever token borders fall.
 
-    Bytes that are no UTF-8 come out as U+FFFD.
+    Bytes that are no UTF-8 come out as U+FFFD. `num_characters` counts what has been decoded so far, held back or not:
+    where the text of the newest token ends.
     """
 
-    def __init__(self, stop: tuple[str, ...]) -> None:
-        self._stop = [text.encode() for text in stop]
+    def __init__(self, stop: tuple[str, ...] = ()) -> None:
+        self._stop = stop
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._held = b""
+        self._held = ""
         self._parts: list[str] = []
+        self.num_characters = 0
         self.is_stopped = False
 
     @property
@@ -22,32 +24,33 @@ class TextStream:
 
     def push(self, piece: bytes) -> str:
         """Take the bytes of one more token; return the text that is certain now."""
-        self._held += piece
-        if self._stop:
-            found = [place for stop in self._stop if (place := self._held.find(stop)) >= 0]
-            if found:
-                self.is_stopped = True
-                self._held = self._held[: min(found)]
-                return self.finish()
+        new = self._decoder.decode(piece)
+        self.num_characters += len(new)
+        self._held += new
+        if found := [at for stop in self._stop if (at := self._held.find(stop)) >= 0]:
+            self.is_stopped = True
+            self._decoder.reset()
+            self._held = self._held[: min(found)]
+            return self.finish()
         certain = len(self._held) - self._possible_stop()
-        text = self._decoder.decode(self._held[:certain])
-        self._held = self._held[certain:]
+        text, self._held = self._held[:certain], self._held[certain:]
         self._parts.append(text)
         return text
 
     def finish(self) -> str:
         """No more tokens come: return what was held back."""
-        text = self._decoder.decode(self._held, final=True)
-        self._held = b""
+        text = self._held + self._decoder.decode(b"", final=True)
+        self._held = ""
         self._parts.append(text)
         return text
 
     def _possible_stop(self) -> int:
-        """Length of the longest end of the held bytes that begins a stop string."""
+        """Length of the longest end of the held text that begins a stop string, the first bytes of a character too."""
+        pending, _ = self._decoder.getstate()
         longest = 0
         for stop in self._stop:
             for length in range(min(len(stop) - 1, len(self._held)), longest, -1):
-                if self._held.endswith(stop[:length]):
+                if self._held.endswith(stop[:length]) and stop[length].encode().startswith(pending):
                     longest = length
                     break
         return longest

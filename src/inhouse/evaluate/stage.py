@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-from inhouse.checkpoint.model_folder import open_model
 from inhouse.common.files import write_atomic, write_json
 from inhouse.data.documents import read_documents
 from inhouse.data.tokenizer import Tokenizer
@@ -15,14 +14,15 @@ from inhouse.evaluate.harness import Sample, answer, heldout_questions, summaris
 from inhouse.evaluate.score import Score
 from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.model.transformer import Transformer
-from inhouse.posttrain.chat_template import load_chat_template
+from inhouse.posttrain.chat_template import CHAT_TEMPLATE
 from inhouse.posttrain.conversations import trained_on
+from inhouse.posttrain.opened_model import open_folder
 
 
 def evaluate(settings: EvaluateSettings, data: Path, base: Path, model: Path, output: Path) -> None:
     """Write scores.json and samples.jsonl: bits per byte of base and fine-tuned model and of xz, and the answers."""
     model_scores, samples = evaluate_model(settings, model, data)
-    scores = {"base/bits_per_byte": _bits_per_byte(settings, data, *_load(settings, base))}
+    scores = {"base/bits_per_byte": _bits_per_byte(settings, data, *open_folder(base, settings.dtype)[:2])}
     scores |= _xz_scores(settings, data)
     scores |= {f"model/{name}": score for name, score in model_scores.items()}
     output.mkdir(parents=True, exist_ok=True)
@@ -45,10 +45,11 @@ def evaluate_model(
             f"nothing to measure: {folder} has no held-out text beside it, does not say on which environments it was "
             f"fine-tuned, and none is asked for; there are {', '.join(ENVIRONMENTS)}"
         )
-    model, tokenizer = _load(settings, folder)
+    model, tokenizer, template = open_folder(folder, settings.dtype)
     scores = {"bits_per_byte": _bits_per_byte(settings, data, model, tokenizer)} if data else {}
     engine = Engine(model, tokenizer, EngineSettings())
-    samples = answer(engine, tokenizer, questions, settings.max_answer_tokens, load_chat_template(folder))
+    template = CHAT_TEMPLATE if template is None else template
+    samples = answer(engine, tokenizer, questions, settings.max_answer_tokens, template)
     return scores | summarise(samples), samples
 
 
@@ -65,7 +66,3 @@ def _xz_scores(settings: EvaluateSettings, data: Path) -> dict[str, Score]:
     train = (document.text.encode() for document in read_documents(data, "train"))
     scores = xz_bits_per_byte(heldout, train, settings.xz_training_bytes)
     return {f"{name}/bits_per_byte": score for name, score in scores.items()}
-
-
-def _load(settings: EvaluateSettings, folder: Path) -> tuple[Transformer, Tokenizer]:
-    return open_model(folder, settings.dtype), Tokenizer.load(folder)

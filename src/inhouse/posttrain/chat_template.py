@@ -10,7 +10,6 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
@@ -92,15 +91,6 @@ def encode_prompt(
     """Token ids of a conversation up to where the assistant's next answer begins."""
     check_messages(messages)
     return _encode(tokenizer, messages, tools, template, add_generation_prompt=True).ids
-
-
-def load_chat_template(folder: Path) -> str:
-    """The template that a model folder carries (a file, or a key of its tokenizer's config), else inhouse's own."""
-    if (folder / "chat_template.jinja").is_file():
-        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    config = folder / "tokenizer_config.json"
-    template = json.loads(config.read_text(encoding="utf-8")).get("chat_template") if config.is_file() else None
-    return template if isinstance(template, str) else CHAT_TEMPLATE
 
 
 def check_messages(messages: Any) -> None:

@@ -4,13 +4,13 @@ The engine holds text back while it may still be the beginning of a stop string 
 tokens are held back with it, so that the tokens of a chunk and its text belong together.
 """
 
-import codecs
 from collections import deque
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Self
 
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.request import StepOutput, TokenLogprobs
+from inhouse.engine.text import TextStream
 
 LOWEST = -9999.0  # the API's word for "very unlikely"; JSON has no infinity
 
@@ -31,7 +31,7 @@ class Candidate(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One token of a sequence, the likeliest in its place, and where its text begins and ends, in characters."""
+    """One token of a sequence, the likeliest at its position, and where its text begins and ends, in characters."""
 
     chosen: Candidate
     top: list[Candidate]
@@ -50,6 +50,11 @@ class Delta(NamedTuple):
     def is_news(self) -> bool:
         return bool(self.text or self.entries or self.finish_reason)
 
+    @classmethod
+    def join(cls, deltas: Sequence[Self]) -> Self:
+        entries = [entry for delta in deltas for entry in delta.entries]
+        return cls("".join(delta.text for delta in deltas), entries, deltas[-1].finish_reason)
+
 
 class Choice:
     """Follows one sequence."""
@@ -63,54 +68,53 @@ class Choice:
         echo_only: bool = False,
         keep_ended: bool = False,
     ) -> None:
-        """`num_top` likeliest tokens a place (None: no log-probabilities at all); `echo` is a prompt to begin with,
+        """`num_top` likeliest tokens a position (None: no log-probabilities at all); `echo` is a prompt to begin with,
         `echo_only` to end with too; `keep_ended` also gives tokens whose text is cut off (end of turn, stop string).
         """
         self.tokenizer, self.num_top, self.keep_ended = tokenizer, num_top, keep_ended
         self.echo, self.echo_only = echo, echo_only
         self.num_tokens = 0
-        self.released = 0  # characters
-        self.held: deque[Entry] = deque()
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._decoded = 0  # characters
+        self._released = self._num_echoed = self._end = 0  # characters
+        self._held: deque[Entry] = deque()
 
     def take(self, output: StepOutput) -> Delta:
         """The sequence has one more token."""
-        text = ""
+        text, is_last = "", output.finish_reason is not None
         if self.echo is not None:
-            text, self.echo = self._begin(self.echo, output), None
+            text, self.echo = self._begin(self.echo, output.prompt_logprobs), None
         if not self.echo_only:
             self.num_tokens += 1
             text += output.text
             if self.num_top is not None:
-                self.held.append(self._entry(output.token, output.logprobs))
-        self.released += len(text)
-        return Delta(text, list(self._release(output.finish_reason is not None)), output.finish_reason)
+                self._hold(output.token, output.logprobs, self._num_echoed + output.text_end)
+        self._released += len(text)
+        entries = []
+        while self._held and (self._held[0].end <= self._released or is_last):
+            entry = self._held.popleft()
+            if self.keep_ended or not is_last or entry.start < self._released:
+                entries.append(entry)
+        return Delta(text, entries, output.finish_reason)
 
-    def _begin(self, prompt: list[int], output: StepOutput) -> str:
-        """Hold the prompt's tokens; the first has no log-probability: nothing stands before it."""
-        if self.num_top is not None:
-            assert output.prompt_logprobs is not None
-            for token, known in zip(prompt, (None, *output.prompt_logprobs), strict=True):
-                self.held.append(self._entry(token, known))
-        return self.tokenizer.decode(prompt)
+    def _begin(self, prompt: list[int], known: Sequence[TokenLogprobs] | None) -> str:
+        """The prompt's text; its tokens are held, the first without a log-probability: nothing stands before it."""
+        stream = TextStream()
+        for position, token in enumerate(prompt):
+            stream.push(self.tokenizer.decode_bytes([token]))
+            if known is not None:
+                self._hold(token, known[position - 1] if position else None, stream.num_characters)
+        stream.finish()
+        self._num_echoed = len(stream.text)
+        return stream.text
 
-    def _release(self, is_last: bool) -> Iterator[Entry]:
-        while self.held and (self.held[0].end <= self.released or is_last):
-            entry = self.held.popleft()
-            if self.keep_ended or not is_last or entry.start < self.released:
-                yield entry
-
-    def _entry(self, token: int, known: TokenLogprobs | None) -> Entry:
-        start = self._decoded
-        self._decoded += len(self._decoder.decode(self.tokenizer.decode_bytes([token])))
-        if known is None:
-            # the published schema has numbers only here; 0 adds nothing to a sum
-            return Entry(self._candidate(token, 0.0), [], start, self._decoded)
+    def _hold(self, token: int, known: TokenLogprobs | None, end: int) -> None:
+        top = known.top if known is not None else []
         # one number for one token: clients compare the two to see whether the token was the likeliest
-        logprob = dict(known.top).get(token, known.logprob)
-        top = [self._candidate(*pair) for pair in known.top]
-        return Entry(self._candidate(token, logprob), top, start, self._decoded)
+        # (the published schema has numbers only: 0 for what is not known adds nothing to a sum)
+        logprob = dict(top).get(token, known.logprob if known is not None else 0.0)
+        self._held.append(
+            Entry(self._candidate(token, logprob), [self._candidate(*pair) for pair in top], self._end, end)
+        )
+        self._end = end
 
     def _candidate(self, token: int, logprob: float) -> Candidate:
         return Candidate(self.tokenizer.decode_bytes([token]), max(logprob, LOWEST))

@@ -1,24 +1,23 @@
-"""One method a path: reads and checks the request, calls what answers it, wraps the result."""
+"""The paths of one served model: each reads and checks its request, calls what answers it, wraps the result."""
 
-import asyncio
 import time
-from typing import TypeVar
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from inhouse.api import errors, protocol
-from inhouse.api.errors import ApiError
+from inhouse.api.body import read_body
 from inhouse.api.events import EventStream, unless_gone
-from inhouse.api.settings import ServeSettings
-from inhouse.serve import chat, completions, tokens
-from inhouse.serve.metrics import CONTENT_TYPE, Metrics
+from inhouse.api.metrics import CONTENT_TYPE, Metrics
+from inhouse.serve import tokens
+from inhouse.serve.chat import Chat
+from inhouse.serve.completions import Completions
+from inhouse.serve.generation import Face
 from inhouse.serve.served import Served
-
-Body = TypeVar("Body", bound=protocol.Request)
 
 
 class Endpoints:
@@ -32,10 +31,10 @@ class Endpoints:
         return [
             Route("/v1/models", self.models),
             Route("/v1/models/{model:path}", self.model),
-            Route("/v1/completions", self.completions, methods=["POST"]),
-            Route("/v1/chat/completions", self.chat_completions, methods=["POST"]),
-            Route("/tokenize", self.tokenize, methods=["POST"]),
-            Route("/detokenize", self.detokenize, methods=["POST"]),
+            Route("/v1/completions", partial(self.generate, Completions), methods=["POST"]),
+            Route("/v1/chat/completions", partial(self.generate, Chat), methods=["POST"]),
+            Route("/tokenize", partial(self.convert, tokens.tokenize), methods=["POST"]),
+            Route("/detokenize", partial(self.convert, tokens.detokenize), methods=["POST"]),
             Route("/tokenizer_info", self.tokenizer_info),
             Route("/health", self.health),
             Route("/metrics", self.show_metrics),
@@ -48,27 +47,19 @@ class Endpoints:
         self.served.check_model(request.path_params["model"])
         return JSONResponse(self.card)
 
-    async def completions(self, request: Request) -> Response:
-        body = await read(request, protocol.CompletionRequest, self.limits)
-        if not body.stream:
-            return JSONResponse(await unless_gone(request.receive, completions.answer(self.served, body)))
-        chunks = await unless_gone(request.receive, completions.stream(self.served, body))
-        return EventStream(chunks, self.limits.write_timeout)
+    async def generate(self, kind: type[Face], request: Request) -> Response:
+        """Whatever generates: a face reads the request off the loop, then answers it whole or as a stream."""
+        raw = await read_body(request, self.limits)
+        face = await unless_gone(request.receive, run_in_threadpool(kind, self.served, raw))
+        if not face.body.stream:
+            return JSONResponse(await unless_gone(request.receive, face.answer()))
+        events = face.stream()
+        await anext(events)  # admitted, or refused with an HTTP status
+        return EventStream(events, self.limits.write_timeout)
 
-    async def chat_completions(self, request: Request) -> Response:
-        body = await read(request, protocol.ChatRequest, self.limits)
-        if not body.stream:
-            return JSONResponse(await unless_gone(request.receive, chat.answer(self.served, body)))
-        chunks = await unless_gone(request.receive, chat.stream(self.served, body))
-        return EventStream(chunks, self.limits.write_timeout)
-
-    async def tokenize(self, request: Request) -> Response:
-        body = await read(request, protocol.TokenizeRequest, self.limits)
-        return JSONResponse(await tokens.tokenize(self.served, body))
-
-    async def detokenize(self, request: Request) -> Response:
-        body = await read(request, protocol.DetokenizeRequest, self.limits)
-        return JSONResponse(await tokens.detokenize(self.served, body))
+    async def convert(self, function: Callable[[Served, bytes], dict[str, Any]], request: Request) -> Response:
+        raw = await read_body(request, self.limits)
+        return JSONResponse(await run_in_threadpool(function, self.served, raw))
 
     async def tokenizer_info(self, request: Request) -> Response:
         return JSONResponse(tokens.tokenizer_info(self.served))
@@ -79,35 +70,3 @@ class Endpoints:
 
     async def show_metrics(self, request: Request) -> Response:
         return Response(self.metrics.render(self.served.worker.gauges()), media_type=CONTENT_TYPE)
-
-
-async def read(request: Request, kind: type[Body], limits: ServeSettings) -> Body:
-    """The request's JSON body as `kind`, or the `ApiError` that says what is wrong with it."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        # a web page may post text/plain to a loopback server without the browser asking it first; JSON it may not
-        raise ApiError(415, "The request's body must be sent as Content-Type: application/json.")
-    try:
-        async with asyncio.timeout(limits.read_timeout):
-            body = await _read_bytes(request, limits.max_body_bytes)
-    except TimeoutError:
-        raise ApiError(
-            408, f"The request's body did not arrive within {limits.read_timeout:g} s.", headers={"connection": "close"}
-        ) from None
-    try:
-        return await run_in_threadpool(kind.model_validate_json, body)
-    except ValidationError as error:
-        raise errors.from_validation(error) from error
-
-
-async def _read_bytes(request: Request, most: int) -> bytes:
-    """The body, refused as soon as it is known to be over the limit: declared so, or counted while it arrives."""
-    declared = request.headers.get("content-length", "0")
-    body = bytearray()
-    if not declared.isdecimal() or int(declared[:20]) <= most:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > most:
-                break
-        else:
-            return bytes(body)
-    raise ApiError(413, f"The request's body is over {most} bytes.", headers={"connection": "close"})

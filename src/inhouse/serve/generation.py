@@ -1,42 +1,137 @@
-"""What both generating endpoints do: sampling parameters, running the sequences, the parts that responses share."""
+"""The one way of a generating request: from its body to jobs for the engine, and back as a whole answer or a stream.
+
+An endpoint is a subclass of `Face` in a file of its own, which says what to generate and how the answer is written.
+"""
 
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from functools import cached_property
+from typing import Any, ClassVar, Generic, TypeVar
 from uuid import uuid4
 
 from inhouse.api.errors import ApiError
+from inhouse.api.events import DONE, event
 from inhouse.api.protocol import GenerationRequest
 from inhouse.engine.request import SamplingParams
 from inhouse.serve.choices import Choice, Delta
 from inhouse.serve.served import Served
 from inhouse.serve.worker import Job
 
+Body = TypeVar("Body", bound=GenerationRequest)
 
-def check_count(served: Served, body: GenerationRequest, num_prompts: int) -> None:
-    """Refuse more sequences than one request may have; before any work goes into them."""
-    if body.n * num_prompts > served.settings.max_choices:
-        raise ApiError(
-            400, f"{num_prompts} prompts times n = {body.n} are over the limit of {served.settings.max_choices}.",
-            param="n", code="invalid_value",
-        )  # fmt: skip
+
+class Face(ABC, Generic[Body]):
+    """One request to a generating endpoint. To encode a long one takes time: not made on the event loop."""
+
+    body_type: type[Body]
+    prompts: Sequence[list[int]]
+    jobs: list[Job]
+    choices: list[Choice]  # one for each job
+
+    def __init__(self, served: Served, raw: bytes) -> None:
+        """A subclass goes on to fill the three above."""
+        self.served, self.body = served, self.body_type.parse(raw)
+        served.check_model(self.body.model)
+
+    def check_count(self, num_prompts: int) -> None:
+        """Refuse more sequences than one request may have; before any work goes into them."""
+        n, most = self.body.n, self.served.settings.max_choices
+        if n * num_prompts > most:
+            message = f"{num_prompts} prompts times n = {n} are over the limit of {most}."
+            raise ApiError(400, message, param="n", code="invalid_value")
+
+    async def answer(self) -> dict[str, Any]:
+        """The whole response."""
+        parts: list[list[Delta]] = [[] for _ in self.jobs]
+        with self.served.worker.submit(self.jobs) as ticket:
+            async for job, output in ticket.outputs():
+                parts[job].append(self.choices[job].take(output))
+        return self.whole([self.choice(job, Delta.join(part)) for job, part in enumerate(parts)])
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """Events in the order in which tokens come. The first is empty and says that the request was admitted: until
+        then a refusal can still be an HTTP status, and from then on closing the generator frees its places.
+
+        What happens later is an event with the error and no end, so that nobody takes the answer for whole.
+        """
+        with self.served.worker.submit(self.jobs) as ticket:
+            yield b""
+            try:
+                for piece in self.opening():
+                    yield piece
+                async for job, output in ticket.outputs():
+                    delta = self.choices[job].take(output)
+                    if delta.is_news:
+                        yield self.chunk(self.choice(job, delta))
+            except ApiError as error:
+                yield event(error.body())
+                return
+        for piece in self.closing():
+            yield piece
+
+    @abstractmethod
+    def choice(self, job: int, delta: Delta) -> dict[str, Any]:
+        """One job's answer, or what is new in it."""
+
+    @abstractmethod
+    def whole(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        """The response's body around all answers."""
+
+    def opening(self) -> Iterable[bytes]:
+        """Events before the first token."""
+        return ()
+
+    @abstractmethod
+    def chunk(self, choice: dict[str, Any]) -> bytes:
+        """The event around what is new in one answer."""
+
+    @abstractmethod
+    def closing(self) -> Iterable[bytes]:
+        """Events after the last token."""
+
+
+class OpenAIFace(Face[Body]):
+    """What /v1/chat/completions and /v1/completions share: a head, a list of choices, and how many tokens it took."""
+
+    kinds: ClassVar[tuple[str, str]]  # of a whole answer and of a chunk
+    id_prefix: ClassVar[str]
+
+    @cached_property
+    def _head(self) -> dict[str, Any]:
+        identity, kind = f"{self.id_prefix}-{uuid4().hex}", self.kinds[self.body.stream]
+        return {"id": identity, "object": kind, "created": int(time.time()), "model": self.served.name}
+
+    def whole(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return self._head | {"choices": choices, "usage": self._usage()}
+
+    def chunk(self, choice: dict[str, Any]) -> bytes:
+        return event(self._head | {"choices": [choice]} | ({"usage": None} if self.body.include_usage else {}))
+
+    def closing(self) -> Iterable[bytes]:
+        if self.body.include_usage:
+            yield event(self._head | {"choices": [], "usage": self._usage()})
+        yield DONE
+
+    def _usage(self) -> dict[str, int]:
+        """Prompts count once, however many answers they get."""
+        prompt, completion = sum(map(len, self.prompts)), sum(choice.num_tokens for choice in self.choices)
+        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
 def jobs_of(
-    served: Served,
-    body: GenerationRequest,
-    prompts: Sequence[list[int]],
-    *,
-    max_tokens: int | None,
-    num_top: int | None,
-    prompt_logprobs: bool = False,
+    face: Face[Body], param: str, *, max_tokens: int | None, num_top: int | None, prompt_logprobs: bool = False
 ) -> list[Job]:
-    """n sequences a prompt, sample j with seed + j. The context's end bounds every answer."""
+    """n sequences for each of a face's prompts, which were sent as `param`, sample j with seed + j. The context's end
+    bounds every answer."""
+    body, context, limits = face.body, face.served.context, face.served.settings
+    for prompt in face.prompts:
+        face.served.check_prompt(prompt, param)
     jobs = [
         (
             prompt,
             SamplingParams(
-                max_tokens=min(max_tokens or served.context, served.context - len(prompt)),
+                max_tokens=min(max_tokens or context, context - len(prompt)),
                 temperature=body.temperature,
                 top_p=max(body.top_p, 1e-6),  # the API allows 0: the likeliest token alone
                 top_k=body.top_k,
@@ -46,37 +141,14 @@ def jobs_of(
                 prompt_logprobs=prompt_logprobs,
             ),
         )
-        for prompt in prompts
+        for prompt in face.prompts
         for sample in range(body.n)
     ]
     if num_top is not None:
-        places = sum(params.max_tokens + len(prompt) * prompt_logprobs for prompt, params in jobs)
-        if places * (num_top + 1) > served.settings.max_logprobs:
+        num_tokens = sum(params.max_tokens + len(prompt) * prompt_logprobs for prompt, params in jobs)
+        if num_tokens * (num_top + 1) > limits.max_logprobs:
             raise ApiError(
-                400, f"The answer could hold {places * (num_top + 1)} log-probabilities, over the limit of "
-                f"{served.settings.max_logprobs}; ask for fewer tokens or choices.", param="logprobs",
+                400, f"The answer could hold {num_tokens * (num_top + 1)} log-probabilities, over the limit of "
+                f"{limits.max_logprobs}; ask for fewer tokens or choices.", param="logprobs",
             )  # fmt: skip
     return jobs
-
-
-async def collect(served: Served, jobs: Sequence[Job], choices: Sequence[Choice]) -> list[Delta]:
-    """Every job's whole answer, as one delta."""
-    parts: list[list[Delta]] = [[] for _ in jobs]
-    with served.worker.submit(jobs) as ticket:
-        async for job, output in ticket.outputs():
-            parts[job].append(choices[job].take(output))
-    return [
-        Delta("".join(d.text for d in part), [e for d in part for e in d.entries], part[-1].finish_reason)
-        for part in parts
-    ]
-
-
-def head(served: Served, kind: str, prefix: str) -> dict[str, Any]:
-    """The fields that open every response and every chunk."""
-    return {"id": f"{prefix}-{uuid4().hex}", "object": kind, "created": int(time.time()), "model": served.name}
-
-
-def usage(prompts: Sequence[Sequence[int]], choices: Iterable[Choice]) -> dict[str, int]:
-    """Prompts count once, however many answers they get."""
-    prompt, completion = sum(map(len, prompts)), sum(choice.num_tokens for choice in choices)
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}

@@ -6,27 +6,27 @@ transformers: whoever writes a raw prompt writes all of it. Messages of a chat n
 
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
-
 from inhouse.api.protocol import DetokenizeRequest, TokenizeRequest
 from inhouse.serve.served import Served
 
 
-async def tokenize(served: Served, body: TokenizeRequest) -> dict[str, Any]:
+def tokenize(served: Served, raw: bytes) -> dict[str, Any]:
+    body = TokenizeRequest.parse(raw)
     if body.model is not None:
         served.check_model(body.model)
     if body.prompt is None:
-        ids = await run_in_threadpool(served.encode_messages, body.messages)
+        ids = served.encode_messages(body.messages)
     else:
-        ids = await run_in_threadpool(served.tokenizer.encode_with_special, body.prompt)
+        ids = served.tokenizer.encode_with_special(body.prompt)
     return {"tokens": ids, "count": len(ids), "max_model_len": served.context}
 
 
-async def detokenize(served: Served, body: DetokenizeRequest) -> dict[str, Any]:
+def detokenize(served: Served, raw: bytes) -> dict[str, Any]:
+    body = DetokenizeRequest.parse(raw)
     if body.model is not None:
         served.check_model(body.model)
     served.check_prompt(body.tokens, "tokens", may_fill=True)
-    return {"prompt": await run_in_threadpool(served.tokenizer.decode, body.tokens)}
+    return {"prompt": served.tokenizer.decode(body.tokens)}
 
 
 def tokenizer_info(served: Served) -> dict[str, Any]:

@@ -9,13 +9,15 @@ import logging
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from queue import Empty, SimpleQueue
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from queue import SimpleQueue
 
 from inhouse.api.errors import ApiError
+from inhouse.api.metrics import Metrics
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams, StepOutput
-from inhouse.serve.metrics import Metrics
 
 log = logging.getLogger(__name__)
 Job = tuple[list[int], SamplingParams]
@@ -23,11 +25,10 @@ Outputs = list[tuple[int, StepOutput]]  # (which of a ticket's jobs, what it got
 
 
 class Ticket:
-    """One admitted request: its sequences, and their outputs as they come. A context manager; leaving it frees all."""
+    """One admitted request: its sequences, and their outputs as they come."""
 
-    def __init__(self, worker: "Worker", jobs: Sequence[Job]) -> None:
-        self.worker, self.jobs = worker, jobs
-        self.running = set(range(len(jobs)))
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.jobs, self.running = jobs, set(range(len(jobs)))
         self.arrived: asyncio.Queue[Outputs | ApiError] = asyncio.Queue()
         self.started = time.monotonic()
         self.has_output = False
@@ -41,15 +42,9 @@ class Ticket:
             for job, output in batch:
                 yield job, output
 
-    def __enter__(self) -> "Ticket":
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self.worker.release(self)
-
 
 class Worker:
-    """Admission, the engine's thread, and the way back. All methods but those named `_on_thread…` run on the loop."""
+    """Admission and delivery, which run on the event loop; `_run` and what it calls run on the engine's thread."""
 
     def __init__(self, engine: Engine, metrics: Metrics, max_queue: int) -> None:
         self.engine, self.metrics = engine, metrics
@@ -57,8 +52,8 @@ class Worker:
         self.tickets: set[Ticket] = set()
         self.failure: str | None = None
         self._commands: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._routes: dict[int, tuple[Ticket, int]] = {}  # the thread's: engine's id -> whose it is
-        self._thread = threading.Thread(target=self._on_thread, name="engine", daemon=True)
+        self._owners: dict[int, tuple[Ticket, int]] = {}  # the thread's: engine's id -> whose job it is, and which
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
         """Call on the running event loop."""
@@ -79,34 +74,31 @@ class Worker:
         """Sequences admitted and not finished."""
         return sum(len(ticket.running) for ticket in self.tickets)
 
-    def submit(self, jobs: Sequence[Job]) -> Ticket:
-        """Admit a request, or raise `ApiError`: 429 where the queue is full, 503 where the engine has crashed."""
+    @contextmanager
+    def submit(self, jobs: Sequence[Job]) -> Iterator[Ticket]:
+        """Admit a request, and free all of it in the end: what still runs then stops before the next step.
+
+        Raises `ApiError`: 429 where the queue is full, 503 where the engine has crashed.
+        """
         self.check_alive()
         if len(jobs) > self.capacity:
-            raise ApiError(
-                400, f"The request asks for {len(jobs)} sequences; this server holds {self.capacity}.", param="n"
-            )
+            message = f"The request asks for {len(jobs)} sequences; this server holds {self.capacity}."
+            raise ApiError(400, message, param="n")
         if self.in_flight + len(jobs) > self.capacity:
             seconds = min(max(math.ceil(self.metrics.latency.mean), 1), 60)
-            raise ApiError(
-                429,
-                f"All places and the queue are full; try again in {seconds} s.",
-                code="queue_full",
-                headers={"retry-after": str(seconds)},
-            )
-        ticket = Ticket(self, jobs)
+            message = f"All places and the queue are full; try again in {seconds} s."
+            raise ApiError(429, message, code="queue_full", headers={"retry-after": str(seconds)})
+        ticket = Ticket(jobs)
         self.tickets.add(ticket)
         self.metrics.prompt_tokens += sum(len(prompt) for prompt, _ in jobs)
-        self._commands.put(lambda: self._on_thread_add(ticket))
-        return ticket
-
-    def release(self, ticket: Ticket) -> None:
-        """Forget a request; what still runs of it stops before the next step."""
-        if ticket.running:
-            self.metrics.aborted += len(ticket.running)
-            ticket.running.clear()
-            self._commands.put(lambda: self._on_thread_abort(ticket))
-        self.tickets.discard(ticket)
+        self._commands.put(partial(self._add, ticket))
+        try:
+            yield ticket
+        finally:
+            self.tickets.discard(ticket)
+            if ticket.running:
+                self.metrics.aborted += len(ticket.running)
+                self._commands.put(partial(self._abort, ticket))
 
     def gauges(self) -> dict[str, tuple[str, float]]:
         used, total = self.engine.pages_in_use, self.engine.num_pages
@@ -131,55 +123,41 @@ class Worker:
             self.metrics.generated_tokens += len(outputs)
             ticket.arrived.put_nowait(outputs)
 
-    def _fail(self, error: ApiError, tickets: Sequence[Ticket]) -> None:
-        for ticket in tickets:
-            ticket.arrived.put_nowait(error)
-
-    def _crashed(self) -> None:
+    def _fail(self) -> None:
         self.failure = "The engine has crashed; the server's log says why. Restart the server."
-        self._fail(ApiError(500, self.failure), list(self.tickets))
+        for ticket in self.tickets:
+            ticket.arrived.put_nowait(ApiError(500, self.failure))
 
-    def _on_thread(self) -> None:
-        try:
-            while self._on_thread_commands():
-                if self._routes:
-                    self._on_thread_step()
-        except Exception:
-            log.exception("the engine has crashed")
-            self._loop.call_soon_threadsafe(self._crashed)
-
-    def _on_thread_commands(self) -> bool:
-        """Carry out what waits; without anything to step, wait for it. False: stop."""
+    def _run(self) -> None:
+        """Carry out commands, step, hand the outputs to the loop, until told to stop or the engine fails."""
         try:
             while True:
-                command = self._commands.get(block=not self._routes)
-                if command is None:
-                    return False
-                command()
-        except Empty:
-            return True
+                while not self._owners or not self._commands.empty():  # without anything to step it waits
+                    command = self._commands.get()
+                    if command is None:
+                        return
+                    command()
+                batches: dict[Ticket, Outputs] = {}
+                for output in self.engine.step():
+                    ticket, job = self._owners[output.id]
+                    if output.finish_reason is not None:
+                        del self._owners[output.id]
+                    batches.setdefault(ticket, []).append((job, output))
+                if batches:
+                    self._loop.call_soon_threadsafe(self._deliver, batches)
+        except Exception:
+            log.exception("the engine has crashed")
+            self._loop.call_soon_threadsafe(self._fail)
 
-    def _on_thread_step(self) -> None:
-        batches: dict[Ticket, Outputs] = {}
-        for output in self.engine.step():
-            route = self._routes.get(output.id)
-            if route is None:
-                continue  # aborted
-            if output.finish_reason is not None:
-                del self._routes[output.id]
-            batches.setdefault(route[0], []).append((route[1], output))
-        if batches:
-            self._loop.call_soon_threadsafe(self._deliver, batches)
-
-    def _on_thread_add(self, ticket: Ticket) -> None:
+    def _add(self, ticket: Ticket) -> None:
         try:
             for job, (prompt, params) in enumerate(ticket.jobs):
-                self._routes[self.engine.add(prompt, params)] = ticket, job
+                self._owners[self.engine.add(prompt, params)] = ticket, job
         except ValueError as error:  # what the engine will not take, in its own words
-            self._on_thread_abort(ticket)
-            self._loop.call_soon_threadsafe(self._fail, ApiError(400, str(error)), [ticket])
+            self._abort(ticket)
+            self._loop.call_soon_threadsafe(ticket.arrived.put_nowait, ApiError(400, str(error)))
 
-    def _on_thread_abort(self, ticket: Ticket) -> None:
-        for identity in [identity for identity, (owner, _) in self._routes.items() if owner is ticket]:
+    def _abort(self, ticket: Ticket) -> None:
+        for identity in [identity for identity, (owner, _) in self._owners.items() if owner is ticket]:
             self.engine.abort(identity)
-            del self._routes[identity]
+            del self._owners[identity]

@@ -1,11 +1,10 @@
-"""Addresses, chat templates of folders, and signals."""
+"""Addresses to listen on."""
 
 import socket
 
 import pytest
 
-from inhouse.posttrain.chat_template import CHAT_TEMPLATE
-from inhouse.serve.server import chat_template_of, listen
+from inhouse.api.server import is_loopback, listen
 
 
 def test_an_address_in_use_is_one_sentence():
@@ -28,9 +27,6 @@ def test_ipv6(tmp_path):
         pytest.skip(str(error))
 
 
-def test_the_template_is_the_folders_own(tmp_path):
-    assert chat_template_of(tmp_path) is None
-    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "x"}')
-    assert chat_template_of(tmp_path) is None
-    (tmp_path / "chat_template.jinja").write_text(CHAT_TEMPLATE)
-    assert chat_template_of(tmp_path) == CHAT_TEMPLATE
+def test_only_this_machine_reaches_a_loopback_address():
+    assert all(map(is_loopback, ("127.0.0.1", "127.8.9.1", "::1", "localhost")))
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.0.1", "example.org")))

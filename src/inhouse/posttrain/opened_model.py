@@ -1,0 +1,36 @@
+"""The one way to open a model folder to generate from it: weights, tokenizer and chat template."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from inhouse.checkpoint.model_folder import open_model
+from inhouse.data.tokenizer import Tokenizer
+from inhouse.model.transformer import Transformer
+
+
+class OpenedModel(NamedTuple):
+    """A model with what belongs to it. A base model has no `chat_template`: it was never taught one."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    chat_template: str | None
+
+
+def open_folder(folder: Path, dtype: str = "fp32") -> OpenedModel:
+    """Open any folder in Hugging Face layout of an architecture that inhouse knows.
+
+    It computes in `dtype` (fp32 or bf16), on the GPU where there is one. Raises `ValueError` with a sentence where the
+    folder is no such model.
+    """
+    tokenizer = Tokenizer.load(folder)
+    return OpenedModel(open_model(folder, dtype), tokenizer, read_chat_template(folder))
+
+
+def read_chat_template(folder: Path) -> str | None:
+    """The template that a model folder carries: a file, or a key of its tokenizer's config. None: it has none."""
+    file, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    template = json.loads(config.read_text(encoding="utf-8")).get("chat_template") if config.is_file() else None
+    return template if isinstance(template, str) else None

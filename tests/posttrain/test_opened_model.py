@@ -1,0 +1,57 @@
+"""One way to open a model folder: weights, tokenizer and the template that is the folder's own."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from inhouse.checkpoint.model_folder import save_model
+from inhouse.data.tokenizer import Tokenizer
+from inhouse.model.config import ModelConfig
+from inhouse.model.transformer import Transformer
+from inhouse.posttrain.opened_model import open_folder, read_chat_template
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A base model with random weights."""
+    tokenizer = Tokenizer.train([Path(json.decoder.__file__).read_text(encoding="utf-8")], vocab_size=300)
+    tokenizer.save(tmp_path)
+    config = ModelConfig(
+        architecture="qwen3", vocab_size=300, hidden_size=16, num_layers=1, num_heads=1, num_kv_heads=1, head_dim=16,
+        intermediate_size=16, max_position=32,
+    )  # fmt: skip
+    model = Transformer(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(0.25)
+    save_model(model, tmp_path)
+    return tmp_path
+
+
+def test_everything_comes_from_the_folder(folder):
+    model, tokenizer, template = open_folder(folder)
+    assert model.dtype == torch.float32 and bool((model.lm_head.weight == 0.25).all())
+    assert tokenizer.vocab_size == 300 and template is None
+    (folder / "chat_template.jinja").write_text("mine")
+    opened = open_folder(folder, "bf16")
+    assert opened.model.dtype == torch.bfloat16 and opened.chat_template == "mine"
+
+
+@pytest.mark.parametrize("missing", ["config.json", "tokenizer.json"])
+def test_what_is_no_model_folder_is_a_sentence(folder, missing):
+    (folder / missing).unlink()
+    with pytest.raises(ValueError, match=missing):
+        open_folder(folder)
+
+
+def test_the_template_is_a_file_or_a_key_of_the_tokenizers_config(tmp_path):
+    assert read_chat_template(tmp_path) is None
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text('{"eos_token": "x"}')
+    assert read_chat_template(tmp_path) is None
+    config.write_text('{"chat_template": "from the config"}')
+    assert read_chat_template(tmp_path) == "from the config"
+    (tmp_path / "chat_template.jinja").write_text("from the file")
+    assert read_chat_template(tmp_path) == "from the file"
