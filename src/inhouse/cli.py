@@ -45,7 +45,8 @@ def make(
         _print_rich(table(resolve(loaded)))
         return
     if emit is not None:
-        from inhouse.jobs.emit import Job, job_for
+        from inhouse.jobs.emit import job_for
+        from inhouse.jobs.job import Job
 
         processes, path = loaded.parallel.processes, find_recipe(recipe)
         text = job_for(emit, Job(loaded.name, processes, loaded.cluster, path, overrides, runs))
