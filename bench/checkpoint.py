@@ -20,7 +20,8 @@ from inhouse.model.compilation import can_compile, compile_blocks
 from inhouse.model.cross_entropy import cross_entropy
 from inhouse.model.transformer import Transformer
 from inhouse.optim.optimizer import Optimizers
-from inhouse.recipe.recipe import find_recipe, load_recipe
+from inhouse.recipe.ready import find_recipe
+from inhouse.recipe.recipe import load_recipe
 from inhouse.train.trainer import Batch, loss_of
 
 RESULTS = Path(__file__).parent / "results"

@@ -113,7 +113,7 @@ def test_what_goes_wrong_in_inhouse_itself_says_so(
     def broken(name: str) -> None:
         raise KeyError("x")
 
-    monkeypatch.setattr("inhouse.recipe.recipe.find_recipe", broken)
+    monkeypatch.setattr("inhouse.recipe.ready.find_recipe", broken)
     done = inhouse("make", "preview")
     assert (done.status, done.err) == (1, "inhouse: internal error (KeyError: 'x'); --debug shows where\n")
 

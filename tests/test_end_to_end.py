@@ -10,7 +10,8 @@ import inhouse
 from inhouse.common.lineage import check_lineage
 from inhouse.engine.request import SamplingParams
 from inhouse.pipeline.runner import make
-from inhouse.recipe.recipe import Recipe, find_recipe, load_recipe
+from inhouse.recipe.ready import find_recipe
+from inhouse.recipe.recipe import Recipe, load_recipe
 from inhouse.report.trace import verify_lineage
 
 SHRUNK = [

@@ -15,9 +15,9 @@ from tests.test_end_to_end import SHRUNK
 from inhouse.common import processes
 from inhouse.common.files import digest, read_json
 from inhouse.common.processes import FOLDER
-from inhouse.pipeline.launch import check_started
 from inhouse.pipeline.runner import make
-from inhouse.recipe.recipe import Recipe, find_recipe, load_recipe
+from inhouse.recipe.ready import find_recipe
+from inhouse.recipe.recipe import Recipe, load_recipe
 
 
 def recipe(text: Path, *overrides: str) -> Recipe:
@@ -122,7 +122,7 @@ def test_another_number_of_processes_than_asked_for_is_refused(text: Path, monke
     monkeypatch.setenv("RANK", "0")
     monkeypatch.delenv(FOLDER, raising=False)
     with pytest.raises(ValueError, match="= 2 processes, but 3 were started: start 2, or set shard = 3"):
-        check_started(recipe(text, "parallel.shard=2"))
+        make(recipe(text, "parallel.shard=2"), text)
 
 
 def test_a_recipe_that_cannot_be_shared_is_refused_with_its_line(text: Path) -> None:

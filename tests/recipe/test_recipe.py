@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from inhouse.recipe.derived import resolve
-from inhouse.recipe.recipe import find_recipe, load_recipe, ready_recipes
+from inhouse.recipe.derived import all_numbers
+from inhouse.recipe.ready import find_recipe, ready_recipes
+from inhouse.recipe.recipe import load_recipe
 
 
 @pytest.fixture
@@ -30,20 +31,20 @@ def test_a_recipe_is_named_after_its_file_unless_it_says_otherwise(recipe: Path)
 
 @pytest.mark.parametrize("name", list(ready_recipes()))
 def test_every_ready_recipe_resolves(name: str) -> None:
-    numbers = {number.name: number.value for number in resolve(load_recipe(find_recipe(name)))}
+    numbers = {number.name: number.value for number in all_numbers(load_recipe(find_recipe(name)))}
     assert numbers["parameters"] >= numbers["active parameters"] > 0
     assert numbers["steps"] > 0
 
 
 def test_the_500b_recipe_has_half_a_trillion_parameters_and_35_billion_active() -> None:
-    numbers = {number.name: number.value for number in resolve(load_recipe(find_recipe("500b")))}
+    numbers = {number.name: number.value for number in all_numbers(load_recipe(find_recipe("500b")))}
     assert 480e9 < numbers["parameters"] < 520e9
     assert 33e9 < numbers["active parameters"] < 37e9
     assert numbers["processes"] == 14_336
 
 
 def test_resolved_numbers_say_where_they_come_from(recipe: Path) -> None:
-    rules = {(n.section, n.name): n.rule for n in resolve(load_recipe(recipe, ["model.depth=3"]))}
+    rules = {(n.section, n.name): n.rule for n in all_numbers(load_recipe(recipe, ["model.depth=3"]))}
     assert rules["pretrain", "tokens"] != "default"
     assert rules["tokenizer", "vocab_size"] == "default"
     assert rules["model", "depth"] == "[model] depth"

@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 from rich.table import Table
 
-from inhouse.model.sizes import Derived
 from inhouse.recipe.recipe import Recipe
+from inhouse.train.step_count import plan_steps
 
 _SET, _DEFAULT = "recipe", "default"
 
 
 class Number(NamedTuple):
-    """One resolved value: which table of the recipe it belongs to, and where it comes from."""
+    """One value: which table of the recipe it belongs to, and where it comes from."""
 
     section: str
     name: str
@@ -21,13 +21,11 @@ class Number(NamedTuple):
     rule: str
 
 
-def resolve(recipe: Recipe) -> list[Number]:
+def all_numbers(recipe: Recipe) -> list[Number]:
     """Everything that carrying out a recipe would use, in the order of the pipeline. Runs and writes nothing.
 
     Raises `ValueError` where the numbers do not fit together.
     """
-    from inhouse.train.step_count import plan_steps  # here, because torch takes seconds to import
-
     config, shape = recipe.model.resolve(recipe.tokenizer.vocab_size)
     _, plan = plan_steps(recipe.pretrain, config, recipe.parallel)
     return [
@@ -36,9 +34,9 @@ def resolve(recipe: Recipe) -> list[Number]:
         *_written("data", recipe.data),
         *_written("tokenizer", recipe.tokenizer),
         *(n for n in _written("model", recipe.model) if n.name in ("architecture", "size", "context")),
-        *_derived("model", shape),
+        *(Number("model", *derived) for derived in shape),
         *_written("pretrain", recipe.pretrain),
-        *_derived("pretrain", plan),
+        *(Number("pretrain", *derived) for derived in plan),
         *_written("sft", recipe.sft),
         *_written("evaluate", recipe.evaluate),
         *_written("export", recipe.export),
@@ -75,10 +73,6 @@ def _written(section: str, settings: BaseModel, prefix: str = "") -> Iterator[Nu
                 yield from _written(section, part, f"{prefix}{name}.{i}.")
         else:
             yield Number(section, prefix + name, value, rule)
-
-
-def _derived(section: str, derived: list[Derived]) -> Iterator[Number]:
-    return (Number(section, name, value, rule) for name, value, rule in derived)
 
 
 def _origin(settings: BaseModel, name: str) -> str:
