@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.fabricated_run import CODE, HOST, SCORES, change_record, fabricate
+from tests.page import fetched
 
 from inhouse.common.files import write_json
 from inhouse.model.huggingface import config_to_hf
@@ -136,3 +137,24 @@ def test_the_machine_is_its_gpus_where_it_has_any(run: Path) -> None:
     attempt = {"started": "2026-11-25T03:04:05+00:00", "code": CODE, "host": HOST | {"gpus": ["H100", "H100"]}}
     change_record(run, "export", attempts=[attempt])
     assert "on H100, H100; finished" in page(run)
+
+
+def test_the_page_is_whole_without_the_network(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # with the pictures as they are drawn
+    text = page(run)
+    assert text.count("<svg") == 9
+    assert fetched(text) == []
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        '<script src="https://example.org/x.js"></script>',
+        '<link rel="stylesheet" href="//example.org/x.css">',
+        "<style>@import 'http://www.w3.org/x.css';</style>",
+        '<p style="background: url(x.png)">',
+        '<svg><image xlink:href="http://matplotlib.org/x.png"/></svg>',
+    ],
+)
+def test_what_a_browser_would_fetch_is_found(run: Path, markup: str) -> None:
+    assert len(fetched(page(run).replace("</body>", f"{markup}</body>"))) == 1
