@@ -13,11 +13,10 @@ USER_ERROR, INTERNAL_ERROR = 2, 1
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A run, an exported or a Hugging Face folder.")]
 Dtype = Annotated[str, typer.Option(metavar="fp32|bf16", help="What the model computes in.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @app.callback()
-def _options(debug: Debug = False) -> None:
+def _options(debug: Annotated[bool, typer.Option("--debug", help="Show an error's traceback.")] = False) -> None:
     """From text files to a model of one's own: trained, evaluated, exported and served."""
 
 
@@ -39,7 +38,8 @@ def make(
 
     if output is not None and emit is None:
         raise ValueError(f"--output {output} belongs to --emit slurm or --emit kubernetes; add that")
-    loaded = load_recipe(find_recipe(recipe), overrides)
+    path = find_recipe(recipe)
+    loaded = load_recipe(path, overrides)
     if dry_run:
         from inhouse.recipe.derived import all_numbers, table
 
@@ -49,8 +49,7 @@ def make(
         from inhouse.jobs.emit import job_for
         from inhouse.jobs.job import Job
 
-        processes, path = loaded.parallel.processes, find_recipe(recipe)
-        text = job_for(emit, Job(loaded.name, processes, loaded.cluster, path, overrides, runs))
+        text = job_for(emit, Job(loaded.name, loaded.parallel.processes, loaded.cluster, path, overrides, runs))
         print(text, end="") if output is None else output.write_text(text, encoding="utf-8")
         return
     from inhouse.pipeline.runner import make as run_recipe

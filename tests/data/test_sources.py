@@ -58,13 +58,20 @@ def test_what_is_left_out_is_counted(folder: Path) -> None:
 
 
 def test_a_folder_is_entered_once_however_many_links_lead_to_it(folder: Path) -> None:
+    once = ["B.txt", "a/10.txt", "a/2.txt", "b.txt", "c/d/x.md"]
     (folder / "d").symlink_to(folder / "a")
+    assert names(folder) == once
     (folder / "a" / "up").symlink_to(folder)
+    assert names(folder) == once
+
+
+def test_a_link_that_leads_nowhere_is_told(folder: Path) -> None:
     (folder / "gone").symlink_to(folder / "nowhere")
+    (folder / "itself").symlink_to(folder / "itself")
     findings = Findings()
-    found = names(folder, findings)
-    assert found == ["B.txt", "a/10.txt", "a/2.txt", "b.txt", "c/d/x.md"]
-    assert findings.names["unreadable"] == ["gone (broken link or no plain file)"]
+    assert "gone" not in names(folder, findings)
+    broken = "(broken link or no plain file)"
+    assert findings.names["unreadable"] == [f"gone {broken}", f"itself {broken}"]
 
 
 def test_the_standard_library_comes_without_its_tests(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 Both start one torchrun a node, give it the time to save when the cluster wants the nodes back, and start it again.
 """
 
-from collections.abc import Callable
-
 from inhouse.jobs.job import Job
 from inhouse.jobs.kubernetes import kubernetes
 from inhouse.jobs.slurm import slurm
@@ -22,7 +20,7 @@ def job_for(target: str, job: Job) -> str:
             f"[parallel] asks for {job.processes} processes, which do not fill nodes of [cluster] gpus_per_node = "
             f"{size} alike; nearest: {job.processes - job.processes % size} processes"
         )
-    targets: dict[str, Callable[[Job], str]] = {"kubernetes": kubernetes, "slurm": slurm}
+    targets = {"kubernetes": kubernetes, "slurm": slurm}
     if target not in targets:
         raise ValueError(f"--emit {target}: no such target; it is one of {', '.join(targets)}")
     return targets[target](job)

@@ -39,14 +39,13 @@ def slurm(job: Job) -> str:
 
 def _slurm_options(job: Job) -> list[str]:
     cluster = job.cluster
-    minutes = max(1, round(cluster.time_limit_hours * 60))
     options = {
         "job-name": job.name,
         "nodes": job.nodes,
         "ntasks-per-node": 1,
         "gpus-per-node": job.gpus,
         "mem": 0,  # all of it
-        "time": minutes,
+        "time": max(1, round(cluster.time_limit_hours * 60)),
         "signal": f"B:TERM@{cluster.grace_seconds + LAST_WORDS}",
         "open-mode": "append",
         "output": f"{job.name}-%j.log",

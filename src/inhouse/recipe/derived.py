@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 from rich.table import Table
 
+from inhouse.model.sizes import Derived
 from inhouse.recipe.recipe import Recipe
 from inhouse.train.step_count import plan_steps
 
@@ -27,23 +28,20 @@ def all_numbers(recipe: Recipe) -> list[Number]:
     Raises `ValueError` where the numbers do not fit together.
     """
     config, shape = recipe.model.resolve(recipe.tokenizer.vocab_size)
-    _, plan = plan_steps(recipe.pretrain, config, recipe.parallel)
-    return [
-        Number("", "name", recipe.name, _origin(recipe, "name")),
-        Number("", "seed", recipe.seed, _origin(recipe, "seed")),
-        *_written("data", recipe.data),
-        *_written("tokenizer", recipe.tokenizer),
-        *(n for n in _written("model", recipe.model) if n.name in ("architecture", "size", "context")),
-        *(Number("model", *derived) for derived in shape),
-        *_written("pretrain", recipe.pretrain),
-        *(Number("pretrain", *derived) for derived in plan),
-        *_written("sft", recipe.sft),
-        *_written("evaluate", recipe.evaluate),
-        *_written("export", recipe.export),
-        *_written("parallel", recipe.parallel),
-        Number("parallel", "processes", recipe.parallel.processes, "replicate × shard × context"),
-        *_written("cluster", recipe.cluster),
-    ]
+    derived = {
+        "model": shape,
+        "pretrain": plan_steps(recipe.pretrain, config, recipe.parallel)[1],
+        "parallel": [Derived("processes", recipe.parallel.processes, "replicate × shard × context")],
+    }
+    numbers = []
+    for name in type(recipe).model_fields:
+        if isinstance(settings := getattr(recipe, name), BaseModel):
+            written = _written(name, settings)
+            numbers += [n for n in written if name != "model" or n.name in ("architecture", "size", "context")]
+            numbers += [Number(name, *each) for each in derived.get(name, ())]
+        else:
+            numbers.append(Number("", name, settings, _origin(recipe, name)))
+    return numbers
 
 
 def table(numbers: list[Number]) -> Table:

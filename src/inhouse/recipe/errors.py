@@ -62,14 +62,12 @@ def _holds(value: Any, location: Location) -> bool:
 
 def sentences(error: ValidationError, positions: Positions) -> str:
     """Every mistake that pydantic found, one line each; what only follows from a mistake inside it is left out."""
-    details: list[dict[str, Any]] = [dict(detail) for detail in error.errors()]
-    locations = [detail["loc"] for detail in details]
-    causes = [
-        detail
-        for detail in details
-        if not any(other != detail["loc"] and other[: len(detail["loc"])] == detail["loc"] for other in locations)
-    ]
-    return "\n".join(_sentence(detail, positions) for detail in causes)
+    locations = [detail["loc"] for detail in error.errors()]
+
+    def is_cause(location: Location) -> bool:
+        return not any(other != location and other[: len(location)] == location for other in locations)
+
+    return "\n".join(_sentence(dict(detail), positions) for detail in error.errors() if is_cause(detail["loc"]))
 
 
 def _sentence(detail: dict[str, Any], positions: Positions) -> str:

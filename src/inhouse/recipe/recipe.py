@@ -113,20 +113,18 @@ def _override(document: dict[str, Any], text: str) -> tuple[Location, str]:
 def _with_absolute_paths(value: Any, folder: Path, overridden: set[Location], location: Location) -> Any:
     """The same settings with every relative `Path` made absolute, so that no later step depends on where it runs."""
     is_overridden = any(location[:length] in overridden for length in range(len(location) + 1))
-    base = Path.cwd() if is_overridden else folder
     if isinstance(value, Path):
-        return base / value.expanduser()
+        return (Path.cwd() if is_overridden else folder) / value.expanduser()
     if isinstance(value, tuple | list):
         parts = [_with_absolute_paths(part, folder, overridden, (*location, i)) for i, part in enumerate(value)]
         return type(value)(parts)
     if not isinstance(value, BaseModel):
         return value
     if isinstance(value, Source) and value.path != STDLIB:
-        is_overridden = is_overridden or (*location, "path") in overridden
-        absolute = (Path.cwd() if is_overridden else folder) / Path(value.path).expanduser()
-        return value.model_copy(update={"path": str(absolute)})
-    names = value.model_fields_set
+        path = _with_absolute_paths(Path(value.path), folder, overridden, (*location, "path"))
+        return value.model_copy(update={"path": str(path)})
     changed = {
-        name: _with_absolute_paths(getattr(value, name), folder, overridden, (*location, name)) for name in names
+        name: _with_absolute_paths(getattr(value, name), folder, overridden, (*location, name))
+        for name in value.model_fields_set
     }
     return value.model_copy(update=changed)

@@ -32,10 +32,8 @@ def _step_charts(steps: Rows) -> Iterator[tuple[str, str]]:
     if loss := _column(steps, "loss"):
         smoothed = smooth(loss)
         lines = {"each step": (xs, loss), "smoothed": (xs, smoothed)}
-        yield (
-            f"loss: {smoothed[-1]:.3f} nats a token at the end",
-            line_chart(lines, x_label, "nats a token", faint="each step"),
-        )
+        caption = f"loss: {smoothed[-1]:.3f} nats a token at the end"
+        yield caption, line_chart(lines, x_label, "nats a token", faint="each step")
     if speed := _column(steps, "tokens_per_second"):
         yield "throughput", line_chart({"tokens/s": (xs, speed)}, x_label, "tokens/s", from_zero=True)
     if rate := _column(steps, "lr"):

@@ -76,9 +76,8 @@ def _samples(run: Path) -> list[dict[str, str]]:
         kind = row.get("kind", "sample")
         kinds[kind] = kinds.get(kind, 0) + 1
         if kinds[kind] <= SAMPLES_A_KIND:
-            mark = {True: "right", False: f"wrong; right is {row.get('expected')}"}.get(
-                row.get("is_right"), "not scored"
-            )
+            marks = {True: "right", False: f"wrong; right is {row.get('expected')}"}
+            mark = marks.get(row.get("is_right"), "not scored")
             prompt = str(row.get("prompt", ""))
             title = f"{kind}: {prompt.splitlines()[0][:80] if prompt else ''}"
             samples.append({"title": title, "mark": mark, "prompt": prompt, "reply": str(row.get("reply", ""))})
@@ -86,25 +85,18 @@ def _samples(run: Path) -> list[dict[str, str]]:
 
 
 def _sources(counts: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The data stage's counts as a table: one row a source, one column a count."""
-    rows = [_flat(row) for row in (counts or {}).get("sources", [])]
+    """The data stage's counts as a table: one row a source, one column a count, what was skipped beside the rest."""
+    rows = []
+    for row in (counts or {}).get("sources", []):
+        skipped = {reason: found["count"] for reason, found in row.get("skipped", {}).items()}
+        rows.append({key: value for key, value in row.items() if key != "skipped"} | skipped)
     columns = list(dict.fromkeys(column for row in rows for column in row))
     if not rows:
         return None
     return {
         "columns": [{"name": c.replace("_", " "), "is_number": isinstance(rows[0].get(c, 0), int)} for c in columns],
-        "rows": [[_cell(row.get(column, 0)) for column in columns] for row in rows],
+        "rows": [[f"{x:,}" if isinstance(x := row.get(c, 0), int) else str(x) for c in columns] for row in rows],
     }
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """A source's counts with what was skipped beside the rest, one count a reason."""
-    skipped = {reason: found["count"] for reason, found in row.get("skipped", {}).items()}
-    return {key: value for key, value in row.items() if key != "skipped"} | skipped
-
-
-def _cell(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _stage_row(name: str, record: Record) -> dict[str, Any]:

@@ -23,24 +23,19 @@ def read_scores(run: Path) -> dict[str, dict[str, Any]]:
 
 
 def score_rows(scores: dict[str, dict[str, Any]]) -> list[ScoreRow]:
-    return [_row(name, score) for name, score in scores.items()]
-
-
-def _row(name: str, score: dict[str, Any]) -> ScoreRow:
-    error = score.get("standard_error")
-    is_share = "bits_per_byte" not in name
-    show = (lambda x: f"{100 * x:.1f} %") if is_share else (lambda x: f"{x:.4f}")
-    return ScoreRow(
-        name, show(score["value"]), show(error) if error is not None else "", f"{score['count']:,}", score["how"]
-    )
+    rows = []
+    for name, score in scores.items():
+        show = (lambda x: f"{x:.4f}") if "bits_per_byte" in name else (lambda x: f"{100 * x:.1f} %")
+        error = show(score["standard_error"]) if score.get("standard_error") is not None else ""
+        rows.append(ScoreRow(name, show(score["value"]), error, f"{score['count']:,}", score["how"]))
+    return rows
 
 
 def score_lines(scores: dict[str, dict[str, Any]]) -> list[str]:
     """Scores as aligned lines of text."""
     rows = score_rows(scores)
     width = max((len(row.name) for row in rows), default=0)
-    errors = [f"± {row.error}" if row.error else "" for row in rows]
     return [
-        f"{row.name:<{width}} {row.value:>9} {error:<10} of {row.count:>7}  {row.how}"
-        for row, error in zip(rows, errors, strict=True)
+        f"{name:<{width}} {value:>9} {f'± {error}' * bool(error):<10} of {count:>7}  {how}"
+        for name, value, error, count, how in rows
     ]
