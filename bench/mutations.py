@@ -19,7 +19,7 @@ from typing import NamedTuple
 CHECKOUT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 COPIED = ("src", "tests", "recipes", "pyproject.toml")
-TIMEOUT = 120.0  # seconds of one run of tests: a fault may make them hang
+TIMEOUT = 300.0  # seconds of one run of tests: a fault may make them hang
 
 
 class Mutation(NamedTuple):
@@ -67,6 +67,11 @@ _FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
         ("a stage is always made anew", "has_identity(record, identity)", "not record"),
         ("a done stage's files are not looked at", "check_outputs(folder, record)", "[]"),
         ("a stage that failed leaves its folder", "if not stage.resumes:", "if stage.resumes:"),
+    ]),
+    ("launch", "src/inhouse/pipeline/launch.py", "tests/pipeline/test_launch.py", [
+        ("followers are not told", "_announce(stage.name)", "pass"),
+        ("followers are not let go", "_announce(_END)", "pass"),
+        ("followers write the finished folder", "partial_folder(run, name)", "run / name"),
     ]),
     ("identity", "src/inhouse/pipeline/identity.py", "tests/pipeline/test_identity.py", [
         ("the listing is ignored",

@@ -28,8 +28,8 @@ class Job(NamedTuple):
         """On each node."""
         return self.processes // self.nodes
 
-    def make(self, runs: Path, recipe: str, *options: str) -> list[str]:
-        """torchrun's arguments after the rendezvous: a log a rank, of which the first of each node is shown too.
+    def torchrun_arguments(self, runs: Path, recipe: str, *options: str) -> list[str]:
+        """Those after the rendezvous: a log a rank, of which the first of each node is shown too.
 
         The user's changes come after the time that the cluster gives a run to save.
         """

@@ -73,7 +73,7 @@ def _container(job: Job, name: str) -> dict[str, Any]:
         f"--rdzv-id={name}",
         f"--local-addr={name}-$(JOB_COMPLETION_INDEX).{name}",
     ]
-    make = job.make(job.runs, f"{_WORK}/recipe.toml", "--set", f'name="{job.name}"')
+    make = job.torchrun_arguments(job.runs, f"{_WORK}/recipe.toml", "--set", f'name="{job.name}"')
     return {
         "name": "train",
         "image": job.cluster.image,

@@ -24,7 +24,7 @@ def slurm(job: Job) -> str:
         "port=$((20000 + SLURM_JOB_ID % 10000))  # jobs that share a node differ",
         f"{shlex.join([*srun, 'torchrun'])} \\",
         '  --rdzv-backend=c10d --rdzv-endpoint="$host:$port" --rdzv-id="$SLURM_JOB_ID" \\',
-        f"  {shlex.join(job.make(runs, str(recipe)))} </dev/null &",
+        f"  {shlex.join(job.torchrun_arguments(runs, str(recipe)))} </dev/null &",
         "step=$!",
         "trap 'is_stopping=1; kill -TERM \"$step\"' TERM",
         'wait "$step"; status=$?',
