@@ -16,7 +16,7 @@ Dtype = Annotated[str, typer.Option(metavar="fp32|bf16", help="What the model co
 
 
 @app.callback()
-def _options(debug: Annotated[bool, typer.Option("--debug", help="Show an error's traceback.")] = False) -> None:
+def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
     """From text files to a model of one's own: trained, evaluated, exported and served."""
 
 
