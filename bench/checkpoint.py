@@ -16,7 +16,8 @@ import torch
 from inhouse.checkpoint.checkpointer import Checkpointer
 from inhouse.common.devices import keep_freed_memory, pick_device
 from inhouse.model.transformer import Transformer
-from inhouse.recipe.recipe import find_recipe, load_recipe
+from inhouse.recipe.ready import find_recipe
+from inhouse.recipe.recipe import load_recipe
 from inhouse.train.step import Batch, TrainStep
 
 RESULTS = Path(__file__).parent / "results"

@@ -22,7 +22,8 @@ from inhouse.data.stage import prepare_data
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.data.tokenizer_stage import train_tokenizer
 from inhouse.evaluate.bits_per_byte import bits_per_byte
-from inhouse.recipe.recipe import Recipe, find_recipe, load_recipe
+from inhouse.recipe.ready import find_recipe
+from inhouse.recipe.recipe import Recipe, load_recipe
 from inhouse.train.stage import pretrain
 
 RESULTS = Path(__file__).parent / "results"

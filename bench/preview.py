@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 
 from inhouse.common.files import read_json
+from inhouse.common.lineage import STAGES
 from inhouse.common.progress import duration
-from inhouse.pipeline.runner import STAGES
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results" / "preview.md"

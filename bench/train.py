@@ -20,7 +20,8 @@ from inhouse.model.cross_entropy import cross_entropy
 from inhouse.model.huggingface import config_to_hf
 from inhouse.model.sizes import ModelSettings
 from inhouse.model.transformer import Transformer
-from inhouse.recipe.recipe import find_recipe, load_recipe
+from inhouse.recipe.ready import find_recipe
+from inhouse.recipe.recipe import load_recipe
 from inhouse.train.flops import flops_per_token, peak_flops
 from inhouse.train.step import Batch, TrainStep, loss_of
 

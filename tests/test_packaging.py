@@ -27,7 +27,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_ready_recipes_ship_with_the_wheel(installed: Path) -> None:
     shipped = {path.name for path in (installed / "inhouse" / "recipes").iterdir()}
     assert shipped == {path.name for path in (CHECKOUT / "recipes").iterdir()}
-    assert (installed / "inhouse" / "report.html.jinja").is_file()
+    assert (installed / "inhouse" / "report" / "report.html.jinja").is_file()
 
 
 def test_outside_the_checkout_the_preview_is_found(installed: Path, tmp_path: Path) -> None:

@@ -13,11 +13,10 @@ USER_ERROR, INTERNAL_ERROR = 2, 1
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A run, an exported or a Hugging Face folder.")]
 Dtype = Annotated[str, typer.Option(metavar="fp32|bf16", help="What the model computes in.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @app.callback()
-def _options(debug: Debug = False) -> None:
+def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
     """From text files to a model of one's own: trained, evaluated, exported and served."""
 
 
@@ -34,35 +33,30 @@ def make(
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="With --emit: write it there.")] = None,
 ) -> None:
     """Carry out a recipe: text in, a trained, evaluated and exported model out. Goes on where it was stopped."""
-    from inhouse.recipe.recipe import find_recipe, load_recipe
+    from inhouse.recipe.ready import find_recipe
+    from inhouse.recipe.recipe import load_recipe
 
     if output is not None and emit is None:
         raise ValueError(f"--output {output} belongs to --emit slurm or --emit kubernetes; add that")
-    loaded = load_recipe(find_recipe(recipe), overrides)
+    path = find_recipe(recipe)
+    loaded = load_recipe(path, overrides)
     if dry_run:
-        from inhouse.recipe.derived import resolve, table
+        from inhouse.recipe.derived import all_numbers, table
 
-        _print_rich(table(resolve(loaded)))
+        _print_rich(table(all_numbers(loaded)))
         return
     if emit is not None:
-        from inhouse.jobs.emit import Job, job_for
+        from inhouse.jobs.emit import job_for
+        from inhouse.jobs.job import Job
 
-        processes, path = loaded.parallel.processes, find_recipe(recipe)
-        text = job_for(emit, Job(loaded.name, processes, loaded.cluster, path, overrides, runs))
+        text = job_for(emit, Job(loaded.name, loaded.parallel.processes, loaded.cluster, path, overrides, runs))
         print(text, end="") if output is None else output.write_text(text, encoding="utf-8")
         return
-    from inhouse.pipeline.launch import check_started, end_following, follow, is_follower
     from inhouse.pipeline.runner import make as run_recipe
-    from inhouse.report.html import summary
+    from inhouse.report.summary import summary
 
-    check_started(loaded)
-    if is_follower():
-        follow(loaded, runs)
-        return
-    try:
-        print(summary(run_recipe(loaded, runs, until)))
-    finally:
-        end_following()
+    if run := run_recipe(loaded, runs, until):
+        print(summary(run))
 
 
 @app.command()
@@ -125,7 +119,7 @@ def evaluate(model: ModelPath) -> None:
     from inhouse.common.model_paths import find_model, find_run
     from inhouse.evaluate.settings import EvaluateSettings
     from inhouse.evaluate.stage import evaluate_model
-    from inhouse.report.html import score_lines
+    from inhouse.report.scores import score_lines
 
     run = find_run(model)
     scores, _ = evaluate_model(EvaluateSettings(), find_model(model), run and run / "data")
@@ -144,7 +138,8 @@ def plan(
         raise ValueError("plan knows one thing so far: add --dry-run to rehearse a training step")
     from inhouse.plan.dry_run import dry_run as rehearse
     from inhouse.plan.table import tables
-    from inhouse.recipe.recipe import find_recipe, load_recipe
+    from inhouse.recipe.ready import find_recipe
+    from inhouse.recipe.recipe import load_recipe
 
     loaded = load_recipe(find_recipe(recipe), overrides)
     config, _ = loaded.model.resolve(loaded.tokenizer.vocab_size)

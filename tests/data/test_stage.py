@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 import inhouse.data.stage
 from inhouse.data.settings import STDLIB, DataSettings, Source
-from inhouse.data.sources import resolve
+from inhouse.data.sources import locate
 from inhouse.data.stage import prepare_data
 
 
@@ -185,5 +185,5 @@ def test_sources_need_different_names():
 
 
 def test_the_standard_library_is_python_files_unless_others_are_named() -> None:
-    assert resolve(Source(path=STDLIB, name="x")).include == (".py",)
-    assert resolve(Source(path=STDLIB, name="x", include=(".txt",))).include == (".txt",)
+    assert locate(Source(path=STDLIB, name="x")).include == (".py",)
+    assert locate(Source(path=STDLIB, name="x", include=(".txt",))).include == (".txt",)

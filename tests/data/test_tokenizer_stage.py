@@ -3,8 +3,10 @@
 import pytest
 from tests.data.conftest import documents_in
 
+import inhouse.data.stage
 import inhouse.data.tokenizer_stage
-from inhouse.data.documents import read_documents
+from inhouse.common.files import read_json, write_json
+from inhouse.data.documents import document_files, read_document_file, read_documents
 from inhouse.data.settings import TokenizerSettings
 from inhouse.data.shards import Shards
 from inhouse.data.tokenizer import Tokenizer
@@ -47,15 +49,49 @@ def test_result_is_the_same_again(data, tmp_path):
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
-def test_sample_is_bounded_and_spread(data, monkeypatch):
+def test_a_sample_of_everything_is_everything(data):
     everything = [document.text for document in read_documents(data, "train")]
     assert list(sample_texts(data, 10**9)) == everything
+
+
+def test_a_sample_is_as_large_as_asked_for_and_spread_over_the_corpus(data):
+    everything = [document.text for document in read_documents(data, "train")]
     some = list(sample_texts(data, 3000))
-    assert sum(map(len, some)) < 3000 + max(map(len, everything))
-    assert set(some) < set(everything)
+    assert 2000 < sum(map(len, some)) < 3000 + max(map(len, everything))
     assert some == list(sample_texts(data, 3000))
-    monkeypatch.setattr(inhouse.data.tokenizer_stage, "_SAMPLE_FILES", 1)
-    assert list(sample_texts(data, 3000))
+    positions = [everything.index(text) for text in some]
+    assert positions == sorted(positions)
+    quarters = [4 * position // len(everything) for position in positions]
+    assert all(quarters.count(quarter) >= len(positions) / 12 for quarter in range(4))
+
+
+def test_a_sample_is_bounded_though_the_corpus_is_larger_than_was_counted(data):
+    counts = read_json(data / "counts.json")
+    write_json(data / "counts.json", counts | {"total": counts["total"] | {"train_bytes": 1}})
+    some = [len(text) for text in sample_texts(data, 3000)]
+    assert sum(some[:-1]) < 3000 <= sum(some)
+
+
+def test_a_sample_comes_from_files_spread_over_the_corpus(corpus, prepare, monkeypatch):
+    for i in range(80):
+        (corpus / f"{i:02d}.md").write_text(f"# File {i}\n" * 20)
+    monkeypatch.setattr(inhouse.data.stage, "FILES_PER_TASK", 9)
+    monkeypatch.setattr(inhouse.data.tokenizer_stage, "_SAMPLE_FILES", 3)
+    data = prepare(corpus).folder
+    files = document_files(data, "train")
+    assert len(files) == 9
+    file_of = {document.text: number for number, file in enumerate(files) for document in read_document_file(file)}
+    assert {file_of[text] for text in sample_texts(data, 2000)} == {0, 3, 6}
+
+
+def test_of_a_long_document_pieces_are_sampled(corpus, prepare, monkeypatch):
+    monkeypatch.setattr(inhouse.data.tokenizer_stage, "_SAMPLE_CHARACTERS", 16)
+    text = "".join(f"line {i:09d}\n" for i in range(1000))
+    (corpus / "long.md").write_text(text)
+    some = list(sample_texts(prepare(corpus).folder, 1000))
+    assert len(some) > 40
+    assert all((len(piece) <= 16 and piece in text) or "always here" in piece for piece in some)
+    assert max(text.find(piece) for piece in some) > len(text) / 2
 
 
 def test_vocabulary_too_large(data, tmp_path):

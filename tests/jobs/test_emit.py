@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from inhouse.jobs.emit import ClusterSettings, Job, job_for
+from inhouse.jobs.emit import job_for
+from inhouse.jobs.job import Job
+from inhouse.jobs.settings import ClusterSettings
 
 # The fields that we use, by the names and types of Kubernetes' published OpenAPI document (v1.34).
 _NAMED = {"name": str, "labels": {str: str}}

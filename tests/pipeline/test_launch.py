@@ -10,14 +10,18 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from tests.test_end_to_end import SHRUNK
 
 from inhouse.common import processes
 from inhouse.common.files import digest, read_json
 from inhouse.common.processes import FOLDER
-from inhouse.pipeline.launch import check_started
+from inhouse.parallel import process_group
+from inhouse.pipeline import launch
 from inhouse.pipeline.runner import make
-from inhouse.recipe.recipe import Recipe, find_recipe, load_recipe
+from inhouse.pipeline.stages import Stage
+from inhouse.recipe.ready import find_recipe
+from inhouse.recipe.recipe import Recipe, load_recipe
 
 
 def recipe(text: Path, *overrides: str) -> Recipe:
@@ -31,6 +35,43 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in sorted(library.glob("[a-c]*.py"))[:30]:
         (folder / path.name).write_text(path.read_text(encoding="utf-8")[:6_000], encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> torch.distributed.Store:
+    """Where the processes meet that torchrun would have started, two of them."""
+    shared = torch.distributed.HashStore()
+    monkeypatch.setattr(process_group, "meeting_place", lambda: shared)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv(FOLDER, raising=False)
+    return shared
+
+
+def test_the_first_process_tells_the_others_what_comes_and_lets_them_go(
+    text: Path, tmp_path: Path, store: torch.distributed.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    shared, written = recipe(text, "parallel.shard=2"), []
+    with pytest.raises(RuntimeError, match="broken"), launch.leading(shared, tmp_path) as is_leader:
+        assert is_leader
+        launch.carry_out(Stage("data", {}, (), written.append), tmp_path, tmp_path / "1")
+        launch.carry_out(Stage("pretrain", {}, (), written.append, ranks_of=shared), tmp_path, tmp_path / "2")
+        raise RuntimeError("broken")
+    assert written == [tmp_path / "1", tmp_path / "2"]
+    assert [store.get(f"stage/{number}") for number in range(2)] == [b"pretrain", b"end"]
+
+
+def test_the_others_write_what_they_are_told_where_the_first_does(
+    text: Path, tmp_path: Path, store: torch.distributed.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    written: list[Path] = []
+    monkeypatch.setattr(launch, "stages_of", lambda *_: [Stage("pretrain", {}, (), written.append)])
+    for number, name in enumerate(("pretrain", "pretrain", "end")):
+        store.set(f"stage/{number}", name)
+    assert make(recipe(text, "parallel.shard=2"), tmp_path) is None
+    assert written == [tmp_path / "preview-moe" / ".pretrain.partial"] * 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def losses(path: Path) -> list[float]:
@@ -122,7 +163,7 @@ def test_another_number_of_processes_than_asked_for_is_refused(text: Path, monke
     monkeypatch.setenv("RANK", "0")
     monkeypatch.delenv(FOLDER, raising=False)
     with pytest.raises(ValueError, match="= 2 processes, but 3 were started: start 2, or set shard = 3"):
-        check_started(recipe(text, "parallel.shard=2"))
+        make(recipe(text, "parallel.shard=2"), text)
 
 
 def test_a_recipe_that_cannot_be_shared_is_refused_with_its_line(text: Path) -> None:

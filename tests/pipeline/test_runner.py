@@ -14,7 +14,8 @@ import pytest
 from inhouse.common.files import read_json
 from inhouse.common.lineage import check_lineage, lineage
 from inhouse.data.settings import Source
-from inhouse.pipeline.runner import Stage, Stopped, run_stages
+from inhouse.pipeline.runner import Stopped, run_stages
+from inhouse.pipeline.stages import Stage
 
 
 def write_text(output: Path, text: str) -> None:
@@ -222,7 +223,8 @@ def test_kill_9_leaves_a_run_that_goes_on(run: Path) -> None:
     code = """if True:
         import os, signal, sys
         from pathlib import Path
-        from inhouse.pipeline.runner import Stage, run_stages
+        from inhouse.pipeline.runner import run_stages
+        from inhouse.pipeline.stages import Stage
         run = Path(sys.argv[1])
         def write(output):
             (output / "text.txt").write_text("some text")

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from inhouse.recipe.derived import resolve
-from inhouse.recipe.recipe import find_recipe, load_recipe, ready_recipes
+from inhouse.recipe.recipe import load_recipe
 
 
 @pytest.fixture
@@ -26,29 +25,6 @@ def test_a_recipe_is_named_after_its_file_unless_it_says_otherwise(recipe: Path)
     assert load_recipe(recipe).name == "mine"
     assert load_recipe(recipe, ["name=other"]).name == "other"
     assert load_recipe(recipe).seed == 3
-
-
-@pytest.mark.parametrize("name", list(ready_recipes()))
-def test_every_ready_recipe_resolves(name: str) -> None:
-    numbers = {number.name: number.value for number in resolve(load_recipe(find_recipe(name)))}
-    assert numbers["parameters"] >= numbers["active parameters"] > 0
-    assert numbers["steps"] > 0
-
-
-def test_the_500b_recipe_has_half_a_trillion_parameters_and_35_billion_active() -> None:
-    numbers = {number.name: number.value for number in resolve(load_recipe(find_recipe("500b")))}
-    assert 480e9 < numbers["parameters"] < 520e9
-    assert 33e9 < numbers["active parameters"] < 37e9
-    assert numbers["processes"] == 14_336
-
-
-def test_resolved_numbers_say_where_they_come_from(recipe: Path) -> None:
-    rules = {(n.section, n.name): n.rule for n in resolve(load_recipe(recipe, ["model.depth=3"]))}
-    assert rules["pretrain", "tokens"] != "default"
-    assert rules["tokenizer", "vocab_size"] == "default"
-    assert rules["model", "depth"] == "[model] depth"
-    assert rules["model", "hidden_size"] == "size tiny"
-    assert "batch_tokens" in rules["pretrain", "steps"]
 
 
 @pytest.mark.parametrize(
@@ -136,8 +112,3 @@ def test_paths_are_relative_to_the_recipe_and_in_overrides_to_here(
     assert loaded.data.sources[0].path == str(tmp_path / "here" / "text")
     assert loaded.sft.conversations == (tmp_path / "here" / "a.jsonl",)
     assert load_recipe(path, ["data.sources.0.path=python:stdlib"]).data.sources[0].path == "python:stdlib"
-
-
-def test_an_unknown_recipe_lists_the_ready_ones() -> None:
-    with pytest.raises(ValueError, match=r"nothing: no such recipe; give a \.toml file or one of .*preview"):
-        find_recipe("nothing")

@@ -27,8 +27,10 @@ from inhouse.checkpoint.manifest import find_damage
 from inhouse.common import processes
 from inhouse.common.files import digest
 from inhouse.pipeline import launch
-from inhouse.pipeline.runner import partial_folder, run_stages, stages_of
-from inhouse.recipe.recipe import Recipe, find_recipe, load_recipe
+from inhouse.pipeline.runner import run_stages
+from inhouse.pipeline.stages import partial_folder, stages_of
+from inhouse.recipe.ready import find_recipe
+from inhouse.recipe.recipe import Recipe, load_recipe
 from inhouse.train import loop
 from inhouse.train.step import Batch
 

@@ -39,11 +39,8 @@ def lineage(run: Path) -> dict[str, Any]:
     if not records:
         raise ValueError(f"{run}: no finished stage here; give the folder of a run (runs/NAME)")
     counts = run / "data" / "counts.json"
-    return {
-        "run": run.resolve().name,
-        "sources": read_json(counts) if counts.is_file() else None,
-        "stages": records,
-    }
+    sources = read_json(counts) if counts.is_file() else None
+    return {"run": run.resolve().name, "sources": sources, "stages": records}
 
 
 def check_lineage(run: Path) -> list[str]:

@@ -63,7 +63,7 @@ class Findings:
         return ", ".join(parts + [f"{count} {reason}" for reason, count in self.skipped.items()])
 
 
-def resolve(source: Source) -> Source:
+def locate(source: Source) -> Source:
     """The source with a real path. Raises `ValueError` where there is nothing at it."""
     if source.path == STDLIB:
         folder = sysconfig.get_paths()["stdlib"]
@@ -83,7 +83,7 @@ def describe(source: Source) -> str:
 
 
 def input_files(source: Source, findings: Findings) -> Iterator[InputFile]:
-    """The files of a resolved source, sorted within each folder. Links are followed, each folder entered once."""
+    """The files of a located source, sorted within each folder. Links are followed, each folder entered once."""
     root = Path(source.path)
     if root.is_dir():
         yield from _walk(root, "", source, findings, set())

@@ -20,7 +20,7 @@ from inhouse.data.documents import SPLITS, DocumentWriter, ZstdFile, read_lines
 from inhouse.data.process_pool import map_ordered
 from inhouse.data.readers import Reader
 from inhouse.data.settings import DataSettings, Source
-from inhouse.data.sources import Findings, InputFile, describe, input_files, resolve
+from inhouse.data.sources import Findings, InputFile, describe, input_files, locate
 from inhouse.data.split import HELDOUT, TRAIN, DocumentTable, route
 
 BYTES_PER_FILE = 1 << 26  # of text: what one process reads, and one document file holds
@@ -57,7 +57,7 @@ def prepare_data(settings: DataSettings, output: Path) -> None:
 
     Raises `ValueError` naming the source where one is missing or holds no text.
     """
-    sources = [resolve(source) for source in settings.sources]
+    sources = [locate(source) for source in settings.sources]
     parts_folder, documents = output / "parts", output / "documents"
     for folder in (parts_folder, documents):
         shutil.rmtree(folder, ignore_errors=True)

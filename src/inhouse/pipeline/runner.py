@@ -16,34 +16,19 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
 
 from inhouse.common.files import digests, lock_folder, read_json, sync_file, sync_folder, write_json
-from inhouse.common.lineage import RECORD, STAGES, UNTRAINED, Record, check_outputs, digest_of, read_record
+from inhouse.common.lineage import RECORD, STAGES, UNTRAINED, Record, check_outputs, read_record
 from inhouse.common.processes import Terminated
 from inhouse.common.progress import duration
-from inhouse.data.settings import Source
-from inhouse.pipeline.launch import in_ranks
-from inhouse.pipeline.provenance import code_facts, host_facts, source_digests
+from inhouse.pipeline.identity import has_identity, identify
+from inhouse.pipeline.launch import carry_out, leading
+from inhouse.pipeline.provenance import code_facts, host_facts
+from inhouse.pipeline.stages import Stage, partial_folder, stages_of
 from inhouse.recipe.recipe import Recipe
-from inhouse.train.settings import NO_PART_OF_THE_RESULT
+from inhouse.report.html import write_report
 
 Say = Callable[[str], None]
-
-
-class Stage(NamedTuple):
-    """One step: its settings (whatever its result depends on), the stages it reads, and the function that writes it.
-
-    `sources` is the text that it reads from outside the run. A stage that `resumes` finds its own unfinished folder
-    again after a crash.
-    """
-
-    name: str
-    settings: dict[str, Any]
-    reads: tuple[str, ...]
-    write: Callable[[Path], None]
-    resumes: bool = False
-    sources: tuple[Source, ...] = ()
 
 
 class Stopped(Exception):
@@ -54,83 +39,23 @@ class Stopped(Exception):
         self.exit_status = exit_status
 
 
-def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
-    """The pipeline of a recipe, each stage with its part of the recipe and the folders that it reads."""
-
-    def settings(*parts: str, without: frozenset[str] = frozenset()) -> dict[str, Any]:
-        content = recipe.model_dump(mode="json", exclude={part: set(without) for part in parts if without})
-        return {part: content[part] for part in parts}
-
-    def data(output: Path) -> None:
-        from inhouse.data.stage import prepare_data
-
-        prepare_data(recipe.data, output)
-
-    def tokenizer(output: Path) -> None:
-        from inhouse.data.tokenizer_stage import train_tokenizer
-
-        train_tokenizer(recipe.tokenizer, run / "data", output)
-
-    def pretrain(output: Path) -> None:
-        from inhouse.train.stage import pretrain
-
-        pretrain(recipe.pretrain, recipe.model, run / "tokenizer", output, recipe.seed, recipe.parallel)
-
-    def sft(output: Path) -> None:
-        from inhouse.posttrain.sft import fine_tune
-
-        fine_tune(recipe.sft, run / "pretrain", run / "data", output, recipe.seed, recipe.parallel)
-
-    def evaluate(output: Path) -> None:
-        from inhouse.evaluate.stage import evaluate
-
-        evaluate(recipe.evaluate, run / "data", run / "pretrain", run / "sft", output)
-
-    def export(output: Path) -> None:
-        from inhouse.export.stage import export
-
-        export(recipe.export, run / "sft", run, output)
-
-    stages = [
-        Stage("data", settings("data"), (), data, sources=recipe.data.sources),
-        Stage("tokenizer", settings("tokenizer"), ("data",), tokenizer),
-        Stage(
-            "pretrain",
-            settings("pretrain", without=NO_PART_OF_THE_RESULT) | settings("model", "seed"),
-            ("tokenizer",),
-            in_ranks(recipe, run, "pretrain", pretrain),
-            resumes=True,
-        ),
-        Stage(
-            "sft",
-            settings("sft", without=NO_PART_OF_THE_RESULT) | settings("seed"),
-            ("data", "pretrain"),
-            in_ranks(recipe, run, "sft", sft),
-            resumes=True,
-        ),
-        Stage("evaluate", settings("evaluate"), ("data", "pretrain", "sft"), evaluate),
-        Stage("export", settings("export"), ("sft", "evaluate"), export),
-    ]
-    assert tuple(stage.name for stage in stages) == STAGES
-    return stages
-
-
-def make(recipe: Recipe, runs: Path, until: str | None = None, say: Say = print) -> Path:
+def make(recipe: Recipe, runs: Path, until: str | None = None, say: Say = print) -> Path | None:
     """Carry out a recipe in `runs/NAME`, up to and with the stage `until` (None: all), and return that folder.
 
+    Of several processes under torchrun the first does, the others take part where they must, and get None.
     Raises `ValueError` with a sentence where the user or the machine must act, `Stopped` on Ctrl-C and SIGTERM.
     In every case finished stages are kept, and the same command goes on from there.
     """
-    if until is not None and until not in STAGES:
-        raise ValueError(f"--until {until}: no such stage; the stages are {', '.join(STAGES)}")
     run = runs / recipe.name
-    stages = stages_of(recipe, run)
-    last = STAGES.index(until) if until else len(STAGES) - 1
-    if run_stages(stages[: last + 1], run, say) or not (run / "report.html").exists():
-        from inhouse.report.html import write_report
-
-        write_report(run)
-    return run
+    with leading(recipe, run) as is_leader:
+        if not is_leader:
+            return None
+        if until is not None and until not in STAGES:
+            raise ValueError(f"--until {until}: no such stage; the stages are {', '.join(STAGES)}")
+        last = STAGES.index(until) if until else len(STAGES) - 1
+        if run_stages(stages_of(recipe, run)[: last + 1], run, say) or not (run / "report.html").exists():
+            write_report(run)
+        return run
 
 
 def run_stages(stages: Sequence[Stage], run: Path, say: Say = print) -> list[str]:
@@ -153,19 +78,13 @@ def run_stages(stages: Sequence[Stage], run: Path, say: Say = print) -> list[str
     return ran
 
 
-def partial_folder(run: Path, name: str) -> Path:
-    """Where the stage `name` writes until it is complete."""
-    return run / f".{name}.partial"
-
-
 def _run_stage(stage: Stage, run: Path, say: Say) -> bool:
     """Bring one stage up to date; False where it was already."""
     folder, partial = run / stage.name, partial_folder(run, stage.name)
     _finish_replacing(folder)
     record = read_record(folder)
-    listings, contents = source_digests(stage.sources, record or {})
-    wanted = {"settings": stage.settings, "inputs": contents | _inputs(stage, run)}
-    if record is not None and _agrees(record, wanted):
+    identity, listings = identify(stage, run, record or {})
+    if record is not None and has_identity(record, identity):
         if breaks := check_outputs(folder, record):
             raise ValueError(f"{breaks[0]}; delete the folder {folder} and run again to make it anew")
         say(f"{stage.name}: done before, nothing to do")
@@ -173,10 +92,10 @@ def _run_stage(stage: Stage, run: Path, say: Say) -> bool:
     if record is None and folder.exists():
         raise ValueError(f"{folder} was not written by inhouse (it has no {RECORD}); move it away and run again")
     say(f"{stage.name}: " + ("settings or inputs changed, made anew" if record else "started"))
-    begun = _begin(stage, partial, wanted, say) | {"listings": listings}
+    begun = _begin(stage, partial, identity, say) | {"listings": listings}
     started = time.monotonic()
     try:
-        stage.write(partial)
+        carry_out(stage, run, partial)
         _finish(partial, begun, time.monotonic() - started)
     except BaseException as error:
         cannot_write = _cannot_write(stage, run, error)  # looks at the disk: before room is made
@@ -200,33 +119,16 @@ def _cannot_write(stage: Stage, run: Path, error: BaseException) -> ValueError |
     if isinstance(error, ValueError):
         return None
     number = getattr(error, "errno", None)
-    is_full = "No space left" in str(error) or (isinstance(error, OSError) and number is None and _is_full(run))
+    is_numberless = isinstance(error, OSError) and number is None
+    is_full = "No space left" in str(error) or (is_numberless and shutil.disk_usage(run).free < 1 << 20)
     if number not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM) and not is_full:
         return None
     reason = os.strerror(number or errno.ENOSPC)
-    place = getattr(error, "filename", None) or run
+    where = getattr(error, "filename", None) or run
     return ValueError(
-        f"{stage.name}: cannot write in {place} ({reason}); finished stages are kept in {run}: "
+        f"{stage.name}: cannot write in {where} ({reason}); finished stages are kept in {run}: "
         "make room or give another folder with --runs, then run the same command again"
     )
-
-
-def _is_full(folder: Path) -> bool:
-    return shutil.disk_usage(folder).free < 1 << 20
-
-
-def _inputs(stage: Stage, run: Path) -> dict[str, str]:
-    """The digest of every stage that a stage reads, by name."""
-    inputs = {}
-    for name in stage.reads:
-        record = read_record(run / name)
-        assert record is not None, f"{name} runs before {stage.name}"
-        inputs[name] = digest_of(record["outputs"])
-    return inputs
-
-
-def _agrees(record: Record, wanted: Record) -> bool:
-    return all(record.get(key) == value for key, value in wanted.items())
 
 
 def _aside(partial: Path) -> Path:
@@ -234,10 +136,11 @@ def _aside(partial: Path) -> Path:
     return partial.with_suffix(".aside")
 
 
-def _begin(stage: Stage, partial: Path, wanted: Record, say: Say) -> Record:
+def _begin(stage: Stage, partial: Path, identity: Record, say: Say) -> Record:
     """Open the stage's unfinished folder: the one of an earlier attempt at the same thing, or an empty one."""
+    earlier = read_json(partial / RECORD) if (partial / RECORD).is_file() else {}
     attempts = []
-    if (partial / RECORD).is_file() and stage.resumes and _agrees(earlier := read_json(partial / RECORD), wanted):
+    if stage.resumes and has_identity(earlier, identity):
         attempts = earlier["attempts"]
     elif partial.exists() and stage.resumes:
         shutil.rmtree(_aside(partial), ignore_errors=True)
@@ -247,7 +150,7 @@ def _begin(stage: Stage, partial: Path, wanted: Record, say: Say) -> Record:
         shutil.rmtree(partial)
     partial.mkdir(exist_ok=True)
     attempt = {"started": _now(), "code": code_facts(), "host": host_facts()}
-    begun = {"stage": stage.name, **wanted, "attempts": [*attempts, attempt]}
+    begun = {"stage": stage.name, **identity, "attempts": [*attempts, attempt]}
     write_json(partial / RECORD, begun)
     return begun
 

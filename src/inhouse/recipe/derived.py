@@ -8,12 +8,13 @@ from rich.table import Table
 
 from inhouse.model.sizes import Derived
 from inhouse.recipe.recipe import Recipe
+from inhouse.train.step_count import plan_steps
 
 _SET, _DEFAULT = "recipe", "default"
 
 
 class Number(NamedTuple):
-    """One resolved value: which table of the recipe it belongs to, and where it comes from."""
+    """One value: which table of the recipe it belongs to, and where it comes from."""
 
     section: str
     name: str
@@ -21,31 +22,26 @@ class Number(NamedTuple):
     rule: str
 
 
-def resolve(recipe: Recipe) -> list[Number]:
+def all_numbers(recipe: Recipe) -> list[Number]:
     """Everything that carrying out a recipe would use, in the order of the pipeline. Runs and writes nothing.
 
     Raises `ValueError` where the numbers do not fit together.
     """
-    from inhouse.train.step_count import plan_steps  # here, because torch takes seconds to import
-
     config, shape = recipe.model.resolve(recipe.tokenizer.vocab_size)
-    _, plan = plan_steps(recipe.pretrain, config, recipe.parallel)
-    return [
-        Number("", "name", recipe.name, _origin(recipe, "name")),
-        Number("", "seed", recipe.seed, _origin(recipe, "seed")),
-        *_written("data", recipe.data),
-        *_written("tokenizer", recipe.tokenizer),
-        *(n for n in _written("model", recipe.model) if n.name in ("architecture", "size", "context")),
-        *_derived("model", shape),
-        *_written("pretrain", recipe.pretrain),
-        *_derived("pretrain", plan),
-        *_written("sft", recipe.sft),
-        *_written("evaluate", recipe.evaluate),
-        *_written("export", recipe.export),
-        *_written("parallel", recipe.parallel),
-        Number("parallel", "processes", recipe.parallel.processes, "replicate × shard × context"),
-        *_written("cluster", recipe.cluster),
-    ]
+    derived = {
+        "model": shape,
+        "pretrain": plan_steps(recipe.pretrain, config, recipe.parallel)[1],
+        "parallel": [Derived("processes", recipe.parallel.processes, "replicate × shard × context")],
+    }
+    numbers = []
+    for name in type(recipe).model_fields:
+        if isinstance(settings := getattr(recipe, name), BaseModel):
+            written = _written(name, settings)
+            numbers += [n for n in written if name != "model" or n.name in ("architecture", "size", "context")]
+            numbers += [Number(name, *each) for each in derived.get(name, ())]
+        else:
+            numbers.append(Number("", name, settings, _origin(recipe, name)))
+    return numbers
 
 
 def table(numbers: list[Number]) -> Table:
@@ -75,10 +71,6 @@ def _written(section: str, settings: BaseModel, prefix: str = "") -> Iterator[Nu
                 yield from _written(section, part, f"{prefix}{name}.{i}.")
         else:
             yield Number(section, prefix + name, value, rule)
-
-
-def _derived(section: str, derived: list[Derived]) -> Iterator[Number]:
-    return (Number(section, name, value, rule) for name, value, rule in derived)
 
 
 def _origin(settings: BaseModel, name: str) -> str:

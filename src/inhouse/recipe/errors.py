@@ -5,28 +5,24 @@ import tomllib
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
 Location = tuple[str | int, ...]
 
 
-class Places:
+class Positions(NamedTuple):
     """Says where in a recipe's file, or in which override, a key stands."""
 
-    def __init__(
-        self,
-        kind: type[BaseModel],
-        path: Path,
-        text: str,
-        document: dict[str, Any],
-        overridden: dict[Location, str],
-    ) -> None:
-        self.kind, self.path, self.lines = kind, path, text.splitlines()
-        self.document, self.overridden = document, overridden
+    kind: type[BaseModel]
+    path: Path
+    text: str
+    document: dict[str, Any]
+    overridden: dict[Location, str]
 
-    def place(self, location: Location) -> str:
+    def of(self, location: Location) -> str:
+        """`--set KEY=VALUE`, or file and line; where nothing was written for the key, of the table around it."""
         for length in range(len(location), 0, -1):
             part = location[:length]
             for overridden, text in self.overridden.items():
@@ -41,10 +37,10 @@ class Places:
 
         TOML read line by line parses at every line's end except inside a value of several lines.
         """
-        last_parsed = 0
-        for number in range(1, len(self.lines) + 1):
+        lines, last_parsed = self.text.splitlines(), 0
+        for number in range(1, len(lines) + 1):
             try:
-                document = tomllib.loads("\n".join(self.lines[:number]))
+                document = tomllib.loads("\n".join(lines[:number]))
             except tomllib.TOMLDecodeError:
                 continue
             if _holds(document, location):
@@ -64,37 +60,35 @@ def _holds(value: Any, location: Location) -> bool:
     return True
 
 
-def sentences(error: ValidationError, places: Places) -> str:
+def sentences(error: ValidationError, positions: Positions) -> str:
     """Every mistake that pydantic found, one line each; what only follows from a mistake inside it is left out."""
-    details: list[dict[str, Any]] = [dict(detail) for detail in error.errors()]
-    locations = [detail["loc"] for detail in details]
-    causes = [
-        detail
-        for detail in details
-        if not any(other != detail["loc"] and other[: len(detail["loc"])] == detail["loc"] for other in locations)
-    ]
-    return "\n".join(_sentence(detail, places) for detail in causes)
+    locations = [detail["loc"] for detail in error.errors()]
+
+    def is_cause(location: Location) -> bool:
+        return not any(other != location and other[: len(location)] == location for other in locations)
+
+    return "\n".join(_sentence(dict(detail), positions) for detail in error.errors() if is_cause(detail["loc"]))
 
 
-def _sentence(detail: dict[str, Any], places: Places) -> str:
-    """One pydantic error as one line: place, key, what is wrong, what to do."""
-    location = _in_document(detail["loc"], places.document, detail["type"])
+def _sentence(detail: dict[str, Any], positions: Positions) -> str:
+    """One pydantic error as one line: position, key, what is wrong, what to do."""
+    location = _in_document(detail["loc"], positions.document, detail["type"])
     *holder, key = location or ("recipe",)
-    place, section = places.place(location), _section(tuple(holder))
+    position, section = positions.of(location), _section(tuple(holder))
     if detail["type"] == "extra_forbidden":
-        known = _keys_at(places.kind, tuple(holder))
+        known = _keys_at(positions.kind, tuple(holder))
         near = difflib.get_close_matches(str(key), known, n=1)
         remedy = f'did you mean "{near[0]}"?' if near else f"it has {', '.join(known)}"
-        return f'{place}: {section} has no key "{key}"; {remedy}'
+        return f'{position}: {section} has no key "{key}"; {remedy}'
     if detail["type"] == "missing":
-        return f'{place}: {section} needs the key "{key}"'
+        return f'{position}: {section} needs the key "{key}"'
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     value = detail["input"]
     if isinstance(value, dict | list | BaseModel):
         name = f"[{'.'.join(map(str, location))}]" if location else "the recipe"
-        return f"{place}: {name}: {message}"
-    return f"{place}: {f'{section} ' * bool(holder)}{key} = {_as_toml(value)}: {message}"
+        return f"{position}: {name}: {message}"
+    return f"{position}: {f'{section} ' * bool(holder)}{key} = {_as_toml(value)}: {message}"
 
 
 def _in_document(location: Location, document: dict[str, Any], kind: str) -> Location:

@@ -2,7 +2,6 @@
 
 import tomllib
 import typing
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,13 @@ from inhouse.common.settings import Settings
 from inhouse.data.settings import STDLIB, DataSettings, Source, TokenizerSettings
 from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.export.settings import ExportSettings
-from inhouse.jobs.emit import ClusterSettings
+from inhouse.jobs.settings import ClusterSettings
 from inhouse.model.sizes import ModelSettings
 from inhouse.parallel.layout import ParallelSettings, check_layout
 from inhouse.posttrain.settings import SftSettings
-from inhouse.recipe.errors import Location, Places, sentences
+from inhouse.recipe.errors import Location, Positions, sentences
 from inhouse.train.settings import PretrainSettings
+from inhouse.train.step_count import plan_steps
 
 
 class Recipe(Settings):
@@ -36,27 +36,6 @@ class Recipe(Settings):
     cluster: ClusterSettings = ClusterSettings()
 
 
-def ready_recipes() -> dict[str, Path]:
-    """The recipes that come with inhouse, by name: in the wheel inside the package, in a checkout beside `src`."""
-    package = Path(str(resources.files("inhouse")))
-    folders = (package / "recipes", package.parents[1] / "recipes")
-    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
-
-
-def find_recipe(name: str) -> Path:
-    """The file that `name` means: a path, or the name of a ready recipe.
-
-    Raises `ValueError` listing the ready recipes where there is neither.
-    """
-    path, ready = Path(name), ready_recipes()
-    if path.is_file():
-        return path
-    if name in ready:
-        return ready[name]
-    raise ValueError(f"{name}: no such recipe; give a .toml file or one of {', '.join(ready)}")
-
-
 def load_recipe(path: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
     """Read a recipe, apply `section.key=value` overrides, check everything.
 
@@ -70,51 +49,45 @@ def load_recipe(path: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
         raise ValueError(f"{path}: not valid TOML: {error}") from error
     document.setdefault("name", path.stem)
     overridden = dict(_override(document, text) for text in overrides)
-    places = Places(Recipe, path, text, document, overridden)
+    positions = Positions(Recipe, path, text, document, overridden)
     try:
         recipe = Recipe.model_validate(document)
     except ValidationError as error:
-        raise ValueError(sentences(error, places)) from error
-    _check_shape(recipe, places)
+        raise ValueError(sentences(error, positions)) from error
+    _check_shape(recipe, positions)
     recipe = typing.cast(Recipe, _with_absolute_paths(recipe, path.resolve().parent, set(overridden), ()))
-    _check_conversations(recipe, places)
+    for conversations in recipe.sft.conversations:  # they are read hours after the run began
+        if not conversations.exists():
+            where = positions.of(("sft", "conversations"))
+            raise ValueError(f"{where}: {conversations} does not exist; correct the path")
     return recipe
 
 
-def _check_shape(recipe: Recipe, places: Places) -> None:
+def _check_shape(recipe: Recipe, positions: Positions) -> None:
     """Numbers that do not fit together are a mistake in the recipe: found before anything runs, not hours later."""
-    from inhouse.train.step_count import plan_steps  # here, because it takes torch's import
-
     try:
         config, _ = recipe.model.resolve(recipe.tokenizer.vocab_size)
     except ValidationError as error:
         detail = error.errors()[0]
         name = ".".join(map(str, detail["loc"]))
         message = detail["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{places.place(('model',))}: [model] {name}{': ' * bool(name)}{message}") from error
+        raise ValueError(f"{positions.of(('model',))}: [model] {name}{': ' * bool(name)}{message}") from error
     except ValueError as error:
-        raise ValueError(f"{places.place(('model', 'size'))}: {error}") from error
+        raise ValueError(f"{positions.of(('model', 'size'))}: {error}") from error
     try:
         plan_steps(recipe.pretrain, config, recipe.parallel)
     except ValueError as error:
         section = "parallel" if str(error).startswith("[parallel]") else "pretrain"
-        raise ValueError(f"{places.place((section,))}: {error}") from error
+        raise ValueError(f"{positions.of((section,))}: {error}") from error
     try:
         check_layout(recipe.parallel, config, recipe.sft.rows(), recipe.sft.sequence_length)
     except ValueError as error:
-        raise ValueError(f"{places.place(('sft',))}: [sft] {error}") from error
+        raise ValueError(f"{positions.of(('sft',))}: [sft] {error}") from error
     if recipe.sft.sequence_length > recipe.model.context:
         raise ValueError(
-            f"{places.place(('sft', 'sequence_length'))}: [sft] sequence_length = {recipe.sft.sequence_length} is more "
+            f"{positions.of(('sft', 'sequence_length'))}: [sft] sequence_length = {recipe.sft.sequence_length} is more "
             f"than [model] context = {recipe.model.context}; lower the one or raise the other"
         )
-
-
-def _check_conversations(recipe: Recipe, places: Places) -> None:
-    """They are read hours after the run began."""
-    for path in recipe.sft.conversations:
-        if not path.exists():
-            raise ValueError(f"{places.place(('sft', 'conversations'))}: {path} does not exist; correct the path")
 
 
 def _override(document: dict[str, Any], text: str) -> tuple[Location, str]:
@@ -140,20 +113,18 @@ def _override(document: dict[str, Any], text: str) -> tuple[Location, str]:
 def _with_absolute_paths(value: Any, folder: Path, overridden: set[Location], location: Location) -> Any:
     """The same settings with every relative `Path` made absolute, so that no later step depends on where it runs."""
     is_overridden = any(location[:length] in overridden for length in range(len(location) + 1))
-    base = Path.cwd() if is_overridden else folder
     if isinstance(value, Path):
-        return base / value.expanduser()
+        return (Path.cwd() if is_overridden else folder) / value.expanduser()
     if isinstance(value, tuple | list):
         parts = [_with_absolute_paths(part, folder, overridden, (*location, i)) for i, part in enumerate(value)]
         return type(value)(parts)
     if not isinstance(value, BaseModel):
         return value
     if isinstance(value, Source) and value.path != STDLIB:
-        is_overridden = is_overridden or (*location, "path") in overridden
-        absolute = (Path.cwd() if is_overridden else folder) / Path(value.path).expanduser()
-        return value.model_copy(update={"path": str(absolute)})
-    names = value.model_fields_set
+        path = _with_absolute_paths(Path(value.path), folder, overridden, (*location, "path"))
+        return value.model_copy(update={"path": str(path)})
     changed = {
-        name: _with_absolute_paths(getattr(value, name), folder, overridden, (*location, name)) for name in names
+        name: _with_absolute_paths(getattr(value, name), folder, overridden, (*location, name))
+        for name in value.model_fields_set
     }
     return value.model_copy(update=changed)

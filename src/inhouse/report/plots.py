@@ -43,13 +43,21 @@ def line_chart(
     """An SVG of named lines, each (x values, y values); values that are not finite leave gaps. `faint` names a line
     that stands behind the others.
     """
+    from matplotlib.ticker import EngFormatter
+
     with _figure(x_label, y_label, height=2.7) as (figure, axes):
         for (name, (xs, ys)), colour in zip(lines.items(), _COLOURS * len(lines), strict=False):
             shown = [y if math.isfinite(y) else math.nan for y in _thin(ys)]
             axes.plot(
                 _thin(xs), shown, _FAINT if name == faint else colour, lw=1.0 if name == faint else 1.6, label=name
             )
-        _dress(axes, x_label, y_label)
+        axes.set_xlabel(x_label, color=_INK)
+        axes.set_ylabel(y_label, color=_INK)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.grid(axis="y", color=_INK, alpha=0.12, lw=0.6)
+        for side, spine in axes.spines.items():
+            spine.set_visible(side == "bottom")
+            spine.set_color(_INK)
         if from_zero:
             axes.set_ylim(bottom=0)
         if len(lines) > 1:
@@ -82,18 +90,6 @@ def _svg(figure: "Figure") -> str:
     figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()
     return svg[svg.index("<svg") :].replace(_INK, "currentColor")
-
-
-def _dress(axes: "Axes", x_label: str, y_label: str) -> None:
-    from matplotlib.ticker import EngFormatter
-
-    axes.set_xlabel(x_label, color=_INK)
-    axes.set_ylabel(y_label, color=_INK)
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.grid(axis="y", color=_INK, alpha=0.12, lw=0.6)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(_INK)
 
 
 def _thin(values: Sequence[float]) -> list[float]:

@@ -44,11 +44,13 @@ def render(facts: dict[str, Any]) -> Iterator[str]:
     yield f"lineage of {facts['run']}"
     yield ""
     yield "sources"
-    yield from _indented(_sources(facts.get("sources") or {}))
+    yield from (f"  {line}" for line in _sources(facts.get("sources") or {}))
     for stage, record in facts["stages"].items():
         yield ""
-        yield f"{stage}: {record['attempts'][0]['started']}, {duration(record['seconds'])}{_resumed(record)}"
-        yield from _indented(_stage(record))
+        again = len(record["attempts"]) - 1
+        resumed = f", resumed {again} time{'s' * (again > 1)}" if again else ""
+        yield f"{stage}: {record['attempts'][0]['started']}, {duration(record['seconds'])}{resumed}"
+        yield from (f"  {line}" for line in _stage(record))
 
 
 def _sources(counts: dict[str, Any]) -> Iterator[str]:
@@ -86,12 +88,3 @@ def _batches(batches: list[int] | list[list[int]]) -> str:
     """Single batches, or ranges [first, end)."""
     shown = [str(b) if isinstance(b, int) else f"{b[0]} to {b[1] - 1}" for b in batches[:NAMES_SHOWN]]
     return ", ".join(shown) + (f" and {len(batches) - NAMES_SHOWN} more" if len(batches) > NAMES_SHOWN else "")
-
-
-def _resumed(record: dict[str, Any]) -> str:
-    again = len(record["attempts"]) - 1
-    return f", resumed {again} time{'s' * (again > 1)}" if again else ""
-
-
-def _indented(lines: Iterator[str]) -> Iterator[str]:
-    return (f"  {line}" for line in lines)

@@ -1,0 +1,53 @@
+"""One recipe to carry out on a cluster: how many nodes, and what torchrun is given on each."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from inhouse.jobs.settings import ClusterSettings
+
+MAX_RESTARTS = 10  # of processes inside a job; a run that fails the same way three times stops by itself
+LAST_WORDS = 15  # seconds between the end of the grace period and the kill
+
+
+class Job(NamedTuple):
+    """The recipe's file, what `--set` changes in it, and the folder of runs."""
+
+    name: str
+    processes: int
+    cluster: ClusterSettings
+    recipe: Path
+    overrides: list[str]
+    runs: Path
+
+    @property
+    def nodes(self) -> int:
+        return -(-self.processes // self.cluster.gpus_per_node)
+
+    @property
+    def gpus(self) -> int:
+        """On each node."""
+        return self.processes // self.nodes
+
+    def torchrun_arguments(self, runs: Path, recipe: str, *options: str) -> list[str]:
+        """Those after the rendezvous: a log a rank, of which the first of each node is shown too.
+
+        The user's changes come after the time that the cluster gives a run to save.
+        """
+        grace = [f"{stage}.grace_seconds={self.cluster.grace_seconds}" for stage in ("pretrain", "sft")]
+        sets = [part for override in (*grace, *self.overrides) for part in ("--set", override)]
+        return [
+            f"--nnodes={self.nodes}",
+            f"--nproc-per-node={self.gpus}",
+            f"--max-restarts={MAX_RESTARTS}",
+            f"--log-dir={runs / self.name / 'logs'}",
+            "--tee=3",
+            "--local-ranks-filter=0",
+            *("-m", "inhouse", "make", recipe, *sets, *options, "--runs", str(runs)),
+        ]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(self.cluster.grace_seconds),
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # a restart must not meet what the attempt before has left
+        }

@@ -1,0 +1,25 @@
+"""The lines that `inhouse make` ends with."""
+
+from pathlib import Path
+
+from inhouse.common.lineage import RECORD, lineage
+from inhouse.common.progress import duration
+from inhouse.report.scores import read_scores, score_lines
+from inhouse.resilience.goodput import describe, read_split
+
+
+def summary(run: Path) -> str:
+    """Stages and their times, scores, where things are, and what to do next."""
+    records = lineage(run)["stages"]
+    lines = [f"{name:<10} {duration(record['seconds']):>12}" for name, record in records.items()]
+    lines.append(f"{'together':<10} {duration(sum(record['seconds'] for record in records.values())):>12}")
+    spent = {name: seconds for name in records if (seconds := read_split(run / name))}
+    lines += [f"goodput    {name}: {describe(seconds)}" for name, seconds in spent.items()]
+    if scores := read_scores(run):
+        lines += ["", *score_lines(scores)]
+    lines += ["", f"report     {run / 'report.html'}"]
+    if (run / "export").is_dir():
+        lines += [f"export     {path}" for path in sorted((run / "export").iterdir()) if path.name != RECORD]
+    if (run / "sft").is_dir():
+        lines += ["", f"talk to it: inhouse chat {run}", f"serve it:   inhouse serve {run}"]
+    return "\n".join(lines)

@@ -1,0 +1,43 @@
+"""What `inhouse make` ends with."""
+
+from pathlib import Path
+
+from tests.fabricated_run import fabricate
+
+from inhouse.report.summary import summary
+
+
+def test_a_finished_run_tells_times_goodput_scores_and_what_is_next(tmp_path: Path) -> None:
+    run = fabricate(tmp_path / "mine")
+    assert summary(run).splitlines() == [
+        "data              2.0 s",
+        "tokenizer         5.0 s",
+        "pretrain     2 min 00 s",
+        "sft          1 min 00 s",
+        "evaluate         10.0 s",
+        "export            3.0 s",
+        "together     3 min 20 s",
+        "goodput    pretrain: 75.0 % of 2 min 00 s: stepping 75.0 %, idle 25.0 %",
+        "",
+        "base/bits_per_byte            1.2345 ± 0.0214   of   1,234  whole documents",
+        "model/exact_match/rhymes      75.0 % ± 3.1 %    of     200  greedy",
+        "model/exact_match/addition    50.0 %            of     100  greedy",
+        "model/ends_by_itself          99.4 % ± 0.3 %    of     700  within the limit",
+        "",
+        f"report     {run}/report.html",
+        f"export     {run}/export/huggingface",
+        "",
+        f"talk to it: inhouse chat {run}",
+        f"serve it:   inhouse serve {run}",
+    ]
+
+
+def test_a_run_that_has_only_begun_offers_nothing_that_is_not_there(tmp_path: Path) -> None:
+    run = fabricate(tmp_path / "mine", until="tokenizer")
+    assert summary(run).splitlines() == [
+        "data              2.0 s",
+        "tokenizer         5.0 s",
+        "together          7.0 s",
+        "",
+        f"report     {run}/report.html",
+    ]

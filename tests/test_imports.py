@@ -1,0 +1,22 @@
+"""What must load without torch does, whichever of its modules is imported first."""
+
+import subprocess
+import sys
+
+import pytest
+
+WITHOUT_TORCH = ("inhouse.recipe", "inhouse.jobs", "inhouse.report", "inhouse.pipeline", "inhouse.cli")
+CODE = """
+import importlib, pkgutil, sys
+room = importlib.import_module(sys.argv[1])
+for module in pkgutil.iter_modules(getattr(room, "__path__", []), room.__name__ + "."):
+    importlib.import_module(module.name)
+    assert "torch" not in sys.modules, f"{module.name} imports torch"
+assert "torch" not in sys.modules, f"{room.__name__} imports torch"
+"""
+
+
+@pytest.mark.parametrize("room", WITHOUT_TORCH)
+def test_a_room_needs_no_torch(room: str) -> None:
+    done = subprocess.run([sys.executable, "-c", CODE, room], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
