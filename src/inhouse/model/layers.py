@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inhouse.model.cpu import choice
-from inhouse.model.cpu.onednn_linear import onednn_linear
+from inhouse.model.cpu import onednn_linear
 
 
 class Linear(nn.Linear):
@@ -23,10 +22,7 @@ class Linear(nn.Linear):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x weightᵀ + bias in x's type."""
-    weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
-    if choice.takes_onednn(x):
-        return onednn_linear(x, weight, bias)
-    return F.linear(x, weight, bias)
+    return onednn_linear.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
 
 
 class RMSNorm(nn.Module):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inhouse.model.layers import linear
+from inhouse.model.cpu.onednn_linear import linear
 
 
 def through_all_experts(x_ND: Tensor, experts_NK: Tensor, stacks: tuple[Tensor, Tensor, Tensor]) -> Tensor:
@@ -15,7 +15,8 @@ def through_all_experts(x_ND: Tensor, experts_NK: Tensor, stacks: tuple[Tensor, 
     *gate_and_up, down_EDF = stacks
     num_experts = len(down_EDF)
     gate_ENF, up_ENF = (
-        linear(x_ND, stack.flatten(0, 1)).unflatten(1, (num_experts, -1)).transpose(0, 1) for stack in gate_and_up
+        linear(x_ND, stack.to(x_ND.dtype).flatten(0, 1)).unflatten(1, (num_experts, -1)).transpose(0, 1)
+        for stack in gate_and_up
     )
     out_END = (F.silu(gate_ENF) * up_ENF) @ down_EDF.to(x_ND.dtype).transpose(1, 2)
     return out_END[experts_NK, torch.arange(len(x_ND), device=x_ND.device)[:, None]]

@@ -1,17 +1,22 @@
 """A linear map by oneDNN: torch has MKL multiply in fp32, whose AVX-512 is for Intel alone (LOG.md, 2026-11-24)."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from inhouse.model.cpu import choice
 
 # An operator of its own: inductor takes oneDNN's for one whose weights never change. Not `custom_op`, which adds 12
 # microseconds a call.
 torch.library.define("inhouse::onednn_linear", "(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
 
 
-def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`F.linear` in fp32 without gradients."""
-    out: Tensor = torch.ops.inhouse.onednn_linear(x, weight, bias)
-    return out
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear`, by oneDNN where that is the faster one."""
+    if choice.takes_onednn(x):
+        out: Tensor = torch.ops.inhouse.onednn_linear(x, weight, bias)
+        return out
+    return F.linear(x, weight, bias)
 
 
 @torch.library.impl("inhouse::onednn_linear", "default")
