@@ -27,9 +27,10 @@ def train_in_turns() -> None:
 
     from inhouse.model.sizes import ModelSettings
     from inhouse.model.transformer import Transformer
+    from inhouse.train.callbacks import standard
+    from inhouse.train.loop import Trainer
     from inhouse.train.settings import PretrainSettings
     from inhouse.train.step import Batch
-    from inhouse.train.trainer import train
 
     settings = PretrainSettings(batch_tokens=4096, sequence_length=256, checkpoint_every=10_000, log_every=10)
     config, _ = ModelSettings(size="preview", context=256).resolve(4096)
@@ -46,7 +47,7 @@ def train_in_turns() -> None:
         return Batch(tokens[:, :-1], tokens[:, 1:])
 
     with tempfile.TemporaryDirectory() as folder:
-        train(model, batch_of, 1_000_000, settings, Path(folder), name="pretrain", run_identity={})
+        Trainer(model, batch_of, 1_000_000, settings, Path(folder), "pretrain", {}, standard()).run()
 
 
 def decode_in_turns(folder: str, num_requests: int, compiles: bool) -> None:

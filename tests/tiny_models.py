@@ -1,10 +1,15 @@
 """Tiny models and batches for the tests of training."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 
 from inhouse.model.config import ModelConfig
 from inhouse.model.sizes import ModelSettings
 from inhouse.model.transformer import Transformer
+from inhouse.train.callbacks import standard
+from inhouse.train.loop import Callback, Trainer
 from inhouse.train.step import Batch
 
 VOCABULARY = 64
@@ -27,3 +32,8 @@ def batch_of(step: int, num_sequences: int = 8) -> Batch:
     start = torch.randint(0, VOCABULARY, (num_sequences, 1), generator=generator)
     tokens = (start + torch.arange(17)) % VOCABULARY
     return Batch(tokens[:, :-1], tokens[:, 1:])
+
+
+def train(*arguments: Any, callbacks: Iterable[Callback] = (), **options: Any) -> None:
+    """A run as stages have them, and other callbacks beside the standard ones."""
+    Trainer(*arguments, callbacks=[*callbacks, *standard()], **options).run()

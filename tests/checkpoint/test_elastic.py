@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 from tests.processes import in_processes
-from tests.tiny_models import batch_of, tiny_model
+from tests.tiny_models import batch_of, tiny_model, train
 from tests.train.test_trainer import losses, settings
 
 from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.layout import ParallelSettings
 from inhouse.train.step import Batch
-from inhouse.train.trainer import train
 
 NUM_STEPS = 8
 PHASES = [  # such a layout, up to this step

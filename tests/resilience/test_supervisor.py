@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.gang import Gang
-from tests.tiny_models import batch_of, tiny_model
+from tests.tiny_models import batch_of, tiny_model, train
 from tests.train.test_trainer import NUM_STEPS, losses, same_bits, settings, trained
 
 from inhouse.checkpoint.checkpointer import Checkpointer
@@ -22,7 +22,6 @@ from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.layout import ParallelSettings
 from inhouse.resilience.goodput import read_split
 from inhouse.train.step import Batch
-from inhouse.train.trainer import train
 
 State = dict[str, torch.Tensor]
 

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny_models import batch_of, tiny_model
+from tests.tiny_models import batch_of, tiny_model, train
 from tests.train.test_trainer import NUM_STEPS, losses, same_bits, settings, trained
 
 from inhouse.model.cross_entropy import cross_entropy
 from inhouse.train.loop import Callback, Trainer
 from inhouse.train.step import Batch, Gradients, loss_of
-from inhouse.train.trainer import train
 
 
 class Validation(Callback):

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny_models import batch_of, tiny_model
+from tests.tiny_models import batch_of, tiny_model, train
 
 from inhouse.train.settings import PretrainSettings, TrainSettings
 from inhouse.train.step import Batch
-from inhouse.train.trainer import train
 
 NUM_STEPS = 12
 

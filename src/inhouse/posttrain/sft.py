@@ -19,8 +19,9 @@ from inhouse.parallel.process_group import join, rank
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, Encoded, Message, encode_conversation
 from inhouse.posttrain.conversations import CONVERSATIONS, PackedConversations, read_conversations
 from inhouse.posttrain.settings import SamplingDefaults, SftSettings
+from inhouse.train.callbacks import standard
+from inhouse.train.loop import Trainer
 from inhouse.train.settings import TrainSettings
-from inhouse.train.trainer import train
 
 
 def fine_tune(
@@ -53,10 +54,7 @@ def fine_tune(
     with join(parallel, settings.device, "sft") as mesh:
         batch_of = partial(packed.batch, rows=mesh.dp_rows(packed.sequences_per_step))
         init_weights = partial(fill_from, folder=base)
-        train(
-            model, batch_of, steps, training, output,
-            name="sft", run_identity=run_identity, mesh=mesh, init_weights=init_weights,
-        )  # fmt: skip
+        Trainer(model, batch_of, steps, training, output, "sft", run_identity, standard(), mesh, init_weights).run()
         if mesh.is_first:
             counts = {"conversations": packed.num_conversations, "too_long_left_out": packed.num_too_long}
             write_json(output / CONVERSATIONS, {"generated": settings.generated, **counts, "steps": steps})

@@ -12,6 +12,11 @@ from inhouse.train.metrics import MetricsWriter, balance_fields
 from inhouse.train.step import Batch, Gradients
 
 
+def standard() -> list[Callback]:
+    """Those of every run, in the order in which a step needs them."""
+    return [ReplicaCheck(), Metrics(), Checkpoints()]
+
+
 class ReplicaCheck(Callback):
     """Compares copies of the weights, before every checkpoint at the latest."""
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ from inhouse.common.progress import Progress
 from inhouse.model.transformer import Transformer
 from inhouse.optim.schedule import learning_rate_fraction
 from inhouse.parallel.control_plane import check_alike
-from inhouse.parallel.device_mesh import Mesh
+from inhouse.parallel.device_mesh import SINGLE, Mesh
 from inhouse.parallel.fsdp import allocate, parallelize
 from inhouse.parallel.layout import SLOW_PHASE_FACTOR
 from inhouse.resilience.replica_check import check_replicas
@@ -47,53 +48,57 @@ class Callback:
         """The run has ended, or failed."""
 
 
+@dataclass
 class Trainer:
-    """One call of `train`, as callbacks see it."""
+    """Trains `model` in place for `num_steps`, spread over `mesh`, whose processes all do this with the same model.
 
-    checkpointer: Checkpointer
-    progress: Progress
+    A model too large to be held whole comes on the `meta` device; `init_weights` then gives each process's part its
+    weights. `batch_of(step)` must be a pure function of the step: the sequences of this process's rows
+    (`Mesh.dp_rows`). `run_identity` (seed, data, …) tells this run from another; `name` stands on the progress bar.
+    """
 
-    def __init__(
-        self,
-        model: Transformer,
-        batch_of: Callable[[int], Batch],
-        num_steps: int,
-        settings: TrainSettings,
-        output: Path,
-        name: str,
-        run_identity: dict[str, Any],
-        mesh: Mesh,
-        init_weights: Callable[[Transformer], None] | None,
-        callbacks: Sequence[Callback],
-    ) -> None:
+    model: Transformer
+    batch_of: Callable[[int], Batch]
+    num_steps: int
+    settings: TrainSettings
+    output: Path
+    name: str
+    run_identity: dict[str, Any]
+    callbacks: Sequence[Callback]  # `callbacks.standard`, and what else there is to do beside the steps
+    mesh: Mesh = SINGLE
+    init_weights: Callable[[Transformer], None] | None = None
+
+    def __post_init__(self) -> None:
         self.done = 0  # steps
         self.paused = 0.0  # seconds that callbacks held up the steps
-        self.supervisor = Supervisor(output, mesh, settings.grace_seconds, lambda: self.done)
+        settings, model = self.settings, self.model
+        self.supervisor = Supervisor(self.output, self.mesh, settings.grace_seconds, lambda: self.done)
         self.guard = StepGuard(settings)
         keep_freed_memory()
         self.device = pick_device(settings.device)
-        self.model, self.batch_of, self.num_steps = model, batch_of, num_steps
-        self.settings, self.output, self.name, self.mesh = settings, output, name, mesh
-        self.callbacks = callbacks
         model.dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-        if init_weights is None:
+        if self.init_weights is None:
             model.to(self.device)
-        parallelize(model, mesh)
-        if init_weights is not None:
+        parallelize(model, self.mesh)
+        if self.init_weights is not None:
             allocate(model, self.device)
-            init_weights(model)
-        self.step = TrainStep(model, settings, mesh, self.supervisor.phase)
+            self.init_weights(model)
+        self.step = TrainStep(model, settings, self.mesh, self.supervisor.phase)
         if settings.compile and not self.step.compile():
-            print(f"{name}: torch.compile lacks a C++ compiler here, or knows no fp32 experts; slower", file=sys.stderr)
+            self.say("torch.compile lacks a C++ compiler here, or knows no fp32 experts; slower")
         self.run_identity = {
-            "num_steps": num_steps,
+            "num_steps": self.num_steps,
             "model": model.config.model_dump(mode="json"),
             "train": settings.model_dump(mode="json", exclude=set(NO_PART_OF_THE_RESULT)),
-            **run_identity,
+            **self.run_identity,
         }
 
     def run(self) -> None:
-        """From the newest checkpoint, or from the start, to the end."""
+        """From the newest checkpoint in `output/checkpoints` to the end, to the same bits as if it had never stopped.
+
+        On SIGTERM it saves a checkpoint and raises `Terminated`. Raises `ValueError` where a checkpoint is damaged or
+        of another run, where the loss is not finite for too long, and where replicas differ.
+        """
         tokens, layout, every = self.settings.batch_tokens, self.mesh.layout, self.settings.checkpoint_every
         timeout = timedelta(seconds=SLOW_PHASE_FACTOR * layout.timeout_seconds)  # as the watchdog gives a save
         with self.supervisor, ExitStack() as stack:
@@ -105,7 +110,10 @@ class Trainer:
             paces = self.settings.model_dump(mode="json", include=set(NO_PART_OF_THE_RESULT))
             identity = {**self.run_identity, "train": {**self.run_identity["train"], **paces}}
             check_alike(self.checkpointer.control_plane, identity)
-            self._resume()
+            if (resumed := self._load()) is not None:
+                self.guard.load_state(resumed.extra["guard"])
+                self.done = resumed.step
+                self.say(f"going on from step {resumed.step:,} of {self.num_steps:,}")
             for callback in self.callbacks:
                 stack.enter_context(callback)
                 callback.on_start(self)
@@ -154,13 +162,6 @@ class Trainer:
 
     def _batch(self, number: int) -> Batch:
         return self.batch_of(number).to(self.device)
-
-    def _resume(self) -> None:
-        resumed = self._load()
-        if resumed is not None:
-            self.guard.load_state(resumed.extra["guard"])
-            self.done = resumed.step
-            self.say(f"going on from step {resumed.step:,} of {self.num_steps:,}")
 
     def _load(self, at_most: int | None = None) -> Resumed | None:
         self.supervisor.phase("load")

@@ -17,10 +17,11 @@ from inhouse.model.transformer import Transformer
 from inhouse.parallel.device_mesh import SINGLE, Mesh
 from inhouse.parallel.layout import ParallelSettings
 from inhouse.parallel.process_group import join
+from inhouse.train.callbacks import standard
+from inhouse.train.loop import Trainer
 from inhouse.train.settings import PretrainSettings
 from inhouse.train.step import Batch
 from inhouse.train.step_count import plan_steps
-from inhouse.train.trainer import train
 
 
 def batches(
@@ -69,10 +70,8 @@ def pretrain(
     with join(parallel, settings.device, "pretrain") as mesh:
         batch_of = batches(shards, settings, num_steps, seed, mesh)
         init_weights = partial(Transformer.initialize, seed=seed)
-        train(
-            network, batch_of, num_steps, settings, output,
-            name="pretrain", run_identity=run_identity, mesh=mesh, init_weights=init_weights,
-        )  # fmt: skip
+        how = (run_identity, standard(), mesh, init_weights)
+        Trainer(network, batch_of, num_steps, settings, output, "pretrain", *how).run()
         if mesh.is_first:
             copy_tokenizer(tokenizer, output)
         save_model(network, output, writes=mesh.is_first)
