@@ -99,7 +99,7 @@ _FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
     ("page", "src/inhouse/report/html.py", "tests/report/test_html.py", [
         ("samples are marked right", 'row.get("is_right"), "not scored"', 'True, "not scored"'),
         ("the tokens tile counts the first step", "steps[-1].get", "steps[0].get"),
-        ("active parameters as all", "_short(total), f", "_short(active), f"),
+        ("active parameters as all", "short_count(total), f", "short_count(active), f"),
         ("tiles of built-in kinds only",
          'name.startswith("model/exact_match/")', 'name.endswith(("/addition", "/subtraction"))'),
         ("a tile with another score's value", "(scores[name], label)", "(max(scores.values()), label)"),

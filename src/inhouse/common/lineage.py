@@ -6,6 +6,7 @@ chain leads back to every input.
 
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ def digest_of(value: Any) -> str:
     """The digest of a JSON value, whatever the order of its keys."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
+
+
+@cache
+def source_digest() -> str:
+    """Of this package's own source: processes that have the same one run the same code."""
+    package = Path(__file__).parents[1]
+    return digest_of({path.relative_to(package).as_posix(): digest(path) for path in sorted(package.rglob("*.py"))})
 
 
 def read_record(folder: Path) -> Record | None:

@@ -38,15 +38,11 @@ _WORDS_END = re.compile(r"\n(?!/)(?=[^\S\r\n]*\S)")
 _TRAINING_CHARACTERS = 10_000
 
 
-def _byte_letters() -> list[str]:
-    """The letter that stands for each byte in a byte-level vocabulary (GPT-2's table: printable Latin-1 is itself)."""
+def _bytes_of_letters() -> dict[str, int]:
+    """The byte that each letter of a byte-level vocabulary stands for (GPT-2's table: printable Latin-1 is itself)."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = (byte for byte in range(256) if byte not in printable)
-    table = {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
-    return [table[byte] for byte in range(256)]
-
-
-_BYTE_LETTERS = _byte_letters()
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
 class Tokenizer:
@@ -131,11 +127,9 @@ class Tokenizer:
     @property
     def end_of_turn(self) -> int:
         """The id of `<|im_end|>`, or of the eos token where a tokenizer of somebody else's has no such turns."""
-        return self._special_id(END_OF_TURN if END_OF_TURN in self.special else self._eos())
-
-    def _eos(self) -> str:
         eos = self._config.get("eos_token")
-        return str(eos.get("content") if isinstance(eos, dict) else eos)
+        name = eos.get("content") if isinstance(eos, dict) else eos
+        return self._special_id(END_OF_TURN if END_OF_TURN in self.special else str(name))
 
     def _special_id(self, token: str) -> int:
         if token not in self.special:
@@ -216,7 +210,7 @@ def _cut(text: str, limit: int) -> Iterator[str]:
 
 def _bytes_of_tokens(backend: tokenizers.Tokenizer) -> list[bytes]:
     """The bytes of every id; added tokens keep their names as UTF-8, holes in the numbering are empty."""
-    byte_of = {letter: byte for byte, letter in enumerate(_BYTE_LETTERS)}
+    byte_of = _bytes_of_letters()
     added = {i: token.content for i, token in backend.get_added_tokens_decoder().items()}
     vocab = backend.get_vocab(with_added_tokens=True)
     table = [b""] * (max(vocab.values()) + 1)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from inhouse.common.progress import short_count
 from inhouse.model.config import ModelConfig
 from inhouse.model.huggingface import CLASSES
 
@@ -42,9 +43,9 @@ def model_card(
 ) -> str:
     """The card as Markdown. `lineage` is what `inhouse.common.lineage` gives, `scores` the evaluate stage's file."""
     count = config.count_parameters()
-    active = f" ({_short(count.active)} active for a token)" if config.is_moe else ""
+    active = f" ({short_count(count.active)} active for a token)" if config.is_moe else ""
     parts = [
-        HEAD.format(name=name, total=_short(count.total), active=active),
+        HEAD.format(name=name, total=short_count(count.total), active=active),
         "\n## Architecture\n",
         *_table(("what", "value"), _architecture(config)),
         "\n## Training text\n",
@@ -119,11 +120,3 @@ def _digest(value: str) -> str:
 
 def _number(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _short(count: int) -> str:
-    """12.3M, 4.56B: three figures."""
-    for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
-        if count >= size:
-            return f"{count / size:.3g}{letter}"
-    return str(count)

@@ -1,8 +1,5 @@
 """Muon on matrices and expert stacks, AdamW on the embedding, the head, norms and the router; sharded or whole."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +12,7 @@ class Optimizers:
 
     def __init__(self, model: nn.Module, settings: OptimizerSettings, dtype: torch.dtype = torch.bfloat16) -> None:
         """`dtype` is what Muon orthogonalises in."""
-        self._names = {p: name for name, p in model.named_parameters()}
+        self._names: dict[Any, str] = {p: name for name, p in model.named_parameters()}
         matrices, rest = [], {"embedding": [], "head": [], "router": [], "scalar": []}  # type: ignore[var-annotated]
         for name, parameter in model.named_parameters():
             kind = _kind(name, parameter)
@@ -52,9 +49,10 @@ class Optimizers:
         Plus `muon.step`, for the momentum's warm-up, which is a copy.
         """
         self._begin()
-        state = {"muon.step": torch.tensor(self._muon_step())}
-        for parameter, key, value in self._entries():
-            state[f"{self._names[parameter]}/{key}"] = value
+        state = {"muon.step": torch.tensor(max((group["step"] for group in self.muon.param_groups), default=0))}
+        for optimizer in (self.muon, self.adamw):
+            for parameter, entries in optimizer.state.items():
+                state |= {f"{self._names[parameter]}/{key}": value for key, value in entries.items()}
         return state
 
     def count_from(self, muon_step: Tensor) -> None:
@@ -74,15 +72,6 @@ class Optimizers:
                     step = torch.zeros((), dtype=torch.float32, device=parameter.device)
                     moments = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
                     self.adamw.state[parameter] = {"step": step, **moments}
-
-    def _muon_step(self) -> int:
-        return max((group["step"] for group in self.muon.param_groups), default=0)
-
-    def _entries(self) -> Iterator[tuple[Any, str, Tensor]]:
-        for optimizer in (self.muon, self.adamw):
-            for parameter, entries in optimizer.state.items():
-                for key, value in entries.items():
-                    yield parameter, key, value
 
 
 def _kind(name: str, parameter: nn.Parameter) -> str:

@@ -7,8 +7,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from inhouse.common.code import source_digest
-from inhouse.common.lineage import digest_of
+from inhouse.common.lineage import digest_of, source_digest
 
 T = TypeVar("T")
 

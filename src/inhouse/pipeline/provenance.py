@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from inhouse.common.code import source_digest
+from inhouse.common.lineage import source_digest
 
 
 @cache

@@ -7,7 +7,7 @@ from typing import Any
 
 from inhouse.common.files import read_json, write_atomic
 from inhouse.common.lineage import Record, lineage
-from inhouse.common.progress import duration
+from inhouse.common.progress import duration, short_count
 from inhouse.report.charts import read_metrics, stage_charts
 from inhouse.report.scores import read_scores, score_rows
 from inhouse.report.trace import render
@@ -52,9 +52,9 @@ def _tiles(run: Path, scores: dict[str, str]) -> Iterator[tuple[str, str]]:
         from inhouse.model.huggingface import config_from_hf  # here, because torch takes seconds to import
 
         total, active = config_from_hf(read_json(config)).count_parameters()
-        yield _short(total), f"parameters, {_short(active)} active" if active != total else "parameters"
+        yield short_count(total), f"parameters, {short_count(active)} active" if active != total else "parameters"
     if (steps := read_metrics(run / "pretrain")) and (tokens := steps[-1].get("tokens")):
-        yield _short(tokens), "tokens of pretraining"
+        yield short_count(tokens), "tokens of pretraining"
     kinds = [name.rpartition("/")[2] for name in scores if name.startswith("model/exact_match/")]
     labels = {
         "base/bits_per_byte": "held-out bits per byte, base",
@@ -107,11 +107,3 @@ def _stage_row(name: str, record: Record) -> dict[str, Any]:
         "memory": f"{record['peak_memory_bytes'] / 2**30:.2f} GiB",
         "inputs": [(source, value[:19] + "…") for source, value in record["inputs"].items()],
     }
-
-
-def _short(number: float) -> str:
-    """12.3 M and the like."""
-    for limit, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if number >= limit:
-            return f"{number / limit:.3g} {unit}"
-    return f"{number:g}"
