@@ -7,6 +7,7 @@ import sys
 import sysconfig
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(monkeypatch: pytest.MonkeyPatch) -> torch.distributed.Store:
     """Where the processes meet that torchrun would have started, two of them."""
     shared = torch.distributed.HashStore()
+    shared.set_timeout(timedelta(seconds=1))  # what nobody says must not be waited for
     monkeypatch.setattr(process_group, "meeting_place", lambda: shared)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv(FOLDER, raising=False)
@@ -134,6 +136,7 @@ def test_torchrun_starts_again_and_ends_in_the_same_bits(text: Path, tmp_path: P
     script = tmp_path / "struck.py"
     script.write_text(f"""
 import os, signal, threading, time
+from datetime import timedelta
 from pathlib import Path
 from inhouse.cli import main
 def strike():
