@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from inhouse.checkpoint import model_folder
-from inhouse.checkpoint.model_folder import copy_tokenizer, load_model, open_model, read_config, save_model
+from inhouse.checkpoint.model_folder import copy_tokenizer, load_model, read_config, save_model
 from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
 
@@ -39,17 +39,6 @@ def test_round_trip(model: Transformer, tmp_path: Path) -> None:
     assert back.dtype == torch.bfloat16
     assert all(parameter.requires_grad for parameter in back.parameters())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
-
-
-def test_a_model_opened_to_generate_is_kept_as_it_computes(model: Transformer, tmp_path: Path) -> None:
-    save_model(model, tmp_path)
-    opened, masters = open_model(tmp_path, "bf16").cpu(), load_model(tmp_path, torch.bfloat16)
-    assert opened.embed_tokens.weight.dtype == opened.dtype == torch.bfloat16
-    tokens = torch.arange(40).view(2, 20)
-    with torch.no_grad():
-        assert torch.equal(opened(tokens).hidden_BTD, masters(tokens).hidden_BTD)
-    with pytest.raises(ValueError, match="dtype = 'fp8' is not known; it is one of fp32, bf16"):
-        open_model(tmp_path, "fp8")
 
 
 def test_shards(model: Transformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from inhouse.checkpoint.model_folder import save_model
+from inhouse.checkpoint.model_folder import load_model, save_model
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
@@ -55,3 +55,13 @@ def test_the_template_is_a_file_or_a_key_of_the_tokenizers_config(tmp_path):
     assert read_chat_template(tmp_path) == "from the config"
     (tmp_path / "chat_template.jinja").write_text("from the file")
     assert read_chat_template(tmp_path) == "from the file"
+
+
+def test_its_weights_are_kept_as_it_computes(folder: Path) -> None:
+    opened, masters = open_folder(folder, "bf16").model.cpu(), load_model(folder, torch.bfloat16)
+    assert opened.embed_tokens.weight.dtype == opened.dtype == torch.bfloat16
+    tokens = torch.arange(40).view(2, 20)
+    with torch.no_grad():
+        assert torch.equal(opened(tokens).hidden_BTD, masters(tokens).hidden_BTD)
+    with pytest.raises(ValueError, match="dtype = 'fp8' is not known; it is one of fp32, bf16"):
+        open_folder(folder, "fp8")

@@ -13,7 +13,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from inhouse.common.devices import pick_device
 from inhouse.common.dtensor import full_tensor, shard_slices, to_local
 from inhouse.common.files import read_json, sync_file, sync_folder, write_json
 from inhouse.model.config import ModelConfig
@@ -69,16 +68,6 @@ def load_model(
         model.lm_head.weight = model.embed_tokens.weight
     fill_from(model, folder)
     return model
-
-
-def open_model(folder: Path, dtype: str = "fp32") -> Transformer:
-    """A model to generate and score with: on the GPU where there is one, its weights kept as it computes, in `dtype`.
-
-    Raises `ValueError` for a dtype other than fp32 and bf16, and as `load_model` does.
-    """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype = {dtype!r} is not known; it is one of {', '.join(DTYPES)}")
-    return load_model(folder, DTYPES[dtype], pick_device("auto"), weights_dtype=DTYPES[dtype])
 
 
 def fill_from(model: Transformer, folder: Path) -> None:

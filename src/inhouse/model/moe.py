@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from inhouse.model.config import ModelConfig
 from inhouse.model.cpu import choice
-from inhouse.model.cpu.all_experts import through_all_experts
-from inhouse.model.cpu.padded_experts import in_padded_rows
+from inhouse.model.cpu.experts import in_padded_rows, through_all_experts
 from inhouse.model.layers import SwiGLU
 
 _FEW = 8  # choices of experts in one pass

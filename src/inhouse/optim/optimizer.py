@@ -1,5 +1,7 @@
 """Muon on matrices and expert stacks, AdamW on the embedding, the head, norms and the router; sharded or whole."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 

@@ -3,11 +3,15 @@
 Shapes: R processes of the group; rows along the first dimension.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+Map = Callable[[Tensor], Tensor]
 
 # torch 2.13 renamed them
 _all_gather_single = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
@@ -19,42 +23,23 @@ def exchange(x: Tensor, sent: list[int] | None, received: list[int] | None, grou
 
     None: the same number of rows to and from each.
     """
-    result: Tensor = _Exchange.apply(x, sent, received, group)
-    return result
+    forth = partial(_all_to_all, sent=sent, received=received, group=group)
+    back = partial(_all_to_all, sent=received, received=sent, group=group)
+    return _Linear.through(x, forth, back)
 
 
 def gather(x: Tensor, group: dist.ProcessGroup) -> Tensor:
     """The rows of all processes, in their order, of which each has as many. Gradients are summed in fp32."""
-    result: Tensor = _Gather.apply(x, group)
-    return result
+
+    def back(grad: Tensor) -> Tensor:
+        return _reduce_scatter(grad.float(), group).to(grad.dtype)
+
+    return _Linear.through(x, partial(all_gather, group=group), back)
 
 
 def scatter_sums(x: Tensor, group: dist.ProcessGroup) -> Tensor:
     """This process's R-th of the rows, summed over the processes."""
-    result: Tensor = _ScatterSums.apply(x, group)
-    return result
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
-        ctx.group = group
-        return all_gather(x, group)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return _reduce_scatter(grad.float(), ctx.group).to(grad.dtype), None
-
-
-class _ScatterSums(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
-        ctx.group = group
-        return _reduce_scatter(x, group)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return all_gather(grad, ctx.group), None
+    return _Linear.through(x, partial(_reduce_scatter, group=group), partial(all_gather, group=group))
 
 
 def all_gather(x: Tensor, group: dist.ProcessGroup) -> Tensor:
@@ -64,23 +49,28 @@ def all_gather(x: Tensor, group: dist.ProcessGroup) -> Tensor:
     return result
 
 
+class _Linear(torch.autograd.Function):
+    """A linear map of rows between processes; its transpose takes the gradients back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, forth: Map, back: Map) -> Tensor:
+        ctx.back = back
+        return forth(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.back(grad), None, None
+
+    @classmethod
+    def through(cls, x: Tensor, forth: Map, back: Map) -> Tensor:
+        result: Tensor = cls.apply(x, forth, back)
+        return result
+
+
 def _reduce_scatter(x: Tensor, group: dist.ProcessGroup) -> Tensor:
     result = x.new_empty(x.shape[0] // group.size(), *x.shape[1:])
     _reduce_scatter_single(result, x.contiguous(), group=group)
     return result
-
-
-class _Exchange(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, sent: list[int] | None, received: list[int] | None, group: dist.ProcessGroup
-    ) -> Tensor:
-        ctx.sent, ctx.received, ctx.group = sent, received, group
-        return _all_to_all(x, sent, received, group)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return _all_to_all(grad, ctx.received, ctx.sent, ctx.group), None, None, None
 
 
 def _all_to_all(x: Tensor, sent: list[int] | None, received: list[int] | None, group: dist.ProcessGroup) -> Tensor:

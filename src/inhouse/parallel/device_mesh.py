@@ -70,11 +70,6 @@ class Mesh:
         dist.all_reduce(square, group=self.dense.get_group("shard"))
         return square.sqrt()
 
-    def wait(self) -> None:
-        """Return when all processes have come here."""
-        if self.dense is not None:
-            dist.barrier()
-
 
 SINGLE = Mesh(ParallelSettings())
 

@@ -1,7 +1,7 @@
 """Becoming one of the processes of a run: of those that `inhouse make` starts on one machine, or torchrun on many.
 
-Both set RANK, WORLD_SIZE and LOCAL_RANK. The processes of one machine meet in a file (`common.processes`), so no port can
-be taken; torchrun's at its MASTER_ADDR and MASTER_PORT.
+Both set RANK, WORLD_SIZE and LOCAL_RANK. The processes of one machine meet in a file (`common.processes`), so no port
+can be taken; torchrun's at its MASTER_ADDR and MASTER_PORT.
 """
 
 import os

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from inhouse.checkpoint.model_folder import open_model
+from inhouse.checkpoint.model_folder import DTYPES, load_model
+from inhouse.common.devices import pick_device
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.model.transformer import Transformer
 
@@ -20,11 +21,14 @@ class OpenedModel(NamedTuple):
 def open_folder(folder: Path, dtype: str = "fp32") -> OpenedModel:
     """Open any folder in Hugging Face layout of an architecture that inhouse knows.
 
-    It computes in `dtype` (fp32 or bf16), on the GPU where there is one. Raises `ValueError` with a sentence where the
-    folder is no such model.
+    Its weights are kept as it computes, in `dtype` (fp32 or bf16), on the GPU where there is one. Raises `ValueError`
+    with a sentence for another dtype, and where the folder is no such model.
     """
-    tokenizer = Tokenizer.load(folder)
-    return OpenedModel(open_model(folder, dtype), tokenizer, read_chat_template(folder))
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype = {dtype!r} is not known; it is one of {', '.join(DTYPES)}")
+    tokenizer, device = Tokenizer.load(folder), pick_device("auto")
+    model = load_model(folder, DTYPES[dtype], device, weights_dtype=DTYPES[dtype])
+    return OpenedModel(model, tokenizer, read_chat_template(folder))
 
 
 def read_chat_template(folder: Path) -> str | None:

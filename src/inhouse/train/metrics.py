@@ -1,8 +1,9 @@
 """What a training run says about itself: metrics.jsonl and TensorBoard events, one entry every few steps."""
 
 import json
+import math
 import time
-from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from tensorboardX.event_file_writer import EventsWriter
@@ -10,7 +11,87 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 from inhouse.common.files import write_atomic
+from inhouse.optim.schedule import learning_rate_fraction
 from inhouse.train.balance import Balance
+from inhouse.train.flops import flops_per_token, peak_flops
+from inhouse.train.loop import Callback, Trainer
+from inhouse.train.step import Batch, Gradients
+
+
+class Metrics(Callback):
+    """Entries by the first process; all processes say how long they were busy.
+
+    What lies after the step that a run goes on from, or goes back to, is dropped first: those steps are trained again,
+    and must not stand in the file twice.
+    """
+
+    _board: EventsWriter | None = None  # of the first process
+
+    def on_start(self, trainer: Trainer) -> None:
+        self._slow_ranks: list[int] = []
+        self.on_rewind(trainer)
+
+    def on_rewind(self, trainer: Trainer) -> None:
+        if trainer.mesh.is_first:
+            self._open(trainer)
+        self._started, self._first_step = _stepping_time(trainer), trainer.done
+
+    def after_step(self, trainer: Trainer, batch: Batch, gradients: Gradients) -> None:
+        settings, done = trainer.settings, trainer.done
+        if done % settings.log_every and done != trainer.num_steps:
+            return
+        known, self._slow_ranks = self._slow_ranks, trainer.supervisor.slow_ranks()
+        if self._slow_ranks and self._slow_ranks != known:
+            trainer.say(f"rank {', '.join(map(str, self._slow_ranks))} holds up the others")
+        now, tokens = _stepping_time(trainer), settings.batch_tokens
+        rate = (done - self._first_step) * tokens / (now - self._started)
+        self._started, self._first_step = now, done
+        if self._board is None:
+            return
+        trainer.checkpointer.lease.check()  # a writer that was replaced must not write in its successor's log
+        self._write(
+            done,
+            tokens=done * tokens,
+            loss=gradients.loss if math.isfinite(gradients.loss) else None,
+            gradient_norm=gradients.norm if math.isfinite(gradients.norm) else None,
+            lr=settings.matrix_lr * learning_rate_fraction(done - 1, trainer.num_steps, settings),
+            tokens_per_second=round(rate, 1),
+            mfu=_mfu(trainer, batch.tokens_BT.shape[1], rate),
+            skipped_steps=len(trainer.guard.skipped),
+            left_out_batches=trainer.guard.num_left_out,
+            **({"slow_ranks": self._slow_ranks} if self._slow_ranks else {}),
+            **balance_fields(gradients.balances),
+        )
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._board is not None:
+            self._board.close()
+
+    def _open(self, trainer: Trainer) -> None:
+        self._path = trainer.output / "metrics.jsonl"
+        lines = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
+        whole = [line for line in lines if line.endswith("\n")]  # a kill may have cut the last one
+        write_atomic(self._path, "".join(line for line in whole if json.loads(line)["step"] <= trainer.done))
+        # no SummaryWriter: its thread waits by the calendar, and a clock that jumps ends it, then the whole run
+        folder = trainer.output / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        if self._board is not None:
+            self._board.close()
+        self._board = EventsWriter(str(folder / "events"), f".{trainer.done}")
+        if trainer.done:
+            self._board.write_event(Event(step=trainer.done, session_log=SessionLog(status=SessionLog.START)))
+
+    def _write(self, step: int, **fields: Any) -> None:
+        """`fields` are numbers, or lists of numbers, such as one a MoE layer."""
+        assert self._board is not None
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, **fields}) + "\n")
+        for name, value in fields.items():
+            values = {f"{name}/{i}": v for i, v in enumerate(value)} if isinstance(value, list) else {name: value}
+            for tag, number in values.items():
+                if number is not None:
+                    self._board.write_event(Event(step=step, wall_time=time.time(), summary=scalar(tag, number)))
+        self._board.flush()
 
 
 def balance_fields(balances: list[Balance]) -> dict[str, Any]:
@@ -25,48 +106,17 @@ def balance_fields(balances: list[Balance]) -> dict[str, Any]:
     }
 
 
-class MetricsWriter:
-    """Appends to `folder/metrics.jsonl` and `folder/tensorboard/`; what lies after `first_step` is dropped first.
+def _stepping_time(trainer: Trainer) -> float:
+    """A clock, in seconds, that stands still while checkpoints are saved."""
+    return time.perf_counter() - trainer.paused
 
-    After a restart the steps since the checkpoint are trained again, and must not stand in the file twice.
-    """
 
-    def __init__(self, folder: Path, first_step: int) -> None:
-        self._path = folder / "metrics.jsonl"
-        self._begin(first_step)
-
-    def rewind(self, step: int) -> None:
-        """Training goes on from an earlier `step`: what lies after it is dropped."""
-        self._board.close()
-        self._begin(step)
-
-    def _begin(self, first_step: int) -> None:
-        kept = [line for line in self._lines() if line["step"] <= first_step]
-        write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
-        # no SummaryWriter: its thread waits by the calendar, and a clock that jumps ends it, then the whole run
-        board = self._path.with_name("tensorboard")
-        board.mkdir(exist_ok=True)
-        self._board = EventsWriter(str(board / "events"), f".{first_step}")
-        if first_step:
-            self._board.write_event(Event(step=first_step, session_log=SessionLog(status=SessionLog.START)))
-
-    def write(self, step: int, **fields: Any) -> None:
-        """`fields` are numbers, or lists of numbers, such as one a MoE layer."""
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, **fields}) + "\n")
-        for name, value in fields.items():
-            values = {f"{name}/{i}": v for i, v in enumerate(value)} if isinstance(value, list) else {name: value}
-            for tag, number in values.items():
-                if number is not None:
-                    self._board.write_event(Event(step=step, wall_time=time.time(), summary=scalar(tag, number)))
-        self._board.flush()
-
-    def _lines(self) -> list[dict[str, Any]]:
-        """Whole lines only: a kill may have cut the last one."""
-        if not self._path.exists():
-            return []
-        lines = self._path.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
-
-    def close(self) -> None:
-        self._board.close()
+def _mfu(trainer: Trainer, sequence_length: int, tokens_per_second: float) -> float | None:
+    """Model FLOPs utilization of all processes' devices, or None where the hardware's peak is not known."""
+    peak = peak_flops(trainer.device)
+    if peak is None:
+        return None
+    peak *= trainer.mesh.layout.processes
+    mfu = flops_per_token(trainer.model.config, sequence_length) * tokens_per_second / peak
+    assert mfu < 1.0, f"MFU of {mfu:.2f} is above what the hardware can do: the count of FLOPs is wrong"
+    return mfu

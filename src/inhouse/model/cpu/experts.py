@@ -1,15 +1,17 @@
-"""Experts whose rows are filled up with zeros to numbers that a CPU's matmul has met before.
+"""Experts as a CPU's matmul likes them: few, large products, of numbers of rows that it has met before.
 
-Shapes: E experts, M rows, D model width.
+Shapes: N tokens, M rows (a token once for each expert that it chose), D model width, E experts, K a token, F width.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from inhouse.model.cpu import choice
+from inhouse.model.cpu.onednn_linear import linear
 
 
 def in_padded_rows(x_MD: Tensor, load_E: Tensor, compute: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -48,3 +50,15 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return grad.new_zeros(ctx.num_rows, grad.shape[1]).index_copy(0, ctx.saved_tensors[0], grad), None
+
+
+def through_all_experts(x_ND: Tensor, experts_NK: Tensor, stacks: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """(N, K, D): what each token's experts make of it, in three products. `stacks` as `inhouse.model.moe.Stacks`."""
+    *gate_and_up, down_EDF = stacks
+    num_experts = len(down_EDF)
+    gate_ENF, up_ENF = (
+        linear(x_ND, stack.to(x_ND.dtype).flatten(0, 1)).unflatten(1, (num_experts, -1)).transpose(0, 1)
+        for stack in gate_and_up
+    )
+    out_END = (F.silu(gate_ENF) * up_ENF) @ down_EDF.to(x_ND.dtype).transpose(1, 2)
+    return out_END[experts_NK, torch.arange(len(x_ND), device=x_ND.device)[:, None]]
