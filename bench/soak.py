@@ -30,7 +30,7 @@ from tests.resilience.strike import Spec, struck  # noqa: E402
 from tests.resilience.strikes import forget_failures  # noqa: E402
 
 from inhouse.common.processes import RankLost  # noqa: E402
-from inhouse.resilience.goodput import describe, goodput, read_split  # noqa: E402
+from inhouse.resilience.goodput import describe, goodput, read_times  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 ANY_INSTANT = "kill -9 of a rank"
@@ -166,7 +166,7 @@ def storm(faults: int, mean: float, folder: Path, seed: int = 0, steps: int | No
                 counts[name] = counts.get(name, 0) + 1
         print(f"{sum(counts.values())} of {faults} faults, step {job.newest_whole():,} of {steps:,}", flush=True)
     wall = time.monotonic() - start
-    split = read_split(job.output)
+    split = read_times(job.output)
     assert split is not None
     wrong = differences(result(whole), result(job))
     return Storm(counts, given_up, wrong, goodput(split), productive(job) / wall, describe(split))

@@ -31,7 +31,7 @@ from inhouse.model.transformer import Transformer
 from inhouse.optim.optimizer import Optimizers
 from inhouse.parallel import control_plane, process_group
 from inhouse.pipeline import launch
-from inhouse.resilience.goodput import read_split
+from inhouse.resilience.goodput import read_times
 from inhouse.resilience.step_guard import StepFlags, StepGuard
 from inhouse.train import loop
 from inhouse.train import step as train_step
@@ -335,7 +335,7 @@ def slow(owner: Any, name: str, seconds: float, *, everybody: bool = False) -> C
 
 def waited(kind: str, seconds: float) -> Callable[[Job], None]:
     def check(job: Job) -> None:
-        split = read_split(job.output)
+        split = read_times(job.output)
         assert split and split[kind] >= seconds, f"booked as {kind}: {split}"
 
     return check

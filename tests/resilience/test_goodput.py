@@ -1,4 +1,4 @@
-"""Every second is booked once: the split sums to the wall-clock, whatever happened."""
+"""Every second is booked once: the times sum to the wall-clock, whatever happened."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inhouse.resilience import goodput
-from inhouse.resilience.goodput import FILE, KINDS, Goodput, describe, read_split
+from inhouse.resilience.goodput import FILE, KINDS, Goodput, describe, read_times
 
 
 class Clock:
@@ -25,8 +25,8 @@ class Clock:
         ledger.step_done(step)
 
 
-def split(folder: Path) -> dict[str, float]:
-    found = read_split(folder)
+def times(folder: Path) -> dict[str, float]:
+    found = read_times(folder)
     assert found is not None
     return found
 
@@ -49,9 +49,9 @@ def test_each_kind_is_booked(tmp_path: Path) -> None:
     clock.run(ledger, 12, 2.0)
     ledger.close()
     expected = {"stepping": 24.0, "slow": 5.0, "start-up": 35.0, "data wait": 5.0, "checkpoint stall": 3.0}
-    assert split(tmp_path) == pytest.approx(expected | {"recomputed": 3.0, "idle": 20.0})
-    assert sum(split(tmp_path).values()) == pytest.approx(clock.now - 1000.0)
-    assert describe(split(tmp_path)).startswith("25.3 % of 1 min 35 s: stepping 25.3 %")
+    assert times(tmp_path) == pytest.approx(expected | {"recomputed": 3.0, "idle": 20.0})
+    assert sum(times(tmp_path).values()) == pytest.approx(clock.now - 1000.0)
+    assert describe(times(tmp_path)).startswith("25.3 % of 1 min 35 s: stepping 25.3 %")
 
 
 DO = st.lists(st.tuples(st.sampled_from(["step", "save", "kill", "back"]), st.floats(0.001, 50)), max_size=60)
@@ -75,8 +75,8 @@ def test_the_split_sums_to_the_wall_clock(tmp_path_factory: pytest.TempPathFacto
         else:
             step = max(0, step - 2)
     ledger.close()
-    assert sum(split(folder).values()) == pytest.approx(clock.now - 1000.0)
-    assert all(seconds >= 0 for seconds in split(folder).values())
+    assert sum(times(folder).values()) == pytest.approx(clock.now - 1000.0)
+    assert all(seconds >= 0 for seconds in times(folder).values())
 
 
 def test_steps_after_a_rewind_are_recomputed(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_steps_after_a_rewind_are_recomputed(tmp_path: Path) -> None:
     for step in (0, 1, 2, 3, 2, 3, 4):
         clock.run(ledger, step, 1.0)
     ledger.close()
-    assert (split(tmp_path)["recomputed"], split(tmp_path)["stepping"]) == (2.0, 4.0)
+    assert (times(tmp_path)["recomputed"], times(tmp_path)["stepping"]) == (2.0, 4.0)
 
 
 def test_a_line_that_a_kill_cut_short_is_dropped(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_line_that_a_kill_cut_short_is_dropped(tmp_path: Path) -> None:
         file.write('{"attempt": 1, "furth')
     clock.now += 4.0
     Goodput(tmp_path, clock).close()
-    assert split(tmp_path)["idle"] == 4.0
+    assert times(tmp_path)["idle"] == 4.0
 
 
 def test_the_calendar_matters_only_across_a_reboot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,11 +103,11 @@ def test_the_calendar_matters_only_across_a_reboot(tmp_path: Path, monkeypatch: 
     Goodput(tmp_path, Clock(100.0)).close()
     monkeypatch.setattr(goodput.time, "time", lambda: 10.0)  # it jumped back
     Goodput(tmp_path, Clock(103.0)).close()
-    assert split(tmp_path)["idle"] == 3.0
+    assert times(tmp_path)["idle"] == 3.0
     monkeypatch.setattr(goodput, "_boot", lambda: "another")
     monkeypatch.setattr(goodput.time, "time", lambda: 70.0)
     Goodput(tmp_path, Clock(1.0)).close()
-    assert split(tmp_path)["idle"] == 63.0
+    assert times(tmp_path)["idle"] == 63.0
 
 
 def test_the_ledger_grows_ever_more_slowly(tmp_path: Path) -> None:
@@ -122,4 +122,4 @@ def test_the_ledger_grows_ever_more_slowly(tmp_path: Path) -> None:
 
 
 def test_no_ledger_no_split(tmp_path: Path) -> None:
-    assert read_split(tmp_path) is None
+    assert read_times(tmp_path) is None

@@ -20,7 +20,7 @@ from inhouse.data.data_order import BatchRange, batch_of_step
 from inhouse.model.transformer import Transformer
 from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.layout import ParallelSettings
-from inhouse.resilience.goodput import read_split
+from inhouse.resilience.goodput import read_times
 from inhouse.train.step import Batch
 
 State = dict[str, torch.Tensor]
@@ -97,7 +97,7 @@ def test_a_poisoned_batch_is_rewound_and_left_out(tmp_path: Path, capsys: pytest
     assert losses(tmp_path / "rewound") == losses(tmp_path / "reference")
     assert metrics(tmp_path / "rewound")[-1]["left_out_batches"] == 3
     assert json.loads((tmp_path / "rewound" / "untrained.json").read_text()) == {"skipped": [], "left_out": [[8, 11]]}
-    split = read_split(tmp_path / "rewound")
+    split = read_times(tmp_path / "rewound")
     assert split and split["recomputed"] > 0
 
 

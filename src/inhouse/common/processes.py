@@ -120,10 +120,11 @@ def _failure(statuses: list[int | None], folder: Path) -> BaseException:
             return Terminated()  # before it could save: somebody wants all of it to stop
         if status is not None and status < 0:
             return RankLost(f"process {rank} of {count} was killed by {signal.Signals(-status).name}")
-    reports = [(rank, _report(folder / f"{rank}.json")) for rank, status in enumerate(statuses) if status]
-    said = [(report["time"], rank, report) for rank, report in reports if report is not None]
+    files = {rank: folder / f"{rank}.json" for rank, status in enumerate(statuses) if status}
+    reports = {rank: read_json(file) for rank, file in files.items() if file.exists()}
+    said = [(report["time"], rank, report) for rank, report in reports.items()]
     if not said:
-        rank = reports[0][0]
+        rank = next(iter(files))
         kind = RankLost if statuses[rank] == RankLost.exit_status else RankFailed
         return kind(f"process {rank} of {count} ended with exit status {statuses[rank]}")
     _, rank, report = min(said, key=lambda each: each[:2])
@@ -136,13 +137,6 @@ def _failure(statuses: list[int | None], folder: Path) -> BaseException:
     if statuses[rank] == RankLost.exit_status:
         return RankLost(report["sentence"])
     return RankFailed(f"process {rank} of {count} failed:\n{report['trace']}")
-
-
-def _report(path: Path) -> dict | None:
-    try:
-        return dict(read_json(path))
-    except FileNotFoundError:
-        return None
 
 
 def _stop(processes: "list[subprocess.Popen[str]]", grace_seconds: float) -> None:

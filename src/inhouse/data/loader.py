@@ -49,7 +49,8 @@ class WindowLoader:
         count = np.uint64(self.windows_per_epoch)
         starts = np.empty_like(indices)
         for epoch in np.unique(indices // count).tolist():
-            keys = _keys(self.seed, epoch)
+            # eight uint64, the same on every machine
+            keys = np.frombuffer(hashlib.sha512(f"{self.seed}/{epoch}".encode()).digest(), dtype="<u8")
             here = indices // count == epoch
             windows = permute(indices[here] % count, self.windows_per_epoch, keys[:_ROUNDS])
             starts[here] = windows * np.uint64(self.sequence_length) + keys[_ROUNDS] % np.uint64(self.sequence_length)
@@ -82,8 +83,3 @@ def _mix(x: np.ndarray) -> np.ndarray:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
-
-
-def _keys(seed: int, epoch: int) -> np.ndarray:
-    """Eight uint64 from (seed, epoch), the same on every machine."""
-    return np.frombuffer(hashlib.sha512(f"{seed}/{epoch}".encode()).digest(), dtype="<u8")

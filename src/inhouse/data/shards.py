@@ -17,6 +17,7 @@ from inhouse.common.files import digest, read_json, write_json
 from inhouse.data.documents import Document
 
 INDEX = "index.json"
+_AGAIN = "delete the tokenizer stage's folder and make it again"
 
 
 class DocumentSpan(NamedTuple):
@@ -124,7 +125,9 @@ class Shards:
         self.infos = [ShardInfo(**entry) for entry in read_json(folder / INDEX)["shards"]]
         self.starts = [0]
         for info in self.infos:
-            self._check_size(info)
+            path, expected = folder / info.file, info.tokens * np.dtype(info.dtype).itemsize
+            if (size := _Stamp.of(path).size) != expected:
+                raise ValueError(f"{path} has {size:,} bytes instead of {expected:,}; {_AGAIN}")
             self.starts.append(self.starts[-1] + info.tokens)
         self._maps: list[np.ndarray | None] = [None] * len(self.infos)
         self._stamps = [_Stamp(-1, -1)] * len(self.infos)
@@ -153,12 +156,3 @@ class Shards:
             ids = self._maps[number] = np.memmap(path, dtype=self.infos[number].dtype, mode="r")
             self._stamps[number] = stamp
         return ids
-
-    def _check_size(self, info: ShardInfo) -> None:
-        path = self.folder / info.file
-        expected = info.tokens * np.dtype(info.dtype).itemsize
-        if (size := _Stamp.of(path).size) != expected:
-            raise ValueError(f"{path} has {size:,} bytes instead of {expected:,}; {_AGAIN}")
-
-
-_AGAIN = "delete the tokenizer stage's folder and make it again"

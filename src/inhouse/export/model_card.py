@@ -80,7 +80,8 @@ def _architecture(config: ModelConfig) -> Iterator[tuple[str, ...]]:
 def _sources(counts: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for source in counts.get("sources", []):
         fields = (source.get(key, "") for key in ("documents", "train_bytes", "heldout_bytes"))
-        yield source["name"], source.get("licence", "unknown"), *map(_number, fields)
+        numbers = (f"{field:,}" if isinstance(field, int) else str(field) for field in fields)
+        yield source["name"], source.get("licence", "unknown"), *numbers
 
 
 def _scores(scores: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
@@ -116,7 +117,3 @@ def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> list[str]:
 
 def _digest(value: str) -> str:
     return str(value).removeprefix("sha256:")[:12]
-
-
-def _number(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -140,7 +140,11 @@ def config_from_hf(hf: Mapping[str, Any]) -> ModelConfig:
         partial_rotary_factor=rotary_factor,
         **values,
     )
-    _check_layers(fields, config)
+    # lists with one entry a layer, where a folder has them, must say what the numbers say
+    feeds = ["sparse" if config.layer_is_moe(layer) else "dense" for layer in range(config.num_layers)]
+    for name, wanted in (("layer_types", _layer_types(config)), ("mlp_layer_types", feeds)):
+        if fields.get(name, wanted) != wanted:
+            raise ValueError(f"{name} = {fields[name]!r} in config.json is not supported; inhouse computes {wanted!r}")
     return config
 
 
@@ -191,14 +195,6 @@ def _sliding_window(fields: Mapping[str, Any]) -> dict[str, int]:
             "config.json is not supported; inhouse needs a window, and a pattern such as 4 or 'LLLG'"
         )
     return {"sliding_window": fields["sliding_window"], "sliding_window_pattern": pattern}
-
-
-def _check_layers(fields: Mapping[str, Any], config: ModelConfig) -> None:
-    """Lists with one entry a layer, where a folder has them, must say what the numbers say."""
-    feeds = ["sparse" if config.layer_is_moe(layer) else "dense" for layer in range(config.num_layers)]
-    for name, wanted in (("layer_types", _layer_types(config)), ("mlp_layer_types", feeds)):
-        if fields.get(name, wanted) != wanted:
-            raise ValueError(f"{name} = {fields[name]!r} in config.json is not supported; inhouse computes {wanted!r}")
 
 
 def tensor_names(name: str, config: ModelConfig) -> list[str]:

@@ -69,16 +69,6 @@ def _(x_ND: Tensor, weight_EOD: Tensor, ends_E: Tensor) -> Tensor:
     return x_ND.new_empty(x_ND.shape[0], weight_EOD.shape[1])
 
 
-def grouped_linear_reference(x_ND: Tensor, weight_EOD: Tensor, ends_E: Tensor) -> Tensor:
-    """`grouped_linear` as a plain loop: what the fast one must agree with."""
-    starts = [0, *ends_E.tolist()]
-    parts = [
-        F.linear(x_ND[start:end], weight.to(x_ND.dtype))
-        for start, end, weight in zip(starts, starts[1:], weight_EOD, strict=False)
-    ]
-    return torch.cat(parts)
-
-
 Stacks = tuple[Tensor, Tensor, Tensor]  # gate and up (E, F, D), down (E, D, F)
 
 

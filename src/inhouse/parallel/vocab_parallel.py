@@ -8,7 +8,6 @@ width, V vocabulary, R = V / P rows here.
 """
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import torch
@@ -23,14 +22,14 @@ from inhouse.parallel.collectives import all_gather, gather, scatter_sums
 
 def look_up_in_group(embedding: nn.Embedding, group: dist.ProcessGroup) -> None:
     """Let `embedding`, of which this process has its rows, find those of all tokens."""
-    vars(embedding).update(forward=partial(_look_up, embedding, group))
 
+    def look_up(tokens_N: Tensor) -> Tensor:
+        rows_RD = to_local(embedding.weight)
+        row_M, is_here_M = _rows_here(all_gather(tokens_N, group), rows_RD.shape[0], group)
+        # one process alone adds other numbers than zeros, so that the sums are exact
+        return scatter_sums(F.embedding(row_M, rows_RD) * is_here_M[:, None], group)
 
-def _look_up(embedding: nn.Embedding, group: dist.ProcessGroup, tokens_N: Tensor) -> Tensor:
-    rows_RD = to_local(embedding.weight)
-    row_M, is_here_M = _rows_here(all_gather(tokens_N, group), rows_RD.shape[0], group)
-    # one process alone adds other numbers than zeros, so that the sums are exact
-    return scatter_sums(F.embedding(row_M, rows_RD) * is_here_M[:, None], group)
+    vars(embedding).update(forward=look_up)
 
 
 def _rows_here(tokens_M: Tensor, num_rows: int, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]:

@@ -45,16 +45,13 @@ class CollectiveCounter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         assert func.namespace != "_c10d_functional", f"{func}: nothing in a step should use functional collectives"
         if func.namespace == "c10d":
-            key = self._key(func, args)
+            group = next(dist.ProcessGroup.unbox(arg) for arg in args if isinstance(arg, torch.ScriptObject))
+            name, called = func.overloadpacket._qualified_op_name.split("::")[1], group.group_name
+            key = _KINDS.get(name, name.strip("_")), self._groups.get(called, called), group.size()
             self._calls[key] += 1
             tensors = (leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor))
             self._bytes[key] += max(tensor.numel() * tensor.element_size() for tensor in tensors)
         return func(*args, **(kwargs or {}))
-
-    def _key(self, func: Any, args: Any) -> _Key:
-        group = next(dist.ProcessGroup.unbox(arg) for arg in args if isinstance(arg, torch.ScriptObject))
-        name = func.overloadpacket._qualified_op_name.split("::")[1]
-        return _KINDS.get(name, name.strip("_")), self._groups.get(group.group_name, group.group_name), group.size()
 
     def collectives(self) -> list[Collective]:
         """Those of the most bytes first."""

@@ -1,5 +1,6 @@
 """Bytes that one process holds: of tensors that are spread over processes, and of activations kept for backward."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -18,16 +19,14 @@ def local_bytes(tensors: Iterable[Tensor]) -> int:
 
 def even_bytes(tensors: Iterable[Tensor]) -> float:
     """What a process would hold of them if every element could be dealt out evenly."""
-    return sum(tensor.numel() * tensor.element_size() / _owners(tensor) for tensor in tensors)
-
-
-def _owners(tensor: Tensor) -> int:
-    """The processes that share one copy of a tensor."""
-    owners = 1
-    if isinstance(tensor, DTensor):
-        for axis, placement in enumerate(tensor.placements):
-            owners *= 1 if placement.is_replicate() else tensor.device_mesh.size(axis)
-    return owners
+    total = 0.0
+    for tensor in tensors:
+        owners = 1  # the processes that share one copy
+        if isinstance(tensor, DTensor):
+            axes = (axis for axis, placement in enumerate(tensor.placements) if not placement.is_replicate())
+            owners = math.prod(tensor.device_mesh.size(axis) for axis in axes)
+        total += tensor.numel() * tensor.element_size() / owners
+    return total
 
 
 class SavedForBackward(saved_tensors_hooks):

@@ -69,6 +69,8 @@ def _written(section: str, settings: BaseModel, prefix: str = "") -> Iterator[Nu
         elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
             for i, part in enumerate(value):
                 yield from _written(section, part, f"{prefix}{name}.{i}.")
+        elif isinstance(value, dict) and value:
+            yield from (Number(section, f"{prefix}{name}.{key}", each, rule) for key, each in value.items())
         else:
             yield Number(section, prefix + name, value, rule)
 
@@ -84,6 +86,6 @@ def _show(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.0f}" if 1e4 <= value < 1e12 else f"{value:.4g}"
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | dict):
         return ", ".join(map(str, value)) or "none"
     return str(value).replace("[", r"\[")

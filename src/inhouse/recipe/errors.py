@@ -84,6 +84,8 @@ def _sentence(detail: dict[str, Any], positions: Positions) -> str:
         return f'{position}: {section} needs the key "{key}"'
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
+    if detail["loc"][-1:] == ("[key]",):  # of a mapping
+        return f"{position}: {section}: {message}"
     value = detail["input"]
     if isinstance(value, dict | list | BaseModel):
         name = f"[{'.'.join(map(str, location))}]" if location else "the recipe"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inhouse.report.plots import line_chart, share_bar, smooth
-from inhouse.resilience.goodput import goodput, read_split
+from inhouse.resilience.goodput import goodput, read_times
 
 Rows = list[dict[str, Any]]
 
@@ -22,7 +22,7 @@ def stage_charts(stage: Path) -> list[tuple[str, str]]:
     """(caption, SVG) of everything that a training stage measured; a figure that it has not is left out."""
     steps = read_metrics(stage)
     charts = list(_step_charts(steps)) if steps else []
-    if steps and (seconds := read_split(stage)):
+    if steps and (seconds := read_times(stage)):
         charts.append((f"where the time went: goodput {100 * goodput(seconds):.1f} %", share_bar(seconds)))
     return charts
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from inhouse.common.lineage import RECORD, lineage
 from inhouse.common.progress import duration
 from inhouse.report.scores import read_scores, score_lines
-from inhouse.resilience.goodput import describe, read_split
+from inhouse.resilience.goodput import describe, read_times
 
 
 def summary(run: Path) -> str:
@@ -13,7 +13,7 @@ def summary(run: Path) -> str:
     records = lineage(run)["stages"]
     lines = [f"{name:<10} {duration(record['seconds']):>12}" for name, record in records.items()]
     lines.append(f"{'together':<10} {duration(sum(record['seconds'] for record in records.values())):>12}")
-    spent = {name: seconds for name in records if (seconds := read_split(run / name))}
+    spent = {name: seconds for name in records if (seconds := read_times(run / name))}
     lines += [f"goodput    {name}: {describe(seconds)}" for name, seconds in spent.items()]
     if scores := read_scores(run):
         lines += ["", *score_lines(scores)]

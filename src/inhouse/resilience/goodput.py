@@ -19,7 +19,7 @@ from inhouse.common.progress import duration
 
 FILE = "goodput.jsonl"
 KINDS = ("stepping", "recomputed", "checkpoint stall", "start-up", "data wait", "slow", "idle")
-Split = dict[str, float]  # seconds by kind
+Times = dict[str, float]  # seconds by kind
 
 _WINDOW = 64  # steps that the median is taken over
 _FEWEST = 5  # steps until there is a median
@@ -49,7 +49,9 @@ class Goodput:
         self._attempt = lines[-1]["attempt"] + 1 if lines else 1
         self._furthest = lines[-1]["furthest"] if lines else 0
         if lines:
-            self._seconds["idle"] = self._gap(lines[-1])
+            last = lines[-1]  # by the monotonic clock where no reboot lies between, else by the calendar
+            gap = self._now - last["monotonic"] if last["boot"] == self._boot else time.time() - last["time"]
+            self._seconds["idle"] = max(0.0, gap)
         self._write()
 
     @contextmanager
@@ -102,11 +104,6 @@ class Goodput:
             self._seconds[self._kind] += now - self._now
         self._kind, self._now = next_kind, now
 
-    def _gap(self, last: dict[str, Any]) -> float:
-        """Seconds since the last line: by the monotonic clock where no reboot lies between, else by the calendar."""
-        gap = self._now - last["monotonic"] if last["boot"] == self._boot else time.time() - last["time"]
-        return max(0.0, gap)
-
     def _write(self, sync: bool = False) -> None:
         self._written = self._now
         if self._path is None:
@@ -126,23 +123,23 @@ class Goodput:
                 os.fsync(file.fileno())
 
 
-def read_split(folder: Path) -> Split | None:
+def read_times(folder: Path) -> Times | None:
     """The seconds of a stage by kind, all attempts together; None where it kept no ledger."""
     lines = _read_lines(folder / FILE)
     last_of_attempt = {line["attempt"]: line["seconds"] for line in lines}
     return {kind: sum(s[kind] for s in last_of_attempt.values()) for kind in KINDS} if lines else None
 
 
-def goodput(split: Split) -> float:
+def goodput(times: Times) -> float:
     """The share of the wall-clock that went into steps that count."""
-    return split["stepping"] / max(sum(split.values()), 1e-9)
+    return times["stepping"] / max(sum(times.values()), 1e-9)
 
 
-def describe(split: Split) -> str:
+def describe(times: Times) -> str:
     """`93.1 % of 8 min 12 s: stepping 93.1 %, start-up 4.0 %, …`, what took nothing left out."""
-    total = max(sum(split.values()), 1e-9)
-    shares = [f"{kind} {100 * seconds / total:.1f} %" for kind, seconds in split.items() if seconds >= 0.0005 * total]
-    return f"{100 * goodput(split):.1f} % of {duration(total)}: {', '.join(shares)}"
+    total = max(sum(times.values()), 1e-9)
+    shares = [f"{kind} {100 * seconds / total:.1f} %" for kind, seconds in times.items() if seconds >= 0.0005 * total]
+    return f"{100 * goodput(times):.1f} % of {duration(total)}: {', '.join(shares)}"
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

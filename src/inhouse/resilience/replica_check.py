@@ -50,19 +50,16 @@ def check_replicas(tensors: Iterable[tuple[str, Tensor]]) -> None:
 def _by_group(named: list[tuple[str, Tensor]]) -> Iterator[tuple[dist.ProcessGroup, list[int]]]:
     """Groups of ranks that hold copies, each with the indices of the tensors that they hold copies of."""
     groups: dict[dist.ProcessGroup, list[int]] = {}
+    assert dist.group.WORLD is not None
     for index, (_, tensor) in enumerate(named):
-        for group in _replicated_over(tensor):
+        over = [dist.group.WORLD]
+        if isinstance(tensor, DTensor):
+            axes = [axis for axis, placement in enumerate(tensor.placements) if placement.is_replicate()]
+            over = [tensor.device_mesh.get_group(axis) for axis in axes]
+        for group in over:
             if group.size() > 1:
                 groups.setdefault(group, []).append(index)
     yield from groups.items()
-
-
-def _replicated_over(tensor: Tensor) -> list[dist.ProcessGroup]:
-    if not isinstance(tensor, DTensor):
-        assert dist.group.WORLD is not None
-        return [dist.group.WORLD]
-    mesh = tensor.device_mesh
-    return [mesh.get_group(axis) for axis, placement in enumerate(tensor.placements) if placement.is_replicate()]
 
 
 def _odd_one(group: dist.ProcessGroup, digests_P: Tensor, members: list[int]) -> int:

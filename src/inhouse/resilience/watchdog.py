@@ -10,11 +10,12 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import NamedTuple, Self
 
 import torch.distributed as dist
@@ -91,7 +92,8 @@ class Watchdog:
 
     def explain(self, error: BaseException) -> RankLost:
         """Why a collective failed: which rank is gone, or in another one. `error` is what torch raised; takes 0.5 s."""
-        self._failed_at = position_of(_innermost(error))
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        self._failed_at = position_of(frames[-1] if frames else None)
         self._dump_stacks()
         try:
             sentence = self._read_verdict() or self._diagnose()
@@ -229,13 +231,6 @@ def _connect(store: dist.Store, rank: int) -> dist.Store:
 def is_from_group(error: BaseException) -> bool:
     """Whether torch's process group raised it: a lost connection, a timeout."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
-
-
-def _innermost(error: BaseException) -> FrameType | None:
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    return trace.tb_frame if trace else None
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,12 +2,12 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 
@@ -29,7 +29,7 @@ from inhouse.train.settings import NO_PART_OF_THE_RESULT, TrainSettings
 from inhouse.train.step import Batch, Gradients, TrainStep
 
 
-class Callback:
+class Callback(AbstractContextManager["Callback"]):
     """Something beside the steps, and a context around all of them. Processes of a run have the same callbacks."""
 
     def on_start(self, trainer: "Trainer") -> None:
@@ -40,9 +40,6 @@ class Callback:
 
     def on_rewind(self, trainer: "Trainer") -> None:
         """`trainer.done` is that of an earlier checkpoint again."""
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """The run has ended, or failed."""
