@@ -88,7 +88,7 @@ _FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
          'bool(_git(package, "status", "--porcelain", "--", str(package)))', "False"),
         ("GPUs are not told", '"gpus": [torch', '"gpus": [] and [torch'),
     ]),
-    ("provenance", "src/inhouse/common/code.py", "tests/pipeline/test_provenance.py", [
+    ("provenance", "src/inhouse/common/lineage.py", "tests/pipeline/test_provenance.py", [
         ("digest of source names only", "digest(path) for path", "path.name for path"),
     ]),
     ("scores", "src/inhouse/report/scores.py", "tests/report/test_scores.py", [

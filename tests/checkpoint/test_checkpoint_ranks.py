@@ -1,4 +1,4 @@
-"""Checkpointer of several processes: any number reads what any other number wrote, and one's failure is all's."""
+"""Checkpoints of several processes: any number reads what any other number wrote, and one's failure is all's."""
 
 import io
 import os

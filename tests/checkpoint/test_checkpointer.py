@@ -273,3 +273,15 @@ def test_a_folder_that_cannot_be_written_is_said_at_the_start(
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(ValueError, match=f"cannot be written there \\({os.strerror(number)}\\)"):
         Checkpointer(tmp_path / "checkpoints", FACTS)
+
+
+def test_tensors_that_share_memory_and_transposed_ones_come_back(tmp_path: Path) -> None:
+    """A head that is tied to the embedding is one tensor under two names."""
+    tied = torch.arange(12.0).view(3, 4)
+    given = {"embedding": tied, "head": tied, "transposed": torch.arange(6.0).view(2, 3).T}
+    with Checkpointer(tmp_path, FACTS) as checkpointer:
+        checkpointer.save(1, given)
+    found = {name: torch.zeros_like(tensor) for name, tensor in given.items()}
+    with Checkpointer(tmp_path, FACTS) as checkpointer:
+        checkpointer.load(found)
+    assert all(torch.equal(found[name], tensor) for name, tensor in given.items())

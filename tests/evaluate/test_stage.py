@@ -100,7 +100,7 @@ def test_or_what_is_asked_for(data, tuned):
 
 
 def test_nothing_to_measure_is_a_sentence(folder):
-    with pytest.raises(ValueError, match=r"nothing to measure: .* there are addition, subtraction"):
+    with pytest.raises(ValueError, match=r"nothing to measure: .* --env, of addition, subtraction"):
         evaluate_model(SETTINGS, folder)
 
 

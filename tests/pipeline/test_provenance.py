@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from inhouse.common import code
+from inhouse.common import lineage
 from inhouse.pipeline import provenance
 
 
@@ -17,7 +17,7 @@ from inhouse.pipeline import provenance
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Another package in inhouse's stead, as a checkout has it."""
     folder = tmp_path / "src" / "inhouse"
-    for file, module in (("pipeline/provenance.py", provenance), ("common/code.py", code)):
+    for file, module in (("pipeline/provenance.py", provenance), ("common/lineage.py", lineage)):
         (folder / file).parent.mkdir(parents=True)
         (folder / file).write_text("x = 1\n")
         monkeypatch.setattr(module, "__file__", str(folder / file))
@@ -51,14 +51,14 @@ def test_outside_a_checkout_there_is_no_commit(package: Path) -> None:
 
 def test_the_source_digest_is_of_names_and_content(package: Path) -> None:
     def digest() -> str:
-        return code.source_digest.__wrapped__()
+        return lineage.source_digest.__wrapped__()
 
     first = digest()
-    (package / "common" / "code.py").write_text("x = 2\n")
+    (package / "common" / "lineage.py").write_text("x = 2\n")
     second = digest()
-    (package / "common" / "code.py").write_text("x = 1\n")
+    (package / "common" / "lineage.py").write_text("x = 1\n")
     assert digest() == first
-    (package / "common" / "code.py").rename(package / "common" / "codes.py")
+    (package / "common" / "lineage.py").rename(package / "common" / "lineages.py")
     assert len({first, second, digest()}) == 3
 
 

@@ -1,4 +1,4 @@
-"""Checkpointer that are refused or right, written while training goes on, and read by any number of processes.
+"""Checkpoints that are refused or right, written while training goes on, and read by any number of processes.
 
 A checkpoint is a folder `step-N`: one safetensors file a rank, the index of which slice of which tensor lies where, and
 the manifest, written last, with the digest of all. It becomes visible by rename once every rank has read its file back;
@@ -21,11 +21,11 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
-from inhouse.checkpoint.dcp_safetensors import INDEX, ShardReader, ShardWriter, SlicePlanner
+from inhouse.checkpoint.dcp_safetensors import INDEX, HostPlanner, ShardReader, ShardWriter
 from inhouse.checkpoint.manifest import MANIFEST, FileFacts, find_damage, read_manifest, write_manifest
 from inhouse.checkpoint.writer_lease import WriterLease
+from inhouse.common.dtensor import to_local
 from inhouse.common.files import read_json, sync_folder, write_json
 from inhouse.parallel.control_plane import ControlPlane
 
@@ -71,12 +71,7 @@ class Checkpointer:
         self.run_identity = json.loads(json.dumps(run_identity))  # as they are read again: a tuple is a list there
         self.control_plane = ControlPlane(timeout)
         self.control_plane.first(self._open)
-        # into the same memory each time: fresh pages cost three times as much as the copy (measured)
-        has_gpu = torch.cuda.is_available()
-        options = StagingOptions(
-            has_gpu, use_shared_memory=False, use_async_staging=False, use_non_blocking_copy=has_gpu
-        )
-        self._stager = DefaultStager(options)
+        self._host: dict[str, Tensor] = {}
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         # what DCP says about saving without a process group, which is what is meant
@@ -120,9 +115,9 @@ class Checkpointer:
         Raises `ValueError`, naming rank, file and reason, where that one failed.
         """
         self.wait()
-        staged = self._stager.stage(tensors)
+        self._copy(tensors)
         content = {"step": step, "facts": self.run_identity, "layout": self.layout, "extra": extra or {}}
-        thread = threading.Thread(target=self._write, args=(content, staged), name="checkpoint", daemon=True)
+        thread = threading.Thread(target=self._write, args=(content, dict(tensors)), name="checkpoint", daemon=True)
         thread.start()
         self._thread = thread
 
@@ -138,7 +133,7 @@ class Checkpointer:
     def close(self) -> None:
         """Finish what is being written, as `wait`."""
         self.wait()
-        self._stager.close()
+        self._host.clear()
 
     def _open(self) -> None:
         try:
@@ -195,6 +190,16 @@ class Checkpointer:
                 shutil.rmtree(aside, ignore_errors=True)
                 path.rename(aside)
 
+    def _copy(self, tensors: dict[str, Tensor]) -> None:
+        """Into the same memory each time: fresh pages cost three times as much as the copy (measured)."""
+        for name, tensor in tensors.items():
+            part = to_local(tensor).detach()
+            if name not in self._host:
+                self._host[name] = torch.empty(part.shape, dtype=part.dtype, pin_memory=part.is_cuda)
+            self._host[name].copy_(part, non_blocking=True)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
     def _write(self, content: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """In the thread. What goes wrong is raised in the other, where it can stop the run."""
         if sys.platform == "linux":  # of this thread alone: a tenth of a core where training keeps all of them busy
@@ -218,7 +223,7 @@ class Checkpointer:
             dcp.save(
                 tensors,
                 storage_writer=ShardWriter(begin, publish),
-                planner=SlicePlanner(),
+                planner=HostPlanner(self._host),
                 process_group=self.control_plane.group,
                 no_dist=self.control_plane.group is None,
             )
@@ -291,5 +296,5 @@ def _sentence(error: BaseException, folder: Path) -> str:
         )
     if isinstance(error, ValueError):
         return str(error)
-    reason = str(error).partition("\n")[0]
+    reason = str(error).strip().partition("\n")[0]
     return f"{folder}: {rank}could not write the checkpoint ({type(error).__name__}: {reason}); the last one is kept"

@@ -52,16 +52,20 @@ class Shard(NamedTuple):
     facts: FileFacts
 
 
-class SlicePlanner(DefaultSavePlanner):
-    """Plans whole tensors and slices of sharded ones, by name; empty slices are left out."""
+class HostPlanner(DefaultSavePlanner):
+    """Plans by shapes and placements of the tensors in training; their bytes come from the copy in host memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: dict[str, Tensor]) -> None:
         super().__init__(flatten_state_dict=False, flatten_sharded_tensors=False)
+        self.host = host
 
     def create_local_plan(self) -> SavePlan:
         # an empty slice may stand at the offset of a full one, and DCP would keep either of the two
         plan = super().create_local_plan()
         return dataclasses.replace(plan, items=[item for item in plan.items if 0 not in _chunk(item).sizes])
+
+    def lookup_object(self, index: MetadataIndex) -> Tensor:
+        return self.host[index.fqn]
 
 
 class ShardWriter(StorageWriter):

@@ -1,5 +1,6 @@
 """Questions that training never saw, answered greedily through the engine, and what the answers are worth."""
 
+import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -39,8 +40,10 @@ def heldout_questions(settings: EvaluateSettings, names: Collection[str], data: 
     questions = []
     for environment in (each for each in ENVIRONMENTS.values() if each.name in names):
         count = settings.problems_per_kind if environment.score else settings.unscored_per_kind
-        problems = environment.draw("heldout", count, settings.seed, data)
-        questions += [Question(environment, problem) for problem in problems]
+        drawn = [Question(environment, each) for each in environment.draw("heldout", count, settings.seed, data)]
+        if count and not drawn:
+            print(f"evaluate: {environment.name} has no held-out problems here", file=sys.stderr)
+        questions += drawn
     return questions
 
 

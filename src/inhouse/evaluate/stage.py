@@ -42,8 +42,8 @@ def evaluate_model(
     questions = heldout_questions(settings, names, data)
     if not questions and not data:
         raise ValueError(
-            f"nothing to measure: {folder} has no held-out text beside it, does not say on which environments it was "
-            f"fine-tuned, and none is asked for; there are {', '.join(ENVIRONMENTS)}"
+            f"nothing to measure: {folder} has no held-out text beside it, and no problems to ask; name environments "
+            f"with --env, of {', '.join(ENVIRONMENTS)} (library needs the text of a run)"
         )
     model, tokenizer, template = open_folder(folder, settings.dtype)
     scores = {"bits_per_byte": _bits_per_byte(settings, data, model, tokenizer)} if data else {}

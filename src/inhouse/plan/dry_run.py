@@ -63,7 +63,7 @@ def dry_run(config: ModelConfig, settings: PretrainSettings, parallel: ParallelS
 
 
 def _step(network: Transformer, settings: PretrainSettings, mesh: Mesh) -> DryRun:
-    """One step as `train` takes it, and what it leaves."""
+    """One step as training takes it, and what it leaves."""
     step, batch = TrainStep(network, settings, mesh), _batch(settings, mesh)
     counter, saved = CollectiveCounter(group_names(mesh)), SavedForBackward()
     with fused_attention(), even_routing(*_rows(network.config, settings, batch, mesh)), counter:

@@ -20,6 +20,11 @@ from inhouse.posttrain.chat_template import Encoded, Message, check_messages
 from inhouse.train.step import Batch
 
 CONVERSATIONS = "conversations.json"  # in a fine-tuned folder: what it was trained on
+_SAY_IT = {  # files of a model folder, and where in them the environments stand
+    CONVERSATIONS: ("generated",),
+    "stage.json": ("settings", "sft", "generated"),
+    "lineage.json": ("stages", "sft", "settings", "sft", "generated"),
+}
 
 
 def read_conversations(paths: Iterable[Path]) -> Iterator[list[Message]]:
@@ -56,10 +61,17 @@ def _conversation(line: bytes, where: str) -> list[Message]:
 
 
 def trained_on(folder: Path) -> list[str]:
-    """The environments whose problems the model in `folder` was fine-tuned on; none where the folder does not say."""
-    path = folder / CONVERSATIONS
-    generated = read_json(path).get("generated", {}) if path.is_file() else {}
-    return [check_name(name) for name, count in generated.items() if count]
+    """The environments whose problems the model in `folder` was fine-tuned on; none where the folder does not say.
+
+    A stage folder says it in its own files, an exported one in its lineage.
+    """
+    for file, keys in _SAY_IT.items():
+        found = read_json(folder / file) if (folder / file).is_file() else {}
+        for key in keys:
+            found = found.get(key, {})
+        if found:
+            return [check_name(name) for name, count in found.items() if count]
+    return []
 
 
 class PackedConversations:

@@ -46,7 +46,7 @@ class Heartbeat(NamedTuple):
 
 
 def position_of(frame: FrameType | None) -> CodePosition:
-    """`all_reduce (guard.py:40)` in a collective, else `decode in shards.py:80`; file and line are outside of torch.
+    """`all_reduce (step_guard.py:40)` in a collective, else `decode in shards.py:80`; file and line are outside of torch.
 
     `frame` is the innermost one of a thread.
     """
@@ -86,7 +86,7 @@ def diagnose(before: dict[int, Heartbeat], after: dict[int, Heartbeat], world: i
 
 
 def _standing(heartbeats: Iterable[Heartbeat]) -> str:
-    """`ranks 0 and 2-5 in all_reduce (guard.py:40), step 17 forward; rank 1 …`, equal ones together."""
+    """`ranks 0 and 2-5 in all_reduce (step_guard.py:40), step 17 forward; rank 1 …`, equal ones together."""
     groups: dict[str, list[int]] = {}
     for heartbeat in sorted(heartbeats):
         groups.setdefault(f"in {heartbeat.position}, {heartbeat.phase}", []).append(heartbeat.rank)
