@@ -46,7 +46,7 @@ class Heartbeat(NamedTuple):
 
 
 def position_of(frame: FrameType | None) -> CodePosition:
-    """`all_reduce (step_guard.py:40)` in a collective, else `decode in shards.py:80`; file and line are outside of torch.
+    """`all_reduce (step_guard.py:40)` in a collective, else `decode in shards.py:80`; where is outside of torch.
 
     `frame` is the innermost one of a thread.
     """

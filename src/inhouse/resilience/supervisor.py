@@ -1,4 +1,4 @@
-"""What watches over a run of the trainer from outside of its steps: hangs, stragglers, SIGTERM, failures, the ledger."""
+"""What watches over a training run from outside of its steps: hangs, stragglers, SIGTERM, failures, the ledger."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress

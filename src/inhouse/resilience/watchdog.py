@@ -1,8 +1,8 @@
 """Names the rank that hangs, and what it hangs in, instead of waiting for the group's timeout with no name.
 
-The training thread only says which phase begins. Two threads of every rank do the rest: one tells the shared store where
-this rank stands, the other counts how long nothing moved. At thousands of ranks each reads its neighbour only; one
-rank reads all, once something is wrong, and leaves the verdict in the store for the others.
+The training thread only says which phase begins. Two threads of every rank do the rest: one tells the shared store
+where this rank stands, the other counts how long nothing moved. At thousands of ranks each reads its neighbour only;
+one rank reads all, once something is wrong, and leaves the verdict in the store for the others.
 """
 
 import faulthandler
