@@ -27,7 +27,7 @@ def train_in_turns() -> None:
 
     from inhouse.model.sizes import ModelSettings
     from inhouse.model.transformer import Transformer
-    from inhouse.train.callbacks import standard
+    from inhouse.train.callbacks import default_callbacks
     from inhouse.train.loop import Trainer
     from inhouse.train.settings import PretrainSettings
     from inhouse.train.step import Batch
@@ -47,7 +47,7 @@ def train_in_turns() -> None:
         return Batch(tokens[:, :-1], tokens[:, 1:])
 
     with tempfile.TemporaryDirectory() as folder:
-        Trainer(model, batch_of, 1_000_000, settings, Path(folder), "pretrain", {}, standard()).run()
+        Trainer(model, batch_of, 1_000_000, settings, Path(folder), "pretrain", {}, default_callbacks()).run()
 
 
 def decode_in_turns(folder: str, num_requests: int, compiles: bool) -> None:

@@ -26,7 +26,7 @@ from inhouse.model.transformer import Transformer
 from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.fsdp import parallelize
 from inhouse.parallel.layout import ParallelSettings
-from inhouse.train.callbacks import standard
+from inhouse.train.callbacks import default_callbacks
 from inhouse.train.loop import Trainer
 from inhouse.train.settings import TrainSettings
 from inhouse.train.step import Batch, loss_of
@@ -110,7 +110,7 @@ def trained(mesh: Mesh, steps: int, folder: Path) -> Result:
     with torch.device("meta"):
         model = Transformer(CONFIG)
     source, fill = functools.partial(batch_of, mesh=mesh), functools.partial(Transformer.initialize, seed=1)
-    Trainer(model, source, steps, settings(steps), folder, "bench", {}, standard(), mesh, fill).run()
+    Trainer(model, source, steps, settings(steps), folder, "bench", {}, default_callbacks(), mesh, fill).run()
     if not mesh.is_first:
         return Result([], {})
     return Result([json.loads(line)["loss"] for line in (folder / "metrics.jsonl").open()], gradients)

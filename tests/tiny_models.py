@@ -8,7 +8,7 @@ import torch
 from inhouse.model.config import ModelConfig
 from inhouse.model.sizes import ModelSettings
 from inhouse.model.transformer import Transformer
-from inhouse.train.callbacks import standard
+from inhouse.train.callbacks import default_callbacks
 from inhouse.train.loop import Callback, Trainer
 from inhouse.train.step import Batch
 
@@ -36,4 +36,4 @@ def batch_of(step: int, num_sequences: int = 8) -> Batch:
 
 def train(*arguments: Any, callbacks: Iterable[Callback] = (), **options: Any) -> None:
     """A run as stages have them, and other callbacks beside the standard ones."""
-    Trainer(*arguments, callbacks=[*callbacks, *standard()], **options).run()
+    Trainer(*arguments, callbacks=[*callbacks, *default_callbacks()], **options).run()

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from inhouse.api.body import read_body
 from inhouse.api.errors import HANDLERS
 from inhouse.api.events import DONE, EventStream, event, unless_gone
-from inhouse.api.metrics import Metrics
+from inhouse.api.metrics import ServerMetrics
 from inhouse.api.middleware import Counted, Keyed
 from inhouse.api.protocol import DetokenizeRequest
 from inhouse.api.settings import ServeSettings
@@ -25,9 +25,9 @@ async def size(request: Request) -> Response:
     return PlainTextResponse(str(len(body.tokens)))
 
 
-def post(*requests: dict[str, object], api_key: str | None = None) -> tuple[list[httpx.Response], Metrics]:
+def post(*requests: dict[str, object], api_key: str | None = None) -> tuple[list[httpx.Response], ServerMetrics]:
     """Answers to POST /size requests, given as httpx's arguments."""
-    metrics = Metrics()
+    metrics = ServerMetrics()
     app = Starlette(
         routes=[Route("/size", size, methods=["POST"]), Route("/health", lambda request: PlainTextResponse("ok"))],
         middleware=[Middleware(Counted, metrics=metrics), Middleware(Keyed, api_key=api_key)],

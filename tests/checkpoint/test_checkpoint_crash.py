@@ -80,7 +80,7 @@ def test_between_files(tmp_path: Path, point: str) -> None:
 
 
 def crash_while_loading(folder: Path) -> None:
-    before(dcp_safetensors.ShardReader, "read_data", die)
+    before(dcp_safetensors.SafetensorsReader, "read_data", die)
     loaded(folder)
 
 

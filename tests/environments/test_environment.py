@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from inhouse.environments.environment import Problem, Verdict, exact_match, generated, is_heldout, worked_problem
+from inhouse.environments.environment import Grade, Problem, exact_match, generated, is_heldout, worked_problem
 
 
 def _dice(rng: random.Random) -> tuple[str, Problem]:
@@ -41,19 +41,19 @@ def test_a_small_environment_repeats_itself_in_training_and_never_among_the_held
 def test_the_worked_reply_is_worth_everything():
     problem = worked_problem("What is 40 + 2?", ["40 + 2", "0 + 2 = 2"], "42")
     assert problem.worked == "40 + 2\n0 + 2 = 2\nAnswer: 42"
-    assert exact_match(problem, problem.worked) == exact_match(problem, problem.worked + "\n") == Verdict(1, True)
+    assert exact_match(problem, problem.worked) == exact_match(problem, problem.worked + "\n") == Grade(1, True)
 
 
 @pytest.mark.parametrize(
     "reply", ["", "42", "Answer:", "Answer: ", "answer: 42", "Answer: 42\nor 43", "The Answer: 42"]
 )
 def test_what_does_not_parse_is_worth_nothing_and_known_as_such(reply):
-    assert exact_match(Problem("", "", "42"), reply) == Verdict(0, False)
+    assert exact_match(Problem("", "", "42"), reply) == Grade(0, False)
 
 
 @pytest.mark.parametrize("reply", ["40 + 2\nAnswer: 43", "Answer: 43", "Answer: 42 or 43", "Answer: 42."])
 def test_a_wrong_answer_parses(reply):
-    assert exact_match(Problem("", "", "42"), reply) == Verdict(0, True)
+    assert exact_match(Problem("", "", "42"), reply) == Grade(0, True)
 
 
 def test_the_split_is_the_same_everywhere():

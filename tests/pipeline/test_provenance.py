@@ -51,7 +51,7 @@ def test_outside_a_checkout_there_is_no_commit(package: Path) -> None:
 
 def test_the_source_digest_is_of_names_and_content(package: Path) -> None:
     def digest() -> str:
-        return lineage.source_digest.__wrapped__()
+        return lineage.code_digest.__wrapped__()
 
     first = digest()
     (package / "common" / "lineage.py").write_text("x = 2\n")

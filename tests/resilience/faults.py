@@ -89,9 +89,9 @@ KINDS = {
     "kill -9 of a rank in forward": Kind(kill_in(Transformer, "forward"), says=KILLED),
     "kill -9 of a rank in the all-to-all": Kind(kill_in(collectives, "_all_to_all"), says=KILLED),
     "kill -9 of a rank in the optimizer": Kind(kill_in(Optimizers, "step"), says=KILLED),
-    "kill -9 of a rank while saving": Kind(kill_in(dcp_safetensors, "_write_shard"), says=KILLED),
+    "kill -9 of a rank while saving": Kind(kill_in(dcp_safetensors, "_write_rank_file"), says=KILLED),
     "kill -9 of a rank while loading": Kind(
-        kill_in(dcp_safetensors.ShardReader, "read_data"), says=KILLED, at_start=True
+        kill_in(dcp_safetensors.SafetensorsReader, "read_data"), says=KILLED, at_start=True
     ),
     "kill -9 of a rank while reading data": Kind(kill_in(Shards, "read_into"), says=KILLED),
     "kill -9 of all ranks": Kind(kill_all, says=r"process \d of {world} was killed by SIGKILL"),
@@ -100,7 +100,9 @@ KINDS = {
         signal_launcher(signal.SIGTERM, Transformer, "forward"), says="with a checkpoint of step", saved=True
     ),
     "SIGTERM during a save": Kind(
-        signal_launcher(signal.SIGTERM, dcp_safetensors, "_write_shard"), says="with a checkpoint of step", saved=True
+        signal_launcher(signal.SIGTERM, dcp_safetensors, "_write_rank_file"),
+        says="with a checkpoint of step",
+        saved=True,
     ),
     "SIGTERM twice": Kind(
         signal_launcher(signal.SIGTERM, Transformer, "forward", 2), says="with a checkpoint of step", saved=True
@@ -161,6 +163,8 @@ KINDS = {
     "clock jumps": Kind(jumping_clock, fails=False),
     "port in use": Kind(port_in_use, says="port 29517.*in use", at_start=True),
     "a save longer than its interval": Kind(
-        slow(dcp_safetensors, "_write_shard", 1.0, everybody=True), fails=False, check=waited("checkpoint stall", 0.5)
+        slow(dcp_safetensors, "_write_rank_file", 1.0, everybody=True),
+        fails=False,
+        check=waited("checkpoint stall", 0.5),
     ),
 }

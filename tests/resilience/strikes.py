@@ -289,7 +289,7 @@ def other_recipe(**changes: Any) -> Callable[[Strike], None]:
 def other_code(strike: Strike) -> None:
     if strike.is_victim:
         strike.note()
-        control_plane.source_digest = lambda: "sha256:0123456789"
+        control_plane.code_digest = lambda: "sha256:0123456789"
 
 
 # the text

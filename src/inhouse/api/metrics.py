@@ -32,7 +32,7 @@ class Histogram:
         yield f"{name}_count {total}"
 
 
-class Metrics:
+class ServerMetrics:
     """What one server has done since it started. Changed on the event loop only, so without locks."""
 
     def __init__(self) -> None:

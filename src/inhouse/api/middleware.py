@@ -7,7 +7,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inhouse.api.errors import ApiError
-from inhouse.api.metrics import Metrics
+from inhouse.api.metrics import ServerMetrics
 
 
 class Keyed:
@@ -31,7 +31,7 @@ class Keyed:
 class Counted:
     """Counts answers by route and status; unknown paths are one label, so that strangers cannot make up new ones."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: ServerMetrics) -> None:
         self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -22,7 +22,7 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
-from inhouse.checkpoint.dcp_safetensors import INDEX, HostPlanner, ShardReader, ShardWriter
+from inhouse.checkpoint.dcp_safetensors import INDEX, HostPlanner, SafetensorsReader, SafetensorsWriter
 from inhouse.checkpoint.manifest import MANIFEST, FileFacts, find_damage, read_manifest, write_manifest
 from inhouse.checkpoint.writer_lease import WriterLease
 from inhouse.common.dtensor import to_local
@@ -170,7 +170,7 @@ class Checkpointer:
         try:
             dcp.load(
                 dict(tensors),
-                storage_reader=ShardReader(folder),
+                storage_reader=SafetensorsReader(folder),
                 planner=dcp.DefaultLoadPlanner(flatten_state_dict=False, flatten_sharded_tensors=False),
                 process_group=self.control_plane.group,
                 no_dist=self.control_plane.group is None,
@@ -222,7 +222,7 @@ class Checkpointer:
         try:
             dcp.save(
                 tensors,
-                storage_writer=ShardWriter(begin, publish),
+                storage_writer=SafetensorsWriter(begin, publish),
                 planner=HostPlanner(self._host),
                 process_group=self.control_plane.group,
                 no_dist=self.control_plane.group is None,

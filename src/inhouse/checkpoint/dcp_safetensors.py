@@ -45,7 +45,7 @@ from inhouse.common.files import read_json, sync_file
 INDEX = "index.json"
 
 
-class Shard(NamedTuple):
+class RankFile(NamedTuple):
     """One rank's file of tensors."""
 
     name: str
@@ -68,7 +68,7 @@ class HostPlanner(DefaultSavePlanner):
         return self.host[index.fqn]
 
 
-class ShardWriter(StorageWriter):
+class SafetensorsWriter(StorageWriter):
     """Each rank writes its slices into one file, reads them back, and takes the digest.
 
     Rank 0 calls `begin` before any rank writes, for the folder, and `publish` with the index and the shards once all
@@ -101,7 +101,7 @@ class ShardWriter(StorageWriter):
         assert len(tensors) == len(plan.items), "a rank holds one slice of a tensor"
         results = []
         if tensors:
-            shard = _write_shard(plan.storage_data, tensors)
+            shard = _write_rank_file(plan.storage_data, tensors)
             results = [WriteResult(item.index, tensors[item.index.fqn].nbytes, shard) for item in plan.items]
         return _done(results)
 
@@ -115,7 +115,7 @@ class ShardWriter(StorageWriter):
         return False
 
 
-class ShardReader(StorageReader):
+class SafetensorsReader(StorageReader):
     """Reads, of the files in `folder`, the slices that this rank needs now."""
 
     def __init__(self, folder: Path) -> None:
@@ -174,7 +174,7 @@ class ShardReader(StorageReader):
         return False
 
 
-def _write_shard(path: Path, tensors: dict[str, Tensor]) -> Shard:
+def _write_rank_file(path: Path, tensors: dict[str, Tensor]) -> RankFile:
     """Write a file and read it back against memory. Raises `OSError` naming the file."""
     try:
         save_file(tensors, path)
@@ -185,7 +185,7 @@ def _write_shard(path: Path, tensors: dict[str, Tensor]) -> Shard:
         raise _system_error(error, path) from None
     if bad:
         raise OSError(errno.EIO, f"what was written of {bad[0]} reads back otherwise", str(path))
-    return Shard(path.name, FileFacts.of(path))
+    return RankFile(path.name, FileFacts.of(path))
 
 
 def _system_error(error: SafetensorError, path: Path) -> OSError:
@@ -201,7 +201,7 @@ def _same_bytes(a: Tensor, b: Tensor) -> bool:
     return np.array_equal(bytes_a, bytes_b)
 
 
-def _index_of(metadata: Metadata, shards: dict[MetadataIndex, Shard]) -> dict[str, Any]:
+def _index_of(metadata: Metadata, shards: dict[MetadataIndex, RankFile]) -> dict[str, Any]:
     """Of each tensor its dtype, its shape, and which slice of it lies in which file."""
     index = {}
     for name, tensor in metadata.state_dict_metadata.items():

@@ -26,7 +26,7 @@ def digest_of(value: Any) -> str:
 
 
 @cache
-def source_digest() -> str:
+def code_digest() -> str:
     """Of this package's own source: processes that have the same one run the same code."""
     package = Path(__file__).parents[1]
     return digest_of({path.relative_to(package).as_posix(): digest(path) for path in sorted(package.rglob("*.py"))})

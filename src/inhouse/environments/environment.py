@@ -25,7 +25,7 @@ class Problem(NamedTuple):
     answer: str | None = None
 
 
-class Verdict(NamedTuple):
+class Grade(NamedTuple):
     """What a reply is worth, between 0 and 1, and whether it has the form that the scorer reads (if not: 0)."""
 
     score: float
@@ -41,7 +41,7 @@ class Environment(NamedTuple):
 
     name: str
     draw: Callable[[Split, int, int, Path | None], Iterable[Problem]]
-    score: Callable[[Problem, str], Verdict] | None = None
+    score: Callable[[Problem, str], Grade] | None = None
 
 
 Generator = Callable[[random.Random], tuple[str, Problem]]  # a subject (`17 42`, `([])`, `banana`), a problem on it
@@ -76,7 +76,7 @@ def worked_problem(prompt: str, steps: list[str], answer: str) -> Problem:
     return Problem(prompt, "\n".join([*steps, f"Answer: {answer}"]), answer)
 
 
-def exact_match(problem: Problem, reply: str) -> Verdict:
+def exact_match(problem: Problem, reply: str) -> Grade:
     """1 where the last line of a reply is `Answer: ` and the problem's answer, to the letter."""
     match = re.fullmatch(r"Answer: (\S.*)", reply.strip().rsplit("\n", 1)[-1].strip())
-    return Verdict(float(match is not None and match[1] == problem.answer), match is not None)
+    return Grade(float(match is not None and match[1] == problem.answer), match is not None)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from inhouse.common.lineage import digest_of, source_digest
+from inhouse.common.lineage import code_digest, digest_of
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ def check_alike(control_plane: ControlPlane, identity: dict[str, Any]) -> None:
 
     Raises `ValueError` on every rank, naming what differs and one rank that has it otherwise.
     """
-    mine = {"code": source_digest(), "torch": torch.__version__}
+    mine = {"code": code_digest(), "torch": torch.__version__}
     for name, value in identity.items():
         parts = {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
         mine |= {key: digest_of(part) for key, part in parts.items()}

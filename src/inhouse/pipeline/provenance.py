@@ -8,14 +8,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from inhouse.common.lineage import source_digest
+from inhouse.common.lineage import code_digest
 
 
 @cache
 def code_facts() -> dict[str, Any]:
     """Which code runs: package version, digest of its source and, in a checkout, the commit."""
     package = Path(__file__).parents[1]
-    facts: dict[str, Any] = {"version": metadata.version("inhouse"), "source": source_digest()}
+    facts: dict[str, Any] = {"version": metadata.version("inhouse"), "source": code_digest()}
     if (package.parents[1] / ".git").exists():
         facts["commit"] = _git(package, "rev-parse", "HEAD")
         facts["modified"] = bool(_git(package, "status", "--porcelain", "--", str(package)))

@@ -19,7 +19,7 @@ from inhouse.parallel.process_group import join, rank
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, Encoded, Message, encode_conversation
 from inhouse.posttrain.conversations import CONVERSATIONS, PackedConversations, read_conversations
 from inhouse.posttrain.settings import SamplingDefaults, SftSettings
-from inhouse.train.callbacks import standard
+from inhouse.train.callbacks import default_callbacks
 from inhouse.train.loop import Trainer
 from inhouse.train.settings import TrainSettings
 
@@ -54,7 +54,10 @@ def fine_tune(
     with join(parallel, settings.device, "sft") as mesh:
         batch_of = partial(packed.batch, rows=mesh.dp_rows(packed.sequences_per_step))
         init_weights = partial(fill_from, folder=base)
-        Trainer(model, batch_of, steps, training, output, "sft", run_identity, standard(), mesh, init_weights).run()
+        Trainer(
+            model, batch_of, steps, training, output, name="sft", run_identity=run_identity,
+            callbacks=default_callbacks(), mesh=mesh, init_weights=init_weights,
+        ).run()  # fmt: skip
         if mesh.is_first:
             counts = {"conversations": packed.num_conversations, "too_long_left_out": packed.num_too_long}
             write_json(output / CONVERSATIONS, {"generated": settings.generated, **counts, "steps": steps})

@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 
 from inhouse.api.errors import HANDLERS
-from inhouse.api.metrics import Metrics
+from inhouse.api.metrics import ServerMetrics
 from inhouse.api.middleware import Counted, Keyed
 from inhouse.api.settings import ServeSettings
 from inhouse.data.tokenizer import Tokenizer
@@ -33,7 +33,7 @@ def create_app(
     """
     if api_key is not None and not api_key.strip():
         raise ValueError("the API key is empty; give one, or none at all to let everybody in")
-    settings, metrics = settings or ServeSettings(), Metrics()
+    settings, metrics = settings or ServeSettings(), ServerMetrics()
     worker = Worker(engine, metrics, settings.max_queue)
     longest_token = max(len(tokenizer.decode_bytes([token])) for token in range(tokenizer.vocab_size))
     served = Served(name, engine, tokenizer, chat_template, worker, settings, longest_token)

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from inhouse.api.body import read_body
 from inhouse.api.events import EventStream, unless_gone
-from inhouse.api.metrics import CONTENT_TYPE, Metrics
+from inhouse.api.metrics import CONTENT_TYPE, ServerMetrics
 from inhouse.serve import tokens
 from inhouse.serve.chat import Chat
 from inhouse.serve.completions import Completions
@@ -23,7 +23,7 @@ from inhouse.serve.served import Served
 class Endpoints:
     """The API of one served model."""
 
-    def __init__(self, served: Served, metrics: Metrics) -> None:
+    def __init__(self, served: Served, metrics: ServerMetrics) -> None:
         self.served, self.metrics, self.limits = served, metrics, served.settings
         self.card = {"id": served.name, "object": "model", "created": int(time.time()), "owned_by": "inhouse"}
 

@@ -15,7 +15,7 @@ from functools import partial
 from queue import SimpleQueue
 
 from inhouse.api.errors import ApiError
-from inhouse.api.metrics import Metrics
+from inhouse.api.metrics import ServerMetrics
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams, StepOutput
 
@@ -46,7 +46,7 @@ class Ticket:
 class Worker:
     """Admission and delivery, which run on the event loop; `_run` and what it calls run on the engine's thread."""
 
-    def __init__(self, engine: Engine, metrics: Metrics, max_queue: int) -> None:
+    def __init__(self, engine: Engine, metrics: ServerMetrics, max_queue: int) -> None:
         self.engine, self.metrics = engine, metrics
         self.capacity = engine.settings.max_sequences + max_queue
         self.tickets: set[Ticket] = set()

@@ -4,13 +4,13 @@ import time
 
 from inhouse.common.processes import Terminated
 from inhouse.train.loop import Callback, Trainer
-from inhouse.train.metrics import Metrics
+from inhouse.train.metrics import MetricsLogger
 from inhouse.train.step import Batch, Gradients
 
 
-def standard() -> list[Callback]:
-    """Those of every run, in the order in which a step needs them."""
-    return [ReplicaCheck(), Metrics(), Checkpoints()]
+def default_callbacks() -> list[Callback]:
+    """Those of every run, in their order; the last one ends the run on SIGTERM, so others come before it."""
+    return [ReplicaCheck(), MetricsLogger(), Checkpoints()]
 
 
 class ReplicaCheck(Callback):

@@ -36,7 +36,10 @@ class Callback(AbstractContextManager["Callback"]):
         """The run has begun, or goes on from `trainer.done` steps."""
 
     def after_step(self, trainer: "Trainer", batch: Batch, gradients: Gradients) -> None:
-        """`trainer.done` has grown by one: the step reached the weights, or was skipped."""
+        """`trainer.done` has grown by one: the step reached the weights, or was skipped.
+
+        What takes long tells `trainer.supervisor.phase`, and adds its seconds to `trainer.paused`.
+        """
 
     def on_rewind(self, trainer: "Trainer") -> None:
         """`trainer.done` is that of an earlier checkpoint again."""
@@ -61,7 +64,7 @@ class Trainer:
     output: Path
     name: str
     run_identity: dict[str, Any]
-    callbacks: Sequence[Callback]  # `callbacks.standard`, and what else there is to do beside the steps
+    callbacks: Sequence[Callback]  # `default_callbacks`, and what else there is to do beside the steps
     mesh: Mesh = SINGLE
     init_weights: Callable[[Transformer], None] | None = None
 

@@ -18,7 +18,7 @@ from inhouse.train.loop import Callback, Trainer
 from inhouse.train.step import Batch, Gradients
 
 
-class Metrics(Callback):
+class MetricsLogger(Callback):
     """Entries by the first process; all processes say how long they were busy.
 
     What lies after the step that a run goes on from, or goes back to, is dropped first: those steps are trained again,

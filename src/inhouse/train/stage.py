@@ -17,7 +17,7 @@ from inhouse.model.transformer import Transformer
 from inhouse.parallel.device_mesh import SINGLE, Mesh
 from inhouse.parallel.layout import ParallelSettings
 from inhouse.parallel.process_group import join
-from inhouse.train.callbacks import standard
+from inhouse.train.callbacks import default_callbacks
 from inhouse.train.loop import Trainer
 from inhouse.train.settings import PretrainSettings
 from inhouse.train.step import Batch
@@ -70,8 +70,10 @@ def pretrain(
     with join(parallel, settings.device, "pretrain") as mesh:
         batch_of = batches(shards, settings, num_steps, seed, mesh)
         init_weights = partial(Transformer.initialize, seed=seed)
-        how = (run_identity, standard(), mesh, init_weights)
-        Trainer(network, batch_of, num_steps, settings, output, "pretrain", *how).run()
+        Trainer(
+            network, batch_of, num_steps, settings, output, name="pretrain", run_identity=run_identity,
+            callbacks=default_callbacks(), mesh=mesh, init_weights=init_weights,
+        ).run()  # fmt: skip
         if mesh.is_first:
             copy_tokenizer(tokenizer, output)
         save_model(network, output, writes=mesh.is_first)
