@@ -16,7 +16,7 @@ def routed(*documents: tuple[str, str], one_in: int = 20) -> list[int]:
     """Where documents, each a (path, text), go."""
     table = DocumentTable(one_in)
     for path, text in documents:
-        table.add(Document(f"mine/{path}", text, "mine", path, "CC0-1.0"))
+        table.add(Document(text, 0, path))
     return route(table.rows()).tolist()
 
 
@@ -45,7 +45,7 @@ def test_of_identical_texts_the_first_held_out_one_is_kept(names: Names) -> None
 def test_texts_are_the_same_by_their_whole_digest(names: Names) -> None:
     rows = DocumentTable(20)
     for path in (*islice(names(False), 3), next(names(True))):
-        rows.add(Document("", path, "mine", path, ""))
+        rows.add(Document(path, 0, path))
     table = rows.rows().copy()
     table["high"][:3], table["low"][:3] = 7, (1, 2, 2)
     assert route(table).tolist() == [TRAIN, TRAIN, DROP, HELDOUT]
@@ -65,11 +65,11 @@ def test_a_corpus_with_only_one_side_holds_out_one_small_file(names: Names, is_h
 
 def test_one_file_cannot_be_split() -> None:
     with pytest.raises(ValueError, match="the whole text is one file"):
-        routed(("novel.txt", "first part"), ("novel.txt", "second part"))
+        routed(("novel.txt", "first part"), ("novel.txt@1", "second part"))
 
 
 def test_a_row_takes_29_bytes_and_holds_the_size_in_bytes() -> None:
     table = DocumentTable(20)
-    table.add(Document("", "é" * 10, "mine", "x", ""))
+    table.add(Document("é" * 10, 0, "x"))
     rows: np.ndarray = table.rows()
     assert (rows.itemsize, rows["size"].tolist()) == (29, [20])

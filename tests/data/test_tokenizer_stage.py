@@ -31,8 +31,9 @@ def test_every_document_lies_in_the_shards(data, tmp_path):
     for split in ("train", "heldout"):
         found = list(documents_in(tmp_path / "out" / "shards" / split))
         documents = list(read_documents(data, split))
-        assert [span.id for span, _ in found] == [document.id for document in documents]
-        assert [span.licence for span, _ in found] == [document.licence for document in documents]
+        assert [(span.source, span.path) for span, _ in found] == [
+            (document.source, document.path) for document in documents
+        ]
         for (_, ids), document in zip(found, documents, strict=True):
             assert ids[0] == tokenizer.end_of_document
             assert tokenizer.decode(ids[1:].tolist()) == document.text

@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import zstandard
 
@@ -16,13 +16,19 @@ _AGAIN = "delete the data stage's folder and make it again"
 
 
 class Document(NamedTuple):
-    """One text. `path` is relative to its source; `id` is unique in the corpus."""
+    """One text: `source` is the number of its source in the recipe, from 0, `path` is relative to it and unique in it.
 
-    id: str
+    A piece of a longer file is `FILE@N`, a record `FILE#N`. What a source is called, its licence and its place are
+    labels of the stage's record (`common.lineage.source_labels`): they may change without a new corpus.
+    """
+
     text: str
-    source: str
+    source: int
     path: str
-    licence: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.source}/{self.path}"
 
 
 def document_files(folder: Path, split: Split) -> list[Path]:
@@ -56,9 +62,15 @@ def read_document_file(file: Path) -> Iterator[Document]:
     """The documents of one file. Raises `ValueError` naming it where it is damaged."""
     try:
         for line in read_lines(file):
-            yield Document(**json.loads(line))
+            yield _document(json.loads(line), file)
     except (zstandard.ZstdError, json.JSONDecodeError, TypeError) as error:
         raise ValueError(f"{file} is damaged ({error}); {_AGAIN}") from None
+
+
+def _document(row: dict[str, Any], file: Path) -> Document:
+    if "licence" in row:
+        raise ValueError(f"{file} was written by an earlier inhouse; make the corpus again: inhouse make … --anew data")
+    return Document(**row)
 
 
 def read_lines(file: Path) -> Iterator[bytes]:

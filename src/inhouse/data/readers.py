@@ -27,10 +27,10 @@ _RECORD_FACTOR = 6  # JSON escapes make a text up to six times longer
 
 
 class Reader:
-    """Reads the files of one source; what does not become a document goes into `findings`, by name."""
+    """Reads the files of one source, number `number`; what does not become a document goes into `findings`, by name."""
 
-    def __init__(self, source: Source, settings: DataSettings) -> None:
-        self.source, self.settings, self.findings = source, settings, Findings()
+    def __init__(self, source: Source, number: int, settings: DataSettings) -> None:
+        self.source, self.number, self.settings, self.findings = source, number, settings, Findings()
 
     def read(self, file: InputFile) -> Iterator[Document]:
         """The documents of one file. Damaged ones give what comes before the damage.
@@ -105,7 +105,7 @@ class Reader:
             yield from self._text(name, stream)
 
     def _text(self, name: str, stream: IO[bytes]) -> Iterator[Document]:
-        """A text as one document, or as several (ids @1, @2 … of one path) where it is longer than one may be."""
+        """A text as one document, or as several (@1, @2 … behind the first) where it is longer than one may be."""
         has_bytes = False
         for number, piece in enumerate(cut(stream, self.settings.max_document_bytes)):
             self.findings.bytes += len(piece)
@@ -121,8 +121,7 @@ class Reader:
             if text.isspace() or not text:
                 self.findings.empty += 1
                 continue
-            id = f"{self.source.name}/{name}" + (f"@{number}" if number else "")
-            yield Document(id, text, self.source.name, name, self.source.licence)
+            yield Document(text, self.number, f"{name}@{number}" if number else name)
         self.findings.empty += not has_bytes
 
     def _jsonl(self, name: str, stream: IO[bytes]) -> Iterator[Document]:

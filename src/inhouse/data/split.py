@@ -4,6 +4,7 @@ What is remembered of a document is 29 bytes, so a hundred million documents tak
 """
 
 import hashlib
+import re
 import struct
 
 import numpy as np
@@ -13,6 +14,7 @@ from inhouse.data.documents import Document
 # two halves of the text's sha256 (16 of its 32 bytes), 8 bytes of the path's md5, the text's size, held out or not
 _ROW = np.dtype([("high", "<u8"), ("low", "<u8"), ("path", "<u8"), ("size", "<u4"), ("held", "?")])
 DROP, TRAIN, HELDOUT = 0, 1, 2
+_PIECE = re.compile(r"@[0-9]+$")  # pieces of one file stay together
 
 
 class DocumentTable:
@@ -24,7 +26,7 @@ class DocumentTable:
 
     def add(self, document: Document) -> None:
         text = document.text.encode()
-        path = hashlib.md5(document.path.encode(), usedforsecurity=False)
+        path = hashlib.md5(_PIECE.sub("", document.path).encode(), usedforsecurity=False)
         is_held = int(path.hexdigest(), 16) % self.holdout_one_in == 0
         self._rows += hashlib.sha256(text).digest()[:16] + path.digest()[:8] + struct.pack("<I?", len(text), is_held)
 

@@ -20,7 +20,7 @@ from inhouse.data.documents import SPLITS, DocumentWriter, ZstdFile, read_lines
 from inhouse.data.process_pool import map_ordered
 from inhouse.data.readers import Reader
 from inhouse.data.settings import DataSettings, Source
-from inhouse.data.sources import Findings, InputFile, describe, input_files, locate
+from inhouse.data.sources import Findings, InputFile, input_files, locate
 from inhouse.data.split import HELDOUT, TRAIN, DocumentTable, route
 
 BYTES_PER_FILE = 1 << 26  # of text: what one process reads, and one document file holds
@@ -80,8 +80,8 @@ def prepare_data(settings: DataSettings, output: Path) -> None:
     shutil.rmtree(parts_folder)
     owner = np.repeat([result.source for result in collected], [len(result.rows) for result in collected])
     described = [
-        _describe(source, found, rows["size"][owner == number], routes[owner == number])
-        for number, (source, found) in enumerate(zip(settings.sources, findings, strict=True))
+        _describe(found, rows["size"][owner == number], routes[owner == number])
+        for number, found in enumerate(findings)
     ]
     write_json(output / "counts.json", {"sources": described, "total": _count(rows["size"], routes)})
 
@@ -104,7 +104,7 @@ def _tasks(sources: list[Source], findings: list[Findings]) -> Iterator[_Task]:
 
 
 def _collect(task: _Task, settings: DataSettings, sources: list[Source], folder: Path) -> _Collected:
-    reader = Reader(sources[task.source], settings)
+    reader = Reader(sources[task.source], task.source, settings)
     writer = DocumentWriter(folder, f"{task.number:07d}", BYTES_PER_FILE)
     table = DocumentTable(settings.holdout_one_in)
     for file in task.files:
@@ -153,9 +153,8 @@ def _count(sizes: np.ndarray, routes: np.ndarray) -> dict[str, int]:
     return counts
 
 
-def _describe(source: Source, found: Findings, sizes: np.ndarray, routes: np.ndarray) -> dict[str, Any]:
-    known = {"name": source.name, "path": describe(source), "licence": source.licence}
+def _describe(found: Findings, sizes: np.ndarray, routes: np.ndarray) -> dict[str, Any]:
     counts = asdict(found)
     skipped, names = counts.pop("skipped"), counts.pop("names")
     named = {reason: {"count": skipped[reason], "names": names[reason]} for reason in skipped}
-    return known | counts | _count(sizes, routes) | {"skipped": named}
+    return counts | _count(sizes, routes) | {"skipped": named}
