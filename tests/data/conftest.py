@@ -51,6 +51,10 @@ class Prepared:
         """Every document's text by its path."""
         return {document.path: document.text for split in SPLITS for document in self.documents[split]}
 
+    def names(self, kind: str) -> list[str]:
+        """What was skipped of one kind, each with its reason."""
+        return list(self.source["skipped"].get(kind, {"names": []})["names"])
+
     def files(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in sorted(self.folder.rglob("*")) if path.is_file()}
 

@@ -1,13 +1,16 @@
 """Which files a source names: the same ones in the same order on every machine."""
 
+import errno
+import os
 import sys
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from inhouse.data.findings import Findings
 from inhouse.data.settings import STDLIB, Source
-from inhouse.data.sources import MAX_NAMES, Findings, describe, input_files, locate, printable
+from inhouse.data.sources import describe, distinct, input_files, locate, printable
 
 
 @pytest.fixture
@@ -39,21 +42,54 @@ def test_a_file_knows_its_size_and_where_it_lies(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("exclude", "left"),
     [
-        (("*.md",), ["B.txt", "a/10.txt", "a/2.txt", "b.txt", "c/.git/config"]),
-        (("a",), ["B.txt", "b.txt", "c/.git/config", "c/d/x.md"]),
-        (("a/1*",), ["B.txt", "a/2.txt", "b.txt", "c/.git/config", "c/d/x.md"]),
-        (("d", "config"), ["B.txt", "a/10.txt", "a/2.txt", "b.txt"]),
+        (("*.md",), ["B.txt", "a/10.txt", "a/2.txt", "b.txt"]),
+        (("a",), ["B.txt", "b.txt", "c/d/x.md"]),
+        (("a/1*",), ["B.txt", "a/2.txt", "b.txt", "c/d/x.md"]),
+        (("d/",), ["B.txt", "a/10.txt", "a/2.txt", "b.txt"]),
+        (("d/", "!.git"), ["B.txt", "a/10.txt", "a/2.txt", "b.txt"]),
+        ((".txt",), ["c/d/x.md"]),
     ],
 )
-def test_exclude_is_a_file_name_a_folder_name_or_a_path(
+def test_exclude_is_gitignores_syntax_beside_what_is_built_in(
     folder: Path, exclude: tuple[str, ...], left: list[str]
 ) -> None:
     assert names(folder, exclude=exclude) == left
 
 
+@pytest.mark.parametrize(
+    ("include", "left"),
+    [
+        (("*.md",), ["c/d/x.md"]),
+        ((".md",), ["c/d/x.md"]),
+        (("a/",), ["a/10.txt", "a/2.txt"]),
+        (("/*.txt",), ["B.txt", "b.txt"]),
+        (("**/*.txt", "!a/2.txt"), ["B.txt", "a/10.txt", "b.txt"]),
+    ],
+)
+def test_include_is_gitignores_syntax(folder: Path, include: tuple[str, ...], left: list[str]) -> None:
+    assert names(folder, include=include) == left
+
+
+def test_a_pattern_that_is_none_is_named() -> None:
+    with pytest.raises(ValueError, match=r"'!' is no pattern of gitignore's syntax"):
+        Source(path="x", name="mine", exclude=("!",))
+
+
+def test_what_is_never_meant_as_text_is_left_out_unless_asked_for(folder: Path) -> None:
+    for name in (".env", "runs/preview/data/x.txt", "node_modules/a.js", "own/pyvenv.cfg", "own/lib/x.py", "CVS/Root"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    here = ["B.txt", "a/10.txt", "a/2.txt", "b.txt", "c/d/x.md"]
+    assert names(folder) == here
+    assert names(folder, exclude=("*.md",)) == here[:-1]
+    everything = names(folder, default_excludes=False)
+    assert {".env", "runs/preview/data/x.txt", "own/lib/x.py", "c/.git/config"} < set(everything)
+    assert ".env" not in names(folder, default_excludes=False, exclude=(".env",))
+
+
 def test_what_is_left_out_is_counted(folder: Path) -> None:
     findings = Findings()
-    assert names(folder, findings, include=(".md",)) == ["c/d/x.md"]
+    assert names(folder, findings, include=("*.md",)) == ["c/d/x.md"]
     assert findings.excluded == 5  # four files, and .git
 
 
@@ -65,13 +101,51 @@ def test_a_folder_is_entered_once_however_many_links_lead_to_it(folder: Path) ->
     assert names(folder) == once
 
 
-def test_a_link_that_leads_nowhere_is_told(folder: Path) -> None:
+def test_what_is_no_file_is_told(folder: Path) -> None:
     (folder / "gone").symlink_to(folder / "nowhere")
     (folder / "itself").symlink_to(folder / "itself")
+    os.mkfifo(folder / "pipe")
     findings = Findings()
-    assert "gone" not in names(folder, findings)
-    broken = "(broken link or no plain file)"
-    assert findings.names["unreadable"] == [f"gone {broken}", f"itself {broken}"]
+    assert not {"gone", "itself", "pipe"} & set(names(folder, findings))
+    assert findings.skipped["unreadable"].names == [
+        "gone (No such file or directory)",
+        "itself (Too many levels of symbolic links)",
+        "pipe (no plain file)",
+    ]
+
+
+def test_folders_nest_deeper_than_python_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # step by step: the whole path is longer than mkdir takes
+    depth = 1500
+    for _ in range(depth):
+        Path("d").mkdir()
+        os.chdir("d")
+    Path("x.txt").write_text("x")
+    assert names(tmp_path) == ["d/" * depth + "x.txt"]
+    Path("x.txt").unlink()
+    for _ in range(depth):  # pytest's own cleaning does call itself
+        os.chdir("..")
+        Path("d").rmdir()
+
+
+def test_a_folder_that_may_not_be_entered_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> Iterator[os.DirEntry[str]]:
+        if path.name == "a":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", refuse)
+    findings = Findings()
+    assert names(folder, findings) == ["B.txt", "b.txt", "c/d/x.md"]
+    assert findings.skipped["unreadable"].names == ["a/ (Permission denied)"]
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "pipe"])
+def test_a_source_that_is_no_file_is_refused(tmp_path: Path, path: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="neither a folder nor a file"):
+        locate(Source(path=str(tmp_path / path), name="mine"))
 
 
 def test_the_standard_library_comes_without_its_tests(tmp_path: Path) -> None:
@@ -91,26 +165,13 @@ def test_a_source_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest
     assert locate(Source(path="~", name="mine")).path == str(tmp_path)
 
 
-def test_findings_of_several_processes_add_up() -> None:
-    one, other = Findings(files=1, bytes=2, empty=3, excluded=4), Findings(files=10, bytes=20, empty=30, excluded=40)
-    one.skip("binary", "a")
-    other.skip("binary", "b")
-    other.skip("malformed", "c")
-    one.add(other)
-    assert asdict(one) == {
-        "files": 11, "bytes": 22, "empty": 33, "excluded": 44,
-        "skipped": {"binary": 2, "malformed": 1}, "names": {"binary": ["a", "b"], "malformed": ["c"]},
-    }  # fmt: skip
-    assert one.summary() == "11 files read, 33 empty, 44 excluded, 2 binary, 1 malformed"
-
-
-def test_only_the_first_names_are_kept() -> None:
-    findings = Findings()
-    for number in range(MAX_NAMES + 5):
-        findings.skip("binary", str(number))
-    assert (findings.skipped["binary"], len(findings.names["binary"])) == (MAX_NAMES + 5, MAX_NAMES)
-
-
 def test_a_name_that_is_not_utf8_can_be_printed() -> None:
     assert printable("na\udcefve") == "na\\xefve"
     assert printable("naïve") == "naïve"
+    assert printable("a\nb\x1b[31m\u202ec") == "a\\nb\\x1b[31m\\u202ec"
+
+
+def test_names_are_distinct() -> None:
+    taken: set[str] = set()
+    given = ["a", "a", "b", "a", "x.jsonl", "x.jsonl#1", "y#1"]
+    assert [distinct(name, taken) for name in given] == ["a", "a~2", "b", "a~3", "x.jsonl", "x.jsonl#1~2", "y#1"]

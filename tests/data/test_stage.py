@@ -82,19 +82,33 @@ def test_identical_text_in_two_sources_is_one_document(corpus, tmp_path, opened)
     assert prepared.counts["total"]["documents"] == 3
 
 
-def test_what_is_no_text_is_counted_and_named(corpus, prepare):
-    (corpus / "latin.txt").write_bytes("café".encode("latin-1"))
-    (corpus / "utf16.txt").write_bytes("text".encode("utf-16"))
+def test_what_is_no_text_is_counted_and_named(corpus, prepare, capsys):
     (corpus / "picture.png").write_bytes(b"\x89PNG\r\n\0\0")
     (corpus / "zeros.md").write_bytes(b"a\0b")
+    (corpus / "random.txt").write_bytes(bytes(range(255, 0, -1)))
     (corpus / "nothing.txt").write_bytes(b"")
     (corpus / "blank.txt").write_text(" \n\t\n")
     prepared = prepare(corpus)
     skipped = prepared.source["skipped"]
-    assert skipped["binary"] == {"count": 3, "names": ["picture.png", "utf16.txt", "zeros.md"]}
-    assert skipped["undecodable"] == {"count": 1, "names": ["latin.txt"]}
+    assert (skipped["binary"]["count"], skipped["binary"]["bytes"]) == (2, 11)
+    assert prepared.names("binary")[1] == "zeros.md (it has zero bytes)"
+    assert (skipped["undecodable"]["count"], skipped["undecodable"]["bytes"]) == (1, 255)
     assert prepared.source["empty"] == 2
-    assert prepared.source["files"] == 8 and prepared.source["documents"] == 2
+    assert prepared.source["files"] == 7 and prepared.source["documents"] == 2
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
+    share = 100 * 266 / (266 + prepared.source["bytes"])
+    assert line.startswith(f"data: skipped 3, {share:.2g} % of the bytes: 2 binary: picture.png (")
+
+
+def test_nothing_is_told_where_nothing_was_skipped(corpus, prepare, capsys):
+    prepare(corpus)
+    assert "skipped" not in capsys.readouterr().err
+
+
+def test_the_first_bad_input_ends_it_where_asked_to(corpus, prepare):
+    (corpus / "zeros.md").write_bytes(b"a\0b")
+    with pytest.raises(ValueError, match=r"corpus: zeros.md: it has zero bytes; leave it out with `exclude`"):
+        prepare(corpus, on_bad_input="stop")
 
 
 def test_links(corpus, prepare, tmp_path):
@@ -120,7 +134,7 @@ def test_include_and_exclude(corpus, prepare, names):
     for name in ("a.md", "a.py", ".hidden", "drafts/x.md", "node_modules/x.md"):
         (corpus / name).parent.mkdir(exist_ok=True)
         (corpus / name).write_text(name)
-    prepared = prepare(corpus, source={"include": [".md", ".txt"], "exclude": ["drafts", "node_*"]})
+    prepared = prepare(corpus, source={"include": ["*.md", "*.txt"], "exclude": ["drafts", "node_*"]})
     assert {"a.md"} == set(prepared.texts) - {next(names(True)), next(names(False))}
     assert prepared.source["excluded"] == 4
 
@@ -193,5 +207,5 @@ def test_sources_need_different_names():
 
 
 def test_the_standard_library_is_python_files_unless_others_are_named() -> None:
-    assert locate(Source(path=STDLIB, name="x")).include == (".py",)
-    assert locate(Source(path=STDLIB, name="x", include=(".txt",))).include == (".txt",)
+    assert locate(Source(path=STDLIB, name="x")).include == ("*.py",)
+    assert locate(Source(path=STDLIB, name="x", include=("*.txt",))).include == ("*.txt",)

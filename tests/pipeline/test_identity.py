@@ -1,13 +1,16 @@
 """What identifies a stage changes with what its result depends on, and with nothing else."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
+import inhouse.data.sources
 from inhouse.common.files import write_json
 from inhouse.common.lineage import RECORD, Record
 from inhouse.data.settings import Source
+from inhouse.data.sources import InputFile
 from inhouse.pipeline import identity
 from inhouse.pipeline.identity import has_identity, identify, source_digests
 from inhouse.pipeline.stages import Stage
@@ -58,10 +61,10 @@ def test_a_touched_file_is_the_same_source(source: Source) -> None:
 def test_text_is_not_read_again_while_its_listing_stays(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     before = known(source)
 
-    def read(path: Path) -> str:
-        raise AssertionError(f"{path} is read again")
+    def read(file: InputFile) -> str:
+        raise AssertionError(f"{file.path} is read again")
 
-    monkeypatch.setattr(identity, "digest", read)
+    monkeypatch.setattr(identity, "content_digest", read)
     assert source_digests([source], before) == (before["listings"], before["inputs"])
     with pytest.raises(AssertionError, match="is read again"):
         source_digests([source], {"inputs": before["inputs"]})
@@ -89,3 +92,12 @@ def test_a_record_has_an_identity_when_settings_and_inputs_are_the_same() -> Non
     assert not has_identity(record, {"settings": {"a": 2}, "inputs": {"data": "x"}})
     assert not has_identity(record, {"settings": {"a": 1}, "inputs": {"data": "y"}})
     assert not has_identity({}, {"settings": {}, "inputs": {}})
+
+
+def test_a_file_that_may_not_be_read_is_an_input_all_the_same(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    before = known(source)
+    monkeypatch.setattr(inhouse.data.sources, "digest", refuse)
+    assert source_digests([source], {})[1] != before["inputs"]

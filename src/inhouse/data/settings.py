@@ -2,9 +2,10 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from inhouse.common.settings import Settings
+from inhouse.data.patterns import compile_patterns
 
 STDLIB = "python:stdlib"  # the path that names the standard library of the Python that runs
 
@@ -17,12 +18,20 @@ class Source(Settings):
     path: str = Field(min_length=1, description=f"a folder, an archive, a file, or {STDLIB}")
     name: str = Field(min_length=1, pattern=r"^[\w.-]+$", description="stands in every document's id")
     licence: str = "unknown"
-    text_field: str = Field(default="text", description="where .jsonl and .parquet records keep their text")
-    include: tuple[str, ...] = Field(default=(), description="name endings that are read, as .md; empty: all")
-    exclude: tuple[str, ...] = Field(
-        default=(".*", "__pycache__", "node_modules"),
-        description="patterns (fnmatch) of file names, folder names or relative paths that are left out",
+    text_field: str | None = Field(
+        default=None, description="where records (.jsonl, .json, .parquet) keep their text; default: text, else content"
     )
+    include: tuple[str, ...] = Field(default=(), description="what is read, in gitignore's syntax, as *.md; empty: all")
+    exclude: tuple[str, ...] = Field(default=(), description="what is left out, in gitignore's syntax")
+    default_excludes: bool = Field(
+        default=True, description="leave out dotfiles, runs/, node_modules/ and the like, virtual environments"
+    )
+
+    @field_validator("include", "exclude")
+    @classmethod
+    def _are_patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        compile_patterns(patterns)
+        return patterns
 
 
 class DataSettings(Settings):
@@ -32,6 +41,9 @@ class DataSettings(Settings):
     holdout_one_in: int = Field(default=20, ge=2, description="of so many documents one is never trained on")
     max_document_bytes: int = Field(default=1 << 22, ge=64, le=1 << 30, description="longer files are cut at lines")
     max_expansion: PositiveInt = Field(default=200, description="bound on unpacked by packed size")
+    on_bad_input: Literal["skip", "stop"] = Field(
+        default="skip", description="what cannot be read is counted, named and told, or the first one ends the run"
+    )
     processes: NonNegativeInt = Field(default=0, description="0: one a core")
 
     @model_validator(mode="after")

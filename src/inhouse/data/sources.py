@@ -1,21 +1,33 @@
 """Which files a source names, in an order that is the same everywhere."""
 
 import os
+import re
+import stat
 import sys
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
+from inhouse.common.files import digest
+from inhouse.data.findings import BadInput, Findings
+from inhouse.data.patterns import Selection
 from inhouse.data.settings import STDLIB, Source
 
 # Tests, and what a site added; `encodings` is near-identical code tables that make a held-out score look too good.
 STDLIB_EXCLUDED = ("test", "tests", "idlelib", "encodings", "site-packages", "__pycache__")
+# what a terminal would obey instead of show: control characters, line separators, marks of direction
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
-Reason = Literal["undecodable", "binary", "unreadable", "malformed", "oversized"]
-MAX_NAMES = 1000
+_NUMBERED = re.compile(r"(.+)[#@]\d+", re.DOTALL)
+
+
+class Version(NamedTuple):
+    """What shows that a file was written or replaced: its inode, size and time of change in nanoseconds."""
+
+    inode: int
+    size: int
+    changed: int
 
 
 class InputFile(NamedTuple):
@@ -24,56 +36,27 @@ class InputFile(NamedTuple):
     path: Path
     name: str
     size: int
-
-
-@dataclass
-class Findings:
-    """What was met while reading: files and bytes read, and whatever did not become a document.
-
-    `skipped` counts by reason and names the first `MAX_NAMES`: not UTF-8 (undecodable), with zero bytes (binary), not
-    to be opened or cut short (unreadable), records without text (malformed), records over the limit (oversized).
-    """
-
-    files: int = 0
-    bytes: int = 0
-    empty: int = 0
-    excluded: int = 0
-    skipped: dict[Reason, int] = field(default_factory=dict)
-    names: dict[Reason, list[str]] = field(default_factory=dict)
-
-    def skip(self, reason: Reason, name: str) -> None:
-        self._skip(reason, 1, [name])
-
-    def add(self, other: "Findings") -> None:
-        self.files += other.files
-        self.bytes += other.bytes
-        self.empty += other.empty
-        self.excluded += other.excluded
-        for reason, count in other.skipped.items():
-            self._skip(reason, count, other.names[reason])
-
-    def _skip(self, reason: Reason, count: int, names: list[str]) -> None:
-        self.skipped[reason] = self.skipped.get(reason, 0) + count
-        kept = self.names.setdefault(reason, [])
-        kept += names[: MAX_NAMES - len(kept)]
-
-    def summary(self) -> str:
-        """One line for an error: what there was instead of text."""
-        parts = [f"{self.files} files read", f"{self.empty} empty", f"{self.excluded} excluded"]
-        return ", ".join(parts + [f"{count} {reason}" for reason, count in self.skipped.items()])
+    version: Version
 
 
 def locate(source: Source) -> Source:
-    """The source with a real path. Raises `ValueError` where there is nothing at it."""
+    """The source with a real path. Raises `ValueError` where there is nothing at it that could be read."""
     if source.path == STDLIB:
         folder = sysconfig.get_paths()["stdlib"]
         if not Path(folder, "os.py").is_file():
             raise ValueError(f"source {source.name}: this Python keeps no standard library in {folder}; name a folder")
-        include, exclude = source.include or (".py",), (*STDLIB_EXCLUDED, *source.exclude)
+        include, exclude = source.include or ("*.py",), (*STDLIB_EXCLUDED, *source.exclude)
         return source.model_copy(update={"path": folder, "include": include, "exclude": exclude})
     path = Path(source.path).expanduser()
-    if not path.exists():
-        raise ValueError(f"source {source.name}: {path} does not exist; correct `path` or put the text there")
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"source {source.name}: {path} does not exist; correct `path` or put the text there") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"source {source.name}: {path} cannot be opened ({reason}); correct `path`") from None
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise ValueError(f"source {source.name}: {path} is neither a folder nor a file; name one")
     return source.model_copy(update={"path": str(path)})
 
 
@@ -82,57 +65,112 @@ def describe(source: Source) -> str:
     return f"{STDLIB} {sys.version.split()[0]}" if source.path == STDLIB else source.path
 
 
+def selection_of(source: Source) -> Selection:
+    return Selection(source.include, source.exclude, source.default_excludes)
+
+
+def version_of(status: os.stat_result) -> Version:
+    return Version(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def content_digest(file: InputFile) -> str:
+    """The digest of what reading the file gives: of its bytes, or of the reason why there are none."""
+    try:
+        return digest(file.path)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
 def input_files(source: Source, findings: Findings) -> Iterator[InputFile]:
     """The files of a located source, sorted within each folder. Links are followed, each folder entered once."""
     root = Path(source.path)
-    if root.is_dir():
-        yield from _walk(root, "", source, findings, set())
+    status = root.stat()
+    if stat.S_ISDIR(status.st_mode):
+        yield from _Walk(source, findings).files(root)
     else:
-        yield InputFile(root, printable(root.name), root.stat().st_size)
+        yield InputFile(root, printable(root.name), status.st_size, version_of(status))
 
 
-def _walk(
-    folder: Path, prefix: str, source: Source, findings: Findings, seen: set[tuple[int, int]]
-) -> Iterator[InputFile]:
-    try:
-        status = folder.stat()
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        findings.skip("unreadable", f"{prefix} ({error.strerror})")
-        return
-    if (status.st_dev, status.st_ino) in seen:
-        return
-    seen.add((status.st_dev, status.st_ino))
-    for entry in entries:
-        name = prefix + printable(entry.name)
-        if is_excluded(name, source):
-            findings.excluded += 1
-        elif _is_folder(entry):
-            yield from _walk(Path(entry.path), name + "/", source, findings, seen)
-        elif not is_included(name, source):
-            findings.excluded += 1
-        elif Path(entry.path).is_file():
-            yield InputFile(Path(entry.path), name, entry.stat().st_size)
+class _Walk:
+    """One way through the folders of a source; a stack of its own, because folders nest deeper than Python calls."""
+
+    def __init__(self, source: Source, findings: Findings) -> None:
+        self.selection, self.findings = selection_of(source), findings
+        self.leaves_out_environments = source.default_excludes
+        self.seen: set[tuple[int, int]] = set()
+
+    def files(self, root: Path) -> Iterator[InputFile]:
+        waiting = [self._entries(root, "")]
+        while waiting:
+            found = next(waiting[-1], None)
+            if found is None:
+                waiting.pop()
+                continue
+            entry, name, status = found
+            if stat.S_ISDIR(status.st_mode):
+                waiting.append(self._entries(Path(entry.path), name + "/"))
+            else:
+                yield InputFile(Path(entry.path), name, status.st_size, version_of(status))
+
+    def _entries(self, folder: Path, prefix: str) -> Iterator[tuple["os.DirEntry[str]", str, os.stat_result]]:
+        """The entries of a folder that are to be read or entered, with their names and what they are."""
+        try:
+            status = folder.stat()
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            self.findings.skip(BadInput("unreadable", str(error.strerror)), prefix)
+            return
+        if (status.st_dev, status.st_ino) in self.seen:
+            return
+        self.seen.add((status.st_dev, status.st_ino))
+        if prefix and self.leaves_out_environments and any(entry.name == "pyvenv.cfg" for entry in entries):
+            self.findings.excluded += 1
+            return
+        names: set[str] = set()
+        for entry in entries:
+            name = distinct(prefix + printable(entry.name), names)
+            if (wanted := self._status(entry, name)) is not None:
+                yield entry, name, wanted
+
+    def _status(self, entry: "os.DirEntry[str]", name: str) -> os.stat_result | None:
+        """What an entry is, or None where it is left out or cannot be read; names decide before the disk is asked."""
+        if self.selection.excludes(name):
+            self.findings.excluded += 1
+            return None
+        try:
+            status = entry.stat()
+        except OSError as error:  # broken or circular links, folders that may be listed and not entered
+            if self.selection.may_hold_included(name):
+                self.findings.skip(BadInput("unreadable", str(error.strerror)), name)
+            else:
+                self.findings.excluded += 1
+            return None
+        if stat.S_ISDIR(status.st_mode):
+            is_excluded = self.selection.excludes(name + "/")
+        elif stat.S_ISREG(status.st_mode):
+            is_excluded = not self.selection.may_hold_included(name)
         else:
-            findings.skip("unreadable", f"{name} (broken link or no plain file)")
-
-
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def is_excluded(name: str, source: Source) -> bool:
-    parts = (*PurePosixPath(name).parts, name)
-    return any(fnmatchcase(part, pattern) for pattern in source.exclude for part in parts)
-
-
-def is_included(name: str, source: Source) -> bool:
-    return not source.include or name.endswith(source.include)
+            self.findings.skip(BadInput("unreadable", "no plain file"), name)
+            return None
+        self.findings.excluded += is_excluded
+        return None if is_excluded else status
 
 
 def printable(name: str) -> str:
-    """A file name as text that can be written anywhere: bytes that are not UTF-8 become `\\xNN`."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A file name as text that can be shown and written anywhere: what is not UTF-8 or not visible becomes `\\xNN`."""
+    if name.isascii() and name.isprintable():
+        return name
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def distinct(name: str, taken: set[str]) -> str:
+    """`name`, or where another has it already `name~2`, `name~3` …; it is taken from then on."""
+    numbered = _NUMBERED.fullmatch(name)
+    is_anothers = numbered is not None and numbered[1] in taken  # x.jsonl#7 is what a record of x.jsonl is called
+    free, number = name, 1
+    while free in taken or (is_anothers and number == 1):
+        number += 1
+        free = f"{name}~{number}"
+    taken.add(free)
+    return free

@@ -6,6 +6,7 @@ the kept ones. The result does not depend on the number of processes: work is cu
 """
 
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
@@ -17,10 +18,11 @@ import numpy as np
 from inhouse.common.files import write_json
 from inhouse.common.progress import Progress
 from inhouse.data.documents import SPLITS, DocumentWriter, ZstdFile, read_lines
+from inhouse.data.findings import Findings, terminal_line
 from inhouse.data.process_pool import map_ordered
-from inhouse.data.readers import Reader
+from inhouse.data.readers.reader import Reader
 from inhouse.data.settings import DataSettings, Source
-from inhouse.data.sources import Findings, InputFile, input_files, locate
+from inhouse.data.sources import InputFile, input_files, locate
 from inhouse.data.split import HELDOUT, TRAIN, DocumentTable, route
 
 BYTES_PER_FILE = 1 << 26  # of text: what one process reads, and one document file holds
@@ -62,7 +64,7 @@ def prepare_data(settings: DataSettings, output: Path) -> None:
     for folder in (parts_folder, documents):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    findings = [Findings() for _ in sources]
+    findings = [Findings(place=source.path, stops=settings.on_bad_input == "stop") for source in sources]
     collected = []
     collect = partial(_collect, settings=settings, sources=sources, folder=parts_folder)
     with Progress("data: read", None, "documents") as progress:
@@ -70,6 +72,8 @@ def prepare_data(settings: DataSettings, output: Path) -> None:
             findings[result.source].add(result.findings)
             collected.append(result)
             progress.update(len(result.rows))
+    if line := terminal_line(findings):
+        print(line, file=sys.stderr, flush=True)
     _check_all_have_text(settings.sources, findings, collected)
     rows = np.concatenate([result.rows for result in collected])
     routes = route(rows)
@@ -104,7 +108,7 @@ def _tasks(sources: list[Source], findings: list[Findings]) -> Iterator[_Task]:
 
 
 def _collect(task: _Task, settings: DataSettings, sources: list[Source], folder: Path) -> _Collected:
-    reader = Reader(sources[task.source], task.source, settings)
+    reader = Reader(sources[task.source], task.source, settings, folder)
     writer = DocumentWriter(folder, f"{task.number:07d}", BYTES_PER_FILE)
     table = DocumentTable(settings.holdout_one_in)
     for file in task.files:
@@ -155,6 +159,6 @@ def _count(sizes: np.ndarray, routes: np.ndarray) -> dict[str, int]:
 
 def _describe(found: Findings, sizes: np.ndarray, routes: np.ndarray) -> dict[str, Any]:
     counts = asdict(found)
-    skipped, names = counts.pop("skipped"), counts.pop("names")
-    named = {reason: {"count": skipped[reason], "names": names[reason]} for reason in skipped}
-    return counts | _count(sizes, routes) | {"skipped": named}
+    skipped = {kind: counts["skipped"][kind] for kind in sorted(found.skipped)}
+    plain = {key: counts[key] for key in ("files", "bytes", "empty", "excluded", "encodings")}
+    return plain | _count(sizes, routes) | {"skipped": skipped}

@@ -7,11 +7,11 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from inhouse.common.files import digest
 from inhouse.common.lineage import Record, digest_of, read_record
 from inhouse.common.progress import Progress
+from inhouse.data.findings import Findings
 from inhouse.data.settings import Source
-from inhouse.data.sources import Findings, InputFile, input_files, locate
+from inhouse.data.sources import InputFile, content_digest, input_files, locate
 from inhouse.pipeline.stages import Stage
 
 
@@ -39,7 +39,7 @@ def source_digests(sources: Sequence[Source], known: Record) -> tuple[dict[str, 
     """
     listings, contents = {}, {}
     for source in sources:
-        listing = _digest_lines(f"{file.name} {file.size} {file.path.stat().st_mtime_ns}" for file in _files(source))
+        listing = _digest_lines(f"{file.name} {file.size} {file.version.changed}" for file in _files(source))
         listings[source.name] = listing
         if known.get("listings", {}).get(source.name) == listing:
             contents[source.name] = known["inputs"][source.name]
@@ -57,7 +57,7 @@ def _digest_content(source: Source) -> str:
 
         def line(file: InputFile) -> str:
             progress.update()
-            return f"{file.name} {digest(file.path)}"
+            return f"{file.name} {content_digest(file)}"
 
         return _digest_lines(map(line, _files(source)))
 

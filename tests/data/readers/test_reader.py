@@ -14,7 +14,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inhouse.data.readers import cut
+from inhouse.data.readers.reader import cut
 
 RECORDS = [{"text": f"record {i}", "other": i} for i in range(5)]
 LINES = "".join(json.dumps(record) + "\n" for record in RECORDS).encode()
@@ -57,13 +57,20 @@ def test_parquet(corpus, prepare):
 
 def test_parquet_without_the_field(corpus, prepare):
     pyarrow.parquet.write_table(pa.Table.from_pylist(RECORDS), corpus / "x.parquet")
-    with pytest.raises(ValueError, match=r"no column 'body'; set `text_field` to one of its columns: text, other"):
-        prepare(corpus, source={"text_field": "body"})
+    prepared = prepare(corpus, source={"text_field": "body"})
+    assert prepared.names("malformed") == ["x.parquet (no column 'body'; its columns: text, other)"]
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz", "x.tgz", "x.tar.zst"])
 def test_archives(corpus, prepare, name):
-    members = {"a.txt": b"a", "./sub/b.md": b"b", "c.jsonl": LINES, ".git/d": b"d", "e.txt": b"\xff", "../f.txt": b"f"}
+    members = {
+        "a.txt": b"a",
+        "./sub/b.md": b"b",
+        "c.jsonl": LINES,
+        ".git/d": b"d",
+        "e.txt": bytes(range(255, 0, -1)),
+        "../f.txt": b"f",
+    }
     if name == "x.zip":
         write_zip(corpus / name, members)
     elif name == "x.tar.zst":
@@ -75,8 +82,9 @@ def test_archives(corpus, prepare, name):
     prepared = prepare(corpus)
     assert prepared.texts[f"{name}/a.txt"] == "a" and prepared.texts[f"{name}/sub/b.md"] == "b"
     assert prepared.texts[f"{name}/c.jsonl#5"] == "record 4"
-    assert prepared.source["skipped"]["undecodable"]["names"] == [f"{name}/e.txt"]
-    assert prepared.source["excluded"] == 2
+    assert [entry.split(" (")[0] for entry in prepared.names("undecodable")] == [f"{name}/e.txt"]
+    assert prepared.texts[f"{name}/f.txt"] == "f"
+    assert prepared.source["excluded"] == 1
 
 
 def test_archive_as_the_source_itself(tmp_path, prepare):
@@ -106,16 +114,16 @@ def test_records_that_give_no_text_are_named(corpus, prepare):
     (corpus / "x.jsonl").write_bytes(b"\n".join(lines))
     prepared = prepare(corpus)
     assert prepared.texts["x.jsonl#1"] == "good"
-    skipped = prepared.source["skipped"]
-    assert skipped["malformed"]["names"] == ["x.jsonl#2", "x.jsonl#3", "x.jsonl#4"]
-    assert skipped["undecodable"]["names"] == ["x.jsonl#6"] and skipped["binary"]["names"] == ["x.jsonl#7"]
+    assert [entry.split(" (")[0] for entry in prepared.names("malformed")] == ["x.jsonl#2", "x.jsonl#3", "x.jsonl#4"]
+    assert prepared.names("undecodable") == ["x.jsonl#6 (half a surrogate pair)"]
+    assert prepared.names("binary") == ["x.jsonl#7 (it has zero bytes)"]
 
 
 def test_gigantic_record(corpus, prepare):
     long = json.dumps({"text": "x" * 1000}).encode()
     (corpus / "x.jsonl").write_bytes(b'{"text": "before"}\n' + long + b'\n{"text": "after"}\n')
     prepared = prepare(corpus, max_document_bytes=64)
-    assert prepared.source["skipped"]["oversized"]["names"] == ["x.jsonl#2"]
+    assert prepared.names("oversized") == ["x.jsonl#2 (a record of more than 384 bytes)"]
     assert prepared.texts["x.jsonl#1"] == "before" and prepared.texts["x.jsonl#3"] == "after"
 
 
@@ -124,7 +132,7 @@ def test_damaged_files_are_named_and_the_others_read(corpus, prepare, name):
     (corpus / name).write_bytes(b"this is none of it")
     prepared = prepare(corpus)
     assert prepared.source["documents"] == 2
-    [entry] = prepared.source["skipped"]["unreadable"]["names"]
+    [entry] = prepared.names("damaged")
     assert entry.startswith(f"{name} (")
 
 
@@ -135,7 +143,7 @@ def test_truncated_archive_gives_what_came_before(corpus, prepare):
     (corpus / "x.tar").write_bytes(data[: len(data) // 2 + 700])
     prepared = prepare(corpus)
     assert "x.tar/0.txt" in prepared.texts and "x.tar/49.txt" not in prepared.texts
-    assert prepared.source["skipped"]["unreadable"]["count"] >= 1
+    assert prepared.source["skipped"]["damaged"]["count"] == 1
 
 
 def test_damaged_member_of_a_zip(corpus, prepare):
@@ -145,11 +153,11 @@ def test_damaged_member_of_a_zip(corpus, prepare):
     (corpus / "x.zip").write_bytes(data)
     prepared = prepare(corpus)
     assert prepared.texts["x.zip/b.txt"] == "second"
-    assert prepared.source["skipped"]["unreadable"]["count"] == 1
+    assert prepared.source["skipped"]["damaged"]["count"] == 1
 
 
 @pytest.mark.parametrize("name", ["x.txt.gz", "x.txt.zst", "x.zip", "x.tar.gz"])
-def test_bombs_are_refused(corpus, prepare, name):
+def test_bombs_are_told(corpus, prepare, name):
     bomb = b"boom" * (1 << 20)
     if name == "x.zip":
         write_zip(corpus / name, {"a.txt": bomb})
@@ -157,8 +165,10 @@ def test_bombs_are_refused(corpus, prepare, name):
         write_tar(corpus / name, {"a.txt": bomb}, "w:gz")
     else:
         (corpus / name).write_bytes((gzip.compress if name.endswith("gz") else zstandard.compress)(bomb))
-    with pytest.raises(ValueError, match=rf"{name} unpacks to more than .* raise data.max_expansion"):
-        prepare(corpus, max_expansion=10)
+    [entry] = prepare(corpus, max_expansion=10).names("expanding")
+    assert entry.startswith(f"{name} (it unpacks to more than ")
+    with pytest.raises(ValueError, match=rf"{name}: it unpacks to more than .* raise data.max_expansion"):
+        prepare(corpus, max_expansion=10, on_bad_input="stop")
 
 
 @given(st.text(max_size=300), st.integers(8, 40))
