@@ -2,9 +2,10 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import zstandard
 
@@ -12,6 +13,9 @@ from inhouse.common.files import read_json
 
 Split = Literal["train", "heldout"]
 SPLITS: tuple[Split, Split] = ("train", "heldout")
+INDEX = "index.json"
+_PIECE = re.compile(r"@[0-9]+$")
+OUTDATED = "was written by an earlier inhouse; make the corpus again: inhouse make … --anew data"
 _AGAIN = "delete the data stage's folder and make it again"
 
 
@@ -31,11 +35,37 @@ class Document(NamedTuple):
         return f"{self.source}/{self.path}"
 
 
+class Written(NamedTuple):
+    """The documents of one split in one file, all of one source; `bytes` are those of their texts."""
+
+    file: str
+    source: int
+    documents: int
+    bytes: int
+
+
+def text_path(path: str, before: str) -> str:
+    """The path of the text that a document is, or is a piece of, where `before` is that of the document before it.
+
+    `FILE@1` is a piece only behind `FILE`: a file may be called so too.
+    """
+    base = _PIECE.sub("", path)
+    return base if base == before else path
+
+
 def document_files(folder: Path, split: Split) -> list[Path]:
     """The split's files in the data stage's `folder`. Raises `ValueError` where it holds no documents at all."""
     if not any((folder / "documents").glob("*.jsonl.zst")):
         raise ValueError(f"{folder} holds no documents; run the data stage first")
     return sorted((folder / "documents").glob(f"{split}-*.jsonl.zst"))
+
+
+def written_files(folder: Path, split: Split) -> list[Written]:
+    """The split's files with what is in each. Raises `ValueError` where an earlier version wrote the corpus."""
+    document_files(folder, split)
+    if not (folder / "documents" / INDEX).is_file():
+        raise ValueError(f"{folder} {OUTDATED}")
+    return [Written(**file) for file in read_json(folder / "documents" / INDEX)[split]]
 
 
 def read_documents(folder: Path, split: Split) -> Iterator[Document]:
@@ -62,14 +92,16 @@ def read_document_file(file: Path) -> Iterator[Document]:
     """The documents of one file. Raises `ValueError` naming it where it is damaged."""
     try:
         for line in read_lines(file):
-            yield _document(json.loads(line), file)
+            yield to_document(line, file)
     except (zstandard.ZstdError, json.JSONDecodeError, TypeError) as error:
         raise ValueError(f"{file} is damaged ({error}); {_AGAIN}") from None
 
 
-def _document(row: dict[str, Any], file: Path) -> Document:
+def to_document(line: bytes, file: Path) -> Document:
+    """One line of `file` as a document. Raises `ValueError` where it is of an earlier version, or no JSON."""
+    row = json.loads(line)
     if "licence" in row:
-        raise ValueError(f"{file} was written by an earlier inhouse; make the corpus again: inhouse make … --anew data")
+        raise ValueError(f"{file} {OUTDATED}")
     return Document(**row)
 
 
