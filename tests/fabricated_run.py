@@ -27,7 +27,8 @@ HOST = {
 }  # fmt: skip
 LABELS = {"name": "mine", "path": "/texts", "licence": "CC0-1.0"}
 COUNTS = {
-    "files": 12_345, "documents": 9_876, "skipped": {"binary": {"count": 2, "names": ["a.png", "b.png"]}},
+    "files": 12_345, "documents": 9_876, "encodings": {"cp1252": 3}, "separators": {"</s>": 1_234},
+    "skipped": {"binary": {"count": 2, "names": ["a.png", "b.png"]}},
 }  # fmt: skip
 SOURCE = LABELS | COUNTS
 METRICS = [

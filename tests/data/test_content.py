@@ -80,6 +80,13 @@ def test_what_has_no_paragraphs_is_cut_further_and_as_stably(unit: str, number: 
     assert len(set(found) - set(again)) <= 2
 
 
+@pytest.mark.parametrize(
+    "text", ["x" * 1_000_000, "\n" * 1_000_000, ("\r" + " " * 999) * 1000, ".'" * 500_000, "a " * 500_000]
+)
+def test_strange_texts_take_no_quadratic_time(text: str) -> None:
+    assert "".join(blocks(text)) == text
+
+
 def test_a_text_of_one_block() -> None:
     assert list(blocks("one")) == ["one"] and list(blocks("")) == []
     assert list(blocks("x" * 10_000)) == ["x" * 10_000]

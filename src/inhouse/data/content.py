@@ -69,7 +69,11 @@ def _ends_of(pattern: str) -> Ends:
 
 
 def _ends_of_some_words(text: str) -> Iterator[int]:
-    return (word.end() for word in re.finditer(r"\S+\s+", text) if crc32(word[0].strip().encode()) % 64 == 0)
+    start = 0
+    for space in re.finditer(r"\s+", text):
+        if crc32(text[start : space.start()].encode()) % 64 == 0:
+            yield space.end()
+        start = space.end()
 
 
 _ENDS: tuple[Ends, ...] = (

@@ -11,13 +11,13 @@ KNOWN = (
     "<|endoftext|>", "<|end_of_text|>", "<|begin_of_text|>", "<|endofdocument|>", "<|eot_id|>", "<|eos|>", "<|im_end|>",
     "</s>", "<eos>", "<EOS>", "[EOS]", "<end_of_turn>",
 )  # fmt: skip
-_ANY = re.compile("|".join(map(re.escape, KNOWN)))
+ANY_SEPARATOR = re.compile("|".join(map(re.escape, KNOWN)))
 _HINTS = ("<|", "</s>", "<eos>", "<EOS>", "[EOS]", "<end_of_turn>")  # looked for first: it is fast
 
 
 def separators_in(text: str) -> Counter[str]:
     """The known separators that stand in a text, and how often."""
-    return Counter(_ANY.findall(text)) if any(hint in text for hint in _HINTS) else Counter()
+    return Counter(ANY_SEPARATOR.findall(text)) if any(hint in text for hint in _HINTS) else Counter()
 
 
 def split_texts(documents: Iterable[Document], separators: tuple[str, ...], longest: int) -> Iterator[Document]:

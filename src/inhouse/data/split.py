@@ -67,11 +67,15 @@ def route(rows: np.ndarray, settings: DataSettings) -> np.ndarray:
             held = rows["path"] == _small_file(rows[kept])
             kept = first_copies(rows, held)
         return np.where(kept, np.where(held, HELDOUT, TRAIN), DROP).astype(np.uint8)
-    sizes = rows["size"]
     has_few = np.count_nonzero(kept & (rows["piece"] != LATER_PIECE)) < FEW_TEXTS
-    is_large = sizes > sizes[kept].sum(dtype=np.int64) / settings.holdout_one_in
-    by_blocks = (rows["piece"] != WHOLE) | is_large | has_few
+    by_blocks = has_few | goes_by_blocks(rows, int(rows["size"][kept].sum(dtype=np.int64)), settings)
     return np.where(kept, np.where(by_blocks, BLOCKS, np.where(held, HELDOUT, TRAIN)), DROP).astype(np.uint8)
+
+
+def goes_by_blocks(rows: np.ndarray, corpus_bytes: int, settings: DataSettings) -> np.ndarray:
+    """Whether each document goes by blocks also in a corpus of many."""
+    is_large = rows["size"] > corpus_bytes / settings.holdout_one_in
+    return (settings.holdout_by == "content") & ((rows["piece"] != WHOLE) | is_large)
 
 
 def near_copies(rows: np.ndarray, routes: np.ndarray) -> np.ndarray:
