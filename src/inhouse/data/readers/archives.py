@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import IO, NamedTuple, Self
 
 from inhouse.data.findings import BadInput
-from inhouse.data.readers.streams import Allowance, damage, guarded, guarded_items
+from inhouse.data.readers.streams import Allowance, UntilDamage, damage, guarded, guarded_items
 from inhouse.data.sources import printable
 
 _ENCRYPTED, _NAME_IS_UTF8 = 0x1, 0x800  # flags of a zip member
@@ -87,13 +87,13 @@ class _StrictHeader(tarfile.TarInfo):
             raise tarfile.ReadError(f"no end mark ({error})") from None
 
 
-def tar_members(stream: IO[bytes], name: str, allowance: Allowance) -> Iterator[Member]:
+def tar_members(stream: io.BufferedReader, name: str, allowance: Allowance) -> Iterator[Member]:
     """The files of a tar archive, in order, as they pass by; links, which lead to other members, are none.
 
     Reads to the very end, so that the checksum of a compressed archive is looked at too.
     """
     try:
-        archive = tarfile.open(fileobj=stream, mode="r|", tarinfo=_StrictHeader)  # noqa: SIM115  (the stream is not its own)
+        archive = tarfile.open(fileobj=UntilDamage(stream), mode="r|", tarinfo=_StrictHeader)  # noqa: SIM115  (the stream is not its own)
     except BadInput:
         raise
     except Exception as error:

@@ -173,8 +173,8 @@ def _rows(parquet: Any, file: IO[bytes], fields: Sequence[str], allowance: Allow
         place = [table.schema.column(i).path for i in range(len(table.schema))].index(field)
         number = 0
         for group in range(table.num_row_groups):
-            allowance.spend(table.metadata.row_group(group).column(place).total_uncompressed_size)
-            for batch in table.iter_batches(batch_size=64, row_groups=[group], columns=[field]):
+            allowance.check(table.metadata.row_group(group).column(place).total_uncompressed_size)
+            for batch in table.iter_batches(batch_size=16, row_groups=[group], columns=[field]):
                 column = batch.column(0)
                 if isinstance(column, pyarrow.DictionaryArray):
                     column = column.dictionary_decode()
@@ -190,8 +190,8 @@ def _rows(parquet: Any, file: IO[bytes], fields: Sequence[str], allowance: Allow
 def _row(number: int, data: bytes | None, allowance: Allowance) -> Record:
     if data is None:
         return Record(number, None)
+    allowance.spend(len(data))
     try:
-        text, encoding = decode(data)
-    except BadInput as bad:
-        return Record(number, None, len(data), bad=bad)
-    return Record(number, text, len(data), encoding)
+        return Record(number, data.decode(), len(data))
+    except UnicodeDecodeError:
+        return Record(number, None, len(data), bad=BadInput("undecodable", "not UTF-8"))

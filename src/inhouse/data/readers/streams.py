@@ -56,8 +56,12 @@ class Allowance:
         self.name, self.left, self.total = name, num_bytes, num_bytes
 
     def spend(self, num_bytes: int) -> None:
+        self.check(num_bytes)
         self.left -= num_bytes
-        if self.left < 0:
+
+    def check(self, num_bytes: int) -> None:
+        """Raise `BadInput` where so many more bytes would be too many."""
+        if num_bytes > self.left:
             raise BadInput("expanding", f"it unpacks to more than {self.total:,} bytes", self.name)
 
 
@@ -68,7 +72,8 @@ def guarded(stream: IO[bytes], where: str, allowance: Allowance | None = None) -
 
 class _Guarded(io.RawIOBase):
     def __init__(self, stream: IO[bytes], where: str, allowance: Allowance | None) -> None:
-        self._stream, self._where, self._allowance = stream, where, allowance
+        self._where, self._allowance = where, allowance
+        self._read = getattr(stream, "read1", stream.read)  # what comes before damage comes out before its error
 
     def readable(self) -> bool:
         return True
@@ -76,7 +81,7 @@ class _Guarded(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer)
         try:
-            data = self._stream.read(len(view))
+            data = self._read(len(view))
         except BadInput:
             raise
         except Exception as error:
@@ -85,6 +90,32 @@ class _Guarded(io.RawIOBase):
             self._allowance.spend(len(data))
         view[: len(data)] = data
         return len(data)
+
+
+class UntilDamage:
+    """A stream whose `read` gives what comes before damage, and raises at the next call."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream = stream
+        self._bad: BadInput | None = None
+
+    def read(self, size: int) -> bytes:
+        if self._bad is not None:
+            raise self._bad
+        blocks: list[bytes] = []
+        while size:
+            try:
+                block = self._stream.read1(size)
+            except BadInput as bad:
+                self._bad = bad
+                break
+            if not block:
+                break
+            blocks.append(block)
+            size -= len(block)
+        if self._bad is not None and not blocks:
+            raise self._bad
+        return b"".join(blocks)
 
 
 def guarded_items(items: Iterator[Item], where: str) -> Iterator[Item]:

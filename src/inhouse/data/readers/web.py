@@ -44,7 +44,9 @@ def _pieces(body: Any) -> Iterator[str]:
     node, preformatted, is_at_start = body, 0, True
     while True:
         text = _break(node.tag)
-        if node.tag == "-text":
+        if node.tag in ("td", "th") and not is_at_start:
+            text = "\t"
+        elif node.tag == "-text":
             text = node.text_content or ""
             if not preformatted:
                 text = re.sub(r"\s+", " ", text)
@@ -68,7 +70,7 @@ def _pieces(body: Any) -> Iterator[str]:
 
 
 def _break(tag: str) -> str:
-    return "\n\n" if tag in _PARAGRAPHS else "\n" if tag in _LINES else "\t" if tag in ("td", "th") else ""
+    return "\n\n" if tag in _PARAGRAPHS else "\n" if tag in _LINES else ""
 
 
 def warc_records(stream: Any, name: str, limit: int) -> Iterator[Record]:
