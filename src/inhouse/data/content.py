@@ -38,6 +38,7 @@ def bar_of(one_in: int) -> int:
 
 
 def is_below(key: bytes, bar: int) -> bool:
+    """Whether what has this key, or whole digest, is held out."""
     return int.from_bytes(key[:8]) < bar
 
 
