@@ -108,7 +108,7 @@ def _collect(task: _Task, settings: DataSettings, sources: list[Source], folder:
         for document in split_texts(reader.read(file), settings.split_at, settings.max_document_bytes):
             writer.add(document)
             table.add(document)
-            separators += separators_in(document.text)
+            separators.update(separators_in(document.text))
     writer.close()
     return _Collected(task.source, writer.files, table.rows(), reader.findings, separators)
 
