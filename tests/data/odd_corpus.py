@@ -24,6 +24,8 @@ import zstandard
 NOISE = random.Random(0).randbytes(5000)  # what no compressor makes smaller
 PROSE = {
     "cp1252": "Le garçon a mangé une crêpe à la fête ; naïve café, « déjà vu ». Où est-il allé ?\n",
+    "mac_roman": "Le garçon à l’école a reçu un « déjà vu » de l’été à Noël ; où va-t-il après ?\n",
+    "cp1257": "Šiandien yra graži diena, ir mes einame į mišką. Žmonės šneka lietuviškai.\n",
     "cp1251": "Это обычный русский текст, который был записан в старой кодировке.\n",
     "koi8_r": "Это другой русский текст, который был записан в старой кодировке Unix.\n",
     "cp866": "Это третий русский текст, который был записан в кодировке ДОС.\n",
