@@ -19,7 +19,7 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.data.odd_corpus import cases
+from tests.data.odd.corpus import cases
 
 import inhouse.data.readers.reader
 from inhouse.data.findings import Findings
