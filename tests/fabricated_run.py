@@ -25,10 +25,12 @@ HOST = {
     "cpu": "A processor", "cores": 2, "memory_bytes": 8 << 30, "gpus": [], "system": "Linux x86_64",
     "python": "3.12.1", "torch": "2.13.0",
 }  # fmt: skip
-SOURCE = {
-    "name": "mine", "path": "/texts", "licence": "CC0-1.0", "files": 12_345, "documents": 9_876,
+LABELS = {"name": "mine", "path": "/texts", "licence": "CC0-1.0"}
+COUNTS = {
+    "files": 12_345, "documents": 9_876, "encodings": {"cp1252": 3}, "separators": {"</s>": 1_234},
     "skipped": {"binary": {"count": 2, "names": ["a.png", "b.png"]}},
 }  # fmt: skip
+SOURCE = LABELS | COUNTS
 METRICS = [
     {
         "step": step, "tokens": 1_000_000 * step, "loss": 8.0 - step, "lr": 0.01 * step, "gradient_norm": 0.5 * step,
@@ -54,7 +56,7 @@ def fabricate(run: Path, until: str = "export") -> Path:
     """The stages of a run up to `until`, and the same folder back."""
     ledger = {"attempt": 1, "furthest": 3, "boot": "", "monotonic": 0, "time": 0}
     files: dict[str, dict[str, Any]] = {
-        "data": {"counts.json": {"sources": [SOURCE], "total": {"documents": 9_876}}},
+        "data": {"counts.json": {"sources": [COUNTS], "total": {"documents": 9_876}}},
         "tokenizer": {"tokenizer.json": {"vocabulary": 300}},
         "pretrain": {
             "metrics.jsonl": METRICS,
@@ -88,6 +90,7 @@ def finish(run: Path, name: str) -> None:
         "ended": "2026-11-25T04:05:06+00:00",
         "seconds": SECONDS[name],
         "peak_memory_bytes": 3 << 29,
+        **({"labels": {"sources": [LABELS]}} if name == "data" else {}),
         **({"untrained": read_json(untrained)} if untrained.is_file() else {}),
         "outputs": digests(run / name),
     }

@@ -78,11 +78,24 @@ def test_a_dry_run_prints_every_number_and_writes_nothing(inhouse: Callable[...,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_documents_are_shown_before_anything_is_made(
+    inhouse: Callable[..., Done], recipe: Path, tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    done = inhouse("data", "show", recipe, "--number", "2", "--source", "mine", "--set", "data.holdout_one_in=2")
+    assert (done.status, done.err) == (0, "")
+    assert done.out.count("  mine, ") == 2 and done.out.splitlines()[-1].startswith("2 of 2 documents read are shown")
+    heldout = inhouse("data", "show", recipe, "--heldout", "--number", "1", "--set", "data.holdout_one_in=2").out
+    assert "held out" in heldout.splitlines()[0]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     "arguments",
     ["make nothing", "make preview --until x", "make preview --set seed=x", "make preview --set model.context=64",
      "make preview --emit pbs", "make preview --emit kubernetes",
      "make preview --output x", "plan preview", "plan preview --dry-run --world 3",
+     "data show nothing", "data show preview --source x", "data show preview --set data.split_at=",
      "chat nothing", "serve .", "trace .", "eval ."],
 )  # fmt: skip
 def test_mistakes_are_one_line_on_stderr(inhouse: Callable[..., Done], arguments: str) -> None:

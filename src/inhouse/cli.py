@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+data = typer.Typer(no_args_is_help=True, help="Look at the text that a recipe names.")
+app.add_typer(data, name="data")
 USER_ERROR, INTERNAL_ERROR = 2, 1
 
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")]
@@ -130,6 +132,27 @@ def evaluate(
     run, asked = find_run(model), tuple(map(check_name, env or ())) or None
     scores, _ = evaluate_model(EvaluateSettings(environments=asked), find_model(model), run and run / "data")
     print("\n".join(score_lines({name: score._asdict() for name, score in scores.items()})))
+
+
+@data.command("show")
+def show_data(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a ready recipe.")],
+    overrides: Overrides = [],  # noqa: B006  (typer copies it)
+    source: Annotated[str | None, typer.Option(metavar="NAME", help="Documents of this source alone.")] = None,
+    number: Annotated[int, typer.Option(min=1, help="How many documents.")] = 5,
+    heldout: Annotated[bool, typer.Option("--heldout", help="Only what is held out.")] = False,
+) -> None:
+    """Print documents as the data stage will make them, and where they go; reads what it needs, writes nothing."""
+    from rich.console import Console
+
+    from inhouse.data.look import Look
+    from inhouse.recipe.ready import find_recipe
+    from inhouse.recipe.recipe import load_recipe
+    from inhouse.report.documents import show_documents
+
+    console = Console()
+    for text in show_documents(Look(load_recipe(find_recipe(recipe), overrides).data, source), number, heldout):
+        console.print(text, soft_wrap=True)
 
 
 @app.command()

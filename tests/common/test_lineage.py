@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from tests.fabricated_run import SOURCE, change_record, fabricate, finish
+from tests.fabricated_run import COUNTS, SOURCE, change_record, fabricate, finish
 
 from inhouse.common.files import read_json
-from inhouse.common.lineage import RECORD, check_lineage, check_outputs, digest_of, lineage, read_record
+from inhouse.common.lineage import RECORD, check_lineage, check_outputs, digest_of, lineage, read_record, source_labels
 
 
 @pytest.fixture
@@ -38,6 +38,20 @@ def test_lineage_holds_sources_and_records(run: Path, tmp_path: Path) -> None:
     assert lineage(fabricate(tmp_path / "begun", until="tokenizer"))["stages"].keys() == {"data", "tokenizer"}
     with pytest.raises(ValueError, match="no finished stage here"):
         lineage(tmp_path)
+
+
+def test_an_earlier_record_has_its_labels_among_the_settings(run: Path) -> None:
+    settings = {"data": {"sources": [{"name": "old", "licence": "MIT", "path": "texts", "include": []}]}}
+    change_record(run, "data", settings=settings, labels={})
+    assert source_labels(run) == [{"name": "old", "path": "texts", "licence": "MIT"}]
+    assert lineage(run)["sources"]["sources"] == [COUNTS | source_labels(run)[0]]
+
+
+def test_sources_without_labels_go_by_their_number(run: Path) -> None:
+    change_record(run, "data", labels={})
+    assert source_labels(run) == []
+    unknown = {"name": "source 0", "path": "unknown", "licence": "unknown"}
+    assert lineage(run)["sources"]["sources"] == [COUNTS | unknown]
 
 
 def test_a_whole_run_has_no_break(run: Path) -> None:

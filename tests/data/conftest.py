@@ -94,7 +94,7 @@ def prepare(tmp_path: Path) -> Callable[..., Prepared]:
 
     def run(path: Path, source: dict[str, Any] | None = None, **settings: Any) -> Prepared:
         output = tmp_path / f"data-{next(runs)}"
-        one = Source(path=str(path), name="mine", **(source or {}))
+        one = Source(path=str(path), **({"name": "mine"} | (source or {})))
         prepare_data(DataSettings(sources=(one,), **{"processes": 1, **settings}), output)
         return Prepared(output)
 

@@ -15,9 +15,7 @@ from inhouse.data.documents import (
     to_line,
 )
 
-DOCUMENTS = [
-    Document(f"mine/{i}", f"text {i}\n" * (i + 1) + "é\u2028", "mine", f"{i}.txt", "CC0-1.0") for i in range(6)
-]
+DOCUMENTS = [Document(f"text {i}\n" * (i + 1) + "é\u2028", 0, f"{i}.txt") for i in range(6)]
 
 
 @pytest.fixture
@@ -71,6 +69,14 @@ def test_a_line_that_is_no_document_is_damage(data: Path) -> None:
         file.close()
         with pytest.raises(ValueError, match=r"heldout-00000.jsonl.zst is damaged"):
             list(read_document_file(path))
+
+
+def test_documents_of_an_earlier_version_are_no_damage(data: Path) -> None:
+    file = ZstdFile(data / "documents" / "heldout-00000.jsonl.zst")
+    file.write(b'{"id": "mine/x", "text": "x", "source": "mine", "path": "x", "licence": "MIT"}\n')
+    file.close()
+    with pytest.raises(ValueError, match=r"written by an earlier inhouse; make the corpus again: .* --anew data$"):
+        list(read_documents(data, "heldout"))
 
 
 def test_a_writer_begins_a_new_file_behind_its_bound(tmp_path: Path) -> None:

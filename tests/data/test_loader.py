@@ -16,7 +16,7 @@ def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
     writer = ShardWriter(folder, "part", "<u2", 100)
     for start in range(0, 1000, 25):
-        writer.add(Document(str(start), "", "s", "p", "l"), range(start + 1, start + 25), start)
+        writer.add(Document("", 0, str(start)), range(start + 1, start + 25), start)
     writer.close()
     finish_folder(folder, writer.shards)
     return folder

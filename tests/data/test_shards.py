@@ -15,7 +15,7 @@ def write(folder, documents, tokens_per_shard=50, vocab_size=1000):
     folder.mkdir()
     writer = ShardWriter(folder, "part", dtype_for(vocab_size), tokens_per_shard)
     for i, ids in enumerate(documents):
-        writer.add(Document(f"mine/{i}", "", "mine", f"{i}.txt", "CC0-1.0"), ids, 0)
+        writer.add(Document("", 2, f"{i}.txt"), ids, 0)
     writer.close()
     finish_folder(folder, writer.shards)
 
@@ -33,7 +33,7 @@ def test_documents_come_back_with_their_places(tmp_path, documents, vocab_size):
     assert shards.num_tokens == sum(len(ids) + 1 for ids in documents)
     found = list(documents_in(tmp_path / "train"))
     assert [ids.tolist() for _, ids in found] == [[0, *ids] for ids in documents]
-    assert [(p.id, p.source, p.path, p.licence) for p, _ in found][3] == ("mine/3", "mine", "3.txt", "CC0-1.0")
+    assert [(p.source, p.path) for p, _ in found][3] == (2, "3.txt")
 
 
 def test_shards_are_bounded_by_whole_documents(tmp_path, documents):
@@ -43,7 +43,7 @@ def test_shards_are_bounded_by_whole_documents(tmp_path, documents):
     assert all(50 <= info.tokens < 50 + 41 for info in shards.infos[:-1])
     sidecar = read_json(tmp_path / "train" / "shard-00001.json")
     assert sidecar["tokens"] == shards.infos[1].tokens and sidecar["dtype"] == "<u2"
-    assert sidecar["documents"][0][4] == 0
+    assert sidecar["documents"][0][2] == 0
 
 
 def test_reading_goes_across_shards(tmp_path, documents):

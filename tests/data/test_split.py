@@ -1,75 +1,140 @@
-"""What is held out, and which of identical texts is kept, follow from hashes alone."""
+"""What is held out, and which of equal texts is kept, follow from hashes alone."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from inhouse.data.content import bar_of, content_key, is_below
 from inhouse.data.documents import Document
-from inhouse.data.split import DROP, HELDOUT, TRAIN, DocumentTable, route
+from inhouse.data.settings import DataSettings
+from inhouse.data.split import BLOCKS, DROP, FEW_TEXTS, HELDOUT, TRAIN, DocumentTable, near_copies, route
 
 Names = Callable[..., Iterator[str]]
+MANY = [(f"{i}.txt", f"This is text {i}.") for i in range(FEW_TEXTS)]
 
 
-def routed(*documents: tuple[str, str], one_in: int = 20) -> list[int]:
-    """Where documents, each a (path, text), go."""
-    table = DocumentTable(one_in)
+def table(*documents: tuple[str, str], **settings: Any) -> np.ndarray:
+    """The rows of documents, each a (path, text)."""
+    collected = DocumentTable(DataSettings(**settings))
     for path, text in documents:
-        table.add(Document(f"mine/{path}", text, "mine", path, "CC0-1.0"))
-    return route(table.rows()).tolist()
+        collected.add(Document(text, 0, path))
+    return collected.rows()
 
 
-def test_the_path_decides_what_is_held_out(is_held_out: Callable[[str], bool]) -> None:
+def routed(*documents: tuple[str, str], **settings: Any) -> list[int]:
+    """Where documents, each a (path, text), go."""
+    return route(table(*documents, **settings), DataSettings(**settings)).tolist()
+
+
+def by_path(*documents: tuple[str, str], **settings: Any) -> list[int]:
+    return routed(*documents, holdout_by="path", **settings)
+
+
+def side(text: str, one_in: int = 20) -> int:
+    return HELDOUT if is_below(content_key(text), bar_of(one_in)) else TRAIN
+
+
+def test_the_content_decides_what_is_held_out() -> None:
+    routes = routed(*MANY)
+    assert routes == [side(text) for _, text in MANY]
+    assert routes == routed(*((f"renamed/{path}", text) for path, text in MANY))
+    assert routes == routed(*MANY[::-1])[::-1]
+
+
+@given(st.lists(st.integers(0, 10_000), unique=True, max_size=20))
+def test_documents_that_come_move_none(numbers: list[int]) -> None:
+    others = [(f"new{i}.txt", f"Another text, {i}.") for i in numbers]
+    assert routed(*others, *MANY)[len(others) :] == routed(*MANY)
+
+
+@pytest.mark.parametrize("one_in", [2, 10])
+def test_the_share_that_is_held_out_is_as_asked_for(one_in: int) -> None:
+    documents = [(f"{i}.txt", f"text {i}") for i in range(2000)]
+    share = routed(*documents, holdout_one_in=one_in).count(HELDOUT) / 2000
+    assert 0.8 < share * one_in < 1.2
+
+
+def test_of_near_copies_the_first_is_kept() -> None:
+    documents = [("a", "so\nit is"), ("b", "so it is"), ("c", "so it is \r\n"), ("d", "so\nit is")]
+    rows = table(*MANY, *documents)
+    routes = route(rows, DataSettings())
+    assert routes[-4:].tolist() == [side("so it is"), DROP, DROP, DROP]
+    assert near_copies(rows, routes)[-4:].tolist() == [False, True, True, False]
+    assert near_copies(rows, routes).sum() == 2
+
+
+def test_few_texts_go_by_blocks() -> None:
+    assert set(routed(*MANY[1:])) == {BLOCKS}
+    assert BLOCKS not in routed(*MANY)
+    assert set(routed(*MANY[1:], ("copy", MANY[1][1]))) == {BLOCKS, DROP}, "copies are no texts of their own"
+    pieces = [(f"long@{i}" if i else "long", f"Piece {i}.") for i in range(FEW_TEXTS)]
+    assert set(routed(*pieces)) == {BLOCKS}, "pieces are no texts of their own"
+
+
+def test_a_text_too_large_for_the_share_goes_by_blocks_and_moves_no_other() -> None:
+    routes = routed(*MANY, ("large", "x" * 1000))
+    assert routes == [*routed(*MANY), BLOCKS]
+    assert BLOCKS not in routed(*MANY, ("large", "x" * 100))
+
+
+def test_pieces_of_a_long_file_go_by_blocks_and_files_that_are_called_so_do_not() -> None:
+    assert routed(*MANY, ("x", "one"), ("x@1", "two"), ("x@3", "three"))[-3:] == [BLOCKS] * 3
+    names = ("x", "y@1", "x@1", "x#1@1", "x#1")
+    assert BLOCKS not in routed(*MANY, *((name, f"of {name}") for name in names))
+
+
+def test_by_path_the_path_decides(is_held_out: Callable[[str], bool]) -> None:
     paths = [f"{i}.txt" for i in range(400)]
-    routes = routed(*((path, f"text of {path}") for path in paths))
+    routes = by_path(*((path, f"text of {path}") for path in paths))
     assert routes == [HELDOUT if is_held_out(path) else TRAIN for path in paths]
     assert 5 < routes.count(HELDOUT) < 40
-    assert routes == routed(*((path, f"other text of {path}") for path in paths))
+    assert routes == by_path(*((path, f"other text of {path}") for path in paths))
 
 
-def test_the_share_that_is_held_out_is_as_asked_for() -> None:
-    documents = [(f"{i}.txt", f"text {i}") for i in range(1000)]
-    assert 420 < routed(*documents, one_in=2).count(HELDOUT) < 580
-    assert set(routed(*documents, one_in=2)) == {TRAIN, HELDOUT}
+def test_by_path_pieces_stay_with_their_file(is_held_out: Callable[[str], bool], names: Names) -> None:
+    for name in (next(names(True)), next(names(False))):
+        where = HELDOUT if is_held_out(name) else TRAIN
+        others = [(other, other) for other in (*islice(names(True), 1, 3), *islice(names(False), 1, 3))]
+        assert by_path(*others, (name, "1"), (f"{name}@1", "2"), (f"{name}@2", "3"))[-3:] == [where] * 3
 
 
-def test_of_identical_texts_the_first_held_out_one_is_kept(names: Names) -> None:
+def test_by_path_of_identical_texts_the_first_held_out_one_is_kept(names: Names) -> None:
     held, train = list(islice(names(True), 3)), list(islice(names(False), 3))
     documents = [(train[0], "same"), (held[0], "same"), (train[1], "same"), (held[1], "same"), (train[2], "alone")]
-    assert routed(*documents) == [DROP, HELDOUT, DROP, DROP, TRAIN]
+    assert by_path(*documents) == [DROP, HELDOUT, DROP, DROP, TRAIN]
     same = [(path, "same") for path in train]
-    assert routed(*same, (held[0], "alone")) == [TRAIN, DROP, DROP, HELDOUT]
+    assert by_path(*same, (held[0], "alone")) == [TRAIN, DROP, DROP, HELDOUT]
+    assert by_path((train[0], "near"), (train[1], "near\n"), (held[0], "alone")) == [TRAIN, TRAIN, HELDOUT]
 
 
 def test_texts_are_the_same_by_their_whole_digest(names: Names) -> None:
-    rows = DocumentTable(20)
-    for path in (*islice(names(False), 3), next(names(True))):
-        rows.add(Document("", path, "mine", path, ""))
-    table = rows.rows().copy()
-    table["high"][:3], table["low"][:3] = 7, (1, 2, 2)
-    assert route(table).tolist() == [TRAIN, TRAIN, DROP, HELDOUT]
-    table["high"][:3], table["low"][:3] = (1, 2, 2), 7
-    assert route(table).tolist() == [TRAIN, TRAIN, DROP, HELDOUT]
+    settings = {"holdout_by": "path"}
+    rows = table(*((path, path) for path in (*islice(names(False), 3), next(names(True)))), **settings).copy()
+    rows["high"][:3], rows["low"][:3] = 7, (1, 2, 2)
+    assert route(rows, DataSettings(**settings)).tolist() == [TRAIN, TRAIN, DROP, HELDOUT]
+    rows["high"][:3], rows["low"][:3] = (1, 2, 2), 7
+    assert route(rows, DataSettings(**settings)).tolist() == [TRAIN, TRAIN, DROP, HELDOUT]
 
 
 @pytest.mark.parametrize("is_held", [False, True])
-def test_a_corpus_with_only_one_side_holds_out_one_small_file(names: Names, is_held: bool) -> None:
+def test_by_path_a_corpus_with_only_one_side_holds_out_one_small_file(names: Names, is_held: bool) -> None:
     small, other, large = islice(names(is_held), 3)
-    documents = [(small, "small"), (other, "other"), (large, "l" * 1000), (small, "more of small")]
-    routes = routed(*documents)
-    assert routes[2] == TRAIN
-    assert routes in ([HELDOUT, TRAIN, TRAIN, HELDOUT], [TRAIN, HELDOUT, TRAIN, TRAIN])
-    assert routes == routed(*documents)
+    documents = [(small, "small"), (f"{small}@1", "more of small"), (other, "other"), (large, "l" * 1000)]
+    routes = by_path(*documents)
+    assert routes in ([HELDOUT, HELDOUT, TRAIN, TRAIN], [TRAIN, TRAIN, HELDOUT, TRAIN])
+    assert routes == by_path(*documents)
 
 
-def test_one_file_cannot_be_split() -> None:
-    with pytest.raises(ValueError, match="the whole text is one file"):
-        routed(("novel.txt", "first part"), ("novel.txt", "second part"))
+def test_by_path_one_file_cannot_be_split() -> None:
+    with pytest.raises(ValueError, match=r"the whole text is one file.*leave out data.holdout_by"):
+        by_path(("novel.txt", "first part"), ("novel.txt@1", "second part"))
 
 
-def test_a_row_takes_29_bytes_and_holds_the_size_in_bytes() -> None:
-    table = DocumentTable(20)
-    table.add(Document("", "é" * 10, "mine", "x", ""))
-    rows: np.ndarray = table.rows()
-    assert (rows.itemsize, rows["size"].tolist()) == (29, [20])
+def test_a_row_takes_34_bytes_and_holds_the_size_in_bytes() -> None:
+    rows = table(("x", "é" * 10))
+    assert (rows.itemsize, rows["size"].tolist()) == (34, [20])

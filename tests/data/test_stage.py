@@ -14,7 +14,7 @@ from inhouse.data.stage import prepare_data
 
 
 def test_standard_library_as_the_figures_count_it(tmp_path, opened, is_held_out):
-    prepare_data(DataSettings(processes=1), tmp_path)
+    prepare_data(DataSettings(processes=1, holdout_by="path"), tmp_path)
     prepared = opened(tmp_path)
     library = Path(os.__file__).parent
     left_out = {"test", "tests", "idlelib", "encodings", "site-packages", "__pycache__"}
@@ -23,27 +23,35 @@ def test_standard_library_as_the_figures_count_it(tmp_path, opened, is_held_out)
 
     assert prepared.source["files"] == len(files)
     assert prepared.source["bytes"] == sum(path.stat().st_size for path in files)
-    assert prepared.source["licence"] == "PSF-2.0"
     assert "pydoc_data/topics.py" in prepared.texts
     expected = {path.relative_to(library).as_posix() for path in held_out if path.read_bytes().strip()}
     assert {document.path for document in prepared.documents["heldout"]} == expected
     assert prepared.texts["argparse.py"] == (library / "argparse.py").read_text(encoding="utf-8")
 
 
-def test_every_document_keeps_its_lineage(corpus, prepare):
-    prepared = prepare(corpus, source={"licence": "CC0-1.0"})
-    documents = prepared.documents["train"] + prepared.documents["heldout"]
-    assert {(d.source, d.licence) for d in documents} == {("mine", "CC0-1.0")}
-    assert {d.id for d in documents} == {f"mine/{d.path}" for d in documents}
+def test_every_document_knows_its_source_by_number(corpus, tmp_path, opened):
+    (tmp_path / "other.txt").write_text("other")
+    sources = (Source(path=str(corpus), name="one"), Source(path=str(tmp_path / "other.txt"), name="two"))
+    prepare_data(DataSettings(sources=sources, processes=1), tmp_path / "data")
+    documents = [d for split in opened(tmp_path / "data").documents.values() for d in split]
+    assert sorted(d.source for d in documents) == [0, 0, 1]
+    assert {d.id for d in documents if d.source == 1} == {"1/other.txt"}
 
 
-def test_split_goes_by_path_and_stays_when_files_come(corpus, prepare, is_held_out):
+def test_labels_of_a_source_are_in_no_byte(corpus, prepare):
+    one = prepare(corpus, source={"name": "one", "licence": "CC0-1.0"})
+    moved = corpus.rename(corpus.with_name("elsewhere"))
+    two = prepare(moved, source={"name": "two", "licence": "MIT"})
+    assert one.files() == two.files()
+
+
+def test_a_split_by_path_stays_when_files_come(corpus, prepare, is_held_out):
     for i in range(60):
         (corpus / f"a{i}.txt").write_text(f"text {i}")
-    before = prepare(corpus)
+    before = prepare(corpus, holdout_by="path")
     for i in range(60):
         (corpus / f"b{i}.txt").write_text(f"other text {i}")
-    after = prepare(corpus)
+    after = prepare(corpus, holdout_by="path")
     for prepared in (before, after):
         assert all(is_held_out(document.path) for document in prepared.documents["heldout"])
         assert not any(is_held_out(document.path) for document in prepared.documents["train"])
@@ -54,11 +62,11 @@ def test_identical_text_is_kept_once_and_held_out_wins(corpus, prepare, names):
     train, held = list(islice(names(False, ".md"), 2)), list(islice(names(True, ".md"), 2))
     for name in train + held:
         (corpus / name).write_text("the same\n")
-    prepared = prepare(corpus)
+    prepared = prepare(corpus, holdout_by="path")
     same = [d for d in prepared.documents["heldout"] if d.text == "the same\n"]
     assert [document.path for document in same] == [min(held)]
     assert not any(d.text == "the same\n" for d in prepared.documents["train"])
-    assert prepared.source["duplicates"] == 3
+    assert prepared.source["duplicates"] == 3 and prepared.source["near_duplicates"] == 0
 
 
 def test_identical_text_in_two_sources_is_one_document(corpus, tmp_path, opened):
@@ -131,15 +139,14 @@ def test_include_and_exclude(corpus, prepare, names):
     assert prepared.source["excluded"] == 4
 
 
-def test_gigantic_line_is_cut_and_stays_on_one_side(corpus, prepare):
+def test_gigantic_line_is_cut(corpus, prepare):
     text = "".join(f"één regel zonder einde {i} " for i in range(100))
     (corpus / "line.txt").write_text(text, encoding="utf-8")
-    prepared = prepare(corpus, max_document_bytes=64)
-    for documents in prepared.documents.values():
-        pieces = [d for d in documents if d.path == "line.txt"]
-        assert "".join(d.text for d in pieces) == (text if pieces else "")
-        assert all(len(d.text.encode()) <= 64 for d in pieces)
-        assert len({d.id for d in pieces}) == len(pieces)
+    documents = prepare(corpus, max_document_bytes=64).documents
+    pieces = {d.path: d for split in documents.values() for d in split if d.path.startswith("line.txt")}
+    order = sorted(pieces, key=lambda path: int(path.rpartition("@")[2]) if "@" in path else 0)
+    assert "".join(pieces[path].text for path in order) == text
+    assert all(len(d.text.encode()) <= 64 for d in pieces.values())
 
 
 def test_small_corpus_still_has_something_held_out(tmp_path, prepare, names):
@@ -151,12 +158,6 @@ def test_small_corpus_still_has_something_held_out(tmp_path, prepare, names):
     prepared = prepare(folder)
     assert len(prepared.documents["heldout"]) == 1 and len(prepared.documents["train"]) == 2
     assert "most of the text" in {document.text for document in prepared.documents["train"]}
-
-
-def test_one_document_cannot_be_split(tmp_path, prepare):
-    (tmp_path / "novel.txt").write_text("all of it")
-    with pytest.raises(ValueError, match="cut it into chapters"):
-        prepare(tmp_path / "novel.txt")
 
 
 @pytest.mark.parametrize(

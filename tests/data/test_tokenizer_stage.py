@@ -1,16 +1,22 @@
 """From documents to shards of ids."""
 
+from itertools import pairwise
+
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.data.conftest import documents_in
 
 import inhouse.data.stage
 import inhouse.data.tokenizer_stage
-from inhouse.common.files import read_json, write_json
-from inhouse.data.documents import document_files, read_document_file, read_documents
-from inhouse.data.settings import TokenizerSettings
+from inhouse.common.files import read_json
+from inhouse.data.documents import Document, document_files, read_document_file, read_documents
+from inhouse.data.settings import DataSettings, Source, TokenizerSettings
 from inhouse.data.shards import Shards
+from inhouse.data.stage import prepare_data
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.data.tokenizer_stage import sample_texts, train_tokenizer
+from inhouse.data.tokenizer_stage import _cut_out, _stretches, sample_texts, train_tokenizer
 
 
 @pytest.fixture
@@ -31,8 +37,9 @@ def test_every_document_lies_in_the_shards(data, tmp_path):
     for split in ("train", "heldout"):
         found = list(documents_in(tmp_path / "out" / "shards" / split))
         documents = list(read_documents(data, split))
-        assert [span.id for span, _ in found] == [document.id for document in documents]
-        assert [span.licence for span, _ in found] == [document.licence for document in documents]
+        assert [(span.source, span.path) for span, _ in found] == [
+            (document.source, document.path) for document in documents
+        ]
         for (_, ids), document in zip(found, documents, strict=True):
             assert ids[0] == tokenizer.end_of_document
             assert tokenizer.decode(ids[1:].tolist()) == document.text
@@ -54,44 +61,77 @@ def test_a_sample_of_everything_is_everything(data):
     assert list(sample_texts(data, 10**9)) == everything
 
 
-def test_a_sample_is_as_large_as_asked_for_and_spread_over_the_corpus(data):
-    everything = [document.text for document in read_documents(data, "train")]
-    some = list(sample_texts(data, 3000))
-    assert 2000 < sum(map(len, some)) < 3000 + max(map(len, everything))
-    assert some == list(sample_texts(data, 3000))
-    positions = [everything.index(text) for text in some]
-    assert positions == sorted(positions)
-    quarters = [4 * position // len(everything) for position in positions]
-    assert all(quarters.count(quarter) >= len(positions) / 12 for quarter in range(4))
+def corpus_of(folder, sizes, monkeypatch, bytes_per_file=1 << 26):
+    """A data stage's folder of sources that have `number` files of about `size` bytes each, by (number, size)."""
+    monkeypatch.setattr(inhouse.data.stage, "BYTES_PER_FILE", bytes_per_file)
+    sources = []
+    for source, (number, size) in enumerate(sizes):
+        place = folder / f"source{source}"
+        place.mkdir(parents=True, exist_ok=True)
+        for i in range(number):
+            line = f"{chr(ord('a') + source)} file {i}, line {{}}\n"
+            (place / f"{i:05d}.txt").write_text("".join(line.format(n) for n in range(size // len(line))))
+        sources.append(Source(path=str(place), name=f"s{source}"))
+    prepare_data(DataSettings(sources=tuple(sources), processes=1), folder / f"data{bytes_per_file}")
+    return folder / f"data{bytes_per_file}"
 
 
-def test_a_sample_is_bounded_though_the_corpus_is_larger_than_was_counted(data):
-    counts = read_json(data / "counts.json")
-    write_json(data / "counts.json", counts | {"total": counts["total"] | {"train_bytes": 1}})
-    some = [len(text) for text in sample_texts(data, 3000)]
-    assert sum(some[:-1]) < 3000 <= sum(some)
+@pytest.mark.parametrize("wanted", [3_000, 40_000, 400_000])
+def test_a_sample_has_the_size_and_the_shares_that_it_should(tmp_path, monkeypatch, wanted):
+    sizes = [(600, 1_000), (3, 200_000), (1, 600_000), (40, 3_000)]
+    data = corpus_of(tmp_path, sizes, monkeypatch, 50_000)
+    sources = read_json(data / "counts.json")["sources"]
+    everything = "".join(document.text for document in read_documents(data, "train"))
+    sample = list(sample_texts(data, wanted))
+    assert sum(map(len, sample)) == pytest.approx(wanted, rel=0.01)
+    assert all(text in everything for text in sample)
+    for letter, source in zip("abcd", sources, strict=True):
+        # a piece may begin within a line, so its source is told from its whole lines
+        mine = sum(len(text) for text in sample if f"\n{letter} file" in text or text.startswith(f"{letter} file"))
+        assert mine == pytest.approx(wanted * source["train_bytes"] / len(everything), rel=0.1)
 
 
-def test_a_sample_comes_from_files_spread_over_the_corpus(corpus, prepare, monkeypatch):
-    for i in range(80):
-        (corpus / f"{i:02d}.md").write_text(f"# File {i}\n" * 20)
-    monkeypatch.setattr(inhouse.data.stage, "FILES_PER_TASK", 9)
-    monkeypatch.setattr(inhouse.data.tokenizer_stage, "_SAMPLE_FILES", 3)
-    data = prepare(corpus).folder
-    files = document_files(data, "train")
-    assert len(files) == 9
-    file_of = {document.text: number for number, file in enumerate(files) for document in read_document_file(file)}
-    assert {file_of[text] for text in sample_texts(data, 2000)} == {0, 3, 6}
+def test_a_sample_does_not_depend_on_how_documents_lie_in_files(tmp_path, monkeypatch):
+    sizes = [(60, 1_000), (2, 50_000)]
+    one, many = (corpus_of(tmp_path, sizes, monkeypatch, size) for size in (1 << 26, 7_000))
+    assert len(document_files(many, "train")) > 5 * len(document_files(one, "train"))
+    assert list(sample_texts(one, 9_000)) == list(sample_texts(many, 9_000)) != []
 
 
-def test_of_a_long_document_pieces_are_sampled(corpus, prepare, monkeypatch):
-    monkeypatch.setattr(inhouse.data.tokenizer_stage, "_SAMPLE_CHARACTERS", 16)
-    text = "".join(f"line {i:09d}\n" for i in range(1000))
-    (corpus / "long.md").write_text(text)
-    some = list(sample_texts(prepare(corpus).folder, 1000))
-    assert len(some) > 40
-    assert all((len(piece) <= 16 and piece in text) or "always here" in piece for piece in some)
-    assert max(text.find(piece) for piece in some) > len(text) / 2
+def test_of_a_large_corpus_few_files_are_read(tmp_path, monkeypatch):
+    data = corpus_of(tmp_path, [(400, 1_000)], monkeypatch, 2_000)
+    read = []
+    monkeypatch.setattr(
+        inhouse.data.tokenizer_stage, "read_document_file", lambda file: read.append(file) or read_document_file(file)
+    )
+    assert len(list(sample_texts(data, 4_000))) >= 8
+    assert 8 <= len(read) <= 16 < len(document_files(data, "train")) / 4
+    positions = [document_files(data, "train").index(file) for file in read]
+    assert max(np.diff(positions)) < 30 and positions[0] == 0 and positions[-1] > 170
+
+
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=30).filter(any), st.integers(1, 7_000), st.data())
+def test_stretches_are_cut_out_exactly(sizes, wanted, data):
+    size = sum(sizes)
+    stretches = list(_stretches(size, min(wanted, size)))
+    assert sum(map(len, stretches)) == min(wanted, size)
+    assert all(before.stop <= after.start for before, after in pairwise(stretches)) and stretches[-1].stop <= size
+    whole = bytes(65 + i % 26 for i in range(size)).decode()
+    starts = np.cumsum([0, *sizes])
+    documents = [Document(whole[a:b], 0, "") for a, b in pairwise(starts)]
+    assert "".join(_cut_out(documents, 0, stretches)) == "".join(whole[s.start : s.stop] for s in stretches)
+
+
+def test_a_sample_of_letters_of_several_bytes_holds_whole_letters(corpus, prepare):
+    (corpus / "long.md").write_text("ä漢🙂" * 5_000, encoding="utf-8")
+    sample = "".join(sample_texts(prepare(corpus).folder, 3_000))
+    assert set(sample) - set("always here, held out: TrueFalse\n") == set("ä漢🙂")
+
+
+def test_a_corpus_of_an_earlier_version_is_no_damage(data, tmp_path):
+    (data / "documents" / "index.json").unlink()
+    with pytest.raises(ValueError, match=r"written by an earlier inhouse; make the corpus again: .* --anew data$"):
+        train_tokenizer(TokenizerSettings(), data, tmp_path / "out")
 
 
 def test_vocabulary_too_large(data, tmp_path):
@@ -110,7 +150,7 @@ def test_no_documents(tmp_path):
 def test_damaged_documents(data, tmp_path, damage):
     file = next((data / "documents").glob("train-*"))
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(ValueError, match=r"(is damaged|of 7\d train documents).* make it again"):
+    with pytest.raises(ValueError, match=r"(is damaged|of \d+ train documents).* make it again"):
         list(read_documents(data, "train"))
     with pytest.raises(ValueError, match=r"is damaged|train documents|supports only"):
         train_tokenizer(TokenizerSettings(vocab_size=262), data, tmp_path / "out")

@@ -36,7 +36,7 @@ class Decoder(dict):
 
 
 def document(text: str, path: str = "json/decoder.py") -> Document:
-    return Document(id="0", text=text, source="python", path=path, licence="PSF-2.0")
+    return Document(text, 0, path)
 
 
 def test_what_the_source_states_and_nothing_else():

@@ -37,7 +37,7 @@ def test_streams_stay_what_they_were(name, train, heldout):
 
 def test_questions_on_a_library_stay_what_they_were():
     source = "\n".join(f'def f{number}(a, b={number}):\n    """Do {number}."""' for number in range(10))
-    document = Document("0", source, "python", "package/module.py", "MIT")
+    document = Document(source, 0, "package/module.py")
     assert digest(library_problems([document], seed=1)) == "ef254434e11a2343"
 
 

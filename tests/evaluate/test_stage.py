@@ -25,7 +25,7 @@ def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data" / "documents"
     folder.mkdir(parents=True)
     for split in ("train", "heldout"):
-        documents = [Document(f"{split}{i}", SOURCE.format(i), "python", f"m{i}.py", "PSF-2.0") for i in range(3)]
+        documents = [Document(SOURCE.format(i), 0, f"m{i}.py") for i in range(3)]
         (folder / f"{split}-00000.jsonl.zst").write_bytes(zstandard.compress(b"".join(map(to_line, documents))))
     (tmp_path / "data" / "counts.json").write_text('{"total": {"train_documents": 3, "heldout_documents": 3}}')
     return tmp_path / "data"

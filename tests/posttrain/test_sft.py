@@ -24,7 +24,7 @@ FEW = {"addition": 8, "subtraction": 4, "brackets": 2, "strings": 2, "library": 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    lines = b"".join(to_line(Document(str(i), SOURCE, "python", f"module{i}.py", "PSF-2.0")) for i in range(4))
+    lines = b"".join(to_line(Document(SOURCE, 0, f"module{i}.py")) for i in range(4))
     (tmp_path / "data" / "documents").mkdir(parents=True)
     (tmp_path / "data" / "documents" / "train-00000.jsonl.zst").write_bytes(zstandard.compress(lines))
     (tmp_path / "data" / "counts.json").write_text('{"total": {"train_documents": 4}}')

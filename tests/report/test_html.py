@@ -102,8 +102,8 @@ def test_what_a_model_wrote_is_text_and_no_markup(run: Path) -> None:
 
 def test_sources_stand_with_licence_and_what_was_skipped(run: Path) -> None:
     assert rows(page(run), "Data") == [
-        ["name", "path", "licence", "files", "documents", "binary"],
-        ["mine", "/texts", "CC0-1.0", "12,345", "9,876", "2"],
+        ["name", "path", "licence", "files", "documents", "cp1252", "</s>", "binary"],
+        ["mine", "/texts", "CC0-1.0", "12,345", "9,876", "3", "1,234", "2"],
     ]
 
 

@@ -36,7 +36,7 @@ def test_sources_stand_first_with_licence_counts_and_what_was_skipped(run: Path)
         "lineage of mine",
         "",
         "sources",
-        "  mine (/texts): licence CC0-1.0, files 12,345, documents 9,876",
+        "  mine (/texts): licence CC0-1.0, files 12,345, documents 9,876, cp1252 3, </s> 1,234",
         "    binary: 2 (a.png, b.png)",
     ]
 

@@ -23,7 +23,7 @@ def settings(**changes) -> PretrainSettings:
 def shards(tmp_path):
     """2,000 tokens, each its own position."""
     writer = ShardWriter(tmp_path, "part", "<u2", 1000)
-    writer.add(Document("0", "", "s", "p", "l"), range(1, 2000), 0)
+    writer.add(Document("", 0, "p"), range(1, 2000), 0)
     writer.close()
     finish_folder(tmp_path, writer.shards)
     return tmp_path

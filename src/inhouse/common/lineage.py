@@ -14,6 +14,7 @@ from inhouse.common.files import digest, read_json
 
 STAGES = ("data", "tokenizer", "pretrain", "sft", "evaluate", "export")
 RECORD = "stage.json"
+LABELS = ("name", "path", "licence")  # of a source: what may change without a new corpus
 UNTRAINED = "untrained.json"  # of a stage that trains: the batches that did not reach the weights
 
 Record = dict[str, Any]
@@ -47,8 +48,23 @@ def lineage(run: Path) -> dict[str, Any]:
     if not records:
         raise ValueError(f"{run}: no finished stage here; give the folder of a run (runs/NAME)")
     counts = run / "data" / "counts.json"
-    sources = read_json(counts) if counts.is_file() else None
+    sources = _labelled(read_json(counts), source_labels(run)) if counts.is_file() else None
     return {"run": run.resolve().name, "sources": sources, "stages": records}
+
+
+def source_labels(run: Path) -> list[dict[str, str]]:
+    """`name`, `licence` and `path` of every source of a run, in the recipe's order; empty where no data stage is."""
+    record = read_record(run / "data") or {}
+    labels = record.get("labels") or record.get("settings", {}).get("data", {})  # an earlier inhouse had no labels
+    return [{key: str(source.get(key, "unknown")) for key in LABELS} for source in labels.get("sources", ())]
+
+
+def _labelled(counts: dict[str, Any], labels: list[dict[str, str]]) -> dict[str, Any]:
+    """The data stage's counts with each source's labels before its figures."""
+    rows = counts.get("sources", [])
+    unknown = [dict.fromkeys(LABELS, "unknown") | {"name": f"source {number}"} for number in range(len(rows))]
+    known = labels if len(labels) == len(rows) else unknown
+    return counts | {"sources": [label | row for label, row in zip(known, rows, strict=True)]}
 
 
 def check_lineage(run: Path) -> list[str]:

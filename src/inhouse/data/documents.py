@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -12,18 +13,45 @@ from inhouse.common.files import read_json
 
 Split = Literal["train", "heldout"]
 SPLITS: tuple[Split, Split] = ("train", "heldout")
+INDEX = "index.json"
+_PIECE = re.compile(r"@[0-9]+$")
+OUTDATED = "was written by an earlier inhouse; make the corpus again: inhouse make … --anew data"
 _FAST = -1  # level of compression for files that are read once and deleted: half of level 3's time
 _AGAIN = "delete the data stage's folder and make it again"
 
 
 class Document(NamedTuple):
-    """One text. `path` is relative to its source; `id` is unique in the corpus."""
+    """One text: `source` is the number of its source in the recipe, from 0, `path` is relative to it and unique in it.
 
-    id: str
+    A piece of a longer file is `FILE@N`, a record `FILE#N`. What a source is called, its licence and its place are
+    labels of the stage's record (`common.lineage.source_labels`): they may change without a new corpus.
+    """
+
     text: str
-    source: str
+    source: int
     path: str
-    licence: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.source}/{self.path}"
+
+
+class Written(NamedTuple):
+    """The documents of one split in one file, all of one source; `bytes` are those of their texts."""
+
+    file: str
+    source: int
+    documents: int
+    bytes: int
+
+
+def text_path(path: str, before: str) -> str:
+    """The path of the text that a document is, or is a piece of, where `before` is that of the document before it.
+
+    `FILE@1` is a piece only behind `FILE`: a file may be called so too.
+    """
+    base = _PIECE.sub("", path)
+    return base if base == before else path
 
 
 def document_files(folder: Path, split: Split) -> list[Path]:
@@ -31,6 +59,14 @@ def document_files(folder: Path, split: Split) -> list[Path]:
     if not any((folder / "documents").glob("*.jsonl.zst")):
         raise ValueError(f"{folder} holds no documents; run the data stage first")
     return sorted((folder / "documents").glob(f"{split}-*.jsonl.zst"))
+
+
+def written_files(folder: Path, split: Split) -> list[Written]:
+    """The split's files with what is in each. Raises `ValueError` where an earlier version wrote the corpus."""
+    document_files(folder, split)
+    if not (folder / "documents" / INDEX).is_file():
+        raise ValueError(f"{folder} {OUTDATED}")
+    return [Written(**file) for file in read_json(folder / "documents" / INDEX)[split]]
 
 
 def read_documents(folder: Path, split: Split) -> Iterator[Document]:
@@ -57,9 +93,17 @@ def read_document_file(file: Path) -> Iterator[Document]:
     """The documents of one file. Raises `ValueError` naming it where it is damaged."""
     try:
         for line in read_lines(file):
-            yield Document(**json.loads(line))
+            yield to_document(line, file)
     except (zstandard.ZstdError, json.JSONDecodeError, TypeError) as error:
         raise ValueError(f"{file} is damaged ({error}); {_AGAIN}") from None
+
+
+def to_document(line: bytes, file: Path) -> Document:
+    """One line of `file` as a document. Raises `ValueError` where it is of an earlier version, or no JSON."""
+    row = json.loads(line)
+    if "licence" in row:
+        raise ValueError(f"{file} {OUTDATED}")
+    return Document(**row)
 
 
 def read_lines(file: Path) -> Iterator[bytes]:

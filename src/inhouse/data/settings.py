@@ -1,6 +1,6 @@
 """What a recipe says about its text and its tokenizer."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
@@ -39,12 +39,30 @@ class DataSettings(Settings):
 
     sources: tuple[Source, ...] = Field(default=(Source(path=STDLIB, name="stdlib", licence="PSF-2.0"),), min_length=1)
     holdout_one_in: int = Field(default=20, ge=2, description="of so many documents one is never trained on")
+    holdout_by: Literal["content", "path"] = Field(
+        default="content", description="what decides: the text itself, or the hash of its path"
+    )
+    split_at: tuple[str, ...] = Field(
+        default=(), description="separators that texts carry, as <|endoftext|>; cut there"
+    )
     max_document_bytes: int = Field(default=1 << 22, ge=64, le=1 << 30, description="longer files are cut at lines")
     max_expansion: PositiveInt = Field(default=200, description="bound on unpacked by packed size")
     on_bad_input: Literal["skip", "stop"] = Field(
         default="skip", description="what cannot be read is counted, named and told, or the first one ends the run"
     )
     processes: NonNegativeInt = Field(default=0, description="0: one a core")
+
+    @field_validator("split_at", mode="before")
+    @classmethod
+    def _one_separator_needs_no_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("split_at")
+    @classmethod
+    def _separators_are_seen(cls, separators: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(str.strip, separators)):
+            raise ValueError("an empty or blank separator would cut everywhere; give a text such as <|endoftext|>")
+        return separators
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

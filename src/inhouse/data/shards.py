@@ -23,10 +23,8 @@ _AGAIN = "delete the tokenizer stage's folder and make it again"
 class DocumentSpan(NamedTuple):
     """Where a document lies in a shard: `start` is its leading `<|endoftext|>`, which `length` (tokens) includes."""
 
-    id: str
-    source: str
+    source: int
     path: str
-    licence: str
     start: int
     length: int
 
@@ -81,8 +79,7 @@ class ShardWriter:
         data = np.array([end_of_document, *ids], dtype=self.dtype).tobytes()
         self._file.write(data)
         self._sha.update(data)
-        span = DocumentSpan(document.id, document.source, document.path, document.licence, self._tokens, len(ids) + 1)
-        self._spans.append(span)
+        self._spans.append(DocumentSpan(document.source, document.path, self._tokens, len(ids) + 1))
         self._tokens += len(ids) + 1
         if self._tokens >= self.tokens_per_shard:
             self.close()

@@ -1,12 +1,14 @@
 """The data stage: sources in; documents without duplicates out, split into train and held out.
 
-Two passes, both over several processes. The first reads every source into temporary document files, and remembers 29
+Two passes, both over several processes. The first reads every source into temporary document files, and remembers 34
 bytes a document; from those the parent decides which documents are kept and where (`split.route`); the second writes
-the kept ones. The result does not depend on the number of processes: work is cut by size, and comes back in order.
+the kept ones (`distribute`). The result does not depend on the number of processes: work is cut by size, and comes back
+in order.
 """
 
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
@@ -17,13 +19,15 @@ import numpy as np
 
 from inhouse.common.files import write_json
 from inhouse.common.progress import Progress
-from inhouse.data.documents import SPLITS, DocumentWriter, ZstdFile, read_lines
+from inhouse.data.distribute import Part, distribute
+from inhouse.data.documents import INDEX, DocumentWriter, Split, Written
 from inhouse.data.findings import Findings, terminal_line
 from inhouse.data.process_pool import map_ordered
 from inhouse.data.readers.reader import Reader
+from inhouse.data.separators import separators_in, split_texts
 from inhouse.data.settings import DataSettings, Source
-from inhouse.data.sources import InputFile, describe, input_files, locate
-from inhouse.data.split import HELDOUT, TRAIN, DocumentTable, route
+from inhouse.data.sources import InputFile, input_files, locate
+from inhouse.data.split import BLOCKS, DROP, FEW_TEXTS, DocumentTable, near_copies, route
 
 BYTES_PER_FILE = 1 << 26  # of text: what one process reads, and one document file holds
 FILES_PER_TASK = 4096
@@ -44,18 +48,11 @@ class _Collected(NamedTuple):
     files: list[tuple[Path, int]]
     rows: np.ndarray
     findings: Findings
-
-
-class _Part(NamedTuple):
-    """A temporary document file, its number among all, and where each of its documents goes."""
-
-    file: Path
-    number: int
-    routes: np.ndarray
+    separators: Counter[str]
 
 
 def prepare_data(settings: DataSettings, output: Path) -> None:
-    """Write `documents/{train,heldout}-NNNNN.jsonl.zst` and `counts.json` into `output`.
+    """Write `documents/{train,heldout}-NNNNN.jsonl.zst`, their index and `counts.json` into `output`.
 
     Raises `ValueError` naming the source where one is missing or holds no text.
     """
@@ -76,18 +73,14 @@ def prepare_data(settings: DataSettings, output: Path) -> None:
         print(line, file=sys.stderr, flush=True)
     _check_all_have_text(settings.sources, findings, collected)
     rows = np.concatenate([result.rows for result in collected])
-    routes = route(rows)
-    parts = list(_parts(collected, routes))
-    with Progress("data: write", len(parts), "files") as progress:
-        for _ in map_ordered(partial(_distribute, folder=documents), parts, settings.processes):
-            progress.update()
+    routes = route(rows, settings)
+    written = distribute(list(_parts(collected, rows, routes)), settings, documents)
     shutil.rmtree(parts_folder)
-    owner = np.repeat([result.source for result in collected], [len(result.rows) for result in collected])
-    described = [
-        _describe(source, found, rows["size"][owner == number], routes[owner == number])
-        for number, (source, found) in enumerate(zip(settings.sources, findings, strict=True))
-    ]
-    write_json(output / "counts.json", {"sources": described, "total": _count(rows["size"], routes)})
+    write_json(documents / INDEX, {split: [file._asdict() for file in files] for split, files in written.items()})
+    counts = _counts(collected, findings, rows, routes, written)
+    write_json(output / "counts.json", counts)
+    for line in _lines(settings, counts):
+        print(f"data: {line}", file=sys.stderr, flush=True)
 
 
 def _tasks(sources: list[Source], findings: list[Findings]) -> Iterator[_Task]:
@@ -108,15 +101,16 @@ def _tasks(sources: list[Source], findings: list[Findings]) -> Iterator[_Task]:
 
 
 def _collect(task: _Task, settings: DataSettings, sources: list[Source], folder: Path) -> _Collected:
-    reader = Reader(sources[task.source], settings, folder)
+    reader = Reader(sources[task.source], task.source, settings, folder)
     writer = DocumentWriter(folder, f"{task.number:07d}", BYTES_PER_FILE)
-    table = DocumentTable(settings.holdout_one_in)
+    table, separators = DocumentTable(settings), Counter[str]()
     for file in task.files:
-        for document in reader.read(file):
+        for document in split_texts(reader.read(file), settings.split_at, settings.max_document_bytes):
             writer.add(document)
             table.add(document)
+            separators += separators_in(document.text)
     writer.close()
-    return _Collected(task.source, writer.files, table.rows(), reader.findings)
+    return _Collected(task.source, writer.files, table.rows(), reader.findings, separators)
 
 
 def _check_all_have_text(sources: tuple[Source, ...], findings: list[Findings], collected: list[_Collected]) -> None:
@@ -127,39 +121,77 @@ def _check_all_have_text(sources: tuple[Source, ...], findings: list[Findings], 
             raise ValueError(f"source {source.name}: {source.path} holds no text ({found.summary()}); {remedy}")
 
 
-def _parts(collected: list[_Collected], routes: np.ndarray) -> Iterator[_Part]:
+def _parts(collected: list[_Collected], rows: np.ndarray, routes: np.ndarray) -> Iterator[Part]:
     start = number = 0
     for result in collected:
         for file, num_documents in result.files:
-            yield _Part(file, number, routes[start : start + num_documents])
+            here = slice(start, start + num_documents)
+            yield Part(file, number, result.source, rows[here], routes[here])
             start, number = start + num_documents, number + 1
     assert start == len(routes)
 
 
-def _distribute(part: _Part, folder: Path) -> None:
-    train, heldout = (ZstdFile(folder / f"{split}-{part.number:05d}.jsonl.zst") for split in SPLITS)
-    for line, where in zip(read_lines(part.file), part.routes, strict=True):
-        if where == TRAIN:
-            train.write(line)
-        elif where == HELDOUT:
-            heldout.write(line)
-    train.close()
-    heldout.close()
-    part.file.unlink()
+def _counts(
+    collected: list[_Collected],
+    findings: list[Findings],
+    rows: np.ndarray,
+    routes: np.ndarray,
+    written: dict[Split, list[Written]],
+) -> dict[str, Any]:
+    """Of each source by its number, and of all: what was read, and where it went. Bytes are those of texts."""
+    owner = np.repeat([result.source for result in collected], [len(result.rows) for result in collected])
+    is_near = near_copies(rows, routes)
+    described = []
+    for number, found in enumerate(findings):
+        mine, separators = owner == number, Counter[str]()
+        for result in collected:
+            separators.update(result.separators if result.source == number else ())
+        files = {split: [file for file in files if file.source == number] for split, files in written.items()}
+        went = _count(rows["size"][mine], routes[mine], is_near[mine], files)
+        described.append(_describe(found) | {"separators": dict(separators)} | went | _skipped(found))
+    return {"sources": described, "total": _count(rows["size"], routes, is_near, written)}
 
 
-def _count(sizes: np.ndarray, routes: np.ndarray) -> dict[str, int]:
-    """Documents and bytes of text by where they went."""
-    counts = {"documents": int((routes > 0).sum()), "duplicates": int((routes == 0).sum())}
-    for split, where in zip(SPLITS, (TRAIN, HELDOUT), strict=True):
-        counts[f"{split}_documents"] = int((routes == where).sum())
-        counts[f"{split}_bytes"] = int(sizes[routes == where].sum(dtype=np.int64))
-    return counts
+def _count(
+    sizes: np.ndarray, routes: np.ndarray, is_near: np.ndarray, written: dict[Split, list[Written]]
+) -> dict[str, int]:
+    """Documents and bytes of text by where they went; `by_blocks` are the documents that may have two sides."""
+    counts = {
+        "documents": int((routes != DROP).sum()),
+        "by_blocks": int((routes == BLOCKS).sum()),
+        "duplicates": int((routes == DROP).sum()),
+        "near_duplicates": int(is_near.sum()),
+    }
+    for split, files in written.items():
+        counts[f"{split}_documents"] = sum(file.documents for file in files)
+        counts[f"{split}_bytes"] = sum(file.bytes for file in files)
+    kept = counts["train_bytes"] + counts["heldout_bytes"]
+    return counts | {"duplicate_bytes": int(sizes.sum(dtype=np.int64)) - kept}
 
 
-def _describe(source: Source, found: Findings, sizes: np.ndarray, routes: np.ndarray) -> dict[str, Any]:
-    known = {"name": source.name, "path": describe(source), "licence": source.licence}
-    counts = asdict(found)
-    skipped = {kind: counts["skipped"][kind] for kind in sorted(found.skipped)}
-    plain = {key: counts[key] for key in ("files", "bytes", "empty", "excluded", "encodings")}
-    return known | plain | _count(sizes, routes) | {"skipped": skipped}
+def _describe(found: Findings) -> dict[str, Any]:
+    return {key: getattr(found, key) for key in ("files", "bytes", "empty", "excluded", "encodings")}
+
+
+def _skipped(found: Findings) -> dict[str, Any]:
+    return {"skipped": {kind: asdict(found.skipped[kind]) for kind in sorted(found.skipped)}}
+
+
+def _lines(settings: DataSettings, counts: dict[str, Any]) -> Iterator[str]:
+    """What of the outcome the user should know at once."""
+    total = counts["total"]
+    kept = total["train_bytes"] + total["heldout_bytes"]
+    near = f" ({total['near_duplicates']:,} of them but for spacing or Unicode form)" * (total["near_duplicates"] > 0)
+    how = ""
+    if 0 < total["documents"] == total["by_blocks"]:
+        how = f", by paragraphs, because fewer than {FEW_TEXTS} texts are too few to hold out whole ones"
+    yield (
+        f"{total['documents']:,} documents, {total['duplicates']:,} duplicates left out{near}; "
+        f"{100 * total['heldout_bytes'] / kept:.2g} % of the bytes held out{how}"
+    )
+    for source, row in zip(settings.sources, counts["sources"], strict=True):
+        for separator, count in row["separators"].items():
+            yield (
+                f"source {source.name} has {count:,} times {separator} in its texts, read as plain text; where it "
+                f"divides documents, split there: --set data.split_at='{separator}'"
+            )

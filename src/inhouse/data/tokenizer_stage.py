@@ -1,22 +1,29 @@
 """The tokenizer stage: a vocabulary learned from a sample of the documents, and all documents as shards of its ids."""
 
-import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from inhouse.common.files import read_json
 from inhouse.common.progress import Progress
-from inhouse.data.documents import SPLITS, Document, check_count, document_files, read_document_file
+from inhouse.data.documents import (
+    SPLITS,
+    Document,
+    Written,
+    check_count,
+    document_files,
+    read_document_file,
+    read_documents,
+    written_files,
+)
 from inhouse.data.process_pool import map_ordered
 from inhouse.data.settings import TokenizerSettings
 from inhouse.data.shards import ShardInfo, ShardWriter, dtype_for, finish_folder
 from inhouse.data.tokenizer import Tokenizer
 
-_SAMPLE_FILES = 128  # document files that the sample is taken from, evenly spread over the corpus
-_SAMPLE_CHARACTERS = 1 << 16  # longest piece of one document that is sampled: a few long ones are no corpus
+_STRETCH = 1 << 16  # bytes of the sample that may lie together: a few long stretches are no corpus
+_SHORTEST, _FEWEST = 512, 16  # a source is sampled at so many places at least, unless stretches became shorter
 _BATCH_CHARACTERS = 1 << 21
 
 
@@ -52,21 +59,51 @@ def train_tokenizer(settings: TokenizerSettings, data: Path, output: Path) -> No
 
 
 def sample_texts(data: Path, sample_bytes: int) -> Iterator[str]:
-    """About `sample_bytes` of training text, in pieces chosen by hash of their place: the same on every machine."""
-    files = document_files(data, "train")
-    chosen = files[:: -(-len(files) // _SAMPLE_FILES)]
-    num_bytes = read_json(data / "counts.json")["total"]["train_bytes"] * len(chosen) / len(files)
-    threshold = min(1.0, sample_bytes / num_bytes) * 2**64
-    left = sample_bytes
-    for file in chosen:
-        for document in read_document_file(file):
-            for start in range(0, len(document.text), _SAMPLE_CHARACTERS):
-                if int.from_bytes(hashlib.sha256(f"{document.id}@{start}".encode()).digest()[:8]) < threshold:
-                    piece = document.text[start : start + _SAMPLE_CHARACTERS]
-                    yield piece
-                    left -= len(piece.encode())
-                    if left <= 0:
-                        return
+    """`sample_bytes` of training text, or all there is; of each source as large a part as it is of the whole.
+
+    The training texts of a source are laid end to end in the corpus's order, and stretches of them taken at even
+    distances: what is taken does not depend on how they are spread over files. Of a large corpus little is read: one
+    document file a stretch, up to the stretch's end. Raises `ValueError` where the corpus is an earlier version's.
+    """
+    files = written_files(data, "train")
+    total = sum(file.bytes for file in files)
+    if total <= sample_bytes:
+        for document in read_documents(data, "train"):
+            yield document.text
+        return
+    for source in sorted({file.source for file in files}):
+        mine = [file for file in files if file.source == source]
+        size = sum(file.bytes for file in mine)
+        yield from _stretches_of(data, mine, list(_stretches(size, sample_bytes * size // total)))
+
+
+def _stretches(size: int, wanted: int) -> Iterator[range]:
+    """`wanted` of `size` bytes, in stretches of at most `_STRETCH` at even distances; of little still several."""
+    number = max(-(-wanted // _STRETCH), min(_FEWEST, -(-wanted // _SHORTEST)))
+    for i in range(number):
+        start = i * size // number
+        yield range(start, start + (i + 1) * wanted // number - i * wanted // number)
+
+
+def _stretches_of(data: Path, files: Sequence[Written], stretches: Sequence[range]) -> Iterator[str]:
+    start = 0
+    for file in files:
+        here = [stretch for stretch in stretches if stretch.start < start + file.bytes and start < stretch.stop]
+        if here:
+            yield from _cut_out(read_document_file(data / "documents" / file.file), start, here)
+        start += file.bytes
+
+
+def _cut_out(documents: Iterable[Document], start: int, stretches: Sequence[range]) -> Iterator[str]:
+    """What of each document lies in a stretch; the first of them begins at byte `start`."""
+    for document in documents:
+        text = document.text.encode()
+        for stretch in stretches:
+            if stretch.start < start + len(text) and start < stretch.stop:
+                yield text[max(0, stretch.start - start) : stretch.stop - start].decode(errors="ignore")
+        start += len(text)
+        if start >= stretches[-1].stop:
+            return
 
 
 def _counted(texts: Iterator[str], progress: Progress) -> Iterator[str]:

@@ -86,10 +86,7 @@ def _samples(run: Path) -> list[dict[str, str]]:
 
 def _sources(counts: dict[str, Any] | None) -> dict[str, Any] | None:
     """The data stage's counts as a table: one row a source, one column a count, what was skipped beside the rest."""
-    rows = []
-    for row in (counts or {}).get("sources", []):
-        skipped = {reason: found["count"] for reason, found in row.get("skipped", {}).items()}
-        rows.append({key: value for key, value in row.items() if key != "skipped"} | skipped)
+    rows = [dict(_flat(row)) for row in (counts or {}).get("sources", [])]
     columns = list(dict.fromkeys(column for row in rows for column in row))
     if not rows:
         return None
@@ -97,6 +94,14 @@ def _sources(counts: dict[str, Any] | None) -> dict[str, Any] | None:
         "columns": [{"name": c.replace("_", " "), "is_number": isinstance(rows[0].get(c, 0), int)} for c in columns],
         "rows": [[f"{x:,}" if isinstance(x := row.get(c, 0), int) else str(x) for c in columns] for row in rows],
     }
+
+
+def _flat(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in row.items():
+        if isinstance(value, dict):
+            yield from ((name, found["count"] if isinstance(found, dict) else found) for name, found in value.items())
+        else:
+            yield key, value
 
 
 def _stage_row(name: str, record: Record) -> dict[str, Any]:

@@ -55,7 +55,9 @@ def render(facts: dict[str, Any]) -> Iterator[str]:
 
 def _sources(counts: dict[str, Any]) -> Iterator[str]:
     for source in counts.get("sources", []):
-        plain = {key: value for key, value in source.items() if key not in ("name", "path", "skipped")}
+        inner = {name: count for key in ("encodings", "separators") for name, count in source.get(key, {}).items()}
+        outer = {key: value for key, value in source.items() if not isinstance(value, dict)}
+        plain = {key: value for key, value in (outer | inner).items() if key not in ("name", "path")}
         yield f"{source['name']} ({source['path']}): " + ", ".join(
             f"{key.replace('_', ' ')} {value:,}" if isinstance(value, int) else f"{key} {value}"
             for key, value in plain.items()

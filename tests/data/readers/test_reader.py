@@ -219,7 +219,7 @@ def test_damage_of_any_kind_gives_documents_or_findings_and_nothing_else(file, r
         path = Path(folder, f"x{name.replace('/', '_')[-12:]}")
         path.write_bytes(damaged)
         source = Source(path=str(path), name="mine")
-        reader = Reader(source, DataSettings(sources=(source,)))
+        reader = Reader(source, 0, DataSettings(sources=(source,)))
         texts = [document.text for file in input_files(source, Findings()) for document in reader.read(file)]
     assert all(text and "\0" not in text for text in texts)
 
@@ -360,7 +360,7 @@ def test_a_long_array_and_a_long_text_take_no_memory_for_their_length(corpus, pr
         file.write("[" + ",".join(json.dumps({"text": f"{number} " * 200}) for number in range(20_000)) + "]")
     (corpus / "y.txt").write_text("".join(f"a line of a long text {number}\n" for number in range(700_000)))
     source = Source(path=str(corpus), name="mine")
-    reader = Reader(source, DataSettings(sources=(source,), max_document_bytes=1 << 16))
+    reader = Reader(source, 0, DataSettings(sources=(source,), max_document_bytes=1 << 16))
     tracemalloc.start()
     for file in input_files(source, Findings()):
         for _ in reader.read(file):

@@ -42,13 +42,13 @@ class _Entry:
 
 
 class Reader:
-    """Reads the files of one source; what does not become a document goes into `findings`, by name.
+    """Reads the files of source `number`; what does not become a document goes into `findings`, by name.
 
     `scratch` is a folder for copies of what must be read twice and is no plain file (the system's, where None).
     """
 
-    def __init__(self, source: Source, settings: DataSettings, scratch: Path | None = None) -> None:
-        self.source, self.settings, self.scratch = source, settings, scratch
+    def __init__(self, source: Source, number: int, settings: DataSettings, scratch: Path | None = None) -> None:
+        self.source, self.number, self.settings, self.scratch = source, number, settings, scratch
         self.findings = Findings(place=source.path, stops=settings.on_bad_input == "stop")
         self._selection = selection_of(source)
         self._is_file_source = Path(source.path).is_file()
@@ -166,7 +166,7 @@ class Reader:
         entry.file.check_unchanged()
 
     def _text(self, entry: _Entry, stream: io.BufferedReader) -> Iterator[Document]:
-        """A text as one document, or as several (ids @1, @2 … of one path) where it is longer than one may be."""
+        """A text as one document, or as several (@1, @2 … behind its path) where it is longer than one may be."""
         data = read_at_most(stream, self._limit + 1, entry.size)
         if len(data) <= self._limit:
             entry.file.check_unchanged()
@@ -201,9 +201,7 @@ class Reader:
         if not text or text.isspace():
             self.findings.empty += 1
         else:
-            source = self.source
-            id = f"{source.name}/{name}" + (f"@{number}" if number else "")
-            yield Document(id, text, source.name, name, source.licence)
+            yield Document(text, self.number, f"{name}@{number}" if number else name)
 
 
 def cut(stream: IO[bytes], limit: int) -> Iterator[bytes]:
