@@ -12,7 +12,7 @@ from inhouse.data.findings import BadInput
 from inhouse.data.readers.latin import LATIN, latin_encoding
 
 _BLOCK = 1 << 20
-_SAMPLE = 8192  # bytes that an old encoding is guessed from
+_SAMPLE = 4096  # bytes that an old encoding is guessed from
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16's, which it begins with

@@ -4,6 +4,8 @@ A detector that goes by how often letters stand together takes short French for 
 better: `è ý ø ž` is odd in every Western language, and `č ý ř ž`, the same bytes in cp1250, is Czech.
 """
 
+from collections import Counter
+
 _SIGNS = "“”„‘’‚‹›«»–—…•€£¥§©®°±·×÷½¼¾²³µ¿¡ªº\u00a0\u00ad™†‰"
 _WEST = ("éèêëàâæçîïôœùûü", "äöüß", "áéíóúñü", "áâãàçéêíóôõú", "àèéìíîòóù", "åäöæøéüó", "áðéíóúýþæö", "äëïéèöüóíá")
 _CENTRE = ("áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "ąćęłńóśźż", "áéíóöőúüű", "ăâîșşțţ", "čćđšž")
@@ -11,7 +13,7 @@ _ALPHABETS = (
     ("cp1252", _WEST),
     ("cp1250", _CENTRE),
     ("iso8859_2", _CENTRE),
-    ("cp1254", ("çğıöşüâîûi̇",)),
+    ("cp1254", ("çğıöşüâîû\u0307",)),  # the dot of a lowered İ
     ("cp1257", ("ąčęėįšųūž", "āčēģīķļņšūž", "äõöüšž")),
     ("mac_roman", _WEST),
     ("cp850", _WEST),
@@ -24,13 +26,13 @@ def latin_encoding(data: bytes) -> str | None:
 
     None where the bytes are whole in none of them.
     """
-    best, most = None, -1.0
+    best, most = None, -1
     for encoding, alphabets in _ALPHABETS:
         try:
-            letters = [letter for letter in data.decode(encoding).lower() if not letter.isascii()]
+            found = Counter(data.decode(encoding).lower())
         except UnicodeDecodeError:
             continue
-        share = max(sum(letter in alphabet or letter in _SIGNS for letter in letters) for alphabet in alphabets)
-        if share > most:
-            best, most = encoding, share
+        num_known = max(sum(found[letter] for letter in {*alphabet, *_SIGNS}) for alphabet in alphabets)
+        if num_known > most:
+            best, most = encoding, num_known
     return best
