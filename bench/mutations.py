@@ -138,7 +138,7 @@ _FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
         ("an unfinished record counts", 'and "outputs" in record', ""),
         ("labels are those of the settings only", 'record.get("labels") or', ""),
     ]),
-    ("content", "src/inhouse/data/content.py", "tests/data/test_content.py", [
+    ("content", "src/inhouse/data/split/content.py", "tests/data/split/test_content.py", [
         ("white space counts", ".translate(None, _SPACES)", ""),
         ("Unicode forms count", '"NFKC"', '"NFC"'),
         ("the bar is the other half", "2**64 // one_in", "2**63 // one_in"),
@@ -146,7 +146,7 @@ _FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
         ("words are counted off", "crc32(text[start : space.start()].encode()) % 64 == 0", "space.end() % 64 == 0"),
         ("blank lines are a block", "(block.isspace() and start == 0 and end < len(text))", "False"),
     ]),
-    ("split", "src/inhouse/data/split.py", "tests/data/test_split.py", [
+    ("split", "src/inhouse/data/split/route.py", "tests/data/split/test_route.py", [
         ("nothing is held out by path", "% self._one_in == 0", "< 0"),
         ("by path the text decides", "int.from_bytes(path)", "int.from_bytes(sha.digest())"),
         ("by path near-copies are dropped", "text if self._by_path else normal_form", "normal_form"),
@@ -163,7 +163,7 @@ _FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
         ("long texts go whole", "min(settings.max_document_bytes, ", "min(2**40, "),
         ("near-copies are those alike", 'rows["crc"][order] != rows', 'rows["crc"][order] == rows'),
     ]),
-    ("distribute", "src/inhouse/data/distribute.py", "tests/data/test_distribute.py", [
+    ("distribute", "src/inhouse/data/split/distribute.py", "tests/data/split/test_distribute.py", [
         ("copies of held-out blocks stay", "elif next(kept_blocks):", "elif next(kept_blocks) or True:"),
         ("held-out blocks are trained on", "            heldout.append(block)", "            train.append(block)"),
         ("a corpus has one side", "if not _has_both_sides(parts, measured):\n        bar", "if False:\n        bar"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from inhouse.data.look import Look
 from inhouse.data.readers.reader import Reader
 from inhouse.data.settings import DataSettings, Source
-from inhouse.data.split import FEW_TEXTS
+from inhouse.data.split.route import FEW_TEXTS
 
 
 def write(folder: Path, texts: dict[str, str]) -> Path:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from tests.data.conftest import Prepared
-from tests.data.odd_corpus import Odd, cases
+from tests.data.odd.corpus import cases
+from tests.data.odd.making import Odd
 
 from inhouse.data.findings import Findings
 from inhouse.data.readers.reader import Reader

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from inhouse.data.content import bar_of, content_key, is_below
 from inhouse.data.look import Look
 from inhouse.data.settings import DataSettings, Source
+from inhouse.data.split.content import bar_of, content_key, is_below
 from inhouse.report.documents import LINES_SHOWN, show_documents
 
 

@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inhouse.data.content import bar_of, blocks, content_key, is_below, normal_form
 from inhouse.data.documents import Document, text_path
 from inhouse.data.findings import Findings
 from inhouse.data.readers.reader import Reader
 from inhouse.data.separators import split_texts
 from inhouse.data.settings import DataSettings, Source
 from inhouse.data.sources import input_files, locate
-from inhouse.data.split import FEW_TEXTS, DocumentTable, goes_by_blocks
+from inhouse.data.split.content import bar_of, blocks, content_key, is_below, normal_form
+from inhouse.data.split.route import FEW_TEXTS, DocumentTable, goes_by_blocks
 
 
 class Seen(NamedTuple):

@@ -19,7 +19,6 @@ import numpy as np
 
 from inhouse.common.files import write_json
 from inhouse.common.progress import Progress
-from inhouse.data.distribute import Part, distribute
 from inhouse.data.documents import INDEX, DocumentWriter, Split, Written
 from inhouse.data.findings import Findings, terminal_line
 from inhouse.data.process_pool import map_ordered
@@ -27,7 +26,8 @@ from inhouse.data.readers.reader import Reader
 from inhouse.data.separators import separators_in, split_texts
 from inhouse.data.settings import DataSettings, Source
 from inhouse.data.sources import InputFile, input_files, locate
-from inhouse.data.split import BLOCKS, DROP, FEW_TEXTS, DocumentTable, near_copies, route
+from inhouse.data.split.distribute import Part, distribute
+from inhouse.data.split.route import BLOCKS, DROP, FEW_TEXTS, DocumentTable, near_copies, route
 
 BYTES_PER_FILE = 1 << 26  # of text: what one process reads, and one document file holds
 FILES_PER_TASK = 4096

@@ -1,20 +1,33 @@
 """Each format, whole and damaged."""
 
+import errno
 import gzip
 import io
 import json
+import os
+import sys
 import tarfile
+import tempfile
+import tracemalloc
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.data.odd.corpus import cases
 
-from inhouse.data.readers.reader import cut
+import inhouse.data.readers.reader
+from inhouse.data.findings import Findings
+from inhouse.data.readers.reader import Reader, cut
+from inhouse.data.readers.streams import SourceFile
+from inhouse.data.settings import DataSettings, Source
+from inhouse.data.sources import input_files
+from inhouse.data.stage import prepare_data
 
 RECORDS = [{"text": f"record {i}", "other": i} for i in range(5)]
 LINES = "".join(json.dumps(record) + "\n" for record in RECORDS).encode()
@@ -183,3 +196,176 @@ def test_cut_loses_nothing_and_splits_no_character(text, limit):
 @given(st.binary(max_size=300), st.integers(8, 40))
 def test_cut_of_any_bytes(data, limit):
     assert b"".join(cut(io.BytesIO(data), limit)) == data
+
+
+ODD_FILES = [(name, data) for case in cases() for name, data in case.files.items() if 0 < len(data) < 100_000]
+
+
+@settings(max_examples=400)
+@given(st.sampled_from(ODD_FILES), st.randoms(use_true_random=False))
+def test_damage_of_any_kind_gives_documents_or_findings_and_nothing_else(file, random):
+    name, data = file
+    damaged = bytearray(data)
+    for _ in range(random.choice((1, 1, 3, 10))):
+        place = random.randrange(len(damaged))
+        match random.randrange(3):
+            case 0:
+                damaged[place] = random.randrange(256)
+            case 1:
+                damaged = damaged[: place + 1]
+            case _:
+                damaged[place:place] = random.randbytes(random.randrange(20))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"x{name.replace('/', '_')[-12:]}")
+        path.write_bytes(damaged)
+        source = Source(path=str(path), name="mine")
+        reader = Reader(source, 0, DataSettings(sources=(source,)))
+        texts = [document.text for file in input_files(source, Findings()) for document in reader.read(file)]
+    assert all(text and "\0" not in text for text in texts)
+
+
+def test_a_file_that_changes_while_it_is_read_is_told(corpus, prepare, monkeypatch):
+    """Appended to, written anew with as many bytes, replaced, deleted: each in the middle of being read."""
+    changes = {
+        "grows.txt": lambda path: path.write_bytes(path.read_bytes() + b"more"),
+        "rewritten.txt": lambda path: (path.write_bytes(b"other words "), os.utime(path, ns=(1, 1))),
+        "replaced.txt": lambda path: (
+            path.with_name("new").write_bytes(b"whole words "),
+            path.with_name("new").rename(path),
+        ),
+        "gone.txt": lambda path: path.unlink(),
+        "lines.jsonl": lambda path: path.write_bytes(LINES + LINES),
+    }
+    for name in changes:
+        (corpus / name).write_bytes(LINES if name == "lines.jsonl" else b"whole words ")
+
+    class Changing(SourceFile):
+        def readinto(self, buffer):
+            count = super().readinto(buffer)
+            if change := changes.pop(self._file.name, None):
+                change(self._file.path)
+            return count
+
+    monkeypatch.setattr(inhouse.data.readers.reader, "SourceFile", Changing)
+    prepared = prepare(corpus)
+    changed = ["grows.txt", "lines.jsonl", "replaced.txt", "rewritten.txt"]
+    assert prepared.names("changed") == [f"{name} (it changed while it was read)" for name in changed]
+    assert prepared.names("unreadable") == ["gone.txt (No such file or directory)"]
+    assert not {"grows.txt", "rewritten.txt", "replaced.txt", "gone.txt"} & set(prepared.texts)
+    assert prepared.texts["lines.jsonl#1"] == "record 0"
+
+
+@contextmanager
+def as_a_user_without_rights():
+    """Root may read everything, so root's tests must be somebody else."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that any user can reach, unlike those that pytest makes."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+def test_what_may_not_be_read_is_told_in_all_formats(open_folder, opened):
+    (open_folder / "text").mkdir()
+    for number in range(4):
+        (open_folder / "text" / f"{number}.txt").write_text(f"readable {number}")
+    names = ["x.html", "x.json", "x.jsonl", "x.parquet", "x.tar.gz", "x.txt", "x.zip"]
+    for name in names:
+        (open_folder / "text" / name).write_bytes(b"x" * 10)
+        (open_folder / "text" / name).chmod(0)
+    for name, mode in (("closed", 0), ("listed", 0o444)):  # neither entered; the names in one can be seen
+        (open_folder / "text" / name).mkdir()
+        (open_folder / "text" / name / "a.txt").write_text("a")
+        (open_folder / "text" / name).chmod(mode)
+    with as_a_user_without_rights():
+        source = Source(path=str(open_folder / "text"), name="mine")
+        prepare_data(DataSettings(sources=(source,), processes=1), open_folder / "data")
+        with pytest.raises(ValueError, match=r"closed/: Permission denied; let this user read it"):
+            prepare_data(DataSettings(sources=(source,), processes=1, on_bad_input="stop"), open_folder / "data-2")
+    prepared = opened(open_folder / "data")
+    told = [name.partition(" (")[0] for name in prepared.names("unreadable")]
+    assert sorted(told) == sorted(["closed/", "listed/a.txt", *names])
+    assert prepared.source["skipped"]["unreadable"]["bytes"] == 10 * len(names)
+    assert prepared.source["documents"] == 4
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that opens and cannot be read")
+def test_a_file_that_fails_while_it_is_read_is_told(corpus, prepare):
+    for name in ("x.txt", "x.jsonl", "x.zip", "x.tar.gz"):
+        (corpus / name).symlink_to("/proc/self/mem")
+    told = prepare(corpus).names("unreadable")
+    assert [name.partition(" (")[0] for name in told] == ["x.jsonl", "x.tar.gz", "x.txt", "x.zip"]
+    assert told[0].endswith("(Input/output error)")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "data", "extra"),
+    [
+        ("pyarrow.parquet", "x.parquet", b"PAR1 and so on", "parquet"),
+        ("selectolax.lexbor", "x.html", b"<p>a page", "web"),
+        ("warcio.archiveiterator", "x.warc", b"WARC/1.0\r\n\r\n", "web"),
+    ],
+)
+def test_without_its_extra_a_format_is_told_with_the_command(
+    corpus, prepare, monkeypatch, capsys, module, name, data, extra
+):
+    (corpus / name).write_bytes(data)
+    monkeypatch.setitem(sys.modules, module, None)
+    assert prepare(corpus).names("missing_extra") == [f"{name} (pip install 'inhouse[{extra}]')"]
+    assert f"pip install 'inhouse[{extra}]'" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=rf"{name}: pip install 'inhouse\[{extra}\]'"):
+        prepare(corpus, on_bad_input="stop")
+
+
+@pytest.mark.parametrize(
+    ("source", "left"),
+    [
+        ({"include": ["*.md"]}, {"x.zip/a.md", "x.zip/b/c.md"}),
+        ({"include": ["*.md"], "exclude": ["b/"]}, {"x.zip/a.md"}),
+        ({"include": ["x.zip"]}, {"x.zip/a.md", "x.zip/b/c.md", "x.zip/b/d.txt"}),
+        ({"exclude": ["*.zip"]}, set()),
+        ({"include": ["*.txt"]}, {"x.zip/b/d.txt"}),
+    ],
+)
+def test_patterns_hold_for_members_as_for_files(corpus, prepare, source, left):
+    write_zip(corpus / "x.zip", {name: name.encode() for name in ("a.md", "b/c.md", "b/d.txt")})
+    (corpus / "both.md").write_text("side one")
+    (corpus / "other.md").write_text("side two")
+    assert {path for path in prepare(corpus, source=source).texts if path.startswith("x.zip")} == left
+
+
+def test_a_full_disk_of_ours_is_no_damage_of_theirs(corpus, prepare, monkeypatch):
+    (corpus / "x.txt.gz").write_bytes(gzip.compress(b"long text\n" * 100))
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", full)
+    with pytest.raises(OSError, match="No space left"):
+        prepare(corpus, max_document_bytes=64)
+
+
+def test_a_long_array_and_a_long_text_take_no_memory_for_their_length(corpus, prepare):
+    with gzip.open(corpus / "x.json.gz", "wt", compresslevel=1) as file:
+        file.write("[" + ",".join(json.dumps({"text": f"{number} " * 200}) for number in range(20_000)) + "]")
+    (corpus / "y.txt").write_text("".join(f"a line of a long text {number}\n" for number in range(700_000)))
+    source = Source(path=str(corpus), name="mine")
+    reader = Reader(source, 0, DataSettings(sources=(source,), max_document_bytes=1 << 16))
+    tracemalloc.start()
+    for file in input_files(source, Findings()):
+        for _ in reader.read(file):
+            pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert reader.findings.bytes > 40_000_000 and not reader.findings.skipped
+    assert peak < 16 << 20

@@ -6,7 +6,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
-from typing import IO, NamedTuple, Self
+from typing import IO, NamedTuple, Self, cast
 
 from inhouse.data.findings import BadInput
 from inhouse.data.readers.streams import Allowance, UntilDamage, damage, guarded, guarded_items
@@ -81,7 +81,7 @@ class _StrictHeader(tarfile.TarInfo):
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:  # the end mark
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the end mark
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"no end mark ({error})") from None
@@ -93,7 +93,7 @@ def tar_members(stream: io.BufferedReader, name: str, allowance: Allowance) -> I
     Reads to the very end, so that the checksum of a compressed archive is looked at too.
     """
     try:
-        archive = tarfile.open(fileobj=UntilDamage(stream), mode="r|", tarinfo=_StrictHeader)  # noqa: SIM115  (the stream is not its own)
+        archive = tarfile.open(fileobj=cast(IO[bytes], UntilDamage(stream)), mode="r|", tarinfo=_StrictHeader)  # noqa: SIM115  (the stream is not its own)
     except BadInput:
         raise
     except Exception as error:

@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
-from charset_normalizer import CharsetMatch, from_bytes
+from charset_normalizer import from_bytes
 
 from inhouse.data.findings import BadInput
+from inhouse.data.readers.latin import LATIN, latin_encoding
 
 _BLOCK = 1 << 20
-_SAMPLE = 8192  # bytes that an old encoding is guessed from
+_SAMPLE = 4096  # bytes that an old encoding is guessed from
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16's, which it begins with
@@ -23,11 +24,8 @@ _FORMATS = (b"%PDF-", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"7z\xbc\xaf", b"Rar
 # What texts are really kept in. Of more the guesses for short texts only get worse.
 _OLD = [
     "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "iso8859_2", "koi8_r", "cp866",
-    "cp437", "mac_roman", "cp874", "cp932", "euc_jp", "gb18030", "big5", "cp949",
+    "cp850", "mac_roman", "cp874", "cp932", "euc_jp", "gb18030", "big5", "cp949",
 ]  # fmt: skip
-_LATIN = {"cp1250", "cp1252", "cp1254", "cp1257", "iso8859_2", "mac_roman"}
-_CENTRAL = ("Polish", "Czech", "Slovak", "Hungarian", "Croatian", "Slovene", "Romanian")
-_WORSE = 0.1  # how much more of a text may look odd in the encoding that is the likelier one by far
 _WIDE_TEXT = re.compile(
     r"[\t\n\r\f\x20-\x7e\u00a0-\u0dff\u0e00-\u10ff\u1e00-\u206f\u20a0-\u20bf\u2190-\u22ff\u3000-\u30ff\u4e00-\u9fff"
     r"\uac00-\ud7a3\uff00-\uffef]+"
@@ -132,26 +130,36 @@ def _named_encoding(data: bytes, is_whole: bool = True) -> str | None:
         raise BadInput("binary", "a picture, a program or a packed file")
     if b"\0" not in data:
         return None
-    for encoding, width in (("utf-32-le", 4), ("utf-32-be", 4), ("utf-16-le", 2), ("utf-16-be", 2)):
-        if (not is_whole or len(data) % width == 0) and _is_wide_text(data[:4096], encoding, width):
-            return encoding
-    raise BadInput("binary", "it has zero bytes")
+    scores = {
+        encoding: _wide_score(data[:4096], encoding, width)
+        for encoding, width in (("utf-32-le", 4), ("utf-32-be", 4), ("utf-16-le", 2), ("utf-16-be", 2))
+        if not is_whole or len(data) % width == 0
+    }
+    likeliest = max(scores, key=scores.__getitem__, default="")
+    if not likeliest or not scores[likeliest]:
+        raise BadInput("binary", "it has zero bytes")
+    return likeliest
 
 
-def _is_wide_text(data: bytes, encoding: str, width: int) -> bool:
-    """Whether bytes with zeros among them are text of two or four bytes a character, most of it of one script."""
+def _wide_score(data: bytes, encoding: str, width: int) -> float:
+    """How much like text bytes with zeros among them are at two or four bytes a character: 0 for not at all.
+
+    Text is ASCII or of one script for the most part: of Chinese, Japanese or Korean, or of one block of 256 characters.
+    """
     data = data[: len(data) // width * width]
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         if error.end < len(data):  # else a pair cut by the sample
-            return False
+            return 0
         text = data[: error.start].decode(encoding)
     if not text or not _WIDE_TEXT.fullmatch(text):
-        return False
+        return 0
     rows = [ord(character) >> 8 for character in text]
-    is_dense = sum(row == 0 or 0x30 <= row <= 0xD7 for row in rows)
-    return max(is_dense, rows.count(max(set(rows), key=rows.count))) > len(rows) // 2
+    num_ascii, num_asian = sum(map(str.isascii, text)), sum(0x30 <= row <= 0xD7 for row in rows)
+    of_one_row = rows.count(max(set(rows), key=rows.count))
+    is_text = max(num_ascii + num_asian, of_one_row) > len(rows) // 2
+    return (num_ascii + of_one_row + num_asian / 2) / len(rows) if is_text else 0
 
 
 def _old_encoding(data: bytes) -> str:
@@ -161,22 +169,7 @@ def _old_encoding(data: bytes) -> str:
     best = matches.best()
     if best is None:
         raise BadInput("undecodable", "neither UTF-8 nor any other known encoding")
-    if best.encoding not in _LATIN:
-        return best.encoding
-    likelier = _latin(best, sample)
-    for match in matches:
-        if likelier in (match.encoding, *match.could_be_from_charset) and match.chaos <= best.chaos + _WORSE:
-            return likelier
-    return best.encoding
-
-
-def _latin(match: CharsetMatch, sample: bytes) -> str:
-    """Of the Latin encodings, which a short text does not tell apart, the one that its language is kept in."""
-    if match.language in _CENTRAL:
-        return "cp1250" if re.search(rb"[\x80-\x9f]", sample) else "iso8859_2"
-    return {"Turkish": "cp1254", "Lithuanian": "cp1257", "Latvian": "cp1257", "Estonian": "cp1257"}.get(
-        match.language, "cp1252"
-    )
+    return (latin_encoding(sample) if best.encoding in LATIN else None) or best.encoding
 
 
 def _sample(data: bytes) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from inhouse.data.documents import Document
 from inhouse.data.findings import BadInput, Findings
@@ -66,7 +66,7 @@ class Reader:
         except BadInput as bad:
             self.findings.skip(bad, file.name, file.size)
             return
-        with io.BufferedReader(raw) as stream:
+        with cast(io.BufferedReader, io.BufferedReader(raw)) as stream:
             allowance = Allowance(file.name, self.settings.max_expansion * file.size + FREE_EXPANSION)
             entry = _Entry(file.name, file.name, file.size, 0, raw, allowance)
             yield from self._entry(entry, lambda _: stream)

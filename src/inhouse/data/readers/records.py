@@ -24,7 +24,7 @@ class Record(NamedTuple):
     bad: BadInput | None = None
 
 
-def json_lines(stream: io.BufferedIOBase, fields: Sequence[str], limit: int) -> Iterator[Record]:
+def json_lines(stream: IO[bytes], fields: Sequence[str], limit: int) -> Iterator[Record]:
     """One JSON value a line; a line that is none, or longer than `limit`, costs only itself."""
     number = 0
     while line := stream.readline(limit):
@@ -64,7 +64,7 @@ def _line(number: int, line: bytes, fields: Sequence[str]) -> Record:
 def json_values(file: IO[bytes], fields: Sequence[str], limit: int) -> Iterator[Record]:
     """The elements of a JSON array, or JSON values one behind the other; memory holds one of them."""
     encoding = encoding_of(file)
-    text = io.TextIOWrapper(_Borrowed(file), encoding)  # type: ignore[arg-type]
+    text = io.TextIOWrapper(_Borrowed(file), encoding)
     for number, value in enumerate(_values(text, limit), start=1):
         try:
             yield Record(number, text_of(value, fields), encoding=told(encoding))

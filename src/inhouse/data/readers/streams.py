@@ -164,7 +164,7 @@ def seekable(stream: io.BufferedIOBase, folder: Path | None, head: bytes = b"") 
         stream.seek(0)
         yield cast(IO[bytes], stream)
         return
-    with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=folder) as copy:
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=None if folder is None else str(folder)) as copy:
         copy.write(head)
         while block := stream.read(BLOCK):
             copy.write(block)

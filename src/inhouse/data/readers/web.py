@@ -3,8 +3,11 @@
 The text of a page is all of it, in the order of its markup; nothing is taken for boilerplate.
 """
 
+import io
 import re
 from collections.abc import Iterator
+from contextlib import redirect_stderr
+from itertools import count
 from typing import Any
 
 from inhouse.data.findings import BadInput
@@ -79,10 +82,18 @@ def warc_records(stream: Any, name: str, limit: int) -> Iterator[Record]:
         from warcio.archiveiterator import ArchiveIterator
     except ImportError:
         raise BadInput("missing_extra", _EXTRA) from None
-    for number, record in enumerate(guarded_items(iter(ArchiveIterator(stream)), name), start=1):
+    archive = ArchiveIterator(stream)
+    records = guarded_items(iter(archive), name)
+    for number in count(1):
+        with redirect_stderr(io.StringIO()):  # warcio's own warnings: they are counted here
+            record = next(records, None)
+        if archive.err_count:
+            raise BadInput("damaged", "a record is not as long as it says", name)
+        if record is None:
+            return
         if record.rec_type in ("response", "resource", "conversion"):
             data = guarded(record.content_stream(), name).read(limit + 1)
-            if len(data) <= limit and record.raw_stream.limit > 0:
+            if len(data) <= limit and getattr(record.raw_stream, "limit", 0) > 0:
                 raise BadInput("damaged", "it ends inside a record", name)
             yield _page(number, record, data, limit)
 

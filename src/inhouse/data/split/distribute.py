@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from inhouse.common.progress import Progress
-from inhouse.data.content import bar_of, blocks, content_key, is_below
 from inhouse.data.documents import SPLITS, Split, Written, ZstdFile, read_lines, to_document, to_line
 from inhouse.data.process_pool import map_ordered
 from inhouse.data.settings import DataSettings
-from inhouse.data.split import BLOCKS, DROP, HELDOUT, TRAIN, first_copies
+from inhouse.data.split.content import bar_of, blocks, content_key, is_below
+from inhouse.data.split.route import BLOCKS, DROP, HELDOUT, TRAIN, first_copies
 
 _KEY = np.dtype([("high", ">u8"), ("low", ">u8")])
 _NOTHING = np.zeros(0, dtype=bool)

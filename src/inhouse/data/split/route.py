@@ -9,9 +9,9 @@ from zlib import crc32
 
 import numpy as np
 
-from inhouse.data.content import bar_of, is_below, normal_form
 from inhouse.data.documents import Document, text_path
 from inhouse.data.settings import DataSettings
+from inhouse.data.split.content import bar_of, is_below, normal_form
 
 # 16 bytes that documents share of which one is kept; of the whole text that a document may be a piece of: 8 bytes of
 # its path's md5, the bytes of its normal form, held out or not; crc32 and size of the exact text; and whether it is

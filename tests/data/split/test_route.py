@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inhouse.data.content import bar_of, content_key, is_below
 from inhouse.data.documents import Document
 from inhouse.data.settings import DataSettings
-from inhouse.data.split import BLOCKS, DROP, FEW_TEXTS, HELDOUT, TRAIN, DocumentTable, near_copies, route
+from inhouse.data.split.content import bar_of, content_key, is_below
+from inhouse.data.split.route import BLOCKS, DROP, FEW_TEXTS, HELDOUT, TRAIN, DocumentTable, near_copies, route
 
 Names = Callable[..., Iterator[str]]
 MANY = [(f"{i}.txt", f"This is text {i}.") for i in range(FEW_TEXTS)]

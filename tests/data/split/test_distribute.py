@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import inhouse.data.stage
 from inhouse.common.files import read_json
-from inhouse.data.content import normal_form
 from inhouse.data.settings import DataSettings, Source
+from inhouse.data.split.content import normal_form
 from inhouse.data.stage import prepare_data
 
 PARAGRAPHS = [f"This is paragraph {i}.\nIt has two lines, and is {'very ' * (i % 9)}short." for i in range(1000)]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inhouse.data.content import LONGEST_BLOCK, bar_of, blocks, content_key, is_below, normal_form
+from inhouse.data.split.content import LONGEST_BLOCK, bar_of, blocks, content_key, is_below, normal_form
 
 TEXTS = st.text(st.characters(codec="utf-8"))
 WORDS = st.text(st.sampled_from("abcdefgh éß漢.!?,"), min_size=1, max_size=40).filter(str.strip)

@@ -1,0 +1,1 @@
+"""Which documents are kept, and which of those are held out."""
