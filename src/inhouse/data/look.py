@@ -78,7 +78,7 @@ class Look:
 
     def _goes_by_blocks(self, row: np.void) -> bool:
         if self.settings.holdout_by == "path":
-            return False
+            return self._beginning[0] == 1
         num_texts, letters = self._beginning
         if num_texts == FEW_TEXTS and goes_by_blocks(row, num_texts, letters, self.settings):
             letters = max(letters, self._size)  # what was read at first is too little to compare with
@@ -86,7 +86,8 @@ class Look:
 
     @cached_property
     def _beginning(self) -> tuple[int, int]:
-        """How many texts the corpus has, up to `FEW_TEXTS`, and the bytes of normal form in those."""
+        """How many texts the corpus has, as far as it matters, and the bytes of normal form in those."""
+        enough = FEW_TEXTS if self.settings.holdout_by == "content" else 2
         texts: set[bytes] = set()
         path, letters = "", 0
         for document in self._read(map(self._reader, range(len(self._sources)))):
@@ -94,7 +95,7 @@ class Look:
             letters += len(normal_form(document.text))
             if path == document.path:
                 texts.add(content_key(document.text))
-            if len(texts) == FEW_TEXTS:
+            if len(texts) == enough:
                 break
         return len(texts), letters
 

@@ -184,7 +184,8 @@ def _lines(settings: DataSettings, counts: dict[str, Any]) -> Iterator[str]:
     near = f" ({total['near_duplicates']:,} of them but for spacing or Unicode form)" * (total["near_duplicates"] > 0)
     how = ""
     if 0 < total["documents"] == total["by_blocks"]:
-        how = f", by paragraphs, because fewer than {FEW_TEXTS} texts are too few to hold out whole ones"
+        few = f"fewer than {FEW_TEXTS} texts are too few to hold out whole ones"
+        how = ", by paragraphs, because " + (few if settings.holdout_by == "content" else "all is one file")
     yield (
         f"{total['documents']:,} documents, {total['duplicates']:,} duplicates left out{near}; "
         f"{100 * total['heldout_bytes'] / kept:.2g} % of the bytes held out{how}"

@@ -51,6 +51,12 @@ def test_one_file_is_split_at_paragraphs(tmp_path, prepare, capfd):
     assert "by paragraphs, because fewer than 200 texts" in capfd.readouterr().err
 
 
+def test_one_file_is_split_at_paragraphs_also_where_paths_decide(tmp_path, prepare, capfd):
+    folder = write(tmp_path / "x", {"novel.txt": NOVEL})
+    assert prepare(folder, holdout_by="path").files() == prepare(folder).files()
+    assert "by paragraphs, because all is one file" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("one_in", [2, 5, 50])
 def test_the_share_of_one_file_is_as_asked_for(tmp_path, prepare, one_in):
     total = prepare(write(tmp_path / "x", {"novel.txt": NOVEL}), holdout_one_in=one_in).counts["total"]

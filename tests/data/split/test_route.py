@@ -148,9 +148,8 @@ def test_by_path_a_corpus_with_only_one_side_holds_out_one_small_file(names: Nam
     assert routes == by_path(*documents)
 
 
-def test_by_path_one_file_cannot_be_split() -> None:
-    with pytest.raises(ValueError, match=r"the whole text is one file.*leave out data.holdout_by"):
-        by_path(("novel.txt", "first part"), ("novel.txt@1", "second part"))
+def test_by_path_one_file_goes_by_blocks() -> None:
+    assert by_path(("novel.txt", "first part"), ("novel.txt@1", "second part")) == [BLOCKS, BLOCKS]
 
 
 def test_a_row_takes_38_bytes_and_holds_the_size_in_bytes() -> None:

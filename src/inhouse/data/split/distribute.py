@@ -49,7 +49,7 @@ def distribute(parts: list[Part], settings: DataSettings, folder: Path) -> dict[
     Raises `ValueError` where the corpus is too small to have two sides.
     """
     bar = bar_of(settings.holdout_one_in)
-    if settings.holdout_by == "content":
+    if settings.holdout_by == "content" or any((part.routes == BLOCKS).any() for part in parts):
         parts, bar = _settle(parts, bar, settings.processes)
     written: dict[Split, list[Written]] = {split: [] for split in SPLITS}
     with Progress("data: write", len(parts), "files") as progress:

@@ -73,12 +73,14 @@ def route(rows: np.ndarray, settings: DataSettings) -> np.ndarray:
     of more than `max_document_bytes`, each block is judged like a text (`content.blocks`).
 
     By path, where a small corpus has nothing to hold out by the rule (or nothing else), one file is held out instead:
-    of those that are at most half the text, the one whose path has the lowest hash. Raises `ValueError` where the whole
-    text is one file.
+    of those that are at most half the text, the one whose path has the lowest hash. Where all is one file, it goes by
+    blocks.
     """
     held, kept = rows["held"], first_copies(rows, rows["held"])
     if settings.holdout_by == "path":
         if held[kept].all() or not held[kept].any():
+            if len(np.unique(rows["path"])) == 1:
+                return np.where(kept, BLOCKS, DROP).astype(np.uint8)
             held = rows["path"] == _small_file(rows[kept])
             kept = first_copies(rows, held)
         return np.where(kept, np.where(held, HELDOUT, TRAIN), DROP).astype(np.uint8)
@@ -110,11 +112,6 @@ def near_copies(rows: np.ndarray, routes: np.ndarray) -> np.ndarray:
 def _small_file(rows: np.ndarray) -> int:
     paths, owner = np.unique(rows["path"], return_inverse=True)
     sizes = np.bincount(owner, weights=rows["size"])
-    if len(paths) == 1:
-        raise ValueError(
-            "the whole text is one file, so none can be held out by its path; leave out data.holdout_by, and "
-            "paragraphs of it are"
-        )
     return int(paths[sizes <= sizes.sum() / 2][0])
 
 
