@@ -32,7 +32,8 @@ class DocumentTable:
         self._by_path, self._one_in = settings.holdout_by == "path", settings.holdout_one_in
         self._bar = bar_of(self._one_in)
         self._rows = bytearray()
-        self._text = ""
+        self._text, self._path, self._whole = "", b"", hashlib.sha256()  # of the text that is coming in
+        self._letters = self._start = 0
 
     def add(self, document: Document) -> None:
         text, self._text = document.text.encode(), text_path(document.path, self._text)
@@ -89,7 +90,7 @@ def route(rows: np.ndarray, settings: DataSettings) -> np.ndarray:
     return np.where(kept, np.where(by_blocks, BLOCKS, np.where(held, HELDOUT, TRAIN)), DROP).astype(np.uint8)
 
 
-def goes_by_blocks(rows: np.ndarray, num_texts: int, letters: int, settings: DataSettings) -> np.ndarray:
+def goes_by_blocks(rows: np.ndarray | np.void, num_texts: int, letters: int, settings: DataSettings) -> np.ndarray:
     """Whether each document goes by blocks, in a corpus of so many texts with so many bytes of normal form.
 
     Near-copies do or do not alike, also where the reader cut one of them and not the other.
