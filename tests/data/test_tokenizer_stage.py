@@ -122,6 +122,12 @@ def test_stretches_are_cut_out_exactly(sizes, wanted, data):
     assert "".join(_cut_out(documents, 0, stretches)) == "".join(whole[s.start : s.stop] for s in stretches)
 
 
+def test_a_file_is_read_up_to_its_last_stretch():
+    documents = iter([Document("abc", 0, str(i)) for i in range(9)])
+    assert list(_cut_out(documents, 100, [range(90, 101), range(104, 106)])) == ["a", "bc"]
+    assert len(list(documents)) == 7
+
+
 def test_a_sample_of_letters_of_several_bytes_holds_whole_letters(corpus, prepare):
     (corpus / "long.md").write_text("ä漢🙂" * 5_000, encoding="utf-8")
     sample = "".join(sample_texts(prepare(corpus).folder, 3_000))

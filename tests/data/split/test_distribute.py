@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 import inhouse.data.stage
 from inhouse.common.files import read_json
 from inhouse.data.settings import DataSettings, Source
-from inhouse.data.split.content import normal_form
+from inhouse.data.split.content import bar_of, content_key, is_below, normal_form
 from inhouse.data.stage import prepare_data
 
 PARAGRAPHS = [f"This is paragraph {i}.\nIt has two lines, and is {'very ' * (i % 9)}short." for i in range(1000)]
@@ -166,6 +167,24 @@ def test_there_are_always_two_sides(tmp_path, prepare, one_in, number):
     assert train and heldout
     assert one_in == 2 or b"x" * 9000 in train or normal_form("Number 0.") in train
     assert len(train | heldout) == number + 1
+
+
+def test_what_is_held_out_instead_is_at_most_half_of_the_text(tmp_path, prepare):
+    key = content_key("Small.")
+    large = next(text for i in count() if content_key(text := f"{i}" + "x" * 99) < key)
+    train, heldout = sides(prepare(write(tmp_path / "x", {"a": "Small.", "b": large}), holdout_one_in=10**9))
+    assert (train, heldout) == ({normal_form(large)}, {b"Small."})
+
+
+def test_of_many_texts_one_is_held_out_where_none_is_below_the_bar(tmp_path, prepare):
+    for salt in count():
+        texts = {f"{i}.txt": f"Text {salt:03d} {i:03d}." for i in range(300)}
+        if not any(is_below(content_key(text), bar_of(300)) for text in texts.values()):
+            break
+    prepared = prepare(write(tmp_path / "x", texts), holdout_one_in=300)
+    assert prepared.counts["total"]["by_blocks"] == 0
+    assert [d.text for d in prepared.documents["heldout"]] == [min(texts.values(), key=content_key)]
+    assert len(prepared.documents["train"]) == 299
 
 
 def test_separators_are_named_and_split_at_where_asked(tmp_path, prepare, capfd):

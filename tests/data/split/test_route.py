@@ -1,7 +1,7 @@
 """What is held out, and which of equal texts is kept, follow from hashes alone."""
 
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,13 @@ def test_near_copies_share_a_side_however_they_were_cut(text: str, size: int) ->
     rows = table(*pieces, ("y", text), *MANY)
     assert set(rows["held"][: len(pieces)]) == {rows["held"][len(pieces)]}
     assert set(rows["letters"][: len(pieces)]) == {rows["letters"][len(pieces)]}
+
+
+def test_pieces_follow_the_text_that_they_are_of() -> None:
+    first = next(f"Begin {i}." for i in count() if side(f"Begin {i}.") == HELDOUT and side(f"Begin {i}.End.") == TRAIN)
+    many = [(f"{i}", f"This is text {i}." * 9) for i in range(FEW_TEXTS)]
+    assert routed(*many, ("x", first), ("x@1", "End."))[-2:] == [TRAIN, TRAIN]
+    assert routed(*many, ("x", first))[-1] == HELDOUT
 
 
 def test_files_that_are_called_like_pieces_are_texts_of_their_own() -> None:
