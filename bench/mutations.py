@@ -141,7 +141,7 @@ _FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
     ("content", "src/inhouse/data/split/content.py", "tests/data/split/test_content.py", [
         ("white space counts", "text.encode().translate(None, _SPACES)", "text.encode()"),
         ("Unicode forms count", '"NFKC"', '"NFC"'),
-        ("the bar is the other half", "2**64 // one_in", "2**63 // one_in"),
+        ("half the share is held out", "range(-(-(2**64)", "range(-(-(2**63)"),
         ("a block for each line", '_ends_of(r"(?>\\r\\n|\\n|\\r)\\s*[\\r\\n]"),', '_ends_of(r"\\r\\n|\\n|\\r"),'),
         ("words are counted off", "crc32(text[start : space.start()].encode()) % 64 == 0", "space.end() % 64 == 0"),
         ("blank lines are a block", "(block.isspace() and start == 0 and end < len(text))", "False"),
@@ -159,7 +159,7 @@ _FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
         ("pieces are texts", 'kept & ~rows["is_later"]', "kept"),
         ("copies are texts", 'kept & ~rows["is_later"]', '~rows["is_later"]'),
         ("a piece goes by itself",
-         "is_below(self._whole.digest(), self._bar)", "is_below(self._rows[self._start :], self._bar)"),
+         "is_held_out(self._whole.digest(), self._held)", "is_held_out(self._rows[self._start :], self._held)"),
         ("large texts go whole", "letters / settings.holdout_one_in)", "letters)"),
         ("long texts go whole", "min(settings.max_document_bytes, ", "min(2**40, "),
         ("near-copies are those alike", 'rows["crc"][order] != rows', 'rows["crc"][order] == rows'),
@@ -170,6 +170,7 @@ _FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
         ("a corpus has one side", "if not _has_both_sides(parts, measured):\n        bar", "if False:\n        bar"),
         ("no bound on what is held out instead", "if len(block.encode()) <= largest:", "if True:"),
         ("whole texts stay as they were", "HELDOUT, TRAIN), part.routes", "part.routes, part.routes), part.routes"),
+        ("all below the lowest is held out", "range(lowest, lowest + 1)", "range(lowest + 1)"),
         ("bytes of a text are its documents", "self._bytes += size", "self._bytes += 1"),
     ]),
     ("separators", "src/inhouse/data/separators.py", "tests/data/test_separators.py", [

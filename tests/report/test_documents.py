@@ -7,7 +7,7 @@ from rich.console import Console
 
 from inhouse.data.look import Look
 from inhouse.data.settings import DataSettings, Source
-from inhouse.data.split.content import bar_of, content_key, is_below
+from inhouse.data.split.content import content_key, held_keys, is_held_out
 from inhouse.report.documents import LINES_SHOWN, show_documents
 
 
@@ -44,7 +44,7 @@ def test_only_the_first_lines_are_shown(folder: Path) -> None:
 
 def test_only_what_is_held_out(folder: Path) -> None:
     lines = {line.strip() for line in printed(folder, heldout_only=True).splitlines() if line.startswith("    Line")}
-    held = [text for i in range(50) if is_below(content_key(text := f"Line {i}."), bar_of(2))]
+    held = [text for i in range(50) if is_held_out(content_key(text := f"Line {i}."), held_keys(2))]
     assert lines == set(held[: LINES_SHOWN // 2])
 
 

@@ -17,7 +17,7 @@ from inhouse.data.readers.reader import Reader
 from inhouse.data.separators import split_texts
 from inhouse.data.settings import DataSettings, Source
 from inhouse.data.sources import input_files, locate
-from inhouse.data.split.content import bar_of, blocks, content_key, is_below, normal_form
+from inhouse.data.split.content import blocks, content_key, held_keys, is_held_out, normal_form
 from inhouse.data.split.route import FEW_TEXTS, DocumentTable, goes_by_blocks
 
 
@@ -69,8 +69,8 @@ class Look:
         if first != document.id:
             fate, heldout = f"left out, a copy of {first}", ""
         elif self._goes_by_blocks(row):
-            bar, parts = bar_of(self.settings.holdout_one_in), list(blocks(document.text))
-            held = [block for block in parts if is_below(content_key(block), bar)]
+            keys, parts = held_keys(self.settings.holdout_one_in), list(blocks(document.text))
+            held = [block for block in parts if is_held_out(content_key(block), keys)]
             fate, heldout = f"{len(held):,} of {len(parts):,} paragraphs held out", "".join(held)
         else:
             fate = "held out" if heldout else "trained on"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inhouse.data.split.content import LONGEST_BLOCK, bar_of, blocks, content_key, is_below, normal_form
+from inhouse.data.split.content import LONGEST_BLOCK, blocks, content_key, held_keys, is_held_out, normal_form
 
 TEXTS = st.text(st.characters(codec="utf-8"))
 WORDS = st.text(st.sampled_from("abcdefgh éß漢.!?,"), min_size=1, max_size=40).filter(str.strip)
@@ -36,12 +36,12 @@ def test_the_rule_is_the_one_that_is_documented() -> None:
     for number in range(400):
         text = f"A text, number {number}.\n"
         digits = hashlib.sha256(f"Atext,number{number}.".encode()).hexdigest()[:16]
-        assert is_below(content_key(text), bar_of(20)) == (int(digits, 16) < 2**64 / 20)
+        assert is_held_out(content_key(text), held_keys(20)) == (int(digits, 16) < 2**64 / 20)
 
 
 def test_a_larger_share_holds_out_the_same_and_more() -> None:
     keys = [content_key(str(number)) for number in range(2000)]
-    fewer, more = ({key for key in keys if is_below(key, bar_of(one_in))} for one_in in (20, 10))
+    fewer, more = ({key for key in keys if is_held_out(key, held_keys(one_in))} for one_in in (20, 10))
     assert fewer < more and 60 < len(fewer) < 140 and 150 < len(more) < 250
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import inhouse.data.stage
 from inhouse.common.files import read_json
 from inhouse.data.settings import DataSettings, Source
-from inhouse.data.split.content import bar_of, content_key, is_below, normal_form
+from inhouse.data.split.content import content_key, held_keys, is_held_out, normal_form
 from inhouse.data.stage import prepare_data
 
 PARAGRAPHS = [f"This is paragraph {i}.\nIt has two lines, and is {'very ' * (i % 9)}short." for i in range(1000)]
@@ -176,10 +176,10 @@ def test_what_is_held_out_instead_is_at_most_half_of_the_text(tmp_path, prepare)
     assert (train, heldout) == ({normal_form(large)}, {b"Small."})
 
 
-def test_of_many_texts_one_is_held_out_where_none_is_below_the_bar(tmp_path, prepare):
+def test_of_many_texts_one_is_held_out_where_none_is_held_out_the_bar(tmp_path, prepare):
     for salt in count():
         texts = {f"{i}.txt": f"Text {salt:03d} {i:03d}." for i in range(300)}
-        if not any(is_below(content_key(text), bar_of(300)) for text in texts.values()):
+        if not any(is_held_out(content_key(text), held_keys(300)) for text in texts.values()):
             break
     prepared = prepare(write(tmp_path / "x", texts), holdout_one_in=300)
     assert prepared.counts["total"]["by_blocks"] == 0

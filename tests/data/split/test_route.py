@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from inhouse.data.documents import Document
 from inhouse.data.settings import DataSettings
-from inhouse.data.split.content import bar_of, content_key, is_below
+from inhouse.data.split.content import content_key, held_keys, is_held_out
 from inhouse.data.split.route import BLOCKS, DROP, FEW_TEXTS, HELDOUT, TRAIN, DocumentTable, near_copies, route
 
 Names = Callable[..., Iterator[str]]
@@ -36,7 +36,7 @@ def by_path(*documents: tuple[str, str], **settings: Any) -> list[int]:
 
 
 def side(text: str, one_in: int = 20) -> int:
-    return HELDOUT if is_below(content_key(text), bar_of(one_in)) else TRAIN
+    return HELDOUT if is_held_out(content_key(text), held_keys(one_in)) else TRAIN
 
 
 def test_the_content_decides_what_is_held_out() -> None:

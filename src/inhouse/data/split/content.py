@@ -34,14 +34,14 @@ def content_key(text: str) -> bytes:
     return hashlib.sha256(normal_form(text)).digest()[:16]
 
 
-def bar_of(one_in: int) -> int:
-    """Keys are held out below this; a larger share holds out the same texts and more."""
-    return 2**64 // one_in
+def held_keys(one_in: int) -> range:
+    """The beginnings of keys that are held out; a larger share holds out the same texts and more."""
+    return range(-(-(2**64) // one_in))
 
 
-def is_below(key: bytes, bar: int) -> bool:
+def is_held_out(key: bytes, held: range) -> bool:
     """Whether what has this key, or whole digest, is held out."""
-    return int.from_bytes(key[:8]) < bar
+    return int.from_bytes(key[:8]) in held
 
 
 def blocks(text: str) -> Iterator[str]:

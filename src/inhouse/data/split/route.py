@@ -11,7 +11,7 @@ import numpy as np
 
 from inhouse.data.documents import Document, text_path
 from inhouse.data.settings import DataSettings
-from inhouse.data.split.content import bar_of, is_below, normal_form
+from inhouse.data.split.content import held_keys, is_held_out, normal_form
 
 # 16 bytes that documents share of which one is kept; of the whole text that a document may be a piece of: 8 bytes of
 # its path's md5, the bytes of its normal form, held out or not; crc32 and size of the exact text; and whether it is
@@ -30,7 +30,7 @@ class DocumentTable:
 
     def __init__(self, settings: DataSettings) -> None:
         self._by_path, self._one_in = settings.holdout_by == "path", settings.holdout_one_in
-        self._bar = bar_of(self._one_in)
+        self._held = held_keys(self._one_in)
         self._rows = bytearray()
         self._text, self._path, self._whole = "", b"", hashlib.sha256()  # of the text that is coming in
         self._letters = self._start = 0
@@ -55,7 +55,7 @@ class DocumentTable:
         if not self._rows:
             return
         by_path = int.from_bytes(self._path) % self._one_in == 0
-        is_held = by_path if self._by_path else is_below(self._whole.digest(), self._bar)
+        is_held = by_path if self._by_path else is_held_out(self._whole.digest(), self._held)
         for end in range(len(self._rows), self._start, -_ROW.itemsize):
             _OF_TEXT.pack_into(self._rows, end - _OF_TEXT.size, min(self._letters, 2**32 - 1), is_held)
 
