@@ -176,7 +176,7 @@ def test_what_is_held_out_instead_is_at_most_half_of_the_text(tmp_path, prepare)
     assert (train, heldout) == ({normal_form(large)}, {b"Small."})
 
 
-def test_of_many_texts_one_is_held_out_where_none_is_held_out_the_bar(tmp_path, prepare):
+def test_of_many_texts_one_is_held_out_where_none_would_be(tmp_path, prepare):
     for salt in count():
         texts = {f"{i}.txt": f"Text {salt:03d} {i:03d}." for i in range(300)}
         if not any(is_held_out(content_key(text), held_keys(300)) for text in texts.values()):
