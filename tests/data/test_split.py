@@ -82,10 +82,28 @@ def test_a_text_too_large_for_the_share_goes_by_blocks_and_moves_no_other() -> N
     assert BLOCKS not in routed(*MANY, ("large", "x" * 100))
 
 
-def test_pieces_of_a_long_file_go_by_blocks_and_files_that_are_called_so_do_not() -> None:
-    assert routed(*MANY, ("x", "one"), ("x@1", "two"), ("x@3", "three"))[-3:] == [BLOCKS] * 3
+def test_a_long_text_goes_by_blocks_however_it_was_cut() -> None:
+    many = [(f"{i}", f"This is text {i}." * 9) for i in range(4000)]
+    pieces = [(f"x@{i}" if i else "x", f"{i}" * 40 + "\r\n") for i in range(3)]
+    whole = [("y", "".join(text for _, text in pieces).replace("\r", ""))]
+    for documents in (pieces, whole):
+        assert set(routed(*many, *documents, max_document_bytes=100)[4000:]) == {BLOCKS}
+        assert set(routed(*many, *documents, max_document_bytes=120)[4000:]) == {side(whole[0][1])}
+
+
+@given(st.text(st.sampled_from("ab \n"), min_size=1), st.integers(1, 9))
+def test_near_copies_share_a_side_however_they_were_cut(text: str, size: int) -> None:
+    spaced = text.replace("a", "a\r\n ")
+    pieces = [(f"x@{i}" if i else "x", spaced[i * size : (i + 1) * size]) for i in range(-(-len(spaced) // size))]
+    rows = table(*pieces, ("y", text), *MANY)
+    assert set(rows["held"][: len(pieces)]) == {rows["held"][len(pieces)]}
+    assert set(rows["letters"][: len(pieces)]) == {rows["letters"][len(pieces)]}
+
+
+def test_files_that_are_called_like_pieces_are_texts_of_their_own() -> None:
     names = ("x", "y@1", "x@1", "x#1@1", "x#1")
-    assert BLOCKS not in routed(*MANY, *((name, f"of {name}") for name in names))
+    assert table(*((name, f"of {name}") for name in names))["is_later"].tolist() == [False] * 5
+    assert table(("x", "one"), ("x@1", "two"), ("x@3", "three"))["is_later"].tolist() == [False, True, True]
 
 
 def test_by_path_the_path_decides(is_held_out: Callable[[str], bool]) -> None:
@@ -135,6 +153,6 @@ def test_by_path_one_file_cannot_be_split() -> None:
         by_path(("novel.txt", "first part"), ("novel.txt@1", "second part"))
 
 
-def test_a_row_takes_34_bytes_and_holds_the_size_in_bytes() -> None:
+def test_a_row_takes_38_bytes_and_holds_the_size_in_bytes() -> None:
     rows = table(("x", "é" * 10))
-    assert (rows.itemsize, rows["size"].tolist()) == (34, [20])
+    assert (rows.itemsize, rows["size"].tolist()) == (38, [20])

@@ -11,10 +11,14 @@ import inhouse.data.stage
 from inhouse.data.settings import STDLIB, DataSettings, Source
 from inhouse.data.sources import locate
 from inhouse.data.stage import prepare_data
+from inhouse.recipe.ready import find_recipe
+from inhouse.recipe.recipe import load_recipe
 
 
 def test_standard_library_as_the_figures_count_it(tmp_path, opened, is_held_out):
-    prepare_data(DataSettings(processes=1, holdout_by="path"), tmp_path)
+    settings = load_recipe(find_recipe("preview")).data
+    assert settings == load_recipe(find_recipe("preview-moe")).data
+    prepare_data(settings.model_copy(update={"processes": 1}), tmp_path)
     prepared = opened(tmp_path)
     library = Path(os.__file__).parent
     left_out = {"test", "tests", "idlelib", "encodings", "site-packages", "__pycache__"}

@@ -63,6 +63,8 @@ def test_text_from_outside_the_run_is_the_data_stages(recipe: Recipe, stages: di
     [
         ("seed=8", {"pretrain", "sft"}),
         ("data.holdout_one_in=10", {"data"}),
+        ("data.holdout_by=content", {"data"}),
+        ("data.split_at=---", {"data"}),
         ("tokenizer.sample_bytes=1000", {"tokenizer"}),
         ("model.size=tiny", {"pretrain"}),
         ("pretrain.batch_tokens=8192", {"pretrain"}),

@@ -13,18 +13,20 @@ from zlib import crc32
 
 LONGEST_BLOCK = 4096  # bytes of normal form; longer paragraphs are cut further
 _SPACES = b" \t\n\r\v\f\x1c\x1d\x1e\x1f"
-_OTHER_SPACES = "\x85\u1680\u2028\u2029\ufeff"  # what NFKC leaves of the others; and the byte order mark
+_OTHERS = tuple(c.encode() for c in "\x85\u1680\u2028\u2029\ufeff")  # what NFKC leaves of other spaces; byte order mark
 
 Ends = Callable[[str], Iterator[int]]
 
 
 def normal_form(text: str) -> bytes:
     """What two near-copies have in common: the text in Unicode's form NFKC, without any white space, as UTF-8."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-        for space in _OTHER_SPACES:
-            text = text.replace(space, "")
-    return text.encode().translate(None, _SPACES)
+    if text.isascii():
+        return text.encode().translate(None, _SPACES)
+    form = unicodedata.normalize("NFKC", text).encode().translate(None, _SPACES)
+    for space in _OTHERS:
+        if space[:1] in form:  # a search for one byte is many times faster
+            form = form.replace(space, b"")
+    return form
 
 
 def content_key(text: str) -> bytes:
@@ -38,6 +40,7 @@ def bar_of(one_in: int) -> int:
 
 
 def is_below(key: bytes, bar: int) -> bool:
+    """Whether what has this key, or whole digest, is held out."""
     return int.from_bytes(key[:8]) < bar
 
 

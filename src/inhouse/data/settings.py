@@ -16,7 +16,7 @@ class Source(Settings):
     """One place that text comes from."""
 
     path: str = Field(min_length=1, description=f"a folder, an archive, a file, or {STDLIB}")
-    name: str = Field(min_length=1, pattern=r"^[\w.-]+$", description="stands in every document's id")
+    name: str = Field(min_length=1, pattern=r"^[\w.-]+$", description="what reports call it")
     licence: str = "unknown"
     text_field: str | None = Field(
         default=None, description="where records (.jsonl, .json, .parquet) keep their text; default: text, else content"

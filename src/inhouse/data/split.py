@@ -1,6 +1,6 @@
 """Which documents are kept, and which of those are held out: decided once for the whole corpus, from hashes alone.
 
-What is remembered of a document is 34 bytes, so a hundred million documents take 3.4 GB.
+What is remembered of a document is 38 bytes, so a hundred million documents take 3.8 GB.
 """
 
 import hashlib
@@ -9,16 +9,18 @@ from zlib import crc32
 
 import numpy as np
 
-from inhouse.data.content import bar_of, content_key, is_below
+from inhouse.data.content import bar_of, is_below, normal_form
 from inhouse.data.documents import Document, text_path
 from inhouse.data.settings import DataSettings
 
-# 16 bytes that documents share of which one is kept, 8 bytes of the path's md5, crc32 and size of the exact text, held
-# out or not, and whether it is a text of its own
-_ROW = np.dtype(
-    [("high", ">u8"), ("low", ">u8"), ("path", "<u8"), ("crc", "<u4"), ("size", "<u4"), ("held", "?"), ("piece", "u1")]
-)
-WHOLE, FIRST_PIECE, LATER_PIECE = 0, 1, 2
+# 16 bytes that documents share of which one is kept; of the whole text that a document may be a piece of: 8 bytes of
+# its path's md5, the bytes of its normal form, held out or not; crc32 and size of the exact text; and whether it is
+# another piece than the first
+_ROW = np.dtype([
+    ("high", ">u8"), ("low", ">u8"), ("path", "<u8"), ("crc", "<u4"), ("size", "<u4"), ("is_later", "?"),
+    ("letters", "<u4"), ("held", "?"),
+])  # fmt: skip
+_OF_TEXT = struct.Struct("<I?")  # what is known only when the last piece of a text has come
 DROP, TRAIN, HELDOUT, BLOCKS = 0, 1, 2, 3  # BLOCKS: each block of the document goes its own way
 FEW_TEXTS = 200
 
@@ -34,28 +36,41 @@ class DocumentTable:
 
     def add(self, document: Document) -> None:
         text, self._text = document.text.encode(), text_path(document.path, self._text)
-        piece = LATER_PIECE if self._text != document.path else WHOLE
-        if piece:
-            self._rows[-1] = self._rows[-1] or FIRST_PIECE
-        path = hashlib.md5(self._text.encode(), usedforsecurity=False)
-        if self._by_path:
-            key, is_held = hashlib.sha256(text).digest()[:16], int(path.hexdigest(), 16) % self._one_in == 0
+        form = text if self._by_path else normal_form(document.text)
+        sha = hashlib.sha256(form)
+        is_later = self._text != document.path
+        if is_later:
+            self._whole.update(form)
         else:
-            key = content_key(document.text)
-            is_held = is_below(key, self._bar)
-        self._rows += key + path.digest()[:8] + struct.pack("<IIBB", crc32(text), len(text), is_held, piece)
+            self._end_text()
+            self._path = hashlib.md5(self._text.encode(), usedforsecurity=False).digest()
+            self._whole, self._letters, self._start = sha, 0, len(self._rows)
+        about = struct.pack("<II?", crc32(text), len(text), is_later)
+        self._rows += sha.digest()[:16] + self._path[:8] + about + bytes(_OF_TEXT.size)
+        self._letters += len(form)
+
+    def _end_text(self) -> None:
+        """Write into the rows of the last text what is known now that it is whole."""
+        if not self._rows:
+            return
+        by_path = int.from_bytes(self._path) % self._one_in == 0
+        is_held = by_path if self._by_path else is_below(self._whole.digest(), self._bar)
+        for end in range(len(self._rows), self._start, -_ROW.itemsize):
+            _OF_TEXT.pack_into(self._rows, end - _OF_TEXT.size, min(self._letters, 2**32 - 1), is_held)
 
     def rows(self) -> np.ndarray:
+        """A view: nothing can be added while it is held."""
+        self._end_text()
         return np.frombuffer(self._rows, dtype=_ROW)
 
 
 def route(rows: np.ndarray, settings: DataSettings) -> np.ndarray:
     """DROP, TRAIN, HELDOUT or BLOCKS for every document of the corpus.
 
-    Of texts with one key the first is kept, a held-out one before any other: what is held out is never trained on.
+    Of documents with one key the first is kept, a held-out one before any other: what is held out is never trained on.
     By content (`holdout_by`) whole texts are held out, except where that would miss the share that was asked for: in a
     corpus of fewer than `FEW_TEXTS`, of a text that is a larger part of the corpus than is to be held out, and of one
-    that was cut at `max_document_bytes`, each block is judged like a text (`content.blocks`).
+    of more than `max_document_bytes`, each block is judged like a text (`content.blocks`).
 
     By path, where a small corpus has nothing to hold out by the rule (or nothing else), one file is held out instead:
     of those that are at most half the text, the one whose path has the lowest hash. Raises `ValueError` where the whole
@@ -67,15 +82,18 @@ def route(rows: np.ndarray, settings: DataSettings) -> np.ndarray:
             held = rows["path"] == _small_file(rows[kept])
             kept = first_copies(rows, held)
         return np.where(kept, np.where(held, HELDOUT, TRAIN), DROP).astype(np.uint8)
-    has_few = np.count_nonzero(kept & (rows["piece"] != LATER_PIECE)) < FEW_TEXTS
-    by_blocks = has_few | goes_by_blocks(rows, int(rows["size"][kept].sum(dtype=np.int64)), settings)
+    texts = rows[kept & ~rows["is_later"]]
+    by_blocks = goes_by_blocks(rows, len(texts), int(texts["letters"].sum(dtype=np.int64)), settings)
     return np.where(kept, np.where(by_blocks, BLOCKS, np.where(held, HELDOUT, TRAIN)), DROP).astype(np.uint8)
 
 
-def goes_by_blocks(rows: np.ndarray, corpus_bytes: int, settings: DataSettings) -> np.ndarray:
-    """Whether each document goes by blocks also in a corpus of many."""
-    is_large = rows["size"] > corpus_bytes / settings.holdout_one_in
-    return (settings.holdout_by == "content") & ((rows["piece"] != WHOLE) | is_large)
+def goes_by_blocks(rows: np.ndarray, num_texts: int, letters: int, settings: DataSettings) -> np.ndarray:
+    """Whether each document goes by blocks, in a corpus of so many texts with so many bytes of normal form.
+
+    Near-copies do or do not alike, also where the reader cut one of them and not the other.
+    """
+    most = 0 if num_texts < FEW_TEXTS else min(settings.max_document_bytes, letters / settings.holdout_one_in)
+    return (settings.holdout_by == "content") & (rows["letters"] > most)
 
 
 def near_copies(rows: np.ndarray, routes: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The data stage: sources in; documents without duplicates out, split into train and held out.
 
-Two passes, both over several processes. The first reads every source into temporary document files, and remembers 34
+Two passes, both over several processes. The first reads every source into temporary document files, and remembers 38
 bytes a document; from those the parent decides which documents are kept and where (`split.route`); the second writes
 the kept ones (`distribute`). The result does not depend on the number of processes: work is cut by size, and comes back
 in order.
@@ -108,7 +108,7 @@ def _collect(task: _Task, settings: DataSettings, sources: list[Source], folder:
         for document in split_texts(reader.read(file), settings.split_at, settings.max_document_bytes):
             writer.add(document)
             table.add(document)
-            separators += separators_in(document.text)
+            separators.update(separators_in(document.text))
     writer.close()
     return _Collected(task.source, writer.files, table.rows(), reader.findings, separators)
 
