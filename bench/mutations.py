@@ -167,7 +167,8 @@ _FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
     ("distribute", "src/inhouse/data/split/distribute.py", "tests/data/split/test_distribute.py", [
         ("copies of held-out blocks stay", "elif next(kept_blocks):", "elif next(kept_blocks) or True:"),
         ("held-out blocks are trained on", "            heldout.append(block)", "            train.append(block)"),
-        ("a corpus has one side", "if not _has_both_sides(parts, measured):\n        lowest", "if False:\n        lowest"),
+        ("a corpus has one side",
+         "if not _has_both_sides(parts, measured):\n        lowest", "if False:\n        lowest"),
         ("no bound on what is held out instead", "if len(block.encode()) <= largest:", "if True:"),
         ("whole texts stay as they were", "HELDOUT, TRAIN), part.routes", "part.routes, part.routes), part.routes"),
         ("all below the lowest is held out", "range(lowest, lowest + 1)", "range(lowest + 1)"),
