@@ -2,16 +2,20 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import typer
 
+from inhouse import cli
 from inhouse.cli import main
 
 
@@ -61,6 +65,32 @@ def test_emit_prints_a_job_or_writes_it(inhouse: Callable[..., Done], tmp_path: 
     assert json.loads((tmp_path / "job.json").read_text())["kind"] == "List"
 
 
+def test_a_job_carries_every_option_of_the_command_or_refuses_it(inhouse: Callable[..., Done]) -> None:
+    """Whatever options `make` has: a value for each is taken into the job's own command, or a sentence says why not."""
+    values = {"until": "pretrain", "output": "job.sh", "runs": "elsewhere", "anew": "sft", "overrides": "seed=3"}
+    command = typer.main.get_command(cli.app).commands["make"]  # type: ignore[attr-defined]
+    for option in command.params:
+        if option.name in ("recipe", "emit", "output"):
+            continue
+        flag = max(option.opts, key=len)
+        given = [flag] if option.is_flag else [flag, values[option.name]]
+        done = inhouse("make", "preview", "--emit", "slurm", *given)
+        if done.status == 0:
+            job = shlex.split(next(line for line in done.out.splitlines() if " -m inhouse make " in line))
+            at = job.index(flag, job.index("make"))
+            assert option.is_flag or job[at + 1].endswith(given[1]) or given[1] in job, flag
+        else:
+            assert done.err.startswith("inhouse: "), flag
+            assert flag in done.err
+    assert " --debug " in inhouse("make", "preview", "--emit", "slurm", "--debug").out
+
+
+def test_a_job_for_another_machine_may_name_text_that_is_only_there(inhouse: Callable[..., Done]) -> None:
+    there = ["--set", "data.sources.0.path=not-here"]
+    assert inhouse("make", "preview", "--emit", "slurm", *there).status == 0
+    assert "not-here does not exist" in inhouse("make", "preview", *there).err
+
+
 def test_a_rehearsal_prints_what_a_process_holds_and_sends(inhouse: Callable[..., Done], tmp_path: Path) -> None:
     layout = ["--set", "parallel.shard=2", "--set", "model.size=tiny", "--set", "tokenizer.vocab_size=300"]
     done = inhouse("plan", "preview-moe", "--dry-run", "--world", "2", *layout)
@@ -78,10 +108,39 @@ def test_a_dry_run_prints_every_number_and_writes_nothing(inhouse: Callable[...,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_missing_source_is_named_with_its_line_before_anything_is_written(
+    inhouse: Callable[..., Done], recipe: Path, tmp_path: Path
+) -> None:
+    recipe.write_text(recipe.read_text().replace("'text'", "'no-such-text'"))
+    for option in (["--dry-run"], []):
+        done = inhouse("make", recipe, *option)
+        where = tmp_path / "no-such-text"
+        assert (
+            done.err == f"inhouse: {recipe}, line 2: {where} does not exist; correct the path or put the file there\n"
+        )
+        assert done.status == 2
+        assert not (tmp_path / "runs").exists()
+
+
+def test_a_setting_that_does_nothing_and_too_many_passes_are_noted(inhouse: Callable[..., Done], recipe: Path) -> None:
+    done = inhouse("make", recipe, "--dry-run", "--set", "model.architecture=qwen3", "--set", "model.num_experts=4")
+    assert done.status == 0
+    first, second = done.err.splitlines()
+    assert first.startswith("note: [model] num_experts has no effect")
+    assert second.startswith("note: ") and "passes over the text" in second
+    assert "tokens of text" in done.out
+
+
+def test_the_version_is_that_of_the_package(inhouse: Callable[..., Done]) -> None:
+    assert inhouse("--version")[:2] == (0, f"inhouse {metadata.version('inhouse')}\n")
+
+
 @pytest.mark.parametrize(
     "arguments",
-    ["make nothing", "make preview --until x", "make preview --set seed=x", "make preview --set model.context=64",
-     "make preview --emit pbs", "make preview --emit kubernetes",
+    ["make nothing", "make preview --until x", "make preview --set seed=x", 
+     "make preview --set model.context=64 --set pretrain.sequence_length=128",
+     "make preview --emit pbs", "make preview --emit slurm --dry-run", "make preview --emit slurm --until x",
+     "make preview --emit kubernetes",
      "make preview --output x", "plan preview", "plan preview --dry-run --world 3",
      "chat nothing", "serve .", "trace .", "eval ."],
 )  # fmt: skip

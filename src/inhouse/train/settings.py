@@ -13,9 +13,9 @@ from inhouse.resilience.settings import ResilienceSettings
 class TrainSettings(ResilienceSettings, CheckpointSettings, OptimizerSettings):
     """One training stage: its batches, precision and pace, and what optimizer, checkpoints and faults add."""
 
-    batch_tokens: PositiveInt = Field(default=4096, description="tokens of one optimizer step")
+    batch_tokens: PositiveInt = Field(default=4096, le=1 << 40, description="tokens of one optimizer step")
     micro_batch_tokens: PositiveInt | None = Field(
-        default=None, description="tokens of one forward pass; the step's gradient is summed over several"
+        default=None, description="tokens of one forward pass, gradients are summed over several; default: the step's"
     )
     balance_rate: float = Field(default=1e-3, ge=0, description="step of the router's balancing bias")
     precision: Literal["bf16", "fp32"] = Field(default="bf16", description="of activations and products; masters: fp32")
@@ -42,5 +42,7 @@ class PretrainSettings(TrainSettings):
     sequence_warmup: tuple[ShortSequences, ...] = Field(
         default=(), description="shorter sequences first: cheaper, and more of them, from more places, in a step"
     )
-    tokens: PositiveInt | None = Field(default=None, description="tokens to train on; else tokens_per_parameter")
-    tokens_per_parameter: PositiveFloat = Field(default=20.0, description="per active parameter")
+    tokens: PositiveInt | None = Field(
+        default=None, description="tokens to train on; default: tokens_per_parameter says"
+    )
+    tokens_per_parameter: PositiveFloat = Field(default=20.0, le=1e6, description="per active parameter")
