@@ -15,6 +15,8 @@ from inhouse.common.files import digest, read_json
 STAGES = ("data", "tokenizer", "pretrain", "sft", "evaluate", "export")
 RECORD = "stage.json"
 UNTRAINED = "untrained.json"  # of a stage that trains: the batches that did not reach the weights
+SETTINGS_CHANGED = "settings_changed.json"  # of one whose settings changed on the way: which, from which step
+BRANCH = "branch.json"  # of one that goes on from another run: from which, and at which step
 
 Record = dict[str, Any]
 
