@@ -68,7 +68,7 @@ def test_work_under_way_ends_with_the_caller():
     assert next(results) == 0
     start = time.monotonic()
     results.close()
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 200
     assert not multiprocessing.active_children()
 
 

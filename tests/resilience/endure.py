@@ -87,6 +87,7 @@ def endure(name: str, seed: int, bench: Bench, folder: Path, seconds: float = 1.
     """Raises `AssertionError` with what was broken of the promise; False where the job ended before its instant."""
     kind, spec = KINDS[name], spec_of(name, seed, seconds)
     job = bench.start(kind).copy(folder)
+    job = job.impatient() if kind.hangs else job
     if kind.damage is not None:
         says = kind.damage(job, Random(f"{name} {seed}"))
         assert job.newest_whole() == CHECKPOINT_EVERY, "the checkpoint before the damaged one is whole"

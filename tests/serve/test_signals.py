@@ -42,11 +42,11 @@ def test_signals_end_it_in_order(folder, eventually, number, status):
     try:
         line = process.stderr.readline()
         assert line == f"mine is served at {url}/v1; Ctrl-C stops it\n"
-        eventually(lambda: answers(url), seconds=30)
+        eventually(lambda: answers(url), seconds=180)
         body = {"model": "mine", "messages": [{"role": "user", "content": "a"}], "max_tokens": 1}
         assert httpx.post(f"{url}/v1/chat/completions", json=body).status_code == 200
         process.send_signal(number)
-        assert process.wait(timeout=15) == status
+        assert process.wait(timeout=120) == status
         assert "Traceback" not in process.stderr.read()
     finally:
         process.kill()

@@ -87,12 +87,12 @@ def test_kill_9_and_restart_ends_in_the_same_bits(tmp_path: Path, after: int) ->
     command = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parents[2])]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     metrics = tmp_path / "metrics.jsonl"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while (not metrics.exists() or metrics.read_text().count("\n") < after) and time.monotonic() < deadline:
         time.sleep(0.001)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, timeout=120)
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, timeout=600)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
