@@ -1,12 +1,12 @@
 """Every key that an answer names is one that a recipe has, and no name that is answered is itself a key."""
 
-from inhouse.recipe.errors import _keys_at
+from inhouse.recipe.errors import keys_at
 from inhouse.recipe.meant import MEANT, meant_elsewhere, meant_in
 from inhouse.recipe.recipe import Recipe
 
 
 def keys_of(section: str) -> list[str]:
-    return _keys_at(Recipe, tuple(section.split(".")) if section else ())
+    return keys_at(Recipe, tuple(section.split(".")) if section else ())
 
 
 def test_answers_name_keys_that_exist() -> None:

@@ -185,3 +185,9 @@ def test_where_another_machine_reads_nothing_must_be_here(recipe: Path) -> None:
         "/no/such does not exist; correct the path or put the file there",
         "/no/such.jsonl does not exist; correct the path or put the file there",
     ]
+
+
+def test_a_layout_that_does_not_fit_names_the_override_that_asked_for_it(recipe: Path) -> None:
+    with pytest.raises(ValueError) as error:
+        load_recipe(recipe, ["parallel.shard=3"])
+    assert str(error.value).startswith("--set parallel.shard=3: [parallel] a step of 2 sequences")

@@ -120,7 +120,7 @@ def _sentence(detail: dict[str, Any], positions: Positions) -> str:
 def _remedy(kind: type[BaseModel], holder: Location, tried: str) -> str:
     """What to write instead of a key that the table at `holder` does not have."""
     section = ".".join(key for key in holder if isinstance(key, str))
-    known = _keys_at(kind, holder)
+    known = keys_at(kind, holder)
     if meant := meant_in(section, tried):
         return _meaning(meant, section)
     if len(holder) <= 1 and (at := _tables_with(kind, tried)):
@@ -140,7 +140,7 @@ def _meaning(meant: Meant, section: str) -> str:
 
 def _tables_with(kind: type[BaseModel], key: str) -> list[str]:
     """The tables of the recipe that know a key."""
-    return [name for name in kind.model_fields if key in _keys_at(kind, (name,))]
+    return [name for name in kind.model_fields if key in keys_at(kind, (name,))]
 
 
 def _in_document(location: Location, document: dict[str, Any], kind: str) -> Location:
@@ -182,7 +182,7 @@ def short(text: str, longest: int = _LONGEST) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
-def _keys_at(model: type[BaseModel], location: Location) -> list[str]:
+def keys_at(model: type[BaseModel], location: Location) -> list[str]:
     """The keys that the settings at `location` know."""
     models = [model]
     for key in location:

@@ -18,7 +18,7 @@ from inhouse.jobs.settings import ClusterSettings
 from inhouse.model.sizes import ModelSettings
 from inhouse.parallel.layout import ParallelSettings, check_layout
 from inhouse.posttrain.settings import SftSettings
-from inhouse.recipe.errors import Positions, sentences, short, words
+from inhouse.recipe.errors import Positions, keys_at, sentences, short, words
 from inhouse.recipe.follow import follow
 from inhouse.recipe.lines import Location
 from inhouse.recipe.overrides import override
@@ -116,8 +116,14 @@ def _check_shape(recipe: Recipe, positions: Positions) -> None:
         raise ValueError(f"{positions.of(('model',))}: [model] {name}{': ' * bool(name)}{words(detail)}") from error
     except ValueError as error:
         message = str(error) if str(error).startswith("[") else f"[sft] {error}"
-        names = _NAMED.match(message)
-        raise ValueError(f"{positions.of(names.groups() if names else ())}: {message}") from error
+        raise ValueError(f"{positions.of(_named(message))}: {message}") from error
+
+
+def _named(message: str) -> Location:
+    """The table and the key that a sentence begins with; the table where the next word is no key."""
+    match = _NAMED.match(message)
+    section, key = match.groups() if match else ("", "")
+    return (section, key) if key in keys_at(Recipe, (section,)) else (section,)
 
 
 def _check_length(section: str, length: int, context: int) -> None:
