@@ -1,7 +1,7 @@
 """Fills what the README shows of a real run: `python docs/window.py runs/preview [--tests LOG]`.
 
-The lines that `inhouse make` ended with, a conversation with the model, the last line of `make test` (from its log), and
-`docs/report.svg`: the charts of pretraining as the report has them.
+The lines that `inhouse make` ended with, a conversation with the model, the last line of `make test` (from its log),
+and `docs/report.svg`: the charts of pretraining as the report has them.
 """
 
 import argparse

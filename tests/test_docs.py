@@ -157,7 +157,7 @@ def test_the_window_is_filled_from_a_run(tmp_path: Path) -> None:
     assert len(root.findall("{http://www.w3.org/2000/svg}svg")) == 4
     ids = re.findall(r'id="([^"]+)"', drawing)
     assert len(ids) == len(set(ids))
-    assert {name for name in re.findall(r'href="#([^"]+)"', drawing)} <= set(ids)
+    assert set(re.findall(r'href="#([^"]+)"', drawing)) <= set(ids)
     page = window.fill("a\n<!-- x -->\nold\n<!-- end -->\nb\n<!-- y -->\n<!-- end -->\n", "x", r"n\1ew")
     assert page == "a\n<!-- x -->\n```\nn\\1ew\n```\n<!-- end -->\nb\n<!-- y -->\n<!-- end -->\n"
     readme = (ROOT / "README.md").read_text()
