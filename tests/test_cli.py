@@ -180,6 +180,26 @@ def test_an_api_key_must_be_where_its_variable_says(inhouse: Callable[..., Done]
     assert (done.status, "NO_SUCH_VARIABLE: this environment variable is not set" in done.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("is_chat", "generated", "said"),
+    [
+        (False, {}, "mine is a base model: it goes on from your text, and answers no questions. Ctrl-D leaves."),
+        (True, {"addition": 5, "strings": 0, "brackets": 1}, "mine was taught to answer addition, brackets; "),
+        (True, {}, "mine answers what its conversations taught it. Ctrl-D leaves."),
+    ],
+)
+def test_chat_opens_with_what_the_model_knows_and_how_to_leave(
+    is_chat: bool, generated: dict[str, int], said: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "conversations.json").write_text(json.dumps({"generated": generated}))
+    opening = cli._opening(folder, is_chat)
+    assert opening.startswith(said)
+    assert opening.endswith("Ctrl-D leaves.")
+
+
 def test_make_until_a_stage_then_again_then_trace(inhouse: Callable[..., Done], recipe: Path, tmp_path: Path) -> None:
     first = inhouse("make", recipe, "--until", "tokenizer")
     assert first.status == 0, first.err

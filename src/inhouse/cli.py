@@ -125,7 +125,7 @@ def chat(
 
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed)
     opened = Model.load(model, dtype)
-    if opened.chat_template is None and not sys.stdin.isatty():
+    if opened.chat_template is None and (prompt is not None or not sys.stdin.isatty()):
         print("(a base model without a chat template: it goes on from your text)", file=sys.stderr)
     if prompt is not None:
         _print_stream(opened.stream(prompt, params))
