@@ -72,10 +72,10 @@ def test_mistakes_name_their_line(tmp_path: Path, text: str, sentence: str) -> N
     path = write(tmp_path / "x.toml", text)
     with pytest.raises(ValueError) as error:
         load_recipe(path)
-    first, *rest = sorted(str(error.value).splitlines(), key=lambda line: sentence not in line)
-    assert first.startswith(str(path))
-    assert sentence in first
-    assert not rest or "needs the key" in rest[0]
+    message = str(error.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    assert sentence in message
 
 
 def test_a_value_of_several_lines_is_named_by_its_first(tmp_path: Path) -> None:
@@ -164,16 +164,19 @@ def test_a_batch_that_is_not_written_holds_whole_sequences(recipe: Path) -> None
     assert batches(1500) == (24_000, 3000)
 
 
-def test_every_of_many_sources_gets_its_two_lines(tmp_path: Path) -> None:
-    text = "".join(f"[[data.sources]]\nnmae = 'x{i}'\npath = '.'\n" for i in range(300))
+def test_every_typo_of_many_sources_gets_its_line_and_what_follows_from_it_none(tmp_path: Path) -> None:
+    text = "".join(f"[[data.sources]]\nnmae = 'x{i}'\nfolder = '.'\n" for i in range(300))
     with pytest.raises(ValueError) as error:
         load_recipe(write(tmp_path / "x.toml", text))
-    said = str(error.value).splitlines()
-    assert len(said) == 600
-    assert all(
-        f'line {3 * i + 2}: [data.sources.{i}] has no key "nmae"; did you mean "name"?' in str(error.value)
+    expected = [
+        line
         for i in range(300)
-    )
+        for line in (
+            f'{tmp_path}/x.toml, line {3 * i + 2}: [data.sources.{i}] has no key "nmae"; did you mean "name"?',
+            f'{tmp_path}/x.toml, line {3 * i + 3}: [data.sources.{i}] has no key "folder"; you mean path',
+        )
+    ]
+    assert str(error.value).splitlines() == expected
 
 
 def test_where_another_machine_reads_nothing_must_be_here(recipe: Path) -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from inhouse.recipe.lines import Location, key_lines
 from inhouse.recipe.meant import Meant, meant_elsewhere, meant_in
 
-_LONGEST = 60  # letters of a value or key that a sentence shows
+_LONGEST, SENTENCE = 60, 400  # letters: of a value or key that a sentence shows, and of a sentence
 
 # by pydantic's name of the mistake; braces: its context
 _WORDS = {
@@ -37,7 +37,6 @@ _WORDS = {
     "string_too_long": "must have {max_length} or fewer letters",
     "too_short": "needs {min_length} or more entries",
     "too_long": "takes {max_length} or fewer entries",
-    "value_error": "{error}",
 }
 _QUOTED = {"int_type": str.isdecimal, "float_type": str.isdecimal, "bool_type": {"true", "false"}.__contains__}
 _PATTERNS = {
@@ -75,10 +74,21 @@ class Positions:
 
 
 def sentences(error: ValidationError, positions: Positions) -> str:
-    """Every mistake that pydantic found, one line each; what only follows from a mistake inside it is left out."""
+    """Every mistake that pydantic found, one line each; what only follows from another is left out.
+
+    So does a mistake of what lies around one, and a missing key of one that is misspelt beside it.
+    """
     details = error.errors(include_url=False)
     holders = {detail["loc"][:length] for detail in details for length in range(len(detail["loc"]))}
-    lines = [_sentence(dict(detail), positions) for detail in details if detail["loc"] not in holders]
+    misspelt = {
+        (*holder, _suggested(positions.kind, tuple(holder), str(key)))
+        for *holder, key in (detail["loc"] for detail in details if detail["type"] == "extra_forbidden")
+    }
+    lines = [
+        _sentence(dict(detail), positions)
+        for detail in details
+        if detail["loc"] not in holders and not (detail["type"] == "missing" and detail["loc"] in misspelt)
+    ]
     return "\n".join(dict.fromkeys(lines))
 
 
@@ -87,6 +97,8 @@ def words(detail: Mapping[str, Any]) -> str:
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "string_pattern_mismatch":
         return _PATTERNS.get(context["pattern"], f"must match the pattern {context['pattern']}")
+    if kind == "value_error":
+        return short(str(context["error"]), SENTENCE)
     if kind == "literal_error":
         return f"must be {context['expected'].replace(chr(39), chr(34))}"
     text = _WORDS.get(kind, "does not fit here").format_map(context)
@@ -125,11 +137,19 @@ def _remedy(kind: type[BaseModel], holder: Location, tried: str) -> str:
         return _meaning(meant, section)
     if len(holder) <= 1 and (at := _tables_with(kind, tried)):
         return f"it stands in {' and '.join(f'[{name}]' for name in at)}"
-    if near := difflib.get_close_matches(tried[:_LONGEST], known, n=1):
-        return f'did you mean "{near[0]}"?'
+    if near := _suggested(kind, holder, tried):
+        return f'did you mean "{near}"?'
     if meant := meant_elsewhere(tried):
         return _meaning(meant, section)
     return f"it has {', '.join(known)}" if known else "it takes none"
+
+
+def _suggested(kind: type[BaseModel], holder: Location, tried: str) -> str | None:
+    """The key of the table at `holder` that whoever wrote `tried` meant, where there is one."""
+    section = ".".join(key for key in holder if isinstance(key, str))
+    if (meant := meant_in(section, tried)) and meant.section == section:
+        return meant.key
+    return next(iter(difflib.get_close_matches(tried[:_LONGEST], keys_at(kind, holder), n=1)), None)
 
 
 def _meaning(meant: Meant, section: str) -> str:

@@ -18,7 +18,7 @@ from inhouse.jobs.settings import ClusterSettings
 from inhouse.model.sizes import ModelSettings
 from inhouse.parallel.layout import ParallelSettings, check_layout
 from inhouse.posttrain.settings import SftSettings
-from inhouse.recipe.errors import Positions, keys_at, sentences, short, words
+from inhouse.recipe.errors import SENTENCE, Positions, keys_at, sentences, short, words
 from inhouse.recipe.follow import follow
 from inhouse.recipe.lines import Location
 from inhouse.recipe.overrides import override
@@ -81,7 +81,7 @@ def _parsed(path: Path) -> tuple[str, dict[str, Any]]:
 def _missing(recipe: Recipe, positions: Positions) -> list[str]:
     """A sentence for every file or folder that the recipe names and that is not there: found now, not hours later."""
     return [
-        f"{positions.of(location)}: {short(str(path), 300)} does not exist; correct the path or put the file there"
+        f"{positions.of(location)}: {short(str(path), SENTENCE)} does not exist; correct the path or put the file there"
         for location, path in _paths(recipe, ())
         if not os.path.exists(path)  # noqa: PTH110  (that of pathlib raises for names that cannot be)
     ]
@@ -115,7 +115,7 @@ def _check_shape(recipe: Recipe, positions: Positions) -> None:
         name = ".".join(map(str, detail["loc"]))
         raise ValueError(f"{positions.of(('model',))}: [model] {name}{': ' * bool(name)}{words(detail)}") from error
     except ValueError as error:
-        message = str(error) if str(error).startswith("[") else f"[sft] {error}"
+        message = short(str(error) if str(error).startswith("[") else f"[sft] {error}", SENTENCE)
         raise ValueError(f"{positions.of(_named(message))}: {message}") from error
 
 
