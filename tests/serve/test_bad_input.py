@@ -203,7 +203,7 @@ def test_message_content_is_never_a_special_token(server, tokenizer):
 
 @pytest.fixture(scope="module")
 def small_body(run_server):
-    with run_server(max_body_bytes=1000, read_timeout=0.5) as server:
+    with run_server(max_body_bytes=1000, read_timeout=2.0) as server:
         yield server
 
 
