@@ -5,7 +5,9 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --progress-
 SHOW := { grep --line-buffered -E '^(Collecting|Installing|Successfully)' || true; }
 NEEDS := pyproject.toml constraints.txt
 
-.PHONY: preview test lint soak bench clean
+LOCK := build/lock
+
+.PHONY: preview test lint lock soak bench clean
 .DELETE_ON_ERROR:
 
 preview: $(VENV)/.installed
@@ -20,6 +22,17 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+# pins anew what the two commands install: the newest that pyproject.toml allows, without what only a CUDA build needs
+lock: | $(VENV)/bin/python
+	rm -rf $(LOCK)
+	$(VENV)/bin/python -m venv $(LOCK)
+	$(LOCK)/bin/python -m pip --disable-pip-version-check install --quiet --progress-bar off -e '.[dev]'
+	{ grep '^#' constraints.txt; \
+	  $(LOCK)/bin/python -m pip --disable-pip-version-check freeze --all --exclude-editable \
+	  | grep -Ev '^(#|pip==|nvidia-|cuda-|triton)' | sed -E 's/\+[a-z0-9.]+$$//'; } > constraints.txt.new
+	mv constraints.txt.new constraints.txt
+	rm -rf $(LOCK)
 
 # what takes longer than a test may
 soak: $(VENV)/.installed-dev

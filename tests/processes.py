@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-TIMEOUT = timedelta(seconds=30)
+TIMEOUT = timedelta(seconds=180)  # a busy machine is slow
 # one server imports what takes seconds to, and every process is forked off it
 _PRELOADED = [
     "inhouse.train.stage", "inhouse.pipeline.runner", "torch._dynamo", "torch.distributed.checkpoint",

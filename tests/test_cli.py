@@ -2,16 +2,20 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import typer
 
+from inhouse import cli
 from inhouse.cli import main
 
 
@@ -61,6 +65,32 @@ def test_emit_prints_a_job_or_writes_it(inhouse: Callable[..., Done], tmp_path: 
     assert json.loads((tmp_path / "job.json").read_text())["kind"] == "List"
 
 
+def test_a_job_carries_every_option_of_the_command_or_refuses_it(inhouse: Callable[..., Done]) -> None:
+    """Whatever options `make` has: a value for each is taken into the job's own command, or a sentence says why not."""
+    values = {"until": "pretrain", "output": "job.sh", "runs": "elsewhere", "anew": "sft", "overrides": "seed=3"}
+    command = typer.main.get_command(cli.app).commands["make"]  # type: ignore[attr-defined]
+    for option in command.params:
+        if option.name in ("recipe", "emit", "output"):
+            continue
+        flag = max(option.opts, key=len)
+        given = [flag] if option.is_flag else [flag, values[option.name]]
+        done = inhouse("make", "preview", "--emit", "slurm", *given)
+        if done.status == 0:
+            job = shlex.split(next(line for line in done.out.splitlines() if " -m inhouse make " in line))
+            at = job.index(flag, job.index("make"))
+            assert option.is_flag or job[at + 1].endswith(given[1]) or given[1] in job, flag
+        else:
+            assert done.err.startswith("inhouse: "), flag
+            assert flag in done.err
+    assert " --debug " in inhouse("make", "preview", "--emit", "slurm", "--debug").out
+
+
+def test_a_job_for_another_machine_may_name_text_that_is_only_there(inhouse: Callable[..., Done]) -> None:
+    there = ["--set", "data.sources.0.path=not-here"]
+    assert inhouse("make", "preview", "--emit", "slurm", *there).status == 0
+    assert "not-here does not exist" in inhouse("make", "preview", *there).err
+
+
 def test_a_rehearsal_prints_what_a_process_holds_and_sends(inhouse: Callable[..., Done], tmp_path: Path) -> None:
     layout = ["--set", "parallel.shard=2", "--set", "model.size=tiny", "--set", "tokenizer.vocab_size=300"]
     done = inhouse("plan", "preview-moe", "--dry-run", "--world", "2", *layout)
@@ -90,10 +120,39 @@ def test_documents_are_shown_before_anything_is_made(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_missing_source_is_named_with_its_line_before_anything_is_written(
+    inhouse: Callable[..., Done], recipe: Path, tmp_path: Path
+) -> None:
+    recipe.write_text(recipe.read_text().replace("'text'", "'no-such-text'"))
+    for option in (["--dry-run"], []):
+        done = inhouse("make", recipe, *option)
+        where = tmp_path / "no-such-text"
+        assert (
+            done.err == f"inhouse: {recipe}, line 2: {where} does not exist; correct the path or put the file there\n"
+        )
+        assert done.status == 2
+        assert not (tmp_path / "runs").exists()
+
+
+def test_a_setting_that_does_nothing_and_too_many_passes_are_noted(inhouse: Callable[..., Done], recipe: Path) -> None:
+    done = inhouse("make", recipe, "--dry-run", "--set", "model.architecture=qwen3", "--set", "model.num_experts=4")
+    assert done.status == 0
+    first, second = done.err.splitlines()
+    assert first.startswith("note: [model] num_experts has no effect")
+    assert second.startswith("note: ") and "passes over the text" in second
+    assert "tokens of text" in done.out
+
+
+def test_the_version_is_that_of_the_package(inhouse: Callable[..., Done]) -> None:
+    assert inhouse("--version")[:2] == (0, f"inhouse {metadata.version('inhouse')}\n")
+
+
 @pytest.mark.parametrize(
     "arguments",
-    ["make nothing", "make preview --until x", "make preview --set seed=x", "make preview --set model.context=64",
-     "make preview --emit pbs", "make preview --emit kubernetes",
+    ["make nothing", "make preview --until x", "make preview --set seed=x", 
+     "make preview --set model.context=64 --set pretrain.sequence_length=128",
+     "make preview --emit pbs", "make preview --emit slurm --dry-run", "make preview --emit slurm --until x",
+     "make preview --emit kubernetes",
      "make preview --output x", "plan preview", "plan preview --dry-run --world 3",
      "data show nothing", "data show preview --source x", "data show preview --set data.split_at=",
      "chat nothing", "serve .", "trace .", "eval ."],
@@ -134,6 +193,26 @@ def test_an_api_key_must_be_where_its_variable_says(inhouse: Callable[..., Done]
     assert (done.status, "NO_SUCH_VARIABLE: this environment variable is not set" in done.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("is_chat", "generated", "said"),
+    [
+        (False, {}, "mine is a base model: it goes on from your text, and answers no questions. Ctrl-D leaves."),
+        (True, {"addition": 5, "strings": 0, "brackets": 1}, "mine was taught to answer addition, brackets; "),
+        (True, {}, "mine answers what its conversations taught it. Ctrl-D leaves."),
+    ],
+)
+def test_chat_opens_with_what_the_model_knows_and_how_to_leave(
+    is_chat: bool, generated: dict[str, int], said: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "conversations.json").write_text(json.dumps({"generated": generated}))
+    opening = cli._opening(folder, is_chat)
+    assert opening.startswith(said)
+    assert opening.endswith("Ctrl-D leaves.")
+
+
 def test_make_until_a_stage_then_again_then_trace(inhouse: Callable[..., Done], recipe: Path, tmp_path: Path) -> None:
     first = inhouse("make", recipe, "--until", "tokenizer")
     assert first.status == 0, first.err
@@ -170,12 +249,12 @@ def test_a_signal_ends_a_run_with_one_sentence(recipe: Path, tmp_path: Path, num
     ) as process:
         assert process.stderr is not None
         metrics = tmp_path / "runs" / "mine" / ".pretrain.partial" / "metrics.jsonl"
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(number)
         errors = process.stderr.read()
-        assert process.wait(30) == status
+        assert process.wait(180) == status
     assert "Traceback" not in errors
     last = errors.splitlines()[-1]
     assert last.startswith(

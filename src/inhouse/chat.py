@@ -15,7 +15,10 @@ Message = dict[str, Any]
 
 
 class Model:
-    """An opened model: `chat` answers messages, `complete` goes on from a text, each also as a stream of pieces."""
+    """An opened model: `chat` answers messages, `complete` goes on from a text, each also as a stream of pieces.
+
+    Without `params` the likeliest token is taken, as long as the context has room.
+    """
 
     def __init__(self, engine: Engine, tokenizer: Tokenizer, chat_template: str | None) -> None:
         self.engine, self.tokenizer, self.chat_template = engine, tokenizer, chat_template
@@ -68,7 +71,7 @@ class Model:
         return self._stream([self.tokenizer.end_of_document, *self.tokenizer.encode(text)], params)
 
     def _stream(self, prompt: list[int], params: SamplingParams | None) -> Iterator[str]:
-        params = params or SamplingParams(max_tokens=max(1, self.engine.max_context - len(prompt)))
+        params = params or SamplingParams(max_tokens=max(1, self.engine.max_context - len(prompt)), temperature=0.0)
         request = self.engine.add(prompt, params)
         finish_reason = None
         try:

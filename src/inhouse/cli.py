@@ -17,13 +17,27 @@ ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A run, an expo
 Dtype = Annotated[str, typer.Option(metavar="fp32|bf16", help="What the model computes in.")]
 
 
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        print(f"inhouse {version('inhouse')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
     """From text files to a model of one's own: trained, evaluated, exported and served."""
 
 
 @app.command()
 def make(
+    context: typer.Context,
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a ready recipe.")],
     overrides: Overrides = [],  # noqa: B006  (typer copies it)
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
@@ -38,27 +52,64 @@ def make(
     from inhouse.recipe.ready import find_recipe
     from inhouse.recipe.recipe import load_recipe
 
-    if output is not None and emit is None:
-        raise ValueError(f"--output {output} belongs to --emit slurm or --emit kubernetes; add that")
+    _check_make(until, dry_run, emit, output)
     path = find_recipe(recipe)
-    loaded = load_recipe(path, overrides)
-    if dry_run:
-        from inhouse.recipe.derived import all_numbers, table
-
-        _print_rich(table(all_numbers(loaded)))
-        return
+    loaded = load_recipe(path, overrides, reads_here=emit is None)
     if emit is not None:
         from inhouse.jobs.emit import job_for
         from inhouse.jobs.job import Job
 
-        text = job_for(emit, Job(loaded.name, loaded.parallel.processes, loaded.cluster, path, overrides, runs))
+        job = Job(loaded.name, loaded.parallel.processes, loaded.cluster, path, overrides, runs, _carried(context))
+        text = job_for(emit, job)
         print(text, end="") if output is None else output.write_text(text, encoding="utf-8")
+        return
+    from inhouse.recipe.notes import notes
+    from inhouse.recipe.passes import passes_over_text
+
+    passes = passes_over_text(loaded, runs / loaded.name)
+    if os.environ.get("RANK", "0") == "0":
+        for line in notes(loaded, passes):
+            print(f"note: {line}", file=sys.stderr)
+    if dry_run:
+        from inhouse.recipe.derived import all_numbers, table
+
+        _print_rich(table(all_numbers(loaded, passes)))
         return
     from inhouse.pipeline.runner import make as run_recipe
     from inhouse.report.summary import summary
 
     if run := run_recipe(loaded, runs, until):
         print(summary(run))
+
+
+_OF_THE_JOB = {"recipe", "overrides", "runs", "emit", "output"}  # which a job's script writes itself
+
+
+def _check_make(until: str | None, dry_run: bool, emit: str | None, output: Path | None) -> None:
+    """Refuse options of `make` that do not go together, before anything is read."""
+    from inhouse.common.lineage import STAGES
+
+    if output is not None and emit is None:
+        raise ValueError(f"--output {output} belongs to --emit slurm or --emit kubernetes; add that")
+    if dry_run and emit is not None:
+        raise ValueError("--dry-run and --emit each print something else; give one of them")
+    if until is not None and until not in STAGES:
+        raise ValueError(f"--until {until}: no such stage; the stages are {', '.join(STAGES)}")
+
+
+def _carried(context: typer.Context) -> list[str]:
+    """The options of this command, and those before it, that its job is started with as well."""
+    carried: list[str] = []
+    for at in (context.parent, context):
+        assert at is not None
+        for option in at.command.params:
+            value = at.params.get(option.name or "")
+            if option.name in _OF_THE_JOB or value is None or value is False:
+                continue
+            flag = max(option.opts, key=len)
+            for each in value if isinstance(value, list | tuple) else [value]:
+                carried += [flag] if each is True else [flag, str(each)]
+    return carried
 
 
 @app.command()
@@ -76,11 +127,13 @@ def chat(
 
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed)
     opened = Model.load(model, dtype)
-    if opened.chat_template is None:
+    if opened.chat_template is None and (prompt is not None or not sys.stdin.isatty()):
         print("(a base model without a chat template: it goes on from your text)", file=sys.stderr)
     if prompt is not None:
         _print_stream(opened.stream(prompt, params))
         return
+    if sys.stdin.isatty():
+        print(_opening(model, opened.chat_template is not None), file=sys.stderr)
     messages: list[dict[str, Any]] = []
     while (line := _ask()) is not None:
         messages = opened.recent([*messages, {"role": "user", "content": line}], max_tokens)
@@ -111,8 +164,11 @@ def serve(
     if api_key_env is not None and not api_key:
         raise ValueError(f"--api-key-env {api_key_env}: this environment variable is not set, or empty")
     folder, name = find_model(model), name or model_name(model)
-    print(f"{name} ({folder}) on http://{host}:{port}/v1 (Ctrl-C ends it)", flush=True)
-    serve_model(folder, host, port, api_key, name=name, engine=EngineSettings(compile=compile), dtype=dtype)
+    print(f"opening {name} ({folder})", flush=True)
+    serve_model(
+        folder, host, port, api_key, name=name, engine=EngineSettings(compile=compile), dtype=dtype,
+        key_variable=api_key_env or "",
+    )  # fmt: skip
 
 
 @app.command("eval")
@@ -170,7 +226,7 @@ def plan(
     from inhouse.recipe.ready import find_recipe
     from inhouse.recipe.recipe import load_recipe
 
-    loaded = load_recipe(find_recipe(recipe), overrides)
+    loaded = load_recipe(find_recipe(recipe), overrides, reads_here=False)
     config, _ = loaded.model.resolve(loaded.tokenizer.vocab_size)
     _print_rich(tables(rehearse(config, loaded.pretrain, loaded.parallel, world or loaded.parallel.processes)))
 
@@ -195,7 +251,7 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     is_debug = len(arguments) < len(sys.argv) - 1
     try:
-        sys.exit(app(arguments, standalone_mode=False))
+        sys.exit(app(["--debug"] * is_debug + arguments, standalone_mode=False))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except Exception as error:
@@ -222,6 +278,21 @@ def _exit_status(error: Exception) -> int:
     return int(getattr(error, "exit_status", USER_ERROR if is_users else INTERNAL_ERROR))
 
 
+def _opening(model: Path, is_chat: bool) -> str:
+    """What somebody who begins to talk to a model should know of it, and how to leave."""
+    from inhouse.common.model_paths import find_model, model_name
+    from inhouse.posttrain.conversations import trained_on
+
+    kinds = trained_on(find_model(model))
+    if not is_chat:
+        knows = "is a base model: it goes on from your text, and answers no questions"
+    elif kinds:
+        knows = f"was taught to answer {', '.join(kinds)}; what it says on anything else is a guess"
+    else:
+        knows = "answers what its conversations taught it"
+    return f"{model_name(model)} {knows}. Ctrl-D leaves."
+
+
 def _print_stream(pieces: Any) -> str:
     text = ""
     for piece in pieces:
@@ -243,4 +314,4 @@ def _print_rich(renderable: Any) -> None:
     from rich.console import Console
 
     console = Console()
-    console.print(renderable, width=None if console.is_terminal else 140)
+    (console if console.is_terminal else Console(width=140)).print(renderable)

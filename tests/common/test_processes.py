@@ -102,7 +102,7 @@ import sys
 run_ranks([sys.executable, "-c", {RANK.format(body=body)!r}, {str(tmp_path)!r}], 2, "x")
 """
     launcher = subprocess.Popen([sys.executable, "-c", code])
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 180
     while len(list(tmp_path.glob("*.pid"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(launcher.pid, signal.SIGKILL)

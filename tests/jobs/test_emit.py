@@ -4,6 +4,7 @@ import json
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,9 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     recipe.write_text("[model]\nsize = 'tiny'\n# $(touch x) \" é\n", encoding="utf-8")
     cluster = ClusterSettings(queue="big", account="team", volume="data", image="reg/x:1")
     return Job(
-        "My_model.1", 32, cluster, recipe, ["pretrain.tokens=5", "export.card='$(JOB) `id` $HOME;'"], Path("runs")
-    )
+        "My_model.1", 32, cluster, recipe, ["pretrain.tokens=5", "export.card='$(JOB) `id` $HOME;'"], Path("runs"),
+        ["--until", "a $(b) 'c'"],
+    )  # fmt: skip
 
 
 def sbatch_options(script: str) -> dict[str, str]:
@@ -115,6 +117,13 @@ def slurm(tmp_path: Path) -> dict[str, str]:
     return {"PATH": f"{commands}:/usr/bin:/bin", "SLURM_JOB_ID": "1234567", "SLURM_JOB_NODELIST": "n[1-2]"}
 
 
+def catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal (until then it would just die of it)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    mask = next(line.split()[1] for line in lines if line.startswith("SigCgt"))
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
 def recorded(path: Path) -> list[str]:
     return path.read_text().split("\0")[1:-1]
 
@@ -128,20 +137,24 @@ def test_srun_gets_every_argument_as_it_was_given(job: Job, slurm: dict[str, str
     arguments = recorded(tmp_path / "srun")
     assert "--rdzv-endpoint=n1:24567" in arguments
     assert "--nnodes=2" in arguments
-    make = arguments[arguments.index("-m") :]
+    interpreter = arguments.index(sys.executable)
+    assert arguments[interpreter : interpreter + 3] == [sys.executable, "-m", "torch.distributed.run"]
+    make = arguments[arguments.index("inhouse") - 1 :]
     grace = ["pretrain.grace_seconds=120", "sft.grace_seconds=120"]  # the cluster's, unless --set says otherwise
     sets = [part for override in (*grace, *job.overrides) for part in ("--set", override)]
-    assert make == ["-m", "inhouse", "make", str(job.recipe), *sets, "--runs", str(Path.cwd() / "runs")]
+    runs = ["--runs", str(Path.cwd() / "runs")]
+    assert make == ["-m", "inhouse", "make", str(job.recipe), *sets, *job.options, *runs]
 
 
 def test_when_its_time_is_up_a_job_saves_and_queues_again(job: Job, slurm: dict[str, str], tmp_path: Path) -> None:
     with subprocess.Popen(["bash", "-c", job_for("slurm", job)], env=slurm | {"LASTS": "1"}) as process:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not (tmp_path / "srun").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        time.sleep(0.2)  # until the script waits
+        while process.poll() is None and not catches(process.pid, signal.SIGTERM) and time.monotonic() < deadline:
+            time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 7
+        assert process.wait(120) == 7
     assert recorded(tmp_path / "scontrol") == ["requeue", "1234567"]
 
 
@@ -164,6 +177,8 @@ def test_the_manifests_hold_only_fields_that_kubernetes_knows(job: Job) -> None:
     command = pod["containers"][0]["command"]
     assert f"--rdzv-endpoint={name}-0.{name}:29500" in command
     assert f"--local-addr={name}-$(JOB_COMPLETION_INDEX).{name}" in command
+    assert command[:3] == ["python", "-m", "torch.distributed.run"]  # the container's
+    assert "a $$(b) 'c'" in command
     # kubelet puts variables for $(NAME) and one $ for two
     assert "export.card='$$(JOB) `id` $$HOME;'" in command
 

@@ -8,7 +8,7 @@ from tests.processes import in_processes
 
 from inhouse.parallel.control_plane import ControlPlane
 
-TIMEOUT = timedelta(seconds=30)
+TIMEOUT = timedelta(seconds=120)
 
 
 def agree() -> tuple[list[int], str, str]:

@@ -123,7 +123,7 @@ def test_torchrun_joins(text: Path, tmp_path: Path) -> None:
         *(word for text in overrides for word in ("--set", text)),
     ]  # fmt: skip
     done = subprocess.run(
-        command, timeout=120, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        command, timeout=600, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "preview-moe" / "pretrain" / "model.safetensors").is_file()
@@ -153,7 +153,7 @@ main()
         *(word for text in overrides for word in ("--set", text)),
     ]  # fmt: skip
     done = subprocess.run(
-        command, timeout=240, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        command, timeout=600, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr
     assert "going on from step" in done.stderr

@@ -39,7 +39,7 @@ def test_what_is_no_environment_or_no_count_is_refused(tmp_path):
         SftSettings(generated={"string": 1})
     with pytest.raises(ValueError, match=r'x\.toml, line 2: \[sft\.generated\].* there is no environment "chess"'):
         generated(tmp_path, "[sft.generated]\nchess = 1\n")
-    with pytest.raises(ValueError, match=r"x\.toml, line 2: \[sft\.generated\] strings = -1: input should be greater"):
+    with pytest.raises(ValueError, match=r"x\.toml, line 2: \[sft\.generated\] strings = -1: must be at least 0"):
         generated(tmp_path, "[sft.generated]\nstrings = -1\n")
     with pytest.raises(ValueError, match=r'--set sft\.generated\.chess=1: .*there is no environment "chess"'):
         generated(tmp_path, "", "sft.generated.chess=1")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from inhouse.recipe.derived import all_numbers
+from inhouse.recipe.derived import all_numbers, table
 from inhouse.recipe.ready import find_recipe, ready_recipes
 from inhouse.recipe.recipe import load_recipe
 
@@ -39,3 +39,30 @@ def test_every_table_of_a_recipe_is_shown_in_its_order() -> None:
     assert list(dict.fromkeys(sections)) == [
         "", "data", "tokenizer", "model", "pretrain", "sft", "evaluate", "export", "parallel", "cluster",
     ]  # fmt: skip
+
+
+def test_what_stands_for_a_value_that_is_not_given_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text("")
+
+    def environments(*overrides: str) -> list[str]:
+        numbers = all_numbers(load_recipe(path, overrides))
+        drawn = table([number for number in numbers if number.name == "environments"])
+        return [str(next(iter(column.cells))) for column in drawn.columns[2:]]
+
+    assert environments() == ["–", "default: those that the model was fine-tuned on"]
+    assert environments("evaluate.environments=[]") == ["none", "recipe"]
+    assert environments("evaluate.environments=['addition']") == ["addition", "recipe"]
+
+
+def test_what_is_turned_most_often_comes_first(tmp_path: Path) -> None:
+    numbers = [n.name for n in all_numbers(load_recipe(find_recipe("preview"))) if n.section == "pretrain"]
+    assert numbers[:4] == ["lr_factor", "tokens", "tokens_per_parameter", "batch_tokens"]
+
+
+def test_what_follows_shows_its_rule() -> None:
+    rules = {(n.section, n.name): n.rule for n in all_numbers(load_recipe(find_recipe("preview")))}
+    assert rules["pretrain", "sequence_length"] == "[model] context"
+    assert rules["model", "context"] == "recipe"
+    given = load_recipe(find_recipe("preview"), ["pretrain.sequence_length=256"])
+    assert {(n.section, n.name): n.rule for n in all_numbers(given)}["pretrain", "sequence_length"] == "recipe"

@@ -36,16 +36,34 @@ def test_a_recipe_is_named_after_its_file_unless_it_says_otherwise(recipe: Path)
         ("[[data.sources]]\npath = 'x'\nname = 'x'\nlicense = 'MIT'\n", 'line 4: [data.sources.0] has no key "license"; did you mean "licence"?'),  # noqa: E501
         ("[[data.sources]]\npath = 'x'\n", 'line 1: [data.sources.0] needs the key "name"'),
         ("[sft]\nepochs = 1\n[sft.generated]\nsums = 4\n", 'there is no environment "sums"; there are addition, '),
-        ("seed = 'one'\n", 'line 1: seed = "one": input should be a valid integer'),
-        ("\n[pretrain]\ntokens = -5\n", "line 3: [pretrain] tokens = -5: input should be greater than 0"),
-        ("[pretrain]\nprecision = 'fp8'\n", "line 2: [pretrain] precision = \"fp8\": input should be 'bf16' or 'fp32'"),
+        ("seed = 'one'\n", 'line 1: seed = "one": needs a whole number'),
+        ("\n[pretrain]\ntokens = -5\n", "line 3: [pretrain] tokens = -5: must be greater than 0"),
+        ("[pretrain]\nprecision = 'fp8'\n", "line 2: [pretrain] precision = \"fp8\": must be \"bf16\" or \"fp32\""),
         ("[model]\nsize = 'huge'\n", "line 2: [model] size = 'huge' is not known"),
         ("[model]\nnum_heads = 3\nnum_kv_heads = 2\n", "[model] num_heads = 3 is not a multiple of num_kv_heads = 2"),
-        ("[model]\ncontext = 64\n", "[pretrain] sequence_length = 512 is more than [model] context = 64"),
+        ("[model]\ncontext = 64\n[pretrain]\nsequence_length = 512\n", "line 4: [pretrain] sequence_length = 512 is more than [model] context = 64"),  # noqa: E501
         ("[sft]\nbatch_tokens = 300\n", "[sft] batch_tokens = 300 is not a multiple of sequence_length = 512"),
-        ("[model]\n[pretrain]\nbatch_tokens = 1000\n", "line 2: [pretrain] batch_tokens = 1000 is not a multiple"),
-        ("[sft]\nsequence_length = 4096\n", "line 2: [sft] sequence_length = 4096 is more than [model] context"),
+        ("[model]\n[pretrain]\nbatch_tokens = 1000\n", "line 3: [pretrain] batch_tokens = 1000 is not a multiple"),
+        ("[model]\ncontext = 64\n[sft]\nsequence_length = 4096\n", "line 4: [sft] sequence_length = 4096 is more than [model] context"),  # noqa: E501
         ("[sft]\nconversations = ['no.jsonl']\n", "no.jsonl does not exist; correct the path"),
+        ("[parallel]\ncontext = 3\n", "line 2: [parallel] context = 3 does not divide sequence_length = 512; nearest: "),  # noqa: E501
+        ("seed = true\n", "line 1: seed = true: needs a whole number"),
+        ("[pretrain]\ntokens = '40960'\n", 'line 2: [pretrain] tokens = "40960": needs a whole number, without quotes'),
+        ("[pretrain]\ntokens = 1e9\n", "line 2: [pretrain] tokens = 1000000000.0: needs a whole number: write 1_000_000_000"),  # noqa: E501
+        ("[pretrain]\nmatrix_lr = inf\n", "line 2: [pretrain] matrix_lr = inf: needs a finite number"),
+        ("[pretrain]\ncompile = 'yes'\n", 'line 2: [pretrain] compile = "yes": needs true or false'),
+        ("[sft]\ngenerated = {addition = true}\n", "line 2: [sft.generated] addition = true: needs a whole number"),
+        ("data = 3\n", "line 1: data = 3: needs a table: { … }"),
+        ("[data]\nsources = 'x'\n", 'line 2: [data] sources = "x": needs a list: [ … ]'),
+        ("name = 2025-01-02\n", "line 1: name = 2025-01-02: needs a text in quotes"),
+        ("[data]\nsources = []\n", "line 2: [data.sources]: needs 1 or more entries"),
+        ("[[data.sources]]\nname = 'x'\npath = 'no/such'\n", "line 3: "),
+        ("[sft]\nsteps = 3\n", 'line 2: [sft] has no key "steps"; you mean epochs, which says how often'),
+        ("[train]\nx = 1\n", 'line 1: the top of the recipe has no key "train"; you mean [pretrain]'),
+        ("[pretrain]\nvocab_size = 1\n", 'line 2: [pretrain] has no key "vocab_size"; it stands in [tokenizer]'),
+        ("lr = 1\n", 'line 1: the top of the recipe has no key "lr"; you mean [pretrain] lr_factor, which multiplies'),
+        ("[model]\nbatch_size = 1\n", 'line 2: [model] has no key "batch_size"; you mean [pretrain] batch_tokens, which'),  # noqa: E501
+        ("[[data.sources]]\nname = 'x'\nfolder = 'x'\n", 'line 3: [data.sources.0] has no key "folder"; you mean path'),
         ("[model\n", "not valid TOML"),
         ("a = 1\na = 2\n", "(at line 2"),
     ],
@@ -64,7 +82,7 @@ def test_a_value_of_several_lines_is_named_by_its_first(tmp_path: Path) -> None:
     text = '[data]\nholdout_one_in = 20\nsources = [\n  # mine\n  {path = "a",\n   name = "a b"},\n]\n'
     with pytest.raises(ValueError, match=r'x\.toml, line 3: \[data\.sources\.0\] name = "a b"') as error:
         load_recipe(write(tmp_path / "x.toml", text.replace(",\n   name", ", name")))
-    assert "should match pattern" in str(error.value)
+    assert "may hold letters, digits, . _ and - only" in str(error.value)
 
 
 def test_every_mistake_gets_its_own_line(tmp_path: Path) -> None:
@@ -79,10 +97,13 @@ def test_every_mistake_gets_its_own_line(tmp_path: Path) -> None:
     ("override", "sentence"),
     [
         ("pretrain.tokns=3", '--set pretrain.tokns=3: [pretrain] has no key "tokns"; did you mean "tokens"?'),
-        ("pretrain.tokens=many", '--set pretrain.tokens=many: [pretrain] tokens = "many": input should be a valid'),
+        ("pretrain.tokens=many", '--set pretrain.tokens=many: [pretrain] tokens = "many": needs a whole number'),
         ("pretrain", "--set pretrain: write it as section.key=value"),
         ("seed.x=3", "--set seed.x=3: seed.x is not a place in this recipe"),
         ("data.sources.7.path=x", "--set data.sources.7.path=x"),
+        ("sft.generated.3=3", '--set sft.generated.3=3: [sft.generated]: there is no environment "3"'),
+        ("tokenizer.3=3", '--set tokenizer.3=3: [tokenizer] has no key "3"; it has '),
+        ("pretrain.lr=3", '--set pretrain.lr=3: [pretrain] has no key "lr"; you mean lr_factor, which multiplies all'),
     ],
 )
 def test_mistakes_in_overrides_name_the_override(recipe: Path, override: str, sentence: str) -> None:
@@ -103,6 +124,8 @@ def test_paths_are_relative_to_the_recipe_and_in_overrides_to_here(
     monkeypatch.chdir(tmp_path / "here")
     text = "[[data.sources]]\npath = 'text'\nname = 'x'\n[sft]\nconversations = ['a.jsonl']\n"
     path = write(tmp_path / "x.toml", text)
+    (tmp_path / "text").mkdir()
+    (tmp_path / "here" / "text").mkdir()
     write(tmp_path / "a.jsonl", "")
     write(tmp_path / "here" / "a.jsonl", "")
     loaded = load_recipe(path)
@@ -112,3 +135,62 @@ def test_paths_are_relative_to_the_recipe_and_in_overrides_to_here(
     assert loaded.data.sources[0].path == str(tmp_path / "here" / "text")
     assert loaded.sft.conversations == (tmp_path / "here" / "a.jsonl",)
     assert load_recipe(path, ["data.sources.0.path=python:stdlib"]).data.sources[0].path == "python:stdlib"
+
+
+def test_a_file_may_begin_with_a_mark(recipe: Path) -> None:
+    recipe.write_text("\ufeff" + recipe.read_text(), encoding="utf-8")
+    assert load_recipe(recipe).pretrain.tokens == 40_960
+
+
+def test_context_and_sequences_are_one_number(recipe: Path) -> None:
+    def lengths(*overrides: str) -> tuple[int, int, int]:
+        loaded = load_recipe(recipe, overrides)
+        return loaded.model.context, loaded.pretrain.sequence_length, loaded.sft.sequence_length
+
+    assert lengths() == (512, 512, 512)
+    assert lengths("model.context=64") == (64, 64, 64)
+    assert lengths("pretrain.sequence_length=1024") == (1024, 1024, 1024)
+    assert lengths("sft.sequence_length=128") == (128, 128, 128)
+    assert lengths("model.context=1024", "pretrain.sequence_length=256") == (1024, 256, 1024)
+
+
+def test_a_batch_that_is_not_written_holds_whole_sequences(recipe: Path) -> None:
+    def batches(context: int) -> tuple[int, int]:
+        loaded = load_recipe(recipe, [f"model.context={context}", "pretrain.batch_tokens=24_000"])
+        return loaded.pretrain.batch_tokens, loaded.sft.batch_tokens
+
+    assert batches(3000) == (24_000, 3000)
+    assert batches(8000) == (24_000, 8000)
+    assert batches(1500) == (24_000, 3000)
+
+
+def test_every_typo_of_many_sources_gets_its_line_and_what_follows_from_it_none(tmp_path: Path) -> None:
+    text = "".join(f"[[data.sources]]\nnmae = 'x{i}'\nfolder = '.'\n" for i in range(300))
+    with pytest.raises(ValueError) as error:
+        load_recipe(write(tmp_path / "x.toml", text))
+    expected = [
+        line
+        for i in range(300)
+        for line in (
+            f'{tmp_path}/x.toml, line {3 * i + 2}: [data.sources.{i}] has no key "nmae"; did you mean "name"?',
+            f'{tmp_path}/x.toml, line {3 * i + 3}: [data.sources.{i}] has no key "folder"; you mean path',
+        )
+    ]
+    assert str(error.value).splitlines() == expected
+
+
+def test_where_another_machine_reads_nothing_must_be_here(recipe: Path) -> None:
+    elsewhere = ["data.sources=[{name='x', path='/no/such'}]", "sft.conversations=['/no/such.jsonl']"]
+    assert load_recipe(recipe, elsewhere, reads_here=False).data.sources[0].path == "/no/such"
+    with pytest.raises(ValueError) as error:
+        load_recipe(recipe, elsewhere)
+    assert [line.split(": ")[1] for line in str(error.value).splitlines()] == [
+        "/no/such does not exist; correct the path or put the file there",
+        "/no/such.jsonl does not exist; correct the path or put the file there",
+    ]
+
+
+def test_a_layout_that_does_not_fit_names_the_override_that_asked_for_it(recipe: Path) -> None:
+    with pytest.raises(ValueError) as error:
+        load_recipe(recipe, ["parallel.shard=3"])
+    assert str(error.value).startswith("--set parallel.shard=3: [parallel] a step of 2 sequences")

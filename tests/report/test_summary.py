@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
 from tests.fabricated_run import fabricate
 
+from inhouse.common.files import write_json
+from inhouse.report.html import write_report
 from inhouse.report.summary import summary
 
 
@@ -41,3 +44,25 @@ def test_a_run_that_has_only_begun_offers_nothing_that_is_not_there(tmp_path: Pa
         "",
         f"report     {run}/report.html",
     ]
+
+
+@pytest.mark.parametrize(("text_tokens", "said"), [
+    (2_000_000, ["text       2 M tokens, 1.5 passes over it"]),
+    (300_000, ["text       300 k tokens, 10.0 passes over it",
+               "           10.0 passes over the text: beyond 8 a model learns it by heart; "
+               "give more text, or lower [pretrain] tokens"]),
+])  # fmt: skip
+def test_passes_over_the_text_are_told_and_too_many_warned_about(
+    tmp_path: Path, text_tokens: int, said: list[str]
+) -> None:
+    run = fabricate(tmp_path / "mine", until="pretrain")
+    index = run / "tokenizer" / "shards" / "train" / "index.json"
+    index.parent.mkdir(parents=True)
+    write_json(index, {"shards": [{"tokens": text_tokens - 7}, {"tokens": 7}]})
+    lines = summary(run).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("text "))
+    assert lines[at : at + len(said)] == said
+    assert ("10.0 passes" in "".join(lines)) == (len(said) == 2)
+    write_report(run)
+    page = (run / "report.html").read_text()
+    assert "passes over the text, " + said[0][11:].partition(",")[0] in page

@@ -65,6 +65,7 @@ class Kind:
     says: str = ""  # a regular expression; {victim} and {world} are filled in
     layout: str = "experts"
     at_start: bool = False  # strikes before the first step of an attempt that goes on from a checkpoint
+    hangs: bool = False  # is found by a rank's silence, which is given up early for it
     timed: bool = False  # by seconds, not by steps
     earliest: int = 5  # the step that it may strike, from 0: there is a window of losses by then
     stays: bool = False  # in every attempt
@@ -107,8 +108,10 @@ KINDS = {
     "SIGTERM twice": Kind(
         signal_launcher(signal.SIGTERM, Transformer, "forward", 2), says="with a checkpoint of step", saved=True
     ),
-    "SIGSTOP of a rank": Kind(stop, says="rank {victim} (without a sign of life, |)last seen in"),
-    "mismatched collective": Kind(other_collective, says="mismatched collectives: .*rank {victim} in all_gather"),
+    "SIGSTOP of a rank": Kind(stop, says="rank {victim} (without a sign of life, |)last seen in", hangs=True),
+    "mismatched collective": Kind(
+        other_collective, says="mismatched collectives: .*rank {victim} in all_gather", hangs=True
+    ),
     "crash after k bytes of a shard": Kind(crash_after_bytes(dcp_safetensors, "save_file", 20_000), says=BROKEN),
     "crash after k bytes of the index": Kind(crash_after_bytes(checkpointer, "write_json", 1_000), says=BROKEN),
     "crash after k bytes of the manifest": Kind(crash_after_bytes(manifest, "write_json", 1_000), says=BROKEN),
@@ -158,10 +161,10 @@ KINDS = {
     "text changed": Kind(harm_text("changed"), says=r"shard-\d+.bin has changed", act=restore_text),
     "text cut": Kind(harm_text("cut"), says=r"shard-\d+.bin", act=restore_text),
     "text deleted": Kind(harm_text("deleted"), says=r"shard-\d+.bin is missing", act=restore_text),
-    "slow rank": Kind(slow(loop.Trainer, "_batch", 0.15), says="rank {victim} holds up the others", fails=False),
+    "slow rank": Kind(slow(loop.Trainer, "_batch", 0.4), says="rank {victim} holds up the others", fails=False),
     "slow loader": Kind(slow(Shards, "read_into", 0.02, everybody=True), fails=False, check=waited("data wait", 0.2)),
     "clock jumps": Kind(jumping_clock, fails=False),
-    "port in use": Kind(port_in_use, says="port 29517.*in use", at_start=True),
+    "port in use": Kind(port_in_use, says=r"port \d+.*in use", at_start=True),
     "a save longer than its interval": Kind(
         slow(dcp_safetensors, "_write_rank_file", 1.0, everybody=True),
         fails=False,

@@ -33,7 +33,7 @@ class Strike:
     """
 
     def __init__(self, spec: Spec, folder: Path, rank: int, world: int) -> None:
-        self.spec, self.rank, self.world, self._folder = spec, rank, world, folder
+        self.spec, self.rank, self.world, self.folder = spec, rank, world, folder
         self.chance = random.Random(f"{spec.kind} {spec.seed}")
         self.victim = victim_of(spec, world)
         self.run: loop.Trainer | None = None
@@ -47,7 +47,7 @@ class Strike:
     @property
     def kept(self) -> Path:
         """Where a fault puts what is to be restored."""
-        return self._folder / "kept"
+        return self.folder / "kept"
 
     @property
     def step(self) -> int:
@@ -79,7 +79,7 @@ class Strike:
 
     def note(self) -> None:
         """Leave a mark that the fault did strike."""
-        (self._folder / f"struck-{self.rank}").write_text(f"{self.step}")
+        (self.folder / f"struck-{self.rank}").write_text(f"{self.step}")
 
     def kill_soon(self, *arguments: Any, **options: Any) -> None:
         """kill -9 of this process, at a random point of the next milliseconds."""

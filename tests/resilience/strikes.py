@@ -25,6 +25,7 @@ from tests.resilience.strike import Strike
 from inhouse.checkpoint import manifest
 from inhouse.common import processes
 from inhouse.common.dtensor import to_local
+from inhouse.common.files import write_atomic
 from inhouse.data.data_order import BatchRange
 from inhouse.data.shards import Shards
 from inhouse.model.transformer import Transformer
@@ -357,8 +358,13 @@ def port_in_use(strike: Strike) -> None:
     """The processes meet at a port, as torchrun's do, and another process has it."""
     strike.note()
     process_group.FOLDER = "NONE"
-    strike.taken = socket.create_server(("127.0.0.1", 29_517), reuse_port=False) if strike.rank == 0 else None
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517"}
+    said = strike.folder / "port"
+    if strike.rank == 0:
+        strike.taken = socket.create_server(("127.0.0.1", 0), reuse_port=False)
+        write_atomic(said, str(strike.taken.getsockname()[1]))
+    while not said.exists():
+        time.sleep(0.01)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": said.read_text()}
 
 
 def fall_asleep(strike: Strike) -> None:

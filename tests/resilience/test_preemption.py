@@ -32,13 +32,13 @@ with StopRequest(0.3):
 
 
 def test_without_a_checkpoint_the_process_ends_after_the_grace_period() -> None:
-    done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=180)
     assert done.returncode == TERMINATED
     assert "no checkpoint within the grace period of 0.3 s" in done.stderr
 
 
-@pytest.mark.parametrize("grace", [0.05])
+@pytest.mark.parametrize("grace", [1.0])
 def test_leaving_in_time_ends_the_countdown(grace: float) -> None:
     with StopRequest(grace):
         os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(3 * grace)  # this process is still here
+    time.sleep(1.3 * grace)  # this process is still here

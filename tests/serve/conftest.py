@@ -58,15 +58,15 @@ def running(engine: object, tokenizer: Tokenizer, settings: ServeSettings, **opt
     wait_until(lambda: server.started)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
-        with httpx.Client(base_url=url, timeout=30) as http:
+        with httpx.Client(base_url=url, timeout=180) as http:
             yield Server(url, app.state.served, http)
     finally:
         server.should_exit = True
-        thread.join(timeout=20)
+        thread.join(timeout=180)
         assert not thread.is_alive()
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "did not become true in time"

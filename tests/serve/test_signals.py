@@ -12,6 +12,7 @@ import pytest
 
 from inhouse.checkpoint.model_folder import save_model
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
+from inhouse.serve.server import example_request
 
 PROGRAM = """
 import sys
@@ -42,11 +43,15 @@ def test_signals_end_it_in_order(folder, eventually, number, status):
     try:
         line = process.stderr.readline()
         assert line == f"mine is served at {url}/v1; Ctrl-C stops it\n"
-        eventually(lambda: answers(url), seconds=30)
+        line = process.stderr.readline()
+        assert line.startswith("try: curl ")
+        eventually(lambda: answers(url), seconds=180)
+        done = subprocess.run(["bash", "-c", line.removeprefix("try: ")], capture_output=True, text=True, timeout=180)
+        assert json.loads(done.stdout)["choices"][0]["message"]["role"] == "assistant", done.stderr
         body = {"model": "mine", "messages": [{"role": "user", "content": "a"}], "max_tokens": 1}
         assert httpx.post(f"{url}/v1/chat/completions", json=body).status_code == 200
         process.send_signal(number)
-        assert process.wait(timeout=15) == status
+        assert process.wait(timeout=120) == status
         assert "Traceback" not in process.stderr.read()
     finally:
         process.kill()
@@ -58,3 +63,16 @@ def answers(url: str) -> bool:
         return json.loads(httpx.get(f"{url}/health").content) == {"status": "ok"}
     except httpx.TransportError:
         return False
+
+
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, None], ids=["chat", "base"])
+@pytest.mark.parametrize("key", [None, "secret"])
+def test_the_request_that_is_printed_is_answered(run_server, template, key, monkeypatch):
+    """Whatever the model is called, with a key and without, of a base model too."""
+    name = 'it\'s $(a) "name" é'
+    with run_server(name=name, chat_template=template, api_key=key) as server:
+        line = example_request(f"{server.url}/v1", name, template is not None, None if key is None else "MY_KEY")
+        monkeypatch.setenv("MY_KEY", "secret")
+        done = subprocess.run(["bash", "-c", f"{line} -s -f"], capture_output=True, text=True, timeout=180)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["model"] == name

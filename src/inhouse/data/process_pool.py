@@ -1,8 +1,8 @@
 """Work spread over processes, its results in order, with a bounded number of pieces under way."""
 
-import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,10 +11,36 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from itertools import chain, islice
 from multiprocessing.connection import Connection
-from typing import TypeVar
+from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.process import BaseProcess
+from types import ModuleType
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class _Worker(SpawnProcess):
+    """A process that does not run the caller's script again: without `if __name__ == "__main__"` that would not end.
+
+    What workers run lies in modules that are imported by name, so they need nothing of it.
+    """
+
+    @staticmethod
+    def _Popen(process: BaseProcess) -> Any:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")  # multiprocessing asks it what to run
+        try:
+            return SpawnProcess._Popen(process)
+        finally:
+            sys.modules["__main__"] = main
+
+
+class _Context(SpawnContext):
+    Process = _Worker
+
+
+_CONTEXT = _Context()
 
 
 def map_ordered(function: Callable[[Item], Result], items: Iterable[Item], processes: int) -> Iterator[Result]:
@@ -28,9 +54,8 @@ def map_ordered(function: Callable[[Item], Result], items: Iterable[Item], proce
     if processes == 1 or len(first) < 2:
         yield from map(function, chain(first, items))
         return
-    context = multiprocessing.get_context("spawn")
-    listener, lifeline = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=(listener,))
+    listener, lifeline = _CONTEXT.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(processes, _CONTEXT, initializer=_start_worker, initargs=(listener,))
     waiting: deque[Future[Result]] = deque()
     try:
         for item in chain(first, items):

@@ -1,5 +1,6 @@
 """One recipe to carry out on a cluster: how many nodes, and what torchrun is given on each."""
 
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ LAST_WORDS = 15  # seconds between the end of the grace period and the kill
 
 
 class Job(NamedTuple):
-    """The recipe's file, what `--set` changes in it, and the folder of runs."""
+    """The recipe's file, what `--set` changes in it, the folder of runs, and the command's other options."""
 
     name: str
     processes: int
@@ -18,6 +19,7 @@ class Job(NamedTuple):
     recipe: Path
     overrides: list[str]
     runs: Path
+    options: list[str] = []  # noqa: RUF012  (never changed)
 
     @property
     def nodes(self) -> int:
@@ -27,6 +29,10 @@ class Job(NamedTuple):
     def gpus(self) -> int:
         """On each node."""
         return self.processes // self.nodes
+
+    def torchrun(self, is_container: bool) -> list[str]:
+        """torch's own launcher, under this environment's interpreter, or a container's: a PATH may have another."""
+        return ["python" if is_container else sys.executable, "-m", "torch.distributed.run"]
 
     def torchrun_arguments(self, runs: Path, recipe: str, *options: str) -> list[str]:
         """Those after the rendezvous: a log a rank, of which the first of each node is shown too.
@@ -42,7 +48,7 @@ class Job(NamedTuple):
             f"--log-dir={runs / self.name / 'logs'}",
             "--tee=3",
             "--local-ranks-filter=0",
-            *("-m", "inhouse", "make", recipe, *sets, *options, "--runs", str(runs)),
+            *("-m", "inhouse", "make", recipe, *sets, *self.options, *options, "--runs", str(runs)),
         ]
 
     @property

@@ -77,7 +77,7 @@ def _container(job: Job, name: str) -> dict[str, Any]:
     return {
         "name": "train",
         "image": job.cluster.image,
-        "command": ["torchrun", *rendezvous, *(part.replace("$", "$$") for part in make)],
+        "command": [*job.torchrun(is_container=True), *rendezvous, *(part.replace("$", "$$") for part in make)],
         "workingDir": _WORK,
         "env": [{"name": name, "value": value} for name, value in job.environment.items()],
         "resources": {"limits": {"nvidia.com/gpu": str(job.gpus)}},

@@ -22,7 +22,7 @@ def slurm(job: Job) -> str:
         *(f"export {name}={value}" for name, value in job.environment.items()),
         'host=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
         "port=$((20000 + SLURM_JOB_ID % 10000))  # jobs that share a node differ",
-        f"{shlex.join([*srun, 'torchrun'])} \\",
+        f"{shlex.join([*srun, *job.torchrun(bool(image))])} \\",
         '  --rdzv-backend=c10d --rdzv-endpoint="$host:$port" --rdzv-id="$SLURM_JOB_ID" \\',
         f"  {shlex.join(job.torchrun_arguments(runs, str(recipe)))} </dev/null &",
         "step=$!",

@@ -1,8 +1,8 @@
 """The size dial: a named size gives a depth, the depth gives every other number, and any of them can be set by hand."""
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 
 from inhouse.common.settings import Settings
 from inhouse.model.config import Architecture, ModelConfig
@@ -18,6 +18,8 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 _EXPERTS_BY_DEPTH = ((8, 16, 2), (24, 64, 8), (48, 128, 8))  # up to this depth: so many experts, so many a token
 _MORE_EXPERTS = (256, 8)
+# a number without a bound would be counted up to, for hours, by whoever looks for a divisor or sums over layers
+Dimension = Annotated[int, Field(ge=1, le=1 << 22)]
 
 
 class Derived(NamedTuple):
@@ -33,20 +35,20 @@ class ModelSettings(Settings):
 
     architecture: Architecture = "glm4_moe"
     size: str = Field(default="preview", description=f"one of {', '.join(SIZES)}")
-    context: PositiveInt = Field(default=2048, description="longest context the model is trained for, in tokens")
-    depth: PositiveInt | None = None
-    hidden_size: PositiveInt | None = None
-    num_heads: PositiveInt | None = None
-    num_kv_heads: PositiveInt | None = None
-    head_dim: PositiveInt | None = None
-    intermediate_size: PositiveInt | None = None
-    num_experts: PositiveInt | None = None
-    num_experts_per_token: PositiveInt | None = None
-    moe_intermediate_size: PositiveInt | None = None
-    num_shared_experts: PositiveInt | None = None
-    num_dense_layers: int | None = Field(default=None, ge=0)
+    context: Dimension = Field(default=512, description="longest context the model is trained for, in tokens")
+    depth: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    hidden_size: Dimension | None = None
+    num_heads: Dimension | None = None
+    num_kv_heads: Dimension | None = None
+    head_dim: Dimension | None = None
+    intermediate_size: Dimension | None = None
+    num_experts: Dimension | None = None
+    num_experts_per_token: Dimension | None = None
+    moe_intermediate_size: Dimension | None = None
+    num_shared_experts: Dimension | None = None
+    num_dense_layers: int | None = Field(default=None, ge=0, le=10_000)
     rope_theta: PositiveFloat | None = None
-    sliding_window: PositiveInt | None = None
+    sliding_window: Dimension | None = None
 
     def resolve(self, vocab_size: int) -> tuple[ModelConfig, list[Derived]]:
         """The complete shape for a vocabulary, and every number of it with its rule.

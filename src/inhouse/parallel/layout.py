@@ -1,5 +1,8 @@
 """How many processes train one model, and how they share it. Refuses, before any step, what does not fit together."""
 
+import math
+from typing import Annotated
+
 from pydantic import Field, PositiveInt
 
 from inhouse.common.settings import Settings
@@ -7,15 +10,17 @@ from inhouse.model.config import ModelConfig
 
 SLOW_PHASE_FACTOR = 10  # times as long as any other may a phase of the first step take (it compiles), and a save
 
+Processes = Annotated[int, Field(ge=1, le=1 << 20)]
+
 
 class ParallelSettings(Settings):
     """The `[parallel]` table: replicate × shard × context processes. One process is the smallest case, not another."""
 
-    replicate: PositiveInt = Field(default=1, description="copies of the sharded model (HSDP); 1: none")
-    shard: PositiveInt = Field(default=1, description="processes with sequences of their own, weights shared (FSDP)")
-    context: PositiveInt = Field(default=1, description="processes that share every sequence (Ulysses)")
-    experts: PositiveInt = Field(default=1, description="processes, out of shard × context, that share the experts")
-    vocabulary: PositiveInt = Field(
+    replicate: Processes = Field(default=1, description="copies of the sharded model (HSDP); 1: none")
+    shard: Processes = Field(default=1, description="processes with sequences of their own, weights shared (FSDP)")
+    context: Processes = Field(default=1, description="processes that share every sequence (Ulysses)")
+    experts: Processes = Field(default=1, description="processes, out of shard × context, that share the experts")
+    vocabulary: Processes = Field(
         default=1, description="processes, out of shard × context, that share the rows of embedding and head"
     )
     recompute: bool = Field(default=False, description="keep only the blocks' inputs; compute the rest again backwards")
@@ -113,5 +118,6 @@ def _divides(name: str, value: int, of_name: str, of: int) -> None:
 
 
 def _nearest_divisor(value: int, of: int) -> int:
-    divisors = [divisor for divisor in range(1, of + 1) if of % divisor == 0]
-    return min(divisors, key=lambda divisor: (abs(divisor - value), divisor))
+    """The divisor of `of` that is nearest to `value`, the smaller of two."""
+    small = [divisor for divisor in range(1, math.isqrt(of) + 1) if of % divisor == 0]
+    return min({*small, *(of // divisor for divisor in small)}, key=lambda divisor: (abs(divisor - value), divisor))

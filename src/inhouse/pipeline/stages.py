@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from inhouse.common.lineage import STAGES
 from inhouse.data.settings import Source
 from inhouse.recipe.recipe import Recipe
-from inhouse.train.settings import NO_PART_OF_THE_RESULT
+from inhouse.train.settings import MAY_CHANGE
 
 
 class Stage(NamedTuple):
@@ -39,7 +39,7 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
         return {part: content[part] for part in parts}
 
     def training(part: str) -> dict[str, Any]:
-        return {part: {name: value for name, value in content[part].items() if name not in NO_PART_OF_THE_RESULT}}
+        return {part: {name: value for name, value in content[part].items() if name not in MAY_CHANGE}}
 
     # imported where they run: torch takes seconds, and whoever only reads the table needs none
     def data(output: Path) -> None:

@@ -7,10 +7,13 @@ from pydantic import BaseModel
 from rich.table import Table
 
 from inhouse.model.sizes import Derived
+from inhouse.recipe.follow import FOLLOWS
+from inhouse.recipe.passes import Passes
 from inhouse.recipe.recipe import Recipe
 from inhouse.train.step_count import plan_steps
 
 _SET, _DEFAULT = "recipe", "default"
+_FIRST = ("lr_factor", "tokens", "tokens_per_parameter", "epochs", "conversations", "batch_tokens", "sequence_length")
 
 
 class Number(NamedTuple):
@@ -22,25 +25,26 @@ class Number(NamedTuple):
     rule: str
 
 
-def all_numbers(recipe: Recipe) -> list[Number]:
+def all_numbers(recipe: Recipe, passes: Passes | None = None) -> list[Number]:
     """Everything that carrying out a recipe would use, in the order of the pipeline. Runs and writes nothing.
 
-    Raises `ValueError` where the numbers do not fit together.
+    Those of `passes` stand among pretraining's. Raises `ValueError` where the numbers do not fit together.
     """
     config, shape = recipe.model.resolve(recipe.tokenizer.vocab_size)
+    steps = plan_steps(recipe.pretrain, config, recipe.parallel)[1]
     derived = {
         "model": shape,
-        "pretrain": plan_steps(recipe.pretrain, config, recipe.parallel)[1],
+        "pretrain": [*steps, *(passes.numbers() if passes else ())],
         "parallel": [Derived("processes", recipe.parallel.processes, "replicate × shard × context")],
     }
     numbers = []
     for name in type(recipe).model_fields:
         if isinstance(settings := getattr(recipe, name), BaseModel):
-            written = _written(name, settings)
+            written = sorted(_written(name, settings), key=_rank)
             numbers += [n for n in written if name != "model" or n.name in ("architecture", "size", "context")]
             numbers += [Number(name, *each) for each in derived.get(name, ())]
         else:
-            numbers.append(Number("", name, settings, _origin(recipe, name)))
+            numbers.append(Number("", name, settings, _origin("", recipe, name)))
     return numbers
 
 
@@ -55,15 +59,20 @@ def table(numbers: list[Number]) -> Table:
             drawn.add_section()
         shown = f"[{number.section}]".replace("[", r"\[") if number.section and number.section != section else ""
         section = number.section
-        style = {_DEFAULT: "dim", _SET: ""}.get(number.rule, "cyan")
+        style = "dim" if number.rule.startswith(_DEFAULT) else "" if number.rule == _SET else "cyan"
         drawn.add_row(shown, number.name, _show(number.value), number.rule.replace("[", r"\["), style=style)
     return drawn
+
+
+def _rank(number: Number) -> int:
+    """What is turned most often comes first; the rest stays in the order of its type."""
+    return _FIRST.index(number.name) if number.name in _FIRST else len(_FIRST)
 
 
 def _written(section: str, settings: BaseModel, prefix: str = "") -> Iterator[Number]:
     """Every setting of a table, nested tables and lists of tables spread out."""
     for name in type(settings).model_fields:
-        value, rule = getattr(settings, name), _origin(settings, name)
+        value, rule = getattr(settings, name), _origin(section, settings, name)
         if isinstance(value, BaseModel):
             yield from _written(section, value, f"{prefix}{name}.")
         elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
@@ -75,13 +84,21 @@ def _written(section: str, settings: BaseModel, prefix: str = "") -> Iterator[Nu
             yield Number(section, prefix + name, value, rule)
 
 
-def _origin(settings: BaseModel, name: str) -> str:
-    return _SET if name in settings.model_fields_set else _DEFAULT
+def _origin(section: str, settings: BaseModel, name: str) -> str:
+    """Who says so: the recipe, a rule, or the default; of a default that is not a value, what it stands for."""
+    if name in settings.model_fields_set:
+        return _SET
+    if rule := FOLLOWS.get((section, name)):
+        return rule
+    _, told, meaning = (type(settings).model_fields[name].description or "").partition("default: ")
+    return f"{_DEFAULT}: {meaning}" if told and getattr(settings, name) is None else _DEFAULT
 
 
 def _show(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return "none" if value is None else str(value).lower()
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):

@@ -1,18 +1,54 @@
 """Where in a recipe a mistake stands, and the one sentence that says what it is and what was meant."""
 
 import difflib
-import tomllib
+import math
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-Location = tuple[str | int, ...]
+from inhouse.recipe.lines import Location, key_lines
+from inhouse.recipe.meant import Meant, meant_elsewhere, meant_in
+
+_LONGEST, SENTENCE = 60, 400  # letters: of a value or key that a sentence shows, and of a sentence
+
+# by pydantic's name of the mistake; braces: its context
+_WORDS = {
+    "int_type": "needs a whole number",
+    "float_type": "needs a number",
+    "finite_number": "needs a finite number",
+    "bool_type": "needs true or false",
+    "string_type": "needs a text in quotes",
+    "string_unicode": "is no valid text",
+    "path_type": "needs a path in quotes",
+    "tuple_type": "needs a list: [ … ]",
+    "list_type": "needs a list: [ … ]",
+    "dict_type": "needs a table: {{ … }}",
+    "model_type": "needs a table: {{ … }}",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_short": "must have {min_length} or more letters",
+    "string_too_long": "must have {max_length} or fewer letters",
+    "too_short": "needs {min_length} or more entries",
+    "too_long": "takes {max_length} or fewer entries",
+}
+_QUOTED = {"int_type": str.isdecimal, "float_type": str.isdecimal, "bool_type": {"true", "false"}.__contains__}
+_PATTERNS = {
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "must begin with a letter or digit; the rest may be letters, digits, . _ and -",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*$|^$": "must begin with a letter or digit; the rest may be letters, digits, . _ and -",
+    r"^[\w.-]+$": "may hold letters, digits, . _ and - only",
+    r"^\S*$": "must hold no space",
+}
 
 
-class Positions(NamedTuple):
+@dataclass(frozen=True)
+class Positions:
     """Says where in a recipe's file, or in which override, a key stands."""
 
     kind: type[BaseModel]
@@ -27,26 +63,114 @@ class Positions(NamedTuple):
             part = location[:length]
             for overridden, text in self.overridden.items():
                 if overridden == part or (length == len(location) and overridden[:length] == part):
-                    return f"--set {text}"
-            if line := self._line(part):
+                    return f"--set {short(text)}"
+            if line := self._lines.get(part):
                 return f"{self.path}, line {line}"
         return str(self.path)
 
-    def _line(self, location: Location) -> int | None:
-        """The line on which a key's value starts: the one after the last that parses without the key.
+    @cached_property
+    def _lines(self) -> dict[Location, int]:
+        return key_lines(self.text)
 
-        TOML read line by line parses at every line's end except inside a value of several lines.
-        """
-        lines, last_parsed = self.text.splitlines(), 0
-        for number in range(1, len(lines) + 1):
-            try:
-                document = tomllib.loads("\n".join(lines[:number]))
-            except tomllib.TOMLDecodeError:
-                continue
-            if _holds(document, location):
-                return last_parsed + 1
-            last_parsed = number
-        return None
+
+def sentences(error: ValidationError, positions: Positions) -> str:
+    """Every mistake that pydantic found, one line each; what only follows from another is left out.
+
+    So does a mistake of what lies around one, and a missing key of one that is misspelt beside it.
+    """
+    details = error.errors(include_url=False)
+    holders = {detail["loc"][:length] for detail in details for length in range(len(detail["loc"]))}
+    misspelt = {
+        (*holder, _suggested(positions.kind, tuple(holder), str(key)))
+        for *holder, key in (detail["loc"] for detail in details if detail["type"] == "extra_forbidden")
+    }
+    lines = [
+        _sentence(dict(detail), positions)
+        for detail in details
+        if detail["loc"] not in holders and not (detail["type"] == "missing" and detail["loc"] in misspelt)
+    ]
+    return "\n".join(dict.fromkeys(lines))
+
+
+def words(detail: Mapping[str, Any]) -> str:
+    """What is wrong with a value, in our words: pydantic's speak of inputs and instances."""
+    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS.get(context["pattern"], f"must match the pattern {context['pattern']}")
+    if kind == "value_error":
+        return short(str(context["error"]), SENTENCE)
+    if kind == "literal_error":
+        return f"must be {context['expected'].replace(chr(39), chr(34))}"
+    text = _WORDS.get(kind, "does not fit here").format_map(context)
+    if kind == "int_type" and isinstance(value, float) and math.isfinite(value) and value == int(value):
+        return f"{text}: write {int(value):_}"
+    if isinstance(value, str) and kind in _QUOTED and _QUOTED[kind](value):
+        return f"{text}, without quotes"
+    return text
+
+
+def _sentence(detail: dict[str, Any], positions: Positions) -> str:
+    """One pydantic error as one line: position, key, what is wrong, what to do."""
+    location = _in_document(detail["loc"], positions.document, detail["type"])
+    *holder, key = location or ("recipe",)
+    position, section = positions.of(location), _section(tuple(holder))
+    if detail["type"] == "extra_forbidden":
+        return (
+            f"{position}: {section} has no key {_as_toml(str(key))}; {_remedy(positions.kind, tuple(holder), str(key))}"
+        )
+    if detail["type"] == "missing":
+        return f'{position}: {section} needs the key "{key}"'
+    if detail["loc"][-1:] == ("[key]",):  # of a mapping
+        return f"{position}: {section}: {words(detail)}"
+    value = detail["input"]
+    if isinstance(value, dict | list | tuple | BaseModel):
+        name = _section(location) if location else "the recipe"
+        return f"{position}: {name}: {words(detail)}"
+    return f"{position}: {f'{section} ' * bool(holder)}{short(str(key))} = {_as_toml(value)}: {words(detail)}"
+
+
+def _remedy(kind: type[BaseModel], holder: Location, tried: str) -> str:
+    """What to write instead of a key that the table at `holder` does not have."""
+    section = ".".join(key for key in holder if isinstance(key, str))
+    known = keys_at(kind, holder)
+    if meant := meant_in(section, tried):
+        return _meaning(meant, section)
+    if len(holder) <= 1 and (at := _tables_with(kind, tried)):
+        return f"it stands in {' and '.join(f'[{name}]' for name in at)}"
+    if near := _suggested(kind, holder, tried):
+        return f'did you mean "{near}"?'
+    if meant := meant_elsewhere(tried):
+        return _meaning(meant, section)
+    return f"it has {', '.join(known)}" if known else "it takes none"
+
+
+def _suggested(kind: type[BaseModel], holder: Location, tried: str) -> str | None:
+    """The key of the table at `holder` that whoever wrote `tried` meant, where there is one."""
+    section = ".".join(key for key in holder if isinstance(key, str))
+    if (meant := meant_in(section, tried)) and meant.section == section:
+        return meant.key
+    return next(iter(difflib.get_close_matches(tried[:_LONGEST], keys_at(kind, holder), n=1)), None)
+
+
+def _meaning(meant: Meant, section: str) -> str:
+    table = f"[{meant.section}] " * (meant.section not in ("", section))
+    key = meant.key if meant.section else f"[{meant.key}]" if not meant.what else meant.key
+    return f"you mean {table}{key}" + (f", which {meant.what}" if meant.what else "")
+
+
+def _tables_with(kind: type[BaseModel], key: str) -> list[str]:
+    """The tables of the recipe that know a key."""
+    return [name for name in kind.model_fields if key in keys_at(kind, (name,))]
+
+
+def _in_document(location: Location, document: dict[str, Any], kind: str) -> Location:
+    """A pydantic location without the names of union members, which are not keys that the user wrote."""
+    kept: Location = ()
+    for i, key in enumerate(location):
+        is_new_key = kind == "missing" and i == len(location) - 1
+        if is_new_key or _holds(document, (*kept, key)):
+            kept = (*kept, key)
+    return kept
 
 
 def _holds(value: Any, location: Location) -> bool:
@@ -60,60 +184,25 @@ def _holds(value: Any, location: Location) -> bool:
     return True
 
 
-def sentences(error: ValidationError, positions: Positions) -> str:
-    """Every mistake that pydantic found, one line each; what only follows from a mistake inside it is left out."""
-    locations = [detail["loc"] for detail in error.errors()]
-
-    def is_cause(location: Location) -> bool:
-        return not any(other != location and other[: len(location)] == location for other in locations)
-
-    return "\n".join(_sentence(dict(detail), positions) for detail in error.errors() if is_cause(detail["loc"]))
-
-
-def _sentence(detail: dict[str, Any], positions: Positions) -> str:
-    """One pydantic error as one line: position, key, what is wrong, what to do."""
-    location = _in_document(detail["loc"], positions.document, detail["type"])
-    *holder, key = location or ("recipe",)
-    position, section = positions.of(location), _section(tuple(holder))
-    if detail["type"] == "extra_forbidden":
-        known = _keys_at(positions.kind, tuple(holder))
-        near = difflib.get_close_matches(str(key), known, n=1)
-        remedy = f'did you mean "{near[0]}"?' if near else f"it has {', '.join(known)}"
-        return f'{position}: {section} has no key "{key}"; {remedy}'
-    if detail["type"] == "missing":
-        return f'{position}: {section} needs the key "{key}"'
-    message = detail["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    if detail["loc"][-1:] == ("[key]",):  # of a mapping
-        return f"{position}: {section}: {message}"
-    value = detail["input"]
-    if isinstance(value, dict | list | BaseModel):
-        name = f"[{'.'.join(map(str, location))}]" if location else "the recipe"
-        return f"{position}: {name}: {message}"
-    return f"{position}: {f'{section} ' * bool(holder)}{key} = {_as_toml(value)}: {message}"
-
-
-def _in_document(location: Location, document: dict[str, Any], kind: str) -> Location:
-    """A pydantic location without the names of union members, which are not keys that the user wrote."""
-    kept: Location = ()
-    for i, key in enumerate(location):
-        is_new_key = kind == "missing" and i == len(location) - 1
-        if is_new_key or _holds(document, (*kept, key)):
-            kept = (*kept, key)
-    return kept
-
-
 def _section(location: Location) -> str:
-    return f"[{'.'.join(str(key) for key in location)}]" if location else "the top of the recipe"
+    return f"[{short('.'.join(str(key) for key in location))}]" if location else "the top of the recipe"
 
 
 def _as_toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    if isinstance(value, int) and abs(value) >= 1 << 64:
+        return short(hex(value))  # Python does not write numbers of thousands of digits otherwise
+    return f'"{short(value)}"' if isinstance(value, str) else short(str(value))
 
 
-def _keys_at(model: type[BaseModel], location: Location) -> list[str]:
+def short(text: str, longest: int = _LONGEST) -> str:
+    """On one line, and not too long for a sentence."""
+    text = text if len(text) <= longest else text[: longest - 1] + "…"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def keys_at(model: type[BaseModel], location: Location) -> list[str]:
     """The keys that the settings at `location` know."""
     models = [model]
     for key in location:

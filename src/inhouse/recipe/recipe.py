@@ -1,7 +1,10 @@
 """One recipe: a TOML file composed of the rooms' settings, whose mistakes are sentences that name the line."""
 
+import os
+import re
 import tomllib
 import typing
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,14 @@ from inhouse.jobs.settings import ClusterSettings
 from inhouse.model.sizes import ModelSettings
 from inhouse.parallel.layout import ParallelSettings, check_layout
 from inhouse.posttrain.settings import SftSettings
-from inhouse.recipe.errors import Location, Positions, sentences
+from inhouse.recipe.errors import SENTENCE, Positions, keys_at, sentences, short, words
+from inhouse.recipe.follow import follow
+from inhouse.recipe.lines import Location
+from inhouse.recipe.overrides import override
 from inhouse.train.settings import PretrainSettings
 from inhouse.train.step_count import plan_steps
+
+_NAMED = re.compile(r"\[(\w+)\] (\w+)")  # the key that a sentence begins with
 
 
 class Recipe(Settings):
@@ -36,85 +44,101 @@ class Recipe(Settings):
     cluster: ClusterSettings = ClusterSettings()
 
 
-def load_recipe(path: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
-    """Read a recipe, apply `section.key=value` overrides, check everything.
+def load_recipe(path: Path, overrides: Sequence[str] = (), *, reads_here: bool = True) -> Recipe:
+    """Read a recipe, apply `section.key=value` overrides, fill in what follows from the rest, check everything.
 
-    Relative paths in the file are relative to the file; in an override, to the working folder.
+    Relative paths in the file are relative to the file; in an override, to the working folder. Every file and folder
+    that is named must exist, unless another machine is to read them (`reads_here` is False).
     Raises `ValueError` with one line for every mistake: the file, the line, the key, what is wrong, what was meant.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        document = tomllib.loads(text)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{path}: not valid TOML: {error}") from error
+    text, document = _parsed(path)
     document.setdefault("name", path.stem)
-    overridden = dict(_override(document, text) for text in overrides)
+    overridden = dict(override(document, text) for text in overrides)
     positions = Positions(Recipe, path, text, document, overridden)
     try:
         recipe = Recipe.model_validate(document)
     except ValidationError as error:
         raise ValueError(sentences(error, positions)) from error
+    recipe = recipe.model_copy(update=follow(recipe.model, recipe.pretrain, recipe.sft))
     _check_shape(recipe, positions)
     recipe = typing.cast(Recipe, _with_absolute_paths(recipe, path.resolve().parent, set(overridden), ()))
-    for conversations in recipe.sft.conversations:  # they are read hours after the run began
-        if not conversations.exists():
-            where = positions.of(("sft", "conversations"))
-            raise ValueError(f"{where}: {conversations} does not exist; correct the path")
+    if reads_here and (missing := _missing(recipe, positions)):
+        raise ValueError("\n".join(missing))
     return recipe
+
+
+def _parsed(path: Path) -> tuple[str, dict[str, Any]]:
+    """A TOML file's text and content. Raises `ValueError` with a sentence where it is none."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows begin a file with a mark
+        return text, tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(f"{path}: not valid TOML: nested too deeply") from None
+    except ValueError as error:  # of UTF-8, of TOML, and of a number of thousands of digits
+        raise ValueError(f"{path}: not valid TOML: {error}") from error
+
+
+def _missing(recipe: Recipe, positions: Positions) -> list[str]:
+    """A sentence for every file or folder that the recipe names and that is not there: found now, not hours later."""
+    return [
+        f"{positions.of(location)}: {short(str(path), SENTENCE)} does not exist; correct the path or put the file there"
+        for location, path in _paths(recipe, ())
+        if not os.path.exists(path)  # noqa: PTH110  (that of pathlib raises for names that cannot be)
+    ]
+
+
+def _paths(value: Any, location: Location) -> Iterator[tuple[Location, Path]]:
+    """Every path in settings, and the key that it stands under."""
+    if isinstance(value, Path):
+        yield location, value
+    elif isinstance(value, Source):
+        if value.path != STDLIB:
+            yield (*location, "path"), Path(value.path)
+    elif isinstance(value, tuple | list):
+        for i, part in enumerate(value):
+            yield from _paths(part, (*location, i))
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _paths(getattr(value, name), (*location, name))
 
 
 def _check_shape(recipe: Recipe, positions: Positions) -> None:
     """Numbers that do not fit together are a mistake in the recipe: found before anything runs, not hours later."""
     try:
         config, _ = recipe.model.resolve(recipe.tokenizer.vocab_size)
-    except ValidationError as error:
-        detail = error.errors()[0]
-        name = ".".join(map(str, detail["loc"]))
-        message = detail["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{positions.of(('model',))}: [model] {name}{': ' * bool(name)}{message}") from error
-    except ValueError as error:
-        raise ValueError(f"{positions.of(('model', 'size'))}: {error}") from error
-    try:
+        for section in ("pretrain", "sft"):
+            _check_length(section, getattr(recipe, section).sequence_length, recipe.model.context)
         plan_steps(recipe.pretrain, config, recipe.parallel)
-    except ValueError as error:
-        section = "parallel" if str(error).startswith("[parallel]") else "pretrain"
-        raise ValueError(f"{positions.of((section,))}: {error}") from error
-    try:
         check_layout(recipe.parallel, config, recipe.sft.rows(), recipe.sft.sequence_length)
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        name = ".".join(map(str, detail["loc"]))
+        raise ValueError(f"{positions.of(('model',))}: [model] {name}{': ' * bool(name)}{words(detail)}") from error
     except ValueError as error:
-        raise ValueError(f"{positions.of(('sft',))}: [sft] {error}") from error
-    if recipe.sft.sequence_length > recipe.model.context:
+        message = short(str(error) if str(error).startswith("[") else f"[sft] {error}", SENTENCE)
+        raise ValueError(f"{positions.of(_named(message))}: {message}") from error
+
+
+def _named(message: str) -> Location:
+    """The table and the key that a sentence begins with; the table where the next word is no key."""
+    match = _NAMED.match(message)
+    section, key = match.groups() if match else ("", "")
+    return (section, key) if key in keys_at(Recipe, (section,)) else (section,)
+
+
+def _check_length(section: str, length: int, context: int) -> None:
+    if length > context:
         raise ValueError(
-            f"{positions.of(('sft', 'sequence_length'))}: [sft] sequence_length = {recipe.sft.sequence_length} is more "
-            f"than [model] context = {recipe.model.context}; lower the one or raise the other"
+            f"[{section}] sequence_length = {length} is more than [model] context = {context}; "
+            "lower the one or raise the other"
         )
-
-
-def _override(document: dict[str, Any], text: str) -> tuple[Location, str]:
-    """Set one `a.b=value` in the parsed document; the value is TOML, or else a plain string."""
-    dotted, equals, value_text = text.partition("=")
-    location: Location = tuple(int(key) if key.isdigit() else key for key in dotted.strip().split("."))
-    if not equals or not all(str(key) for key in location):
-        raise ValueError(f"--set {text}: write it as section.key=value, for example --set pretrain.steps=100")
-    try:
-        value: Any = tomllib.loads(f"value = {value_text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = value_text
-    holder: Any = document
-    try:
-        for key in location[:-1]:
-            holder = holder.setdefault(key, {}) if isinstance(holder, dict) else holder[key]
-        holder[location[-1]] = value
-    except (TypeError, IndexError, AttributeError) as error:
-        raise ValueError(f"--set {text}: {dotted} is not a place in this recipe") from error
-    return location, text
 
 
 def _with_absolute_paths(value: Any, folder: Path, overridden: set[Location], location: Location) -> Any:
     """The same settings with every relative `Path` made absolute, so that no later step depends on where it runs."""
     is_overridden = any(location[:length] in overridden for length in range(len(location) + 1))
     if isinstance(value, Path):
-        return (Path.cwd() if is_overridden else folder) / value.expanduser()
+        return (Path.cwd() if is_overridden else folder) / _expanded(value)
     if isinstance(value, tuple | list):
         parts = [_with_absolute_paths(part, folder, overridden, (*location, i)) for i, part in enumerate(value)]
         return type(value)(parts)
@@ -128,3 +152,10 @@ def _with_absolute_paths(value: Any, folder: Path, overridden: set[Location], lo
         for name in value.model_fields_set
     }
     return value.model_copy(update=changed)
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # ~ of nobody whom this machine knows
+        return path

@@ -9,6 +9,7 @@ from inhouse.common.files import read_json, write_atomic
 from inhouse.common.lineage import Record, lineage
 from inhouse.common.progress import duration, short_count
 from inhouse.report.charts import read_metrics, stage_charts
+from inhouse.report.passes import passes_made
 from inhouse.report.scores import read_scores, score_rows
 from inhouse.report.trace import render
 
@@ -55,6 +56,8 @@ def _tiles(run: Path, scores: dict[str, str]) -> Iterator[tuple[str, str]]:
         yield short_count(total), f"parameters, {short_count(active)} active" if active != total else "parameters"
     if (steps := read_metrics(run / "pretrain")) and (tokens := steps[-1].get("tokens")):
         yield short_count(tokens), "tokens of pretraining"
+    if made := passes_made(run):
+        yield f"{made.passes:,.1f}", f"passes over the text, {short_count(made.text_tokens)} tokens"
     kinds = [name.rpartition("/")[2] for name in scores if name.startswith("model/exact_match/")]
     labels = {
         "base/bits_per_byte": "held-out bits per byte, base",

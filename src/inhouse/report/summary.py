@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from inhouse.common.lineage import RECORD, lineage
-from inhouse.common.progress import duration
+from inhouse.common.progress import duration, short_count
+from inhouse.data.text_size import passes_warning
+from inhouse.report.passes import passes_made
 from inhouse.report.scores import read_scores, score_lines
 from inhouse.resilience.goodput import describe, read_times
 
@@ -15,6 +17,9 @@ def summary(run: Path) -> str:
     lines.append(f"{'together':<10} {duration(sum(record['seconds'] for record in records.values())):>12}")
     spent = {name: seconds for name in records if (seconds := read_times(run / name))}
     lines += [f"goodput    {name}: {describe(seconds)}" for name, seconds in spent.items()]
+    if made := passes_made(run):
+        lines.append(f"text       {short_count(made.text_tokens)} tokens, {made.passes:,.1f} passes over it")
+        lines += [f"           {warning}"] if (warning := passes_warning(made.passes)) else []
     if scores := read_scores(run):
         lines += ["", *score_lines(scores)]
     lines += ["", f"report     {run / 'report.html'}"]

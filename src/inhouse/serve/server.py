@@ -1,6 +1,8 @@
 """`inhouse serve`: a model folder behind HTTP until SIGTERM or Ctrl-C."""
 
+import json
 import logging
+import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -26,10 +28,12 @@ def serve(
     name: str | None = None,
     engine: EngineSettings | None = None,
     dtype: str = "fp32",
+    key_variable: str = "API_KEY",
 ) -> None:
     """Serve the model in `model_folder` under `name` (default: the folder's) until it is told to stop.
 
-    It computes in `dtype` (fp32 or bf16), on the GPU where there is one.
+    It computes in `dtype` (fp32 or bf16), on the GPU where there is one. `key_variable` is what the request that is
+    printed calls the environment variable with the key.
 
     Running requests get `settings.shutdown_timeout` seconds to end. Raises `ValueError` where the folder is no model
     or the address cannot be had.
@@ -41,13 +45,26 @@ def serve(
         if api_key is None and not is_loopback(host):
             log.warning("%s can be reached from other machines and there is no API key", host)
         address = f"[{host}]" if ":" in host else host
-        print(
-            f"{app.state.served.name} is served at http://{address}:{listener.getsockname()[1]}/v1; Ctrl-C stops it",
-            file=sys.stderr,
-            flush=True,
-        )
+        url, served = f"http://{address}:{listener.getsockname()[1]}/v1", app.state.served
+        print(f"{served.name} is served at {url}; Ctrl-C stops it", file=sys.stderr, flush=True)
+        variable = None if api_key is None else key_variable
+        request = example_request(url, served.name, served.chat_template is not None, variable)
+        print(f"try: {request}", file=sys.stderr, flush=True)
         with suppress(KeyboardInterrupt):  # uvicorn has shut down in order before it lets it through
             new_server(app, settings).run(sockets=[listener])
+
+
+def example_request(url: str, name: str, is_chat: bool, key_variable: str | None) -> str:
+    """A request as a line for the shell."""
+    body: dict[str, object] = {"model": name, "max_tokens": 64, "temperature": 0}
+    if is_chat:
+        body["messages"] = [{"role": "user", "content": "What is 17 + 25?"}]
+    else:
+        body["prompt"] = "The "
+    path = "chat/completions" if is_chat else "completions"
+    key = "" if key_variable is None else f' -H "Authorization: Bearer ${key_variable}"'
+    data = shlex.quote(json.dumps(body, ensure_ascii=False))
+    return f"curl {shlex.quote(f'{url}/{path}')} -H 'Content-Type: application/json'{key} -d {data}"
 
 
 def open_app(

@@ -13,19 +13,24 @@ from inhouse.resilience.settings import ResilienceSettings
 class TrainSettings(ResilienceSettings, CheckpointSettings, OptimizerSettings):
     """One training stage: its batches, precision and pace, and what optimizer, checkpoints and faults add."""
 
-    batch_tokens: PositiveInt = Field(default=4096, description="tokens of one optimizer step")
+    batch_tokens: PositiveInt = Field(default=4096, le=1 << 40, description="tokens of one optimizer step")
     micro_batch_tokens: PositiveInt | None = Field(
-        default=None, description="tokens of one forward pass; the step's gradient is summed over several"
+        default=None, description="tokens of one forward pass, gradients are summed over several; default: the step's"
     )
     balance_rate: float = Field(default=1e-3, ge=0, description="step of the router's balancing bias")
     precision: Literal["bf16", "fp32"] = Field(default="bf16", description="of activations and products; masters: fp32")
     compile: bool = Field(default=True, description="torch.compile the step; without a C++ compiler it runs uncompiled")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     log_every: PositiveInt = Field(default=10, description="steps between lines of metrics.jsonl")
+    validate_every: PositiveInt = Field(default=100, description="steps between losses on text that is not trained on")
 
 
-# how often a run is saved and looked at, and where it runs: a change of these goes on with the same run
-NO_PART_OF_THE_RESULT = frozenset({"checkpoint_every", "log_every", "digest_every", "grace_seconds", "device"})
+# What concerns only how a run goes on from here: limits, how often it is saved and looked at, how and where a step is
+# computed. A finished stage is not made anew for them, and an unfinished one goes on with the new value.
+MAY_CHANGE = frozenset(
+    {*ResilienceSettings.model_fields, *CheckpointSettings.model_fields}
+    | {"log_every", "validate_every", "micro_batch_tokens", "compile", "device"}
+)
 
 
 class ShortSequences(Settings):
@@ -42,5 +47,10 @@ class PretrainSettings(TrainSettings):
     sequence_warmup: tuple[ShortSequences, ...] = Field(
         default=(), description="shorter sequences first: cheaper, and more of them, from more places, in a step"
     )
-    tokens: PositiveInt | None = Field(default=None, description="tokens to train on; else tokens_per_parameter")
-    tokens_per_parameter: PositiveFloat = Field(default=20.0, description="per active parameter")
+    attention: Literal["causal", "document"] = Field(
+        default="causal", description="document: no token sees another document, and positions start anew in each"
+    )
+    tokens: PositiveInt | None = Field(
+        default=None, description="tokens to train on; default: tokens_per_parameter says"
+    )
+    tokens_per_parameter: PositiveFloat = Field(default=20.0, le=1e6, description="per active parameter")

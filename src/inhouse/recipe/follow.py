@@ -1,0 +1,43 @@
+"""Numbers that follow from others where a recipe does not write them: context, sequences and batches fit by themselves.
+
+What a model is trained on and what it is trained for are one number, so that neither can be set without the other.
+"""
+
+from typing import TypeVar
+
+from inhouse.common.settings import Settings
+from inhouse.model.sizes import ModelSettings
+from inhouse.posttrain.settings import SftSettings
+from inhouse.train.settings import PretrainSettings
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+# the rules, as the dry run shows them
+FOLLOWS = {
+    ("model", "context"): "the longest sequence_length that is written, else 512",
+    **{(section, "sequence_length"): "[model] context" for section in ("pretrain", "sft")},
+    **{
+        (section, "batch_tokens"): "as many whole sequences as 4,096 tokens hold, at least one"
+        for section in ("pretrain", "sft")
+    },
+}
+
+
+def follow(model: ModelSettings, pretrain: PretrainSettings, sft: SftSettings) -> dict[str, Settings]:
+    """The three tables with what follows filled in; it still counts as not written (`model_fields_set`)."""
+    written = [each.sequence_length for each in (pretrain, sft) if "sequence_length" in each.model_fields_set]
+    model = _default(model, "context", max(written, default=model.context))
+    trained: list[Settings] = []
+    for each in (pretrain, sft):
+        with_length = _default(each, "sequence_length", model.context)
+        length = with_length.sequence_length
+        trained.append(_default(with_length, "batch_tokens", max(1, each.batch_tokens // length) * length))
+    return {"model": model, "pretrain": trained[0], "sft": trained[1]}
+
+
+def _default(settings: AnySettings, name: str, value: int) -> AnySettings:
+    if name in settings.model_fields_set:
+        return settings
+    filled = settings.model_copy(update={name: value})
+    filled.model_fields_set.discard(name)
+    return filled

@@ -1,0 +1,81 @@
+"""What is said in one line before a run begins: settings that do nothing beside the others, too many passes."""
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+
+from inhouse.data.text_size import passes_warning
+from inhouse.recipe.passes import Passes
+from inhouse.recipe.recipe import Recipe
+
+_OF_EXPERTS = (
+    "num_experts", "num_experts_per_token", "moe_intermediate_size", "num_shared_experts", "num_dense_layers",
+)  # fmt: skip
+_OF_ROUTERS = ("router_lr", "balance_rate")
+
+
+def notes(recipe: Recipe, passes: Passes) -> list[str]:
+    """A sentence for every setting that the recipe writes and that changes nothing, and one on the passes."""
+    rules = (_dense, _windows, _tokens, _short_sequences, _micro_batches, _fine_tuning, _evaluation, _alone)
+    without_effect = [f"{sentence}; leave it out" for rule in rules for sentence in rule(recipe)]
+    warning = passes_warning(passes.passes)
+    return [*without_effect, *([warning] if warning else [])]
+
+
+def _written(settings: BaseModel, *names: str) -> list[str]:
+    return [name for name in names if name in settings.model_fields_set]
+
+
+def _dense(recipe: Recipe) -> Iterator[str]:
+    if recipe.model.architecture == "qwen3":
+        for name in _written(recipe.model, *_OF_EXPERTS):
+            yield f'[model] {name} has no effect: architecture = "qwen3" is dense and has no experts'
+        for section in ("pretrain", "sft"):
+            for name in _written(getattr(recipe, section), *_OF_ROUTERS):
+                yield f'[{section}] {name} has no effect: architecture = "qwen3" is dense and has no router'
+
+
+def _windows(recipe: Recipe) -> Iterator[str]:
+    if recipe.model.architecture != "exaone_moe" and _written(recipe.model, "sliding_window"):
+        yield f"[model] sliding_window has no effect: {recipe.model.architecture} has no layer that sees a part only"
+
+
+def _tokens(recipe: Recipe) -> Iterator[str]:
+    if recipe.pretrain.tokens is not None and _written(recipe.pretrain, "tokens_per_parameter"):
+        yield "[pretrain] tokens_per_parameter has no effect beside tokens"
+
+
+def _short_sequences(recipe: Recipe) -> Iterator[str]:
+    length = recipe.pretrain.sequence_length
+    for phase in recipe.pretrain.sequence_warmup:
+        if phase.length >= length:
+            yield f"[pretrain] sequence_warmup length = {phase.length} has no effect: sequence_length is {length}"
+
+
+def _micro_batches(recipe: Recipe) -> Iterator[str]:
+    for section in ("pretrain", "sft"):
+        settings = getattr(recipe, section)
+        mine = settings.batch_tokens // recipe.parallel.data
+        if settings.micro_batch_tokens is not None and settings.micro_batch_tokens > mine:
+            yield (
+                f"[{section}] micro_batch_tokens = {settings.micro_batch_tokens} has no effect: a process's part of a "
+                f"step has {mine} tokens"
+            )
+
+
+def _fine_tuning(recipe: Recipe) -> Iterator[str]:
+    if recipe.sft.sampling.temperature == 0 and _written(recipe.sft.sampling, "top_p"):
+        yield "[sft] sampling.top_p has no effect at temperature = 0, which always takes the likeliest token"
+
+
+def _evaluation(recipe: Recipe) -> Iterator[str]:
+    asked = recipe.evaluate.environments
+    is_none = not any(recipe.sft.generated.values()) if asked is None else not asked
+    for name in _written(recipe.evaluate, "problems_per_kind", "unscored_per_kind", "max_answer_tokens"):
+        if is_none:
+            yield f"[evaluate] {name} has no effect: no environment's problems are asked"
+
+
+def _alone(recipe: Recipe) -> Iterator[str]:
+    if recipe.parallel.processes == 1 and _written(recipe.parallel, "timeout_seconds"):
+        yield "[parallel] timeout_seconds has no effect: one process waits for no other"

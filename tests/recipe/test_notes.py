@@ -1,0 +1,52 @@
+"""What does nothing is said in one line, and what does something is not."""
+
+from pathlib import Path
+
+import pytest
+
+from inhouse.recipe.notes import notes
+from inhouse.recipe.passes import Passes
+from inhouse.recipe.ready import find_recipe, ready_recipes
+from inhouse.recipe.recipe import load_recipe
+
+FEW = Passes(1_000, "counted", 2.0)
+DENSE, EXPERTS = "model.architecture=qwen3", "model.architecture=glm4_moe"
+
+
+@pytest.mark.parametrize(
+    ("idle", "busy", "named"),
+    [
+        ([DENSE, "model.num_experts=4"], [EXPERTS, "model.num_experts=8"], "[model] num_experts"),
+        ([DENSE, "model.num_shared_experts=1"], [EXPERTS, "model.num_shared_experts=1"], "[model] num_shared_experts"),
+        ([DENSE, "pretrain.router_lr=0.1"], [EXPERTS, "pretrain.router_lr=0.1"], "[pretrain] router_lr"),
+        ([DENSE, "sft.balance_rate=0.1"], [EXPERTS, "sft.balance_rate=0.1"], "[sft] balance_rate"),
+        (["model.sliding_window=64"], ["model.architecture=exaone_moe", "model.sliding_window=64"], "sliding_window"),
+        (["pretrain={tokens=5, tokens_per_parameter=2}"], ["pretrain.tokens_per_parameter=2"], "beside tokens"),
+        (["pretrain.sequence_warmup=[{until=0.5, length=512}]"], ["pretrain.sequence_warmup=[{until=0.5, length=256}]"],
+         "sequence_warmup length = 512"),
+        (["pretrain.micro_batch_tokens=8192"], ["pretrain.micro_batch_tokens=1024"], "[pretrain] micro_batch_tokens"),
+        (["parallel.shard=4", "sft.micro_batch_tokens=2048"], ["sft.micro_batch_tokens=2048"], "[sft] micro_batch_tok"),
+        (["sft.sampling={temperature=0, top_p=0.5}"], ["sft.sampling={temperature=1, top_p=0.5}"], "sampling.top_p"),
+        (["evaluate={environments=[], problems_per_kind=9}"], ["evaluate.problems_per_kind=9"], "problems_per_kind"),
+        (["parallel.timeout_seconds=9"], ["parallel.shard=2", "parallel.timeout_seconds=9"], "timeout_seconds"),
+    ],
+)  # fmt: skip
+def test_a_setting_without_effect_is_named(tmp_path: Path, idle: list[str], busy: list[str], named: str) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text("")
+    (said,) = notes(load_recipe(path, idle), FEW)
+    assert named in said
+    assert said.endswith("leave it out")
+    assert notes(load_recipe(path, busy), FEW) == []
+
+
+@pytest.mark.parametrize("name", ready_recipes())
+def test_ready_recipes_write_nothing_in_vain(name: str) -> None:
+    assert notes(load_recipe(find_recipe(name)), FEW) == []
+
+
+def test_more_than_eight_passes_are_warned_about(tmp_path: Path) -> None:
+    recipe = load_recipe(find_recipe("preview"))
+    assert notes(recipe, FEW._replace(passes=8.0)) == []
+    (said,) = notes(recipe, FEW._replace(passes=8.5))
+    assert said.startswith("8.5 passes over the text: ")
