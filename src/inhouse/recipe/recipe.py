@@ -55,6 +55,7 @@ def load_recipe(path: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
     except ValidationError as error:
         raise ValueError(sentences(error, positions)) from error
     _check_shape(recipe, positions)
+    _check_uses(recipe, positions)
     recipe = typing.cast(Recipe, _with_absolute_paths(recipe, path.resolve().parent, set(overridden), ()))
     for conversations in recipe.sft.conversations:  # they are read hours after the run began
         if not conversations.exists():
@@ -87,6 +88,21 @@ def _check_shape(recipe: Recipe, positions: Positions) -> None:
         raise ValueError(
             f"{positions.of(('sft', 'sequence_length'))}: [sft] sequence_length = {recipe.sft.sequence_length} is more "
             f"than [model] context = {recipe.model.context}; lower the one or raise the other"
+        )
+
+
+def _check_uses(recipe: Recipe, positions: Positions) -> None:
+    """Settings of the last stages that cannot work are found now, not when all before them has run."""
+    if not recipe.sft.conversations and not any(recipe.sft.generated.values()):
+        raise ValueError(
+            f"{positions.of(('sft', 'generated'))}: [sft] has no conversations to fine-tune on: give "
+            "conversations = [files], or counts in [sft.generated]"
+        )
+    stride, context = recipe.evaluate.stride, min(recipe.evaluate.context or recipe.model.context, recipe.model.context)
+    if stride is not None and stride > context:
+        raise ValueError(
+            f"{positions.of(('evaluate', 'stride'))}: [evaluate] stride = {stride} is more than the context of "
+            f"{context} tokens, so text between two windows would not be scored; lower it"
         )
 
 
