@@ -162,7 +162,7 @@ def test_tools_their_results_and_thinking_are_rendered_as_in_transformers(tokeni
 def test_what_a_conversation_with_tools_looks_like(tokenizer):
     ids, trained = encode_conversation(tokenizer, with_tools(WITH_TOOLS, TOOLS[1:]))
     assert tokenizer.decode(ids).startswith(
-        '<|im_start|>system\nBe brief.\n\nYou can call these functions:\n<tools>\n'
+        "<|im_start|>system\nBe brief.\n\nYou can call these functions:\n<tools>\n"
         '{"type": "function", "function": {"name": "time"}}\n</tools>\n'
     )
     assert tokenizer.decode(token for token, flag in zip(ids, trained, strict=True) if flag) == (

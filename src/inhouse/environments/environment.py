@@ -14,7 +14,7 @@ from typing import NamedTuple
 from inhouse.data.documents import Split
 
 HELDOUT_ONE_IN = 5
-FRUITLESS_DRAWS = 4_000  # in a row: then all but a few of the different problems of an environment are drawn
+FRUITLESS_DRAWS = 1_000  # in a row: then nearly all of the different problems of an environment are drawn
 
 
 class Problem(NamedTuple):

@@ -188,7 +188,7 @@ class _Window:
         return character
 
     def value(self) -> Any:
-        """The next value. Raises JSONDecodeError where there is none."""
+        """The next value; of a number, which may go on behind the window, a part. Raises JSONDecodeError."""
         self.next()
         while True:
             try:

@@ -105,8 +105,8 @@ def _openai(turn: Any, ignored: set[str]) -> Message:
     message["role"] = {"developer": "system", "function": "tool"}.get(str(turn.get("role")), turn.get("role"))
     if isinstance(message.get("content"), list):
         message["content"] = "\n".join(map(_text_part, message["content"]))
-    calls = turn.get("tool_calls") or [{"function": turn["function_call"]}] * ("function_call" in turn)
-    if calls:
+    old = [{"function": turn["function_call"]}] if "function_call" in turn else []
+    if calls := turn.get("tool_calls") or old:
         message = {**message, "content": message.get("content", ""), "tool_calls": calls}
     reasoning = next((turn[key] for key in _REASONING if key in turn), None)
     if reasoning is not None:
