@@ -97,6 +97,14 @@ def test_any_text_without_special_tokens_is_as_in_transformers(tokenizer, refere
     assert_like_transformers(tokenizer, reference, messages)
 
 
+def test_only_white_space_at_the_beginning_of_an_answer_is_encoded_otherwise_than_by_transformers(tokenizer, reference):
+    messages = [CONVERSATION[1], {"role": "assistant", "content": "\nhi"}]
+    theirs = reference.apply_chat_template(messages, return_dict=True)["input_ids"]
+    ours = encode_conversation(tokenizer, messages).ids
+    assert tokenizer.decode(ours) == tokenizer.decode(theirs)
+    assert len(ours) == len(theirs) + 1  # "\n" and "\n" for their "\n\n"
+
+
 # the characters that merge, combine, or write what only the template may
 edges = st.text(alphabet="\n\r\t \u00a0\u0301\u200d\u2028a1/.'<\ue000\ue001日🙂", max_size=3)
 specials = st.sampled_from(["", "<|im_end|>", "<think>", "</think>\n", "<|im_start|>assistant\n", "<tool_call>\n"])
@@ -182,6 +190,12 @@ def test_arguments_as_text_and_as_an_object_and_null_content_are_the_same(tokeni
     one = encode_conversation(tokenizer, [question, {"role": "assistant", "content": None, "tool_calls": as_text}])
     assert one == encode_conversation(tokenizer, [question, {"role": "assistant", "content": "", "tool_calls": flat}])
     assert '{"name": "f", "arguments": {"x": 1, "y": "é"}}' in tokenizer.decode(one.ids)
+
+
+def test_a_template_of_somebody_elses_sees_no_tools_where_there_are_none(tokenizer):
+    template = "{{ tools is none }}"
+    for messages in (CONVERSATION, with_tools(CONVERSATION, []), [{"role": "system", "content": "", "tools": []}]):
+        assert tokenizer.decode(encode_prompt(tokenizer, messages, template=template)) == "True"
 
 
 def test_results_come_in_the_order_of_the_calls(tokenizer):

@@ -113,8 +113,8 @@ def _definition(tool: Any) -> dict[str, Any]:
     return {"type": "function", "function": ordered | others}
 
 
-def as_rendered(messages: Sequence[Message]) -> tuple[list[dict[str, Any]], list[Message]]:
-    """What a template is given: the tools, and the messages without what only training or this module knows.
+def as_rendered(messages: Sequence[Message]) -> tuple[list[dict[str, Any]] | None, list[Message]]:
+    """What a template is given: the tools (None without any), and the messages without what only training knows.
 
     Results of tools come in the order of the calls, because templates do not render the ids that pair them.
     """
@@ -128,7 +128,7 @@ def as_rendered(messages: Sequence[Message]) -> tuple[list[dict[str, Any]], list
         if calls := each.pop("tool_calls", None):
             each["tool_calls"] = [object_arguments(call) for call in calls]
         shown.append(each)
-    return tools, shown
+    return tools or None, shown
 
 
 def _results_in_order(messages: Sequence[Message]) -> list[Message]:
