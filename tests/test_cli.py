@@ -57,6 +57,25 @@ def test_help_names_the_verbs(inhouse: Callable[..., Done]) -> None:
     assert all(verb in done.out for verb in ("make", "chat", "serve", "eval", "plan", "trace"))
 
 
+def test_conversations_are_shown_before_anything_is_trained(inhouse: Callable[..., Done], recipe: Path) -> None:
+    own = recipe.with_name("own.jsonl")
+    own.write_text('{"prompt": "q", "completion": "a\\u001b[31m"}\n{"instruction": "q", "output": "b"}\n')
+    with recipe.open("a") as file:
+        file.write('[sft]\nconversations = ["own.jsonl"]\n')
+    done = inhouse("sft", "show", recipe, "--number", "1")
+    assert (done.status, done.out.count("── ")) == (0, 6)
+    assert f"{own}, line 1: prompt/completion; " in done.out
+    assert "<|im_start|>assistant↵\n⟦a␛[31m<|im_end|>⟧↵" in done.out
+    assert "each byte counts as a token" in done.err
+    assert inhouse("make", recipe, "--until", "tokenizer").status == 0
+    done = inhouse("sft", "show", recipe, "--file", own)
+    assert (done.status, done.err, done.out.count("── ")) == (0, "", 2)
+    own.write_text("{}")
+    done = inhouse("sft", "show", recipe)
+    assert done.status == 2
+    assert "own.jsonl, line 1: no known layout: it has no keys" in done.err
+
+
 def test_emit_prints_a_job_or_writes_it(inhouse: Callable[..., Done], tmp_path: Path) -> None:
     done = inhouse("make", "preview", "--emit", "slurm", "--set", "cluster.queue=big")
     assert (done.status, done.out.count("--partition=big"), list(tmp_path.iterdir())) == (0, 1, [])

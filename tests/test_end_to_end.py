@@ -4,12 +4,16 @@ import json
 import sysconfig
 from pathlib import Path
 
+import gguf
 import pytest
 from tests.page import fetched
+from transformers import AutoTokenizer, GenerationConfig
 
 import inhouse
+from inhouse.common.files import read_json
 from inhouse.common.lineage import check_lineage
 from inhouse.engine.request import SamplingParams
+from inhouse.export.gguf import write_gguf
 from inhouse.pipeline.runner import make
 from inhouse.recipe.ready import find_recipe
 from inhouse.recipe.recipe import Recipe, load_recipe
@@ -50,6 +54,13 @@ def test_a_ready_recipe_gives_a_model_that_answers(name: str, text: Path, tmp_pa
     page = (run / "report.html").read_text()
     assert page.count("<svg") >= (14 if name == "preview-moe" else 8)
     assert fetched(page) == []
+
+    for folder, ends in ((run / "pretrain", [0]), (run / "sft", [2, 0]), (run / "export" / "huggingface", [2, 0])):
+        theirs = AutoTokenizer.from_pretrained(folder)
+        assert GenerationConfig.from_pretrained(folder).eos_token_id == ends
+        assert (theirs.eos_token_id, read_json(folder / "config.json")["eos_token_id"]) == (ends[0], ends[0])
+    write_gguf(run / "pretrain", run / "base.gguf", "F16", "base")
+    assert gguf.GGUFReader(run / "base.gguf").fields["tokenizer.ggml.eos_token_id"].contents() == 0
 
     for folder in (run, run / "export" / "huggingface"):
         model = inhouse.load(folder)

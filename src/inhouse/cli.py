@@ -10,6 +10,8 @@ import typer
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data = typer.Typer(no_args_is_help=True, help="Look at the text that a recipe names.")
 app.add_typer(data, name="data")
+sft = typer.Typer(no_args_is_help=True, help="Look at what fine-tuning is given.")
+app.add_typer(sft, name="sft")
 USER_ERROR, INTERNAL_ERROR = 2, 1
 
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")]
@@ -209,6 +211,34 @@ def show_data(
     console = Console()
     for text in show_documents(Look(load_recipe(find_recipe(recipe), overrides).data, source), number, heldout):
         console.print(text, soft_wrap=True)
+
+
+@sft.command("show")
+def show_conversations(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a ready recipe.")],
+    overrides: Overrides = [],  # noqa: B006  (typer copies it)
+    number: Annotated[int, typer.Option(min=1, help="How many of each file and of each generated kind.")] = 3,
+    file: Annotated[Path | None, typer.Option(help="Show this file of conversations alone.")] = None,
+    runs: Annotated[Path, typer.Option(help="The folder of all runs.")] = Path("runs"),
+) -> None:
+    """Print conversations as fine-tuning will see them, with what is trained on in colour; trains nothing."""
+    from rich.console import Console
+
+    from inhouse.data.tokenizer import Tokenizer
+    from inhouse.posttrain.show import bytes_as_tokens, examples, rendered
+    from inhouse.recipe.ready import find_recipe
+    from inhouse.recipe.recipe import load_recipe
+
+    loaded = load_recipe(find_recipe(recipe), overrides)
+    run = runs / loaded.name
+    is_trained = (run / "tokenizer" / "tokenizer.json").is_file()
+    tokenizer = Tokenizer.load(run / "tokenizer") if is_trained else bytes_as_tokens()
+    if not is_trained:
+        print(f"({run / 'tokenizer'} is not there yet: each byte counts as a token)", file=sys.stderr)
+    console = Console()
+    is_coloured = console.is_terminal and not console.no_color
+    for example in examples(loaded.sft, run / "data", loaded.seed, number, file):
+        console.print(rendered(example, tokenizer, is_coloured), soft_wrap=True)
 
 
 @app.command()

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from inhouse.checkpoint import model_folder
-from inhouse.checkpoint.model_folder import copy_tokenizer, load_model, read_config, save_model
+from inhouse.checkpoint.model_folder import copy_tokenizer, load_model, read_config, save_model, write_generation_config
 from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
 
@@ -144,3 +144,16 @@ def test_config_learns_the_tokenizers_special_ids_in_either_order(model: Transfo
     for folder in (tmp_path / "before", tmp_path / "after"):
         config = json.loads((folder / "config.json").read_text())
         assert (config["bos_token_id"], config["eos_token_id"], config["pad_token_id"]) == (None, 2, 0)
+
+
+def test_generation_ends_at_the_same_token_whoever_is_asked(model: Transformer, tmp_path: Path) -> None:
+    added = [{"id": 0, "content": "<|endoftext|>"}, {"id": 2, "content": "<|im_end|>"}]
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>", "model_max_length": 64}')
+    for ends, name in (([0], "<|endoftext|>"), ([2, 0], "<|im_end|>")):
+        write_generation_config(tmp_path, {"eos_token_id": ends, "pad_token_id": 0})
+        save_model(model, tmp_path)
+        assert json.loads((tmp_path / "generation_config.json").read_text())["eos_token_id"] == ends
+        assert json.loads((tmp_path / "config.json").read_text())["eos_token_id"] == ends[0]
+        names = json.loads((tmp_path / "tokenizer_config.json").read_text())
+        assert names == {"eos_token": name, "model_max_length": 64}

@@ -56,6 +56,7 @@ def test_special_tokens_and_bytes_have_their_ids():
     assert (TRAINED.end_of_document, TRAINED.end_of_turn) == (0, 2)
     assert TRAINED.vocab_size == 700
     assert TRAINED.decode([0, *TRAINED.encode("x"), 2], skip_special=True) == "x"
+    assert TRAINED.decode([1, 3, *TRAINED.encode("x"), 4, 2], skip_special=True) == "<think>x</think>"
     assert TRAINED.decode_bytes([699, 700, 10**9]) == TRAINED.decode_bytes([699])
 
 
@@ -103,10 +104,14 @@ def test_transformers_loads_the_same_tokenizer(tmp_path, model_type):
     TRAINED.save(tmp_path, max_length=512)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
     theirs = AutoTokenizer.from_pretrained(tmp_path)
-    text = TEXTS[2] + "e\u0301 IT'S 'ſ  \n\n x<|im_end|>\r\n1234 <think>é </think>"
-    assert theirs(text).input_ids == TRAINED.encode_with_special(text)
+    text = TEXTS[2] + "e\u0301 IT'S 'ſ  \n\n x<|im_end|>\r\n1234 é "
     assert theirs(text, split_special_tokens=True).input_ids == TRAINED.encode(text)
-    assert theirs.decode(theirs(text).input_ids) == text
+    text += "<think>é </think>\n"
+    ids = theirs(text).input_ids
+    assert ids == TRAINED.encode_with_special(text)
+    assert theirs.decode(ids) == text
+    assert theirs.decode(ids, skip_special_tokens=True) == TRAINED.decode(ids, skip_special=True)
+    assert theirs.decode(ids, skip_special_tokens=True).endswith("<think>é </think>\n")
     assert (theirs.eos_token, theirs.pad_token, theirs.model_max_length) == ("<|im_end|>", "<|endoftext|>", 512)
 
 
@@ -116,6 +121,21 @@ def test_saved_and_loaded(tmp_path):
     assert loaded.encode(TEXTS[0]) == TRAINED.encode(TEXTS[0])
     assert loaded.pre_tokenizer_name == "qwen2"
     assert Tokenizer.load(tmp_path / "tokenizer.json").special == TRAINED.special
+
+
+def test_a_tokenizer_of_before_in_which_think_is_special_still_opens(tmp_path):
+    TRAINED.save(tmp_path)
+    description = json.loads((tmp_path / "tokenizer.json").read_text())
+    for token in description["added_tokens"]:
+        token["special"] = True
+    (tmp_path / "tokenizer.json").write_text(json.dumps(description))
+    loaded, text = Tokenizer.load(tmp_path), TEXTS[0] + "<think>\nx</think>"
+    assert loaded.special == TRAINED.special
+    assert loaded.encode(text) == TRAINED.encode(text)
+    assert loaded.encode_with_special(text) == TRAINED.encode_with_special(text)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    ids = loaded.encode_with_special(text)
+    assert theirs.decode(ids, skip_special_tokens=True) == loaded.decode(ids, skip_special=True)
 
 
 def test_other_peoples_tokenizer(tmp_path):

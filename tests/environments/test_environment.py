@@ -36,6 +36,7 @@ def test_a_small_environment_repeats_itself_in_training_and_never_among_the_held
     assert set(trained) == set(range(1, 7)) - heldout
     asked = [int(problem.answer) for problem in DICE.draw("heldout", 60, 0, None)]
     assert sorted(asked) == sorted(heldout)  # all there are, and an end
+    assert len(list(DICE.draw("heldout", 10**9, 0, None))) == len(heldout)  # at once, whatever was asked for
 
 
 def test_the_worked_reply_is_worth_everything():

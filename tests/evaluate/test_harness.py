@@ -89,3 +89,13 @@ def test_a_new_environment_is_one_entry_of_the_registry(monkeypatch, tmp_path):
     settings = EvaluateSettings(environments=("doubling",), problems_per_kind=5)
     questions = heldout_questions(settings, settings.environments, data=None)
     assert [question.problem for question in questions] == list(doubling.draw("heldout", 5, 1, None))
+
+
+def test_more_problems_than_there_are_is_said_and_ends(capsys, monkeypatch):
+    few = generated("few", lambda rng: (number := str(rng.randrange(30)), worked_problem(f"{number}?", [], number)))
+    monkeypatch.setitem(ENVIRONMENTS, "few", few)
+    questions = heldout_questions(EvaluateSettings(problems_per_kind=10**9), ("few",), data=None)
+    assert 0 < len(questions) < 30
+    assert (
+        capsys.readouterr().err == f"evaluate: few has only {len(questions)} of 1,000,000,000 held-out problems here\n"
+    )

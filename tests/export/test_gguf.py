@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from inhouse.data.tokenizer import Tokenizer
 from inhouse.export.gguf import WeightType, gguf_tensors, without_generation_marks, write_gguf
 from inhouse.model.transformer import Transformer
-from inhouse.posttrain.chat_template import CHAT_TEMPLATE
+from inhouse.posttrain.chat_template import CHAT_TEMPLATE, encode_prompt
+from inhouse.posttrain.messages import with_tools
 
 WriteModel = Callable[[Path, str], Transformer]
 
@@ -86,7 +88,7 @@ def test_tokenizer(write_model: WriteModel, tmp_path: Path) -> None:
     assert (ours["model"], ours["pre"], ours["add_bos_token"]) == ("gpt2", "qwen2", False)
     assert (ours["eos_token_id"], ours["padding_token_id"]) == (2, 0)
     assert {text: i for i, text in enumerate(ours["tokens"])} == tokenizer["model"]["vocab"]
-    assert ours["token_type"] == [3] * 5 + [1] * 395
+    assert ours["token_type"] == [3] * 3 + [4] * 2 + [1] * 395  # control tokens; <think>, </think> are printed
     assert ours["merges"] == [" ".join(pair) for pair in tokenizer["model"]["merges"]]
 
 
@@ -95,10 +97,14 @@ def test_template_means_the_same_without_generation_marks(write_model: WriteMode
     write_gguf(tmp_path, tmp_path / "m.gguf", "F16", "m")
     template = read(tmp_path / "m.gguf")[0]["tokenizer.chat_template"]
     assert template == without_generation_marks(CHAT_TEMPLATE)
-    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
-    rendered = jinja2.Environment().from_string(str(template)).render(messages=messages, add_generation_prompt=True)
-    assert "<|im_start|>user\nhi<|im_end|>" in rendered
-    assert rendered.endswith("<|im_start|>assistant\n")
+    calls = [{"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}]
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho", "tool_calls": calls}]
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    plain = jinja2.Environment()
+    plain.filters["tojson"] = json.dumps
+    rendered = plain.from_string(str(template)).render(messages=messages, tools=tools, add_generation_prompt=True)
+    tokenizer = Tokenizer.load(tmp_path)
+    assert rendered == tokenizer.decode(encode_prompt(tokenizer, with_tools(messages, tools)))
     marked = "{%- generation -%} a {%+ endgeneration %}{%generation%}b{% endgeneration -%}  "
     assert jinja2.Environment().from_string(without_generation_marks(marked)).render() == "a b"
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from inhouse.common.files import read_json
+from inhouse.common.files import digest, read_json, write_json
 from inhouse.common.lineage import check_lineage, lineage
 from inhouse.data.settings import Source
-from inhouse.pipeline.runner import Stopped, run_stages
+from inhouse.pipeline.runner import Stopped, make, run_stages
 from inhouse.pipeline.stages import Stage
+from inhouse.recipe.recipe import load_recipe
 
 
 def write_text(output: Path, text: str) -> None:
@@ -62,6 +63,28 @@ def test_the_record_says_what_went_in_and_what_came_out(run: Path) -> None:
     assert attempt["host"]["torch"]
     assert list(lineage(run)["stages"]) == ["data", "tokenizer"]
     assert check_lineage(run) == []
+
+
+def test_conversations_are_parsed_before_the_first_stage_and_said(tmp_path: Path) -> None:
+    (tmp_path / "text").mkdir()
+    for number in range(40):
+        (tmp_path / "text" / f"{number}.md").write_text(f"Page {number}. " * 50)
+    own, path = tmp_path / "own.json", tmp_path / "x.toml"
+    own.write_text('[{"instruction": "a", "output": "b"}]')
+    path.write_text('[[data.sources]]\nname = "mine"\npath = "text"\n[sft]\nconversations = ["own.json"]\n')
+    said: list[str] = []
+    run = make(load_recipe(path), tmp_path / "runs", until="data", say=said.append)
+    assert said[:2] == ["own.json: 1 conversation, Alpaca", "data: started"]
+    assert run is not None
+    (run / "sft").mkdir()
+    write_json(run / "sft" / "stage.json", {"inputs": {"conversations": [digest(own)]}, "outputs": {}})
+    said.clear()
+    make(load_recipe(path), tmp_path / "runs", until="data", say=said.append)
+    assert said == ["data: done before, nothing to do"]
+    own.write_text('[{"instruction": "a"}]')
+    with pytest.raises(ValueError, match=r"own\.json, record 1: no known layout: it has the key instruction; known"):
+        make(load_recipe(path), tmp_path / "other", until="data")
+    assert not (tmp_path / "other" / "x" / "data").exists()
 
 
 def test_a_changed_setting_makes_its_stage_anew_and_what_reads_it(run: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reading conversations, and packing that loses nothing and leaks nothing between the conversations of a row."""
+"""Packing that loses nothing and leaks nothing between the conversations of a row."""
 
 import json
 
@@ -11,7 +11,7 @@ from inhouse.model.attention import CausalAttention
 from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import Encoded, encode_conversation
-from inhouse.posttrain.conversations import NOT_TRAINED, PackedConversations, read_conversations, trained_on
+from inhouse.posttrain.conversations import NOT_TRAINED, PackedConversations, trained_on
 
 FILLER = 0
 
@@ -104,46 +104,6 @@ def test_conversations_of_a_row_do_not_see_one_another(tokenizer):
         number for number in (1, 2, 3) if not torch.equal(before[documents == number], after[documents == number])
     }
     assert len(changed) == 1
-
-
-def write(path, *values) -> None:
-    path.write_text("".join(json.dumps(value) + "\n" for value in values))
-
-
-GOOD = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
-
-
-def test_files_and_folders_are_read_in_order(tmp_path):
-    write(tmp_path / "b.jsonl", GOOD, GOOD)
-    write(tmp_path / "a.jsonl", {"messages": GOOD["messages"] * 2})
-    (tmp_path / "notes.txt").write_text("not conversations")
-    assert [len(each) for each in read_conversations([tmp_path, tmp_path / "b.jsonl"])] == [4, 2, 2, 2, 2]
-
-
-@pytest.mark.parametrize(
-    ("line", "sentence"),
-    [
-        (b"{", "line 2: not valid JSON"),
-        (b"\xff", "line 2: not UTF-8"),
-        (b"[]", "line 2: messages must be a list"),
-        (b'{"text": "x"}', "line 2: messages must be a list"),
-        (b'{"messages": [{"role": "user", "content": 3}]}', "line 2: the content of message 1 is not a string"),
-        (b'{"messages": [{"role": "user", "content": "x"}]}', "line 2: no message of the assistant"),
-    ],
-)
-def test_a_bad_line_is_named(tmp_path, line, sentence):
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(json.dumps(GOOD).encode() + b"\n" + line + b"\n")
-    with pytest.raises(ValueError, match=sentence) as error:
-        list(read_conversations([path]))
-    assert str(path) in str(error.value)
-
-
-def test_an_empty_folder_and_a_missing_file_are_errors(tmp_path):
-    with pytest.raises(ValueError, match=r"no \.jsonl file"):
-        list(read_conversations([tmp_path]))
-    with pytest.raises(FileNotFoundError):
-        list(read_conversations([tmp_path / "missing.jsonl"]))
 
 
 def test_a_folder_says_which_environments_it_was_trained_on(tmp_path):

@@ -14,6 +14,7 @@ DEFAULT = {"addition": 4_000, "subtraction": 4_000, "brackets": 1_500, "strings"
 
 def generated(folder: Path, text: str, *overrides: str) -> dict[str, int]:
     (folder / "x.toml").write_text(text)
+    (folder / "own.jsonl").touch()
     return load_recipe(folder / "x.toml", overrides).sft.generated
 
 
@@ -23,9 +24,9 @@ def test_a_table_that_is_not_given_is_the_default(tmp_path):
 
 
 def test_a_table_that_is_given_is_the_whole_table(tmp_path):
-    assert generated(tmp_path, "[sft]\ngenerated = {}\n") == {}
+    assert generated(tmp_path, '[sft]\nconversations = ["own.jsonl"]\ngenerated = {}\n') == {}
     assert generated(tmp_path, "[sft.generated]\nstrings = 7\n") == {"strings": 7}
-    assert generated(tmp_path, "", "sft.generated={}") == {}
+    assert generated(tmp_path, '[sft]\nconversations = ["own.jsonl"]\n', "sft.generated={}") == {}
 
 
 def test_an_override_of_one_key_is_as_if_the_file_had_that_line(tmp_path):

@@ -64,6 +64,10 @@ def test_a_recipe_is_named_after_its_file_unless_it_says_otherwise(recipe: Path)
         ("lr = 1\n", 'line 1: the top of the recipe has no key "lr"; you mean [pretrain] lr_factor, which multiplies'),
         ("[model]\nbatch_size = 1\n", 'line 2: [model] has no key "batch_size"; you mean [pretrain] batch_tokens, which'),  # noqa: E501
         ("[[data.sources]]\nname = 'x'\nfolder = 'x'\n", 'line 3: [data.sources.0] has no key "folder"; you mean path'),
+        ("[sft]\ngenerated = {}\n", "line 2: [sft] has no conversations to fine-tune on: give conversations"),
+        ("[sft.generated]\nstrings = 0\n", "line 1: [sft] has no conversations to fine-tune on"),
+        ("[evaluate]\nstride = 4096\n", "line 2: [evaluate] stride = 4096 is more than the context of 512 tokens"),
+        ("[evaluate]\ncontext = 64\nstride = 65\n", "line 3: [evaluate] stride = 65 is more than the context of 64"),
         ("[model\n", "not valid TOML"),
         ("a = 1\na = 2\n", "(at line 2"),
     ],

@@ -19,6 +19,12 @@ def test_the_info_is_what_a_remote_tokenizer_needs(server, tokenizer):
     assert "<|im_start|>" in info["chat_template"]
 
 
+def test_a_base_model_ends_at_the_end_of_a_text(run_server):
+    with run_server(chat_template=None) as server:
+        info = server.get("/tokenizer_info").json()
+    assert (info["eos_token"], info["chat_template"]) == ("<|endoftext|>", None)
+
+
 def test_messages_are_what_a_chat_sends(server, client):
     count = server.post("/tokenize", {"messages": MESSAGES}).json()["count"]
     answer = client.chat.completions.create(model=NAME, messages=MESSAGES, max_tokens=1)

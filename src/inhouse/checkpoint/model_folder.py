@@ -22,7 +22,8 @@ from inhouse.model.transformer import Transformer
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
+GENERATION_CONFIG = "generation_config.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", GENERATION_CONFIG)
 MAX_SHARD_BYTES = 5_000_000_000
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -116,6 +117,19 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     config = target / CONFIG
     if config.is_file():
         write_json(config, read_json(config) | special_ids(target))
+
+
+def write_generation_config(folder: Path, settings: dict[str, Any]) -> None:
+    """Write what transformers and vLLM generate by; the first of its `eos_token_id` becomes the tokenizer's eos too.
+
+    llama.cpp (through `special_ids`) and whatever asks the tokenizer then end where the others do. To be called before
+    `save_model`, which writes the ids into config.json.
+    """
+    write_json(folder / GENERATION_CONFIG, settings)
+    added = {token["id"]: token["content"] for token in read_json(folder / "tokenizer.json")["added_tokens"]}
+    config = folder / "tokenizer_config.json"
+    known = read_json(config) if config.is_file() else {}
+    write_json(config, known | {"eos_token": added[settings["eos_token_id"][0]]})
 
 
 def special_ids(folder: Path) -> dict[str, int | None]:

@@ -18,7 +18,8 @@ from inhouse.common.files import read_json, write_atomic, write_json
 from inhouse.data.settings import PreTokenizerName
 
 END_OF_DOCUMENT, START_OF_TURN, END_OF_TURN = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-SPECIAL_TOKENS = (END_OF_DOCUMENT, START_OF_TURN, END_OF_TURN, "<think>", "</think>")  # ids 0, 1, …
+THINKING = ("<think>", "</think>")  # tokens that are printed: readers of an answer tell by them where thinking ends
+SPECIAL_TOKENS = (END_OF_DOCUMENT, START_OF_TURN, END_OF_TURN, *THINKING)  # ids 0, 1, …
 
 _CONTRACTION = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 _BEFORE, _SPACES = r"[^\r\n\p{L}\p{N}]?", r"\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -93,7 +94,7 @@ class Tokenizer:
                 f"tokenizer.vocab_size = {vocab_size}, but this text supports only {backend.get_vocab_size()} tokens: "
                 "lower it or add text"
             )
-        return cls(backend, {"pre_tokenizer_name": pre_tokenizer})
+        return cls(_with_printed(backend, THINKING), {"pre_tokenizer_name": pre_tokenizer})
 
     def save(self, folder: Path, max_length: int | None = None) -> None:
         """Write tokenizer.json and the tokenizer_config.json that transformers reads; `max_length` in tokens."""
@@ -156,6 +157,17 @@ class Tokenizer:
         """The text of the tokens; bytes that are not UTF-8 become U+FFFD."""
         kept = (i for i in ids if i not in self._skipped) if skip_special else ids
         return self.decode_bytes(kept).decode("utf-8", "replace")
+
+
+def _with_printed(backend: tokenizers.Tokenizer, texts: Sequence[str]) -> tokenizers.Tokenizer:
+    """The same tokenizer, in which these added tokens are not special: the library trains none but special ones.
+
+    What transformers calls special (and llama.cpp a control token) it does not print; Qwen3's `<think>` is not special.
+    """
+    description = json.loads(backend.to_str())
+    for token in description["added_tokens"]:
+        token["special"] = token["content"] not in texts
+    return tokenizers.Tokenizer.from_str(json.dumps(description))
 
 
 def _without_special(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:

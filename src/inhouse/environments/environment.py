@@ -14,7 +14,7 @@ from typing import NamedTuple
 from inhouse.data.documents import Split
 
 HELDOUT_ONE_IN = 5
-DRAWS_PER_PROBLEM = 200  # at most: an environment has only so many different ones
+FRUITLESS_DRAWS = 1_000  # in a row: then nearly all of the different problems of an environment are drawn
 
 
 class Problem(NamedTuple):
@@ -53,15 +53,15 @@ def generated(name: str, generate: Generator) -> Environment:
     def draw(split: Split, count: int, seed: int, data: Path | None) -> Iterator[Problem]:
         rng = random.Random(f"{name}/{split}/{seed}")
         asked: set[str] = set()
-        for _ in range(count * DRAWS_PER_PROBLEM):
+        num_drawn = num_fruitless = 0
+        while num_drawn < count and num_fruitless < FRUITLESS_DRAWS:
             subject, problem = generate(rng)
+            num_fruitless += 1
             if is_heldout(subject) == (split == "heldout") and problem.prompt not in asked:
                 yield problem
-                count -= 1
+                num_drawn, num_fruitless = num_drawn + 1, 0
                 if split == "heldout":
                     asked.add(problem.prompt)
-            if not count:
-                return
 
     return Environment(name, draw, exact_match)
 

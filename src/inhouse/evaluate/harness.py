@@ -41,8 +41,9 @@ def heldout_questions(settings: EvaluateSettings, names: Collection[str], data: 
     for environment in (each for each in ENVIRONMENTS.values() if each.name in names):
         count = settings.problems_per_kind if environment.score else settings.unscored_per_kind
         drawn = [Question(environment, each) for each in environment.draw("heldout", count, settings.seed, data)]
-        if count and not drawn:
-            print(f"evaluate: {environment.name} has no held-out problems here", file=sys.stderr)
+        if len(drawn) < count:
+            found = f"only {len(drawn):,} of {count:,}" if drawn else "no"
+            print(f"evaluate: {environment.name} has {found} held-out problems here", file=sys.stderr)
         questions += drawn
     return questions
 

@@ -25,6 +25,7 @@ from inhouse.pipeline.identity import has_identity, identify
 from inhouse.pipeline.launch import carry_out, leading
 from inhouse.pipeline.provenance import code_facts, host_facts
 from inhouse.pipeline.stages import Stage, partial_folder, stages_of
+from inhouse.posttrain.conversation_reader import check_conversations
 from inhouse.recipe.recipe import Recipe
 from inhouse.report.html import write_report
 
@@ -53,6 +54,8 @@ def make(recipe: Recipe, runs: Path, until: str | None = None, say: Say = print)
         if until is not None and until not in STAGES:
             raise ValueError(f"--until {until}: no such stage; the stages are {', '.join(STAGES)}")
         last = STAGES.index(until) if until else len(STAGES) - 1
+        parsed = (read_record(run / "sft") or {}).get("inputs", {}).get("conversations", ())
+        check_conversations(recipe.sft.conversations, parsed, say)
         if run_stages(stages_of(recipe, run)[: last + 1], run, say) or not (run / "report.html").exists():
             write_report(run)
         return run

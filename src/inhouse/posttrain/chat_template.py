@@ -2,12 +2,16 @@
 
 Text becomes tokens so that only the template writes special tokens: a message that contains the text of one
 (`<|im_end|>`, say) gets ordinary tokens for it, so nobody can end a turn or open another role from inside a message.
-For all other messages the ids are those of transformers' `apply_chat_template`, token for token.
+
+What the assistant says is encoded apart from what stands before it, so that a training example begins with exactly the
+tokens of its prompt, whatever character the answer begins with. Otherwise the ids are those of transformers'
+`apply_chat_template`, which encodes all text between two special tokens at once: they differ where an answer begins
+with white space that merges with the line break behind `assistant`.
 """
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
@@ -19,28 +23,60 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from inhouse.data.tokenizer import Tokenizer
+from inhouse.posttrain.messages import Message, as_rendered, check_messages
 
+# Tools: listed in the system turn, called in <tool_call> tags (what vLLM's `hermes` parser and llama.cpp read), their
+# results in turns of their own. The results are not put into the user's turn, as Qwen3's template has them: what a
+# tool returns is not what the user said. Its Jinja is plain: llama.cpp has a small one of its own.
 CHAT_TEMPLATE = """\
+{%- if tools -%}
+    {{- '<|im_start|>system\\n' -}}
+    {%- if messages[0].role == 'system' and messages[0].content -%}
+        {{- messages[0].content + '\\n\\n' -}}
+    {%- endif -%}
+    {{- 'You can call these functions:\\n<tools>\\n' -}}
+    {%- for tool in tools -%}
+        {{- (tool | tojson) + '\\n' -}}
+    {%- endfor -%}
+    {{- '</tools>\\nTo call one, write its name and its arguments as JSON in such tags, once for each call:\\n' -}}
+    {{- '<tool_call>\\n{"name": "...", "arguments": {...}}\\n</tool_call><|im_end|>\\n' -}}
+{%- endif -%}
 {%- for message in messages -%}
-    {{- '<|im_start|>' + message.role + '\\n' -}}
     {%- if message.role == 'assistant' -%}
+        {{- '<|im_start|>assistant\\n' -}}
         {%- generation -%}
             {%- if message.reasoning_content -%}
                 {{- '<think>\\n' + message.reasoning_content + '\\n</think>\\n\\n' -}}
             {%- endif -%}
-            {{- message.content + '<|im_end|>' -}}
+            {%- if message.content -%}
+                {{- message.content -}}
+            {%- endif -%}
+            {%- if message.tool_calls -%}
+                {%- for tool_call in message.tool_calls -%}
+                    {%- set call = tool_call.function if tool_call.function else tool_call -%}
+                    {%- if message.content or not loop.first -%}
+                        {{- '\\n' -}}
+                    {%- endif -%}
+                    {{- '<tool_call>\\n{"name": ' + (call.name | tojson) + ', "arguments": ' -}}
+                    {%- if call.arguments is string -%}
+                        {{- call.arguments -}}
+                    {%- else -%}
+                        {{- call.arguments | tojson -}}
+                    {%- endif -%}
+                    {{- '}\\n</tool_call>' -}}
+                {%- endfor -%}
+            {%- endif -%}
+            {{- '<|im_end|>' -}}
         {%- endgeneration -%}
         {{- '\\n' -}}
-    {%- else -%}
-        {{- message.content + '<|im_end|>\\n' -}}
+    {%- elif not (tools and loop.first and message.role == 'system') -%}
+        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' -}}
     {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}
     {{- '<|im_start|>assistant\\n' -}}
 {%- endif -%}
 """
-ROLES = ("system", "user", "assistant", "tool")
-Message = dict[str, Any]
 
 
 class Encoded(NamedTuple):
@@ -74,111 +110,77 @@ class _GenerationTag(Extension):
 
 
 def encode_conversation(tokenizer: Tokenizer, messages: Sequence[Message], template: str = CHAT_TEMPLATE) -> Encoded:
-    """A whole conversation for training. Raises ValueError where `check_messages` does, or nothing would be trained."""
+    """A whole conversation for training. Its ids begin with those of `encode_prompt` before each of its answers.
+
+    Raises ValueError where `check_messages` does, or nothing would be trained.
+    """
     check_messages(messages)
-    encoded = _encode(tokenizer, messages, None, template, add_generation_prompt=False)
+    encoded = _encode(tokenizer, messages, template, add_generation_prompt=False)
     if not any(encoded.trained):
         raise ValueError("nothing to train on: no assistant message, or no {% generation %} mark in the chat template")
     return encoded
 
 
-def encode_prompt(
-    tokenizer: Tokenizer,
-    messages: Sequence[Message],
-    tools: list[dict[str, Any]] | None = None,
-    template: str = CHAT_TEMPLATE,
-) -> list[int]:
+def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message], template: str = CHAT_TEMPLATE) -> list[int]:
     """Token ids of a conversation up to where the assistant's next answer begins."""
     check_messages(messages)
-    return _encode(tokenizer, messages, tools, template, add_generation_prompt=True).ids
+    return _encode(tokenizer, messages, template, add_generation_prompt=True).ids
 
 
-def check_messages(messages: Any) -> None:
-    """Raise ValueError, naming the message (counted from 1), unless these are messages that can be rendered."""
-    if not isinstance(messages, list | tuple) or not messages:
-        raise ValueError("messages must be a list of at least one message")
-    for number, message in enumerate(messages, 1):
-        if not isinstance(message, dict):
-            raise ValueError(f"message {number} is not an object with a role and a content")
-        role = message.get("role")
-        if role not in ROLES:
-            raise ValueError(f"message {number} has the role {role!r}; known roles are {', '.join(ROLES)}")
-        if role == "system" and number > 1:
-            raise ValueError(f"message {number} is a system message; only the first may be one")
-        unknown = sorted(set(message) - {"role", "content", "reasoning_content"})
-        if unknown:
-            raise ValueError(f"message {number} has the unknown key {unknown[0]!r}")
-        if "reasoning_content" in message and role != "assistant":
-            raise ValueError(f"message {number} has reasoning_content, which only the assistant's may have")
-        _check_text(message.get("content"), f"content of message {number}")
-        _check_text(message.get("reasoning_content", ""), f"reasoning_content of message {number}")
-
-
-def _check_text(text: Any, what: str) -> None:
-    if not isinstance(text, str):
-        raise ValueError(f"the {what} is not a string")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"the {what} holds half of a surrogate pair, which is not text") from None
-
-
-def _encode(
-    tokenizer: Tokenizer, messages: Sequence[Message], tools: Any, template: str, add_generation_prompt: bool
-) -> Encoded:
-    marks = _unused_characters(json.dumps([messages, tools], ensure_ascii=False) + template)
+def _encode(tokenizer: Tokenizer, messages: Sequence[Message], template: str, add_generation_prompt: bool) -> Encoded:
+    weights = [message.get("weight", 1) for message in messages if message["role"] == "assistant"]
+    tools, shown = as_rendered(messages)
+    marks = _unused_characters(json.dumps([shown, tools], ensure_ascii=False) + template)
     specials = _special_pattern(tuple(tokenizer.special))
     rendered = _compile(template).render(
-        messages=[_guarded(message, specials, marks.guard) for message in messages],
+        messages=_guarded(shown, specials, marks.guard),
         tools=_guarded(tools, specials, marks.guard),
         add_generation_prompt=add_generation_prompt,
         generation_start=marks.start,
         generation_end=marks.end,
         **{f"{name}_token": None for name in ("bos", "eos", "pad", "unk")},
     )
+    parts = list(_parts(rendered, marks, specials))
+    num_marked = rendered.count(marks.start)
+    if num_marked != len(weights):
+        if not all(weights) and not add_generation_prompt:
+            raise ValueError("a message has weight 0, but this chat template does not mark every answer")
+        weights = [1] * num_marked
+    plain = iter(tokenizer.encode_batch([part.text for part in parts if not part.is_special]))
     ids: list[int] = []
     trained: list[bool] = []
-    is_trained = False
-    for piece in specials.split(rendered):
-        if piece in tokenizer.special:
-            ids.append(tokenizer.special[piece])
-            trained.append(is_trained)
-        else:
-            is_trained = _encode_text(tokenizer, piece, marks, is_trained, ids, trained)
+    for part in parts:
+        ids += [tokenizer.special[part.text]] if part.is_special else next(plain)
+        trained += [part.is_generated and bool(weights[part.answer - 1])] * (len(ids) - len(trained))
     return Encoded(ids, trained)
 
 
-def _encode_text(
-    tokenizer: Tokenizer, piece: str, marks: _Marks, is_trained: bool, ids: list[int], trained: list[bool]
-) -> bool:
-    """Append the tokens of text between two special tokens; return whether it ends inside the assistant's part.
+class _Part(NamedTuple):
+    """A special token, or text that is encoded by itself; `answer` counts the assistant's parts up to here."""
 
-    The text is encoded in one go, as transformers does; a token that straddles an edge of the assistant's part (line
-    breaks merge) is trained.
-    """
-    plain = ""
-    is_byte_trained: list[bool] = []  # up to the last mark
-    for part in re.split(f"([{marks.start}{marks.end}])", piece.replace(marks.guard, "")):
-        if part in (marks.start, marks.end):
-            is_byte_trained += [is_trained] * (len(plain.encode()) - len(is_byte_trained))
-            is_trained = part == marks.start
-        else:
-            plain += part
-    at = 0
-    for token in tokenizer.encode(plain):
-        is_token_trained = is_trained
-        if at < len(is_byte_trained):
-            end = at + len(tokenizer.decode_bytes([token]))
-            is_token_trained = any(is_byte_trained[at:end]) or (is_trained and end > len(is_byte_trained))
-            at = end
-        ids.append(token)
-        trained.append(is_token_trained)
-    return is_trained
+    text: str
+    is_special: bool
+    is_generated: bool
+    answer: int
+
+
+def _parts(rendered: str, marks: _Marks, specials: re.Pattern[str]) -> Iterator[_Part]:
+    answer, is_generated = 0, False
+    for number, piece in enumerate(specials.split(rendered)):
+        if number % 2:
+            yield _Part(piece, True, is_generated, answer)
+            continue
+        for text in re.split(f"([{marks.start}{marks.end}])", piece.replace(marks.guard, "")):
+            if text in (marks.start, marks.end):
+                is_generated = text == marks.start
+                answer += is_generated
+            elif text:
+                yield _Part(text, False, is_generated, answer)
 
 
 def _unused_characters(text: str) -> _Marks:
     """Private-use characters that `text` does not contain."""
-    used = set(text)
+    used = set() if text.isascii() else set(text)
     free = (chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in used)
     try:
         return _Marks(next(free), next(free), next(free))
@@ -187,11 +189,11 @@ def _unused_characters(text: str) -> _Marks:
 
 
 def _guarded(value: Any, specials: re.Pattern[str], guard: str) -> Any:
-    """`value` with the guard after the first character of each special token's text in it."""
+    """`value` with the guard after the first character of each special token's text in it, names of keys included."""
     if isinstance(value, str) and specials.search(value):
         return re.sub(f"(?={specials.pattern})(.)", rf"\g<2>{guard}", value, flags=re.DOTALL)
     if isinstance(value, dict):
-        return {key: _guarded(item, specials, guard) for key, item in value.items()}
+        return {_guarded(key, specials, guard): _guarded(item, specials, guard) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_guarded(item, specials, guard) for item in value]
     return value

@@ -1,14 +1,12 @@
-"""From conversations to batches: reading users' files, and packing several conversations into one row.
+"""From conversations to batches: packing several conversations into one row.
 
 Shapes: B rows of a batch, T tokens of a row.
 """
 
-import json
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +14,11 @@ import torch
 from inhouse.common.files import read_json
 from inhouse.environments.registry import check_name
 from inhouse.model.cross_entropy import NOT_TRAINED
-from inhouse.posttrain.chat_template import Encoded, Message, check_messages
+from inhouse.posttrain.chat_template import Encoded
+from inhouse.posttrain.conversation_reader import read_conversations
 from inhouse.train.step import Batch
+
+__all__ = ["CONVERSATIONS", "PackedConversations", "read_conversations", "trained_on"]
 
 CONVERSATIONS = "conversations.json"  # in a fine-tuned folder: what it was trained on
 _SAY_IT = {  # files of a model folder, and where in them the environments stand
@@ -25,39 +26,6 @@ _SAY_IT = {  # files of a model folder, and where in them the environments stand
     "stage.json": ("settings", "sft", "generated"),
     "lineage.json": ("stages", "sft", "settings", "sft", "generated"),
 }
-
-
-def read_conversations(paths: Iterable[Path]) -> Iterator[list[Message]]:
-    """The conversations of `.jsonl` files, one `{"messages": [...]}` a line; a folder stands for its `.jsonl` files.
-
-    Raises ValueError naming file and line for what is not a conversation with an assistant's answer, and
-    FileNotFoundError for a path that is not there.
-    """
-    for path in paths:
-        files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
-        if not files:
-            raise ValueError(f"{path}: no .jsonl file in this folder")
-        for file in files:
-            with file.open("rb") as lines:
-                for number, line in enumerate(lines, 1):
-                    if line.strip():
-                        yield _conversation(line, f"{file}, line {number}")
-
-
-def _conversation(line: bytes, where: str) -> list[Message]:
-    try:
-        value = json.loads(line)
-        messages: Any = value.get("messages") if isinstance(value, dict) else None
-        check_messages(messages)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where}: not UTF-8 (byte {error.start})") from None
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-    if not any(message["role"] == "assistant" for message in messages):
-        raise ValueError(f"{where}: no message of the assistant, so nothing to train on")
-    return messages
 
 
 def trained_on(folder: Path) -> list[str]:

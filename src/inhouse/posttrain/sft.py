@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from inhouse.checkpoint.model_folder import copy_tokenizer, fill_from, read_config, save_model
+from inhouse.checkpoint.model_folder import copy_tokenizer, fill_from, read_config, save_model, write_generation_config
 from inhouse.common.files import write_atomic, write_json
 from inhouse.common.progress import Progress
 from inhouse.data.tokenizer import Tokenizer
@@ -63,13 +63,14 @@ def fine_tune(
             write_json(output / CONVERSATIONS, {"generated": settings.generated, **counts, "steps": steps})
             copy_tokenizer(base, output)
             write_atomic(output / "chat_template.jinja", CHAT_TEMPLATE)
-            write_json(output / "generation_config.json", generation_config(tokenizer, settings.sampling))
+            write_generation_config(output, generation_config(tokenizer, settings.sampling))
         save_model(model, output, writes=mesh.is_first)
 
 
 def gather(settings: SftSettings, data: Path, seed: int) -> Iterator[list[Message]]:
     """Every conversation to train on: the user's files, then the problems of each environment, worked."""
-    yield from read_conversations(settings.conversations)
+    for path in settings.conversations:
+        yield from read_conversations(path)
     for name, environment in ENVIRONMENTS.items():
         for problem in environment.draw("train", settings.generated.get(name, 0), seed, data):
             yield [{"role": "user", "content": problem.prompt}, {"role": "assistant", "content": problem.worked}]

@@ -61,6 +61,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), *, reads_here: bool =
         raise ValueError(sentences(error, positions)) from error
     recipe = recipe.model_copy(update=follow(recipe.model, recipe.pretrain, recipe.sft))
     _check_shape(recipe, positions)
+    _check_uses(recipe, positions)
     recipe = typing.cast(Recipe, _with_absolute_paths(recipe, path.resolve().parent, set(overridden), ()))
     if reads_here and (missing := _missing(recipe, positions)):
         raise ValueError("\n".join(missing))
@@ -131,6 +132,21 @@ def _check_length(section: str, length: int, context: int) -> None:
         raise ValueError(
             f"[{section}] sequence_length = {length} is more than [model] context = {context}; "
             "lower the one or raise the other"
+        )
+
+
+def _check_uses(recipe: Recipe, positions: Positions) -> None:
+    """Settings of the last stages that cannot work are found now, not when all before them has run."""
+    if not recipe.sft.conversations and not any(recipe.sft.generated.values()):
+        raise ValueError(
+            f"{positions.of(('sft', 'generated'))}: [sft] has no conversations to fine-tune on: give "
+            "conversations = [files], or counts in [sft.generated]"
+        )
+    stride, context = recipe.evaluate.stride, min(recipe.evaluate.context or recipe.model.context, recipe.model.context)
+    if stride is not None and stride > context:
+        raise ValueError(
+            f"{positions.of(('evaluate', 'stride'))}: [evaluate] stride = {stride} is more than the context of "
+            f"{context} tokens, so text between two windows would not be scored; lower it"
         )
 
 

@@ -30,12 +30,13 @@ def detokenize(served: Served, raw: bytes) -> dict[str, Any]:
 
 
 def tokenizer_info(served: Served) -> dict[str, Any]:
-    """What tokenizer_config.json says too: there is no beginning-of-text token, and a turn's end is `eos_token`."""
+    """What tokenizer_config.json says too: no beginning of text; `eos_token` ends a turn, in base models a text."""
     tokenizer = served.tokenizer
+    end = tokenizer.end_of_document if served.chat_template is None else tokenizer.end_of_turn
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": None,
-        "eos_token": tokenizer.decode([tokenizer.end_of_turn]),
+        "eos_token": tokenizer.decode([end]),
         "vocab_size": tokenizer.vocab_size,
         "model_max_length": served.context,
         "special_tokens": tokenizer.special,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from inhouse.checkpoint.model_folder import copy_tokenizer, save_model
+from inhouse.checkpoint.model_folder import copy_tokenizer, save_model, write_generation_config
 from inhouse.common.files import digest
 from inhouse.data.loader import WindowLoader
 from inhouse.data.shards import INDEX
@@ -102,6 +102,8 @@ def pretrain(
         ).run()  # fmt: skip
         if mesh.is_first:
             copy_tokenizer(tokenizer, output)
+            end = Tokenizer.load(tokenizer).end_of_document  # a base model knows documents, and no turns
+            write_generation_config(output, {"eos_token_id": [end], "pad_token_id": end})
         save_model(network, output, writes=mesh.is_first)
 
 
