@@ -10,8 +10,14 @@ from inhouse.optim.settings import OptimizerSettings
 from inhouse.resilience.settings import ResilienceSettings
 
 
+# how often a run is saved and looked at, and where it runs: a change of these goes on with the same run
+NO_PART_OF_THE_RESULT = frozenset({"checkpoint_every", "log_every", "digest_every", "grace_seconds", "device"})
+
+
 class TrainSettings(ResilienceSettings, CheckpointSettings, OptimizerSettings):
     """One training stage: its batches, precision and pace, and what optimizer, checkpoints and faults add."""
+
+    beside_the_result = NO_PART_OF_THE_RESULT
 
     batch_tokens: PositiveInt = Field(default=4096, description="tokens of one optimizer step")
     micro_batch_tokens: PositiveInt | None = Field(
@@ -23,9 +29,6 @@ class TrainSettings(ResilienceSettings, CheckpointSettings, OptimizerSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     log_every: PositiveInt = Field(default=10, description="steps between lines of metrics.jsonl")
 
-
-# how often a run is saved and looked at, and where it runs: a change of these goes on with the same run
-NO_PART_OF_THE_RESULT = frozenset({"checkpoint_every", "log_every", "digest_every", "grace_seconds", "device"})
 
 
 class ShortSequences(Settings):
