@@ -10,6 +10,7 @@ import torch
 
 from inhouse.checkpoint import checkpointer as module
 from inhouse.checkpoint.checkpointer import Checkpointer, Resumed
+from inhouse.common.errors import Refusal
 
 FACTS = {"seed": 1, "betas": [0.8, 0.96]}
 FILES = ["manifest.json", "index.json", "rank-00000.safetensors"]
@@ -138,6 +139,52 @@ def test_the_last_two_that_were_due_are_kept_beside_the_last_two(tmp_path: Path)
     assert visible(tmp_path) == [f"step-000000{step}" for step in (20, 30, 32, 33)]
 
 
+@pytest.mark.parametrize(("pinned", "kept"), [(12, 12), (14, 12), (20, 20), (5, None), (0, None)])
+def test_the_last_at_or_before_a_step_is_kept_for_good(tmp_path: Path, pinned: int, kept: int | None) -> None:
+    """Also by the next process, and beside what is kept anyhow."""
+    for steps in ((6, 12, 20), (25, 31), (33, 34, 35)):
+        with Checkpointer(tmp_path, FACTS, every=100, pinned=pinned) as checkpoints:
+            for step in steps:
+                checkpoints.save(step, tensors(step))
+    assert visible(tmp_path) == [f"step-000000{step:02}" for step in (kept, 34, 35) if step]
+
+
+def test_a_checkpoint_of_another_run_can_be_adopted(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    saved(old, 10, 20)
+    ours = FACTS | {"seed": 2}
+    with Checkpointer(new, ours) as checkpoints:
+        assert checkpoints.adopt(old / "step-00000010", ours) is None
+    into = tensors(0)
+    with Checkpointer(new, ours) as checkpoints:
+        assert checkpoints.load(into) == Resumed(10, {"skipped": [10, 0.5]}, {})
+        assert into["model.w"][0, 0] == 10
+        for step in (30, 40):
+            checkpoints.save(step, tensors(step))
+    assert visible(new) == ["step-00000030", "step-00000040"]
+    assert loaded(old, at_most=10)[0].step == 10  # nothing of it went with the copy
+    (old / "step-00000010" / "index.json").unlink()
+    with Checkpointer(new, ours) as checkpoints:
+        assert "index.json is missing" in checkpoints.adopt(old / "step-00000010", ours)
+    assert visible(new) == ["step-00000030", "step-00000040"]
+
+
+def test_what_may_change_is_told_and_nothing_else(tmp_path: Path) -> None:
+    old = {"seed": 1, "train": {"lr": 1, "every": [1, 2], "gone": True, "here": None}}
+    new = {"seed": 1, "train": {"lr": 1, "every": [1, 3], "here": 5, "young": 7}}
+    allowed = {"train.every", "train.gone", "train.here", "train.young"}
+    saved(tmp_path, 10, facts=old)
+    with Checkpointer(tmp_path, new, may_change=allowed) as checkpoints:
+        resumed = checkpoints.load(tensors(0))
+    assert resumed.changed == (("train.every", [1, 2], [1, 3]), ("train.gone", True, None), ("train.here", None, 5))
+    for fewer in allowed - {"train.young"}:
+        with (
+            pytest.raises(Refusal, match=rf"other settings \({fewer} = "),
+            Checkpointer(tmp_path, new, may_change=allowed - {fewer}) as checkpoints,
+        ):
+            checkpoints.load(tensors(0))
+
+
 def test_a_run_can_go_back(tmp_path: Path) -> None:
     saved(tmp_path, 10, 20)
     assert loaded(tmp_path, at_most=19)[0].step == 10
@@ -149,7 +196,7 @@ def test_a_run_can_go_back(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     saved(tmp_path, 10)
     with (
-        pytest.raises(ValueError, match="other settings \\(seed\\)"),
+        pytest.raises(ValueError, match=r"other settings \(seed = 2, there 1\)"),
         Checkpointer(tmp_path, FACTS | {"seed": 2}) as checkpoints,
     ):
         checkpoints.load(tensors(0))

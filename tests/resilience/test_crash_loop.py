@@ -31,6 +31,16 @@ def test_another_failure_or_step_starts_the_count_anew(tmp_path: Path, other: Fa
     check_crash_loop(tmp_path)
 
 
+def test_who_changed_something_starts_the_count_anew(tmp_path: Path) -> None:
+    same = [SAME._replace(setup=setup) for setup in ("a", "b")]
+    fail(tmp_path, same[0], same[0], same[0]._replace(setup="b"))
+    check_crash_loop(tmp_path, "b")
+    fail(tmp_path, same[1], same[1])
+    check_crash_loop(tmp_path, "c")
+    with pytest.raises(ValueError, match="ended alike"):
+        check_crash_loop(tmp_path, "b")
+
+
 def test_progress_starts_the_count_anew(tmp_path: Path) -> None:
     fail(tmp_path, SAME, SAME)
     forget_failures(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tests.gang import Gang
 from tests.tiny_models import batch_of, tiny_model, train
-from tests.train.test_trainer import NUM_STEPS, losses, same_bits, settings, trained
+from tests.train.test_trainer import NUM_STEPS, losses, metrics, same_bits, settings, trained
 
 from inhouse.checkpoint.checkpointer import Checkpointer
 from inhouse.common.processes import Terminated
@@ -24,10 +24,6 @@ from inhouse.resilience.goodput import read_times
 from inhouse.train.step import Batch
 
 State = dict[str, torch.Tensor]
-
-
-def metrics(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 @contextmanager

@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from tests.tiny_models import batch_of, tiny_model, train
 
+from inhouse.checkpoint.manifest import FileFacts, read_manifest, write_manifest
+from inhouse.common.errors import Refusal
 from inhouse.train.settings import PretrainSettings, TrainSettings
 from inhouse.train.step import Batch
 
@@ -29,9 +32,12 @@ def trained(folder: Path, architecture: str = "qwen3", source=batch_of, **change
     return model.state_dict()
 
 
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
 def losses(folder: Path) -> list[tuple[int, float]]:
-    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [(line["step"], line["loss"]) for line in lines]
+    return [(line["step"], line["loss"]) for line in metrics(folder)]
 
 
 def same_bits(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -112,9 +118,81 @@ def test_balancing_moves_the_bias_towards_idle_experts(tmp_path: Path) -> None:
 
 
 def test_a_run_with_other_settings_does_not_take_up_the_checkpoint(tmp_path: Path) -> None:
+    """However often that is tried: a refusal is no crash, and what one tries next may be right."""
     trained(tmp_path)
-    with pytest.raises(ValueError, match=r"other settings \(train\)"):
-        trained(tmp_path, matrix_lr=0.5)
+    for rate in (0.5, 0.5, 0.5, 0.5, 0.4):
+        with pytest.raises(Refusal, match=rf"other settings \(train\.matrix_lr = {rate}, there 0\.03\)"):
+            trained(tmp_path, matrix_lr=rate)
+    assert not (tmp_path / "failures.json").exists()
+    trained(tmp_path)
+
+
+def test_a_checkpoint_of_older_code_knows_fewer_settings(tmp_path: Path) -> None:
+    trained(tmp_path)
+    for folder in (tmp_path / "checkpoints").glob("step-*"):
+        content = read_manifest(folder)
+        files = {name: FileFacts(**facts) for name, facts in content.pop("files").items()}
+        for name in ("lr_factor", "validate_every"):
+            del content["facts"]["train"][name]
+        write_manifest(folder, content, files)
+    trained(tmp_path, validate_every=7)
+    assert not (tmp_path / "settings_changed.json").exists()  # what it was then is not known
+    with pytest.raises(Refusal, match=r"train\.lr_factor = 2\.0, there 1\.0"):
+        trained(tmp_path, lr_factor=2.0)
+
+
+LATER = {"spike_window": 4, "max_skipped_steps": 3, "micro_batch_tokens": 64, "checkpoint_every": 3, "log_every": 2}
+
+
+def test_how_it_goes_on_may_change_at_a_checkpoint_and_the_record_says_so(tmp_path: Path) -> None:
+    def stopping(at: int) -> Callable[[int], Batch]:
+        def source(step: int) -> Batch:
+            if step == at:
+                raise KeyboardInterrupt
+            return batch_of(step)
+
+        return source
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, source=stopping(6))
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, source=stopping(7), spike_deviations=3.0, **LATER)  # from step 4, and saved at 6
+    trained(tmp_path, spike_deviations=4.0, **LATER)
+    changes = json.loads((tmp_path / "settings_changed.json").read_text())
+    assert {change["key"]: change["new"] for change in changes if change["step"] == 4} == {
+        f"train.{name}": value for name, value in {"spike_deviations": 3.0, **LATER}.items()
+    }
+    assert [change for change in changes if change["step"] != 4] == [
+        {"step": 6, "key": "train.spike_deviations", "old": 3.0, "new": 4.0}
+    ]
+    assert next(change for change in changes if change["key"] == "train.micro_batch_tokens")["old"] is None
+
+
+def test_a_setting_that_was_changed_gets_three_attempts_of_its_own(tmp_path: Path) -> None:
+    """Each edit is followed by two tries that fail alike: nobody is told that starting again does not help."""
+
+    def failing(step: int) -> Batch:
+        if step == 6:
+            raise OSError("no such disk")
+        return batch_of(step)
+
+    for skipped in (8, 7, 6, 5):
+        for _ in range(2):
+            with pytest.raises(OSError, match="no such disk"):
+                trained(tmp_path, source=failing, max_skipped_steps=skipped)
+    with pytest.raises(OSError, match="no such disk"):
+        trained(tmp_path, source=failing, max_skipped_steps=5)
+    with pytest.raises(ValueError, match="ended alike"):
+        trained(tmp_path, source=failing, max_skipped_steps=5)
+    trained(tmp_path, max_skipped_steps=4)
+
+
+def test_one_factor_over_all_learning_rates(tmp_path: Path, architecture: str) -> None:
+    rates = {"matrix_lr": 0.02, "embedding_lr": 0.2, "head_lr": 0.01, "scalar_lr": 0.02, "router_lr": 0.001}
+    halved = trained(tmp_path / "factor", architecture, lr_factor=0.5, **rates)
+    assert same_bits(halved, trained(tmp_path / "each", architecture, **{k: v / 2 for k, v in rates.items()}))
+    logged = [[line["lr"] for line in metrics(tmp_path / name)] for name in ("factor", "each")]
+    assert logged[0] == logged[1]
 
 
 def test_settings_that_hold_lists_are_the_same_after_a_restart(tmp_path):

@@ -2,7 +2,7 @@
 
 A checkpoint is a folder `step-N`: one safetensors file a rank, the index of which slice of which tensor lies where, and
 the manifest, written last, with the digest of all. It becomes visible by rename once every rank has read its file back;
-only then does the older of two earlier ones go.
+only then does the older of two earlier ones go. One of an earlier step can be kept for good.
 """
 
 import json
@@ -12,6 +12,7 @@ import shutil
 import sys
 import threading
 import warnings
+from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -24,9 +25,11 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from inhouse.checkpoint.dcp_safetensors import INDEX, HostPlanner, SafetensorsReader, SafetensorsWriter
 from inhouse.checkpoint.manifest import MANIFEST, FileFacts, find_damage, read_manifest, write_manifest
+from inhouse.checkpoint.run_identity import Change, compare, describe
 from inhouse.checkpoint.writer_lease import WriterLease
 from inhouse.common.dtensor import to_local
-from inhouse.common.files import read_json, sync_folder, write_json
+from inhouse.common.errors import Refusal
+from inhouse.common.files import link_or_copy, read_json, sync_folder, write_json
 from inhouse.parallel.control_plane import ControlPlane
 
 _NAME = re.compile(r"step-(\d{8})")
@@ -40,6 +43,7 @@ class Resumed(NamedTuple):
     step: int  # steps done
     extra: dict[str, Any]  # as it was given to `save`
     layout: dict[str, Any]  # of the processes that wrote it
+    changed: tuple[Change, ...] = ()  # what may change, and is another now than it was then
 
 
 class Checkpointer:
@@ -57,17 +61,22 @@ class Checkpointer:
         layout: dict[str, Any] | None = None,
         timeout: timedelta = timedelta(minutes=10),
         every: int = 1,
+        pinned: int = 0,
+        may_change: Collection[str] = (),
+        defaults: dict[str, Any] | None = None,
     ) -> None:
-        """`run_identity` is what must be equal for a run to be the same one: seed, settings, data. `layout`, how many
-        processes share the model how, need not be; it is kept for the record. Both hold JSON values.
+        """`run_identity` is what must be equal for a run to be the same one: seed, settings, data; but for the keys in
+        `may_change` (see `run_identity.compare`, also for `defaults`). `layout`, how many processes share the model
+        how, need not be; it is kept for the record. All hold JSON values.
 
-        Kept are the last two, and the last two of steps that are a multiple of `every`: a run that was stopped in
-        between must go back just as far as one that was not.
+        Kept are the last two; the last two of steps that are a multiple of `every`: a run that was stopped in between
+        must go back just as far as one that was not; and the last at or before the step `pinned`.
 
         A rank that is silent for `timeout` while others wait for it to write is given up.
-        Raises `ValueError` where the folder cannot be written.
+        Raises `Refusal` where the folder cannot be written.
         """
-        self.folder, self.layout, self.every = folder, layout or {}, every
+        self.folder, self.layout, self.every, self.pinned = folder, layout or {}, every, pinned
+        self.may_change, self.defaults = may_change, defaults
         self.run_identity = json.loads(json.dumps(run_identity))  # as they are read again: a tuple is a list there
         self.control_plane = ControlPlane(timeout)
         self.control_plane.first(self._open)
@@ -92,7 +101,7 @@ class Checkpointer:
         """Fill `tensors`, in place, from the newest checkpoint that is whole (of at most that step), if there is one.
 
         A damaged one is named on stderr and set aside, as is one newer than `at_most`.
-        Raises `ValueError` where none of several is whole, or where it is of another run or model.
+        Raises `Refusal` where none of several is whole, or where it is of another run or model.
         """
         self.wait()
         folders = [
@@ -105,7 +114,7 @@ class Checkpointer:
             if self.control_plane.rank == 0 and index > 0:
                 print(f"{damage}; trying the checkpoint before it, {folders[index - 1].name}", file=sys.stderr)
         if folders:
-            raise ValueError(f"{damage}; no older checkpoint is whole: delete {self.folder} to start this stage anew")
+            raise Refusal(f"{damage}; no older checkpoint is whole: delete {self.folder} to start this stage anew")
         return None
 
     def save(self, step: int, tensors: dict[str, Tensor], extra: dict[str, Any] | None = None) -> None:
@@ -121,6 +130,15 @@ class Checkpointer:
         thread.start()
         self._thread = thread
 
+    def adopt(self, folder: Path, run_identity: dict[str, Any]) -> str | None:
+        """Make a checkpoint of another run one of this run, as if written under `run_identity`; its files are shared.
+
+        Returns what is wrong with it, as a clause, where it is not whole; then nothing is done.
+        """
+        if (damage := self._damage(folder)) is None:
+            self.control_plane.first(lambda: self._adopt(folder, run_identity))
+        return damage
+
     def wait(self) -> None:
         """Return once nothing is being written. Raises `ValueError` where what was could not be."""
         if self._thread is not None:
@@ -128,7 +146,8 @@ class Checkpointer:
             self._thread = None
         if self._error is not None:
             error, self._error = self._error, None
-            raise ValueError(_sentence(error, self.folder)) from error
+            kind = Refusal if isinstance(error, Refusal) else ValueError
+            raise kind(_sentence(error, self.folder)) from error
 
     def close(self) -> None:
         """Finish what is being written, as `wait`."""
@@ -143,7 +162,7 @@ class Checkpointer:
                 if _LEFTOVER.fullmatch(path.name):
                     shutil.rmtree(path, ignore_errors=True)
         except OSError as error:
-            raise ValueError(
+            raise Refusal(
                 f"{self.folder}: checkpoints cannot be written there ({error.strerror}); make it writable, or give "
                 f"another folder"
             ) from error
@@ -159,11 +178,10 @@ class Checkpointer:
 
     def _take_up(self, folder: Path, tensors: dict[str, Tensor]) -> Resumed:
         content = read_manifest(folder)
-        theirs, ours = content["facts"], self.run_identity
-        changed = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
-        if changed:
-            raise ValueError(
-                f"{folder} was written with other settings ({', '.join(changed)}); "
+        refused, changed = compare(content["facts"], self.run_identity, self.defaults, self.may_change)
+        if refused:
+            raise Refusal(
+                f"{folder} was written with other settings ({describe(refused)}); "
                 f"put them back, or delete {self.folder.parent} to train anew"
             )
         _check_tensors(folder, tensors)
@@ -179,7 +197,16 @@ class Checkpointer:
             rank, (cause, _) = min(error.failures.items())
             raise ValueError(f"{folder}: rank {rank} could not read its part ({cause})") from error
         self.control_plane.first(lambda: self._set_aside(newer_than=folder))
-        return Resumed(content["step"], content["extra"], content["layout"])
+        return Resumed(content["step"], content["extra"], content["layout"], tuple(changed))
+
+    def _adopt(self, folder: Path, run_identity: dict[str, Any]) -> None:
+        content = read_manifest(folder)
+        files = {name: FileFacts(**facts) for name, facts in content.pop("files").items()}
+        partial = self._begin(content["step"])
+        for name in files:
+            link_or_copy(folder / name, partial / name)
+        write_manifest(partial, content | {"facts": run_identity, "token": self.lease.token}, files)
+        self._publish(partial, self.folder / folder.name)
 
     def _set_aside(self, newer_than: Path) -> None:
         """What is newer than the step in force is damaged or not wanted: out of the count, but not deleted."""
@@ -204,13 +231,9 @@ class Checkpointer:
         """In the thread. What goes wrong is raised in the other, where it can stop the run."""
         if sys.platform == "linux":  # of this thread alone: a tenth of a core where training keeps all of them busy
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-        partial = self.folder / f".step-{content['step']:08d}"
 
         def begin() -> Path:
-            self.lease.check()
-            folder = partial.with_name(f"{partial.name}.{self.lease.token}.partial")  # no two writers share one
-            folder.mkdir()
-            return folder
+            return self._begin(content["step"])
 
         def publish(folder: Path, index: dict[str, Any], files: dict[str, FileFacts]) -> None:
             write_json(folder / INDEX, index)
@@ -230,6 +253,13 @@ class Checkpointer:
         except BaseException as error:
             self._error = self._cause(error)
 
+    def _begin(self, step: int) -> Path:
+        """An empty folder to write a checkpoint in; no two writers share one."""
+        self.lease.check()
+        folder = self.folder / f".step-{step:08d}.{self.lease.token}.partial"
+        folder.mkdir()
+        return folder
+
     def _cause(self, error: BaseException) -> BaseException:
         """`error`, or that a successor took over, which clears away what is being written."""
         if self.control_plane.rank == 0:
@@ -248,7 +278,8 @@ class Checkpointer:
         partial.rename(final)
         sync_folder(self.folder)
         steps = _steps(self.folder)
-        kept = {*steps[-_KEPT:], *[step for step in steps if _step(step) % self.every == 0][-_KEPT:]}
+        due = [step for step in steps if _step(step) % self.every == 0]
+        kept = {*steps[-_KEPT:], *due[-_KEPT:], *[step for step in steps if _step(step) <= self.pinned][-1:]}
         for step in steps:
             if step not in kept:
                 _remove(step)
@@ -270,14 +301,14 @@ def _remove(folder: Path) -> None:
 
 
 def _check_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """Raise `ValueError` where a checkpoint holds other tensors than wanted, as that of another model does."""
+    """Raise `Refusal` where a checkpoint holds other tensors than wanted, as that of another model does."""
     index = read_json(folder / INDEX)
     saved = {name: (entry["dtype"], entry["shape"]) for name, entry in index.items()}
     wanted = {name: (str(t.dtype).removeprefix("torch."), list(t.shape)) for name, t in tensors.items()}
     other = sorted(name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name))
     if other:
         has, needs = (", ".join(map(str, of[other[0]])) if other[0] in of else "none" for of in (saved, wanted))
-        raise ValueError(
+        raise Refusal(
             f"{folder} is of another model: {len(other):,} of {len(wanted):,} tensors differ, first {other[0]} "
             f"(there {has}; here {needs})"
         )

@@ -10,6 +10,7 @@ import re
 import socket
 from pathlib import Path
 
+from inhouse.common.errors import Refusal
 from inhouse.common.files import sync_folder
 
 _NAME = re.compile(r"\.writer-(\d{8})")
@@ -30,11 +31,11 @@ class WriterLease:
                 path.unlink(missing_ok=True)
 
     def check(self) -> None:
-        """Raise `ValueError`, naming the successor, where another writer has taken a newer token."""
+        """Raise `Refusal`, naming the successor, where another writer has taken a newer token."""
         newest = self._newest()
         if newest > self.token:
             successor = self._path(newest).read_text() or "a process that is just starting"
-            raise ValueError(
+            raise Refusal(
                 f"{self.folder}: {successor} has taken over this run, so this process publishes no checkpoint any "
                 f"more; stop one of the two"
             )

@@ -18,6 +18,8 @@ RECORD = "stage.json"
 OUTDATED = "outdated.json"  # of a run: stages that the recipe now wants otherwise, and why
 LABELS = ("name", "path", "licence")  # of a source: what may change without a new corpus
 UNTRAINED = "untrained.json"  # of a stage that trains: the batches that did not reach the weights
+SETTINGS_CHANGED = "settings_changed.json"  # of one whose settings changed on the way: which, from which step
+BRANCH = "branch.json"  # of one that goes on from another run: from which, and at which step
 
 Record = dict[str, Any]
 

@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from inhouse.common.errors import Refusal
 from inhouse.common.files import digest, read_json, write_json
 from inhouse.data.documents import Document
 
@@ -50,7 +51,7 @@ class _Stamp(NamedTuple):
         try:
             status = path.stat()
         except FileNotFoundError:
-            raise ValueError(f"{path} is missing; {_AGAIN}") from None
+            raise Refusal(f"{path} is missing; {_AGAIN}") from None
         return cls(status.st_size, status.st_mtime_ns)
 
 
@@ -111,20 +112,20 @@ class Shards:
     """All tokens of a folder of shards laid end to end, memory-mapped.
 
     Sizes are checked when the folder is opened, each shard's digest when the shard is first read, and again once its
-    file has another size or time: a memory map shows what was written into the file since. Raises `ValueError`
+    file has another size or time: a memory map shows what was written into the file since. Raises `Refusal`
     naming the file where one is missing, cut short or changed.
     """
 
     def __init__(self, folder: Path) -> None:
         if not (folder / INDEX).is_file():
-            raise ValueError(f"{folder} holds no finished shards ({INDEX} is missing); run the tokenizer stage again")
+            raise Refusal(f"{folder} holds no finished shards ({INDEX} is missing); run the tokenizer stage again")
         self.folder = folder
         self.infos = [ShardInfo(**entry) for entry in read_json(folder / INDEX)["shards"]]
         self.starts = [0]
         for info in self.infos:
             path, expected = folder / info.file, info.tokens * np.dtype(info.dtype).itemsize
             if (size := _Stamp.of(path).size) != expected:
-                raise ValueError(f"{path} has {size:,} bytes instead of {expected:,}; {_AGAIN}")
+                raise Refusal(f"{path} has {size:,} bytes instead of {expected:,}; {_AGAIN}")
             self.starts.append(self.starts[-1] + info.tokens)
         self._maps: list[np.ndarray | None] = [None] * len(self.infos)
         self._stamps = [_Stamp(-1, -1)] * len(self.infos)
@@ -149,7 +150,7 @@ class Shards:
         stamp = _Stamp.of(path)
         if ids is None or stamp != self._stamps[number]:
             if digest(path) != self.infos[number].sha256:
-                raise ValueError(f"{path} has changed since it was written (its sha256 differs); {_AGAIN}")
+                raise Refusal(f"{path} has changed since it was written (its sha256 differs); {_AGAIN}")
             ids = self._maps[number] = np.memmap(path, dtype=self.infos[number].dtype, mode="r")
             self._stamps[number] = stamp
         return ids

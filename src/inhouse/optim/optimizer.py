@@ -25,9 +25,10 @@ class Optimizers:
             "router": settings.router_lr,
             "scalar": settings.scalar_lr,
         }
-        self.muon = Muon(matrices, settings.matrix_lr, settings.weight_decay, dtype)
+        factor = settings.lr_factor
+        self.muon = Muon(matrices, factor * settings.matrix_lr, settings.weight_decay, dtype)
         self.adamw = torch.optim.AdamW(
-            [{"params": rest[kind], "lr": rate} for kind, rate in rates.items() if rest[kind]],
+            [{"params": rest[kind], "lr": factor * rate} for kind, rate in rates.items() if rest[kind]],
             betas=(0.8, 0.96),
             eps=1e-10,
             weight_decay=0.0,

@@ -12,12 +12,13 @@ class OptimizerSettings(Settings):
     them on a ladder before a large run.
     """
 
+    lr_factor: PositiveFloat = Field(default=1.0, description="times all the learning rates below: turn on this first")
     matrix_lr: PositiveFloat = Field(default=0.03, description="Muon: matrices and expert stacks")
     embedding_lr: PositiveFloat = Field(default=0.5, description="AdamW: the embedding")
     head_lr: PositiveFloat = Field(default=0.014, description="AdamW: the head")
     scalar_lr: PositiveFloat = Field(default=0.01, description="AdamW: norms")
     router_lr: PositiveFloat = Field(default=0.001, description="AdamW: the router; faster ones starve experts")
     weight_decay: float = Field(default=0.1, ge=0, description="of matrices, where it does not oppose the update")
-    warmup_steps: int = Field(default=20, ge=0)
+    warmup_steps: int = Field(default=20, ge=0, description="at most a fifth of the run's steps")
     decay_fraction: float = Field(default=0.65, gt=0, le=1, description="the last part of the steps: linear decay")
     final_lr_fraction: float = Field(default=0.05, ge=0, le=1)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from inhouse.common.errors import Refusal
 from inhouse.common.lineage import code_digest, digest_of
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ class ControlPlane:
 def check_alike(control_plane: ControlPlane, identity: dict[str, Any]) -> None:
     """Compare code and `identity` (JSON values by name, those of a nested one apart); all ranks must call it together.
 
-    Raises `ValueError` on every rank, naming what differs and one rank that has it otherwise.
+    Raises `Refusal` on every rank, naming what differs and one rank that has it otherwise.
     """
     mine = {"code": code_digest(), "torch": torch.__version__}
     for name, value in identity.items():
@@ -59,7 +60,7 @@ def check_alike(control_plane: ControlPlane, identity: dict[str, Any]) -> None:
     for other, theirs in enumerate(every):
         differing = sorted(key for key in every[0].keys() | theirs.keys() if every[0].get(key) != theirs.get(key))
         if differing:
-            raise ValueError(
+            raise Refusal(
                 f"{', '.join(differing[:4])} of rank {other} is not that of rank 0: give all machines the same code, "
                 f"recipe and run folder, then start again"
             )

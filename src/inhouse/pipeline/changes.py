@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from inhouse.common.settings import Settings
 from pydantic_core import PydanticUndefined
 
 from inhouse.common.lineage import Record
+from inhouse.common.settings import Settings
 from inhouse.pipeline.identity import Identity, result_settings
 from inhouse.pipeline.stages import Stage
 

@@ -4,15 +4,14 @@ A stage folder whose record has the identity that is wanted is the result that w
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from inhouse.common.settings import Settings
 
 from inhouse.common.files import digest
 from inhouse.common.lineage import Record, read_record, result_digest
 from inhouse.common.progress import Progress
+from inhouse.common.settings import Settings
 from inhouse.data.findings import Findings
 from inhouse.data.settings import Source
 from inhouse.data.sources import content_digest, input_files, locate
@@ -41,7 +40,10 @@ def identify(stage: Stage, run: Path, known: Record) -> Identity:
     listings = {}
     for group, found in (
         ("sources", [_source_digest(source, known, i) for i, source in enumerate(stage.sources)]),
-        ("conversations", [_folder_digest(path, known, "conversations", i) for i, path in enumerate(stage.conversations)]),
+        (
+            "conversations",
+            [_folder_digest(path, known, "conversations", i) for i, path in enumerate(stage.conversations)],
+        ),
         ("base", [_folder_digest(path, known, "base", i) for i, path in enumerate(stage.base)]),
     ):
         if found:

@@ -10,7 +10,7 @@ from inhouse.common.progress import duration
 from inhouse.pipeline.aside import kept_aside
 from inhouse.pipeline.branch import branch_from
 from inhouse.pipeline.changes import changes_of
-from inhouse.pipeline.identity import identify
+from inhouse.pipeline.identity import Identity, identify
 from inhouse.pipeline.replace import read_partial
 from inhouse.pipeline.stages import Stage, partial_folder
 from inhouse.resilience.goodput import read_times
@@ -40,13 +40,15 @@ def make_plan(stages: Sequence[Stage], run: Path, anew: Sequence[str]) -> list[P
             reasons = [change.words for change in changes_of(stage, record, identity)]
             reasons += [f"{name} is made anew" for name in stage.reads if name in remade]
             reasons += ["--anew"] * (stage.name in anew)
-        if reasons and not branch_from(stage, run) and not _is_aside(stage, run, identity):
+        if reasons and not branch_from(stage, run, identity) and not _is_aside(stage, run, identity):
             repeats = record["seconds"] if record else 0.0
-        if partial and changes_of(stage, partial, identity) and not branch_from(stage, run):
+        if partial and changes_of(stage, partial, identity) and not branch_from(stage, run, identity):
             repeats += sum(read_times(partial_folder(run, stage.name)).values())
         if reasons:
             remade.add(stage.name)
-        plan.append(Planned(stage, {"inputs": identity.inputs, "listings": identity.listings}, "; ".join(reasons), repeats))
+        plan.append(
+            Planned(stage, {"inputs": identity.inputs, "listings": identity.listings}, "; ".join(reasons), repeats)
+        )
     return plan
 
 
@@ -60,7 +62,9 @@ def check_consent(plan: Sequence[Planned], anew: Sequence[str], agrees: Callable
     seconds = sum(planned.repeats for planned in repeated)
     if seconds <= ASKS_ABOVE:
         return
-    first = next(planned for planned in plan if planned.reason and planned.stage.name not in covered or planned in repeated)
+    first = next(
+        planned for planned in plan if (planned.reason and planned.stage.name not in covered) or planned in repeated
+    )
     names = ", ".join(f"{planned.stage.name} ({duration(planned.repeats)})" for planned in repeated)
     why = f"{first.stage.name}: {first.reason or 'unfinished work has other settings'}"
     if not agrees(f"{why}. This makes anew {names}. Go on?"):
@@ -80,6 +84,6 @@ def write_outdated(run: Path, plan: Sequence[Planned]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _is_aside(stage: Stage, run: Path, identity: object) -> bool:
+def _is_aside(stage: Stage, run: Path, identity: Identity) -> bool:
     records = [read_partial(place) for place in kept_aside(run, stage.name)]
     return any(record and "outputs" in record and not changes_of(stage, record, identity) for record in records)

@@ -17,13 +17,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from inhouse.common.files import digests, lock_folder, read_json, sync_file, sync_folder, write_json
-from inhouse.common.lineage import RECORD, STAGES, UNTRAINED, Record, check_outputs, read_record
+from inhouse.common.files import digest, digests, lock_folder, read_json, sync_file, write_json
+from inhouse.common.lineage import (
+    BRANCH,
+    RECORD,
+    SETTINGS_CHANGED,
+    STAGES,
+    UNTRAINED,
+    Record,
+    check_outputs,
+    read_record,
+)
 from inhouse.common.processes import Terminated
 from inhouse.common.progress import duration
-from inhouse.pipeline.identity import has_identity, identify
+from inhouse.pipeline.aside import set_aside
+from inhouse.pipeline.branch import branch_from
+from inhouse.pipeline.changes import changes_of, label_changes
+from inhouse.pipeline.identity import Identity, identify
 from inhouse.pipeline.launch import carry_out, leading
+from inhouse.pipeline.plan import Planned, check_consent, make_plan, write_outdated
 from inhouse.pipeline.provenance import code_facts, host_facts
+from inhouse.pipeline.replace import finish_replacing, put_back, read_partial, replace
 from inhouse.pipeline.stages import Stage, partial_folder, stages_of
 from inhouse.recipe.recipe import Recipe
 from inhouse.report.html import write_report
@@ -143,7 +157,9 @@ def _update_record(stage: Stage, folder: Path, record: Record, identity: Identit
     listings = {"listings": identity.listings} if identity.listings else {}
     labels = {"labels": stage.labels} if stage.labels else {}
     words = [change.words for change in label_changes(stage, record)]
-    say(f"{stage.name}: " + (f"{'; '.join(words)}: written into its records" if words else "done before, nothing to do"))
+    say(
+        f"{stage.name}: " + (f"{'; '.join(words)}: written into its records" if words else "done before, nothing to do")
+    )
     if words and stage.relabel:
         held = {name for name in record["outputs"] if any(fnmatchcase(name, each) for each in stage.label_files)}
         outputs = {name: value for name, value in record["outputs"].items() if name not in held}
@@ -182,7 +198,7 @@ def _begin(stage: Stage, run: Path, identity: Identity, is_forced: bool, say: Sa
     """Open the stage's unfinished folder: the one of an earlier attempt at the same thing, or an empty one."""
     partial, attempts = partial_folder(run, stage.name), []
     earlier = read_partial(partial)
-    branch = branch_from(stage, run)
+    branch = branch_from(stage, run, identity)
     if earlier and stage.resumes and not changes_of(stage, earlier, identity) and earlier["anew"] >= is_forced:
         attempts = earlier["attempts"]
         is_forced = earlier["anew"]
@@ -213,7 +229,9 @@ def _finish(stage: Stage, partial: Path, begun: Record, seconds: float) -> None:
         sync_file(partial / name)
     peak_kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     measured = {"ended": _now(), "seconds": round(seconds, 3), "peak_memory_bytes": peak_kib * 1024}
-    told = {Path(name).stem: read_json(partial / name) for name in (UNTRAINED, BRANCH, SETTINGS_CHANGED) if name in outputs}
+    told = {
+        Path(name).stem: read_json(partial / name) for name in (UNTRAINED, BRANCH, SETTINGS_CHANGED) if name in outputs
+    }
     write_json(partial / RECORD, {**begun, **measured, **told, "outputs": outputs})
 
 

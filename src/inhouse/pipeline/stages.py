@@ -4,13 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inhouse.common.lineage import STAGES
+from inhouse.common.lineage import BRANCH, SETTINGS_CHANGED, STAGES, UNTRAINED
 from inhouse.data.settings import Source
 from inhouse.data.sources import describe
 from inhouse.recipe.recipe import Recipe
 
 # of a stage that trains: how it went, which no later stage reads
-_DIARY = ("checkpoints/*", "tensorboard/*", "*.jsonl", "untrained.json", "branch.json", "settings_changed.json")
+_DIARY = ("checkpoints/*", "tensorboard/*", "*.jsonl", UNTRAINED, BRANCH, SETTINGS_CHANGED)
 
 
 class Stage(NamedTuple):

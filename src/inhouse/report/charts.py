@@ -33,6 +33,9 @@ def _step_charts(steps: Rows) -> Iterator[tuple[str, str]]:
         smoothed = smooth(loss)
         lines = {"each step": (xs, loss), "smoothed": (xs, smoothed)}
         caption = f"loss: {smoothed[-1]:.3f} nats a token at the end"
+        if heldout := _points(steps, xs, "validation_loss"):
+            lines["held out"] = heldout
+            caption += f", {heldout[1][-1]:.3f} on held-out text"
         yield caption, line_chart(lines, x_label, "nats a token", faint="each step")
     if speed := _column(steps, "tokens_per_second"):
         yield "throughput", line_chart({"tokens/s": (xs, speed)}, x_label, "tokens/s", from_zero=True)
@@ -54,6 +57,12 @@ def _column(steps: Rows, name: str) -> list[float]:
     if not any(isinstance(value, int | float) for value in values):
         return []
     return [float(value) if isinstance(value, int | float) else math.nan for value in values]
+
+
+def _points(steps: Rows, xs: list[float], name: str) -> tuple[list[float], list[float]] | None:
+    """A figure that only some steps have, without gaps between them."""
+    points = [(x, value) for x, value in zip(xs, _column(steps, name), strict=False) if math.isfinite(value)]
+    return ([x for x, _ in points], [value for _, value in points]) if points else None
 
 
 def _per_layer(steps: Rows, xs: list[float], name: str) -> dict[str, tuple[list[float], list[float]]]:

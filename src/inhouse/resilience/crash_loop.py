@@ -1,6 +1,7 @@
 """Failures that come again: three identical ones in a row, and starting once more is no remedy.
 
-They stand in `failures.json` in the stage's unfinished folder.
+They stand in `failures.json` in the stage's unfinished folder. A `Refusal` is none of them; and whoever changes a
+setting, the processes or the code tries something else, so that what failed before says nothing of it.
 """
 
 import re
@@ -23,10 +24,11 @@ class Failure(NamedTuple):
     kind: str  # the exception's type
     message: str
     step: int  # steps done when it came
+    setup: str = ""  # a digest of the settings, processes and code of the attempt
 
     @classmethod
-    def of(cls, error: BaseException, step: int) -> "Failure":
-        return cls(type(error).__name__, str(error), step)
+    def of(cls, error: BaseException, step: int, setup: str = "") -> "Failure":
+        return cls(type(error).__name__, str(error), step, setup)
 
 
 def record_failure(folder: Path, failure: Failure) -> None:
@@ -48,11 +50,11 @@ def failed_at(folder: Path) -> int:
     return failures[-1].step if failures else -1
 
 
-def check_crash_loop(folder: Path) -> None:
-    """Raises `ValueError` with a diagnosis where the last three attempts ended in the same failure."""
+def check_crash_loop(folder: Path, setup: str = "") -> None:
+    """Raises `ValueError` with a diagnosis where the last three attempts, of this setup, ended in the same failure."""
     failures = _read(folder)
-    if len(failures) == _MOST:
-        kind, message, step = failures[-1]
+    if len(failures) == _MOST and failures[-1].setup == setup:
+        kind, message, step, _ = failures[-1]
         raise ValueError(
             f"the last {_MOST} attempts ended alike, after step {step}, so starting again does not help: "
             f"{kind}: {message.strip()}; put its cause right, then delete {folder / FILE} to try again"

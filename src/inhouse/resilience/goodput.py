@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 from inhouse.common.progress import duration
 
 FILE = "goodput.jsonl"
-KINDS = ("stepping", "recomputed", "checkpoint stall", "start-up", "data wait", "slow", "idle")
+KINDS = ("stepping", "recomputed", "checkpoint stall", "start-up", "data wait", "validation", "slow", "idle")
 Times = dict[str, float]  # seconds by kind
 
 _WINDOW = 64  # steps that the median is taken over
@@ -34,6 +34,7 @@ class Goodput:
     - slow: what a step takes above that median
     - recomputed: steps that were done before, by an earlier attempt or before a rewind; a step cut short
     - data wait, checkpoint stall: what the loop waits for a batch, for a save
+    - validation: what the loop waits for a loss on text that is not trained on
     - idle: from the last line of an attempt to the start of the next
     """
 
@@ -55,7 +56,7 @@ class Goodput:
         self._write()
 
     @contextmanager
-    def waiting(self, kind: Literal["data wait", "checkpoint stall"]) -> Iterator[None]:
+    def waiting(self, kind: Literal["data wait", "checkpoint stall", "validation"]) -> Iterator[None]:
         """The block's time is a wait, not a step's. After a save the ledger is on the disk."""
         before = self._kind
         self._book(kind)
@@ -127,7 +128,7 @@ def read_times(folder: Path) -> Times | None:
     """The seconds of a stage by kind, all attempts together; None where it kept no ledger."""
     lines = _read_lines(folder / FILE)
     last_of_attempt = {line["attempt"]: line["seconds"] for line in lines}
-    return {kind: sum(s[kind] for s in last_of_attempt.values()) for kind in KINDS} if lines else None
+    return {kind: sum(s.get(kind, 0.0) for s in last_of_attempt.values()) for kind in KINDS} if lines else None
 
 
 def goodput(times: Times) -> float:

@@ -8,6 +8,7 @@ from typing import Self
 
 import torch.distributed as dist
 
+from inhouse.common.errors import Refusal
 from inhouse.common.processes import RankLost
 from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.layout import SLOW_PHASE_FACTOR
@@ -22,14 +23,18 @@ class Supervisor:
     """`with Supervisor(…) as watched: watched.phase("forward") … watched.step_done(step)`.
 
     Entering raises `ValueError` where the last three attempts failed alike. A failure that leaves the block is booked,
-    once for all ranks; what torch raises about a lost rank leaves it as `RankLost`, which names the rank.
+    once for all ranks, unless it is a `Refusal`; what torch raises about a lost rank leaves it as `RankLost`, which
+    names the rank.
     """
 
-    def __init__(self, output: Path, mesh: Mesh, grace_seconds: float, step: Callable[[], int]) -> None:
-        """`step()` is how many steps are done. To be made first: the ledger counts from here."""
-        self._output, self._mesh, self._step = output, mesh, step
+    def __init__(self, output: Path, mesh: Mesh, grace_seconds: float, step: Callable[[], int], setup: str) -> None:
+        """`step()` is how many steps are done, `setup` tells attempts that try the same from others (see `Failure`).
+
+        To be made first: the ledger counts from here.
+        """
+        self._output, self._mesh, self._step, self._setup = output, mesh, step, setup
         output.mkdir(parents=True, exist_ok=True)
-        check_crash_loop(output)
+        check_crash_loop(output, setup)
         self._goodput = Goodput(output if mesh.is_first else None)
         self._stop, self._stragglers = StopRequest(grace_seconds), Stragglers()
         self._watchdog: Watchdog | None = None
@@ -43,7 +48,7 @@ class Supervisor:
     def phase(self, name: str) -> None:
         """The main thread begins `name`."""
         if self._watchdog is not None:
-            is_slow = self._is_first_step or name in ("load", "save")
+            is_slow = self._is_first_step or name in ("load", "save", "validation")
             limit = self._mesh.layout.timeout_seconds * (SLOW_PHASE_FACTOR if is_slow else 1)
             self._watchdog.phase(f"{name} of step {self._step() + 1}", limit)
 
@@ -56,6 +61,11 @@ class Supervisor:
         """The block waits for a checkpoint."""
         self.phase("save")
         return self._goodput.waiting("checkpoint stall")
+
+    def validating(self) -> AbstractContextManager[None]:
+        """The block measures the loss on other text."""
+        self.phase("validation")
+        return self._goodput.waiting("validation")
 
     def step_done(self, step: int) -> None:
         """`step` (from 0) ends here."""
@@ -101,7 +111,7 @@ class Supervisor:
 
     def _start_watchdog(self) -> Watchdog:
         def on_hang(sentence: str) -> None:
-            record_failure(self._output, Failure.of(RankLost(sentence), self._step()))
+            record_failure(self._output, Failure.of(RankLost(sentence), self._step(), self._setup))
 
         assert dist.group.WORLD is not None
         store = dist.group.WORLD.get_group_store()
@@ -112,6 +122,7 @@ class Supervisor:
         return watchdog
 
     def _book(self, error: Exception) -> None:
-        if self._watchdog is None or self._watchdog.is_first_to_fail():
+        is_first = self._watchdog is None or self._watchdog.is_first_to_fail()  # ranks that fail of it book nothing
+        if is_first and not isinstance(error, Refusal):
             with suppress(OSError):  # the disk may be what failed
-                record_failure(self._output, Failure.of(error, self._step()))
+                record_failure(self._output, Failure.of(error, self._step(), self._setup))

@@ -32,7 +32,7 @@ class Checkpoints(Callback):
             return
         start, stop = time.perf_counter(), gradients.flags.stop
         with trainer.supervisor.saving():
-            trainer.checkpointer.save(trainer.done, trainer.step.tensors(), {"guard": trainer.guard.state()})
+            trainer.checkpointer.save(trainer.done, trainer.step.tensors(), trainer.extra())
             trainer.supervisor.verified(self._saved)  # the one before: this one is still being written
             self._saved = trainer.done
             if stop:
@@ -44,6 +44,6 @@ class Checkpoints(Callback):
 
 
 def is_save_due(trainer: Trainer, gradients: Gradients) -> bool:
-    """Every so many steps, at the end, and where SIGTERM reached some process."""
-    is_last = trainer.done == trainer.num_steps
-    return trainer.done % trainer.settings.checkpoint_every == 0 or is_last or gradients.flags.stop
+    """Every so many steps, at the step to keep, at the end, and where SIGTERM reached some process."""
+    is_known = trainer.done in (trainer.pinned, trainer.num_steps)
+    return trainer.done % trainer.settings.checkpoint_every == 0 or is_known or gradients.flags.stop

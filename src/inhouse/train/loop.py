@@ -14,7 +14,7 @@ import torch
 from inhouse.checkpoint.checkpointer import Checkpointer, Resumed
 from inhouse.common.devices import keep_freed_memory, pick_device
 from inhouse.common.files import write_json
-from inhouse.common.lineage import UNTRAINED
+from inhouse.common.lineage import SETTINGS_CHANGED, UNTRAINED, code_digest, digest_of
 from inhouse.common.progress import Progress
 from inhouse.model.transformer import Transformer
 from inhouse.optim.schedule import learning_rate_fraction
@@ -25,7 +25,8 @@ from inhouse.parallel.layout import SLOW_PHASE_FACTOR
 from inhouse.resilience.replica_check import check_replicas
 from inhouse.resilience.step_guard import StepGuard, Verdict
 from inhouse.resilience.supervisor import Supervisor
-from inhouse.train.settings import NO_PART_OF_THE_RESULT, TrainSettings
+from inhouse.train.run_identity import KEYS_THAT_MAY_CHANGE, default_settings, run_identity
+from inhouse.train.settings import TrainSettings
 from inhouse.train.step import Batch, Gradients, TrainStep
 
 
@@ -54,7 +55,8 @@ class Trainer:
 
     A model too large to be held whole comes on the `meta` device; `init_weights` then gives each process's part its
     weights. `batch_of(step)` must be a pure function of the step: the sequences of this process's rows
-    (`Mesh.dp_rows`). `run_identity` (seed, data, …) tells this run from another; `name` stands on the progress bar.
+    (`Mesh.dp_rows`). `run_identity` (seed, data, …) tells this run from another; `name` stands on the progress bar. The
+    checkpoint of step `pinned` is kept for good.
     """
 
     model: Transformer
@@ -67,12 +69,17 @@ class Trainer:
     callbacks: Sequence[Callback]  # `default_callbacks`, and what else there is to do beside the steps
     mesh: Mesh = SINGLE
     init_weights: Callable[[Transformer], None] | None = None
+    pinned: int = 0
 
     def __post_init__(self) -> None:
         self.done = 0  # steps
         self.paused = 0.0  # seconds that callbacks held up the steps
+        self.figures: dict[str, float] = {}  # of callbacks, for the log of this step
+        self.changes: list[dict[str, Any]] = []  # of settings, and from which step on they hold
         settings, model = self.settings, self.model
-        self.supervisor = Supervisor(self.output, self.mesh, settings.grace_seconds, lambda: self.done)
+        self.run_identity = run_identity(self.num_steps, model.config, settings, self.run_identity)
+        setup = digest_of([self.run_identity, self.mesh.layout.model_dump(mode="json"), code_digest()])
+        self.supervisor = Supervisor(self.output, self.mesh, settings.grace_seconds, lambda: self.done, setup)
         self.guard = StepGuard(settings)
         keep_freed_memory()
         self.device = pick_device(settings.device)
@@ -86,34 +93,23 @@ class Trainer:
         self.step = TrainStep(model, settings, self.mesh, self.supervisor.phase)
         if settings.compile and not self.step.compile():
             self.say("torch.compile lacks a C++ compiler here, or knows no fp32 experts; slower")
-        self.run_identity = {
-            "num_steps": self.num_steps,
-            "model": model.config.model_dump(mode="json"),
-            "train": settings.model_dump(mode="json", exclude=set(NO_PART_OF_THE_RESULT)),
-            **self.run_identity,
-        }
 
     def run(self) -> None:
         """From the newest checkpoint in `output/checkpoints` to the end, to the same bits as if it had never stopped.
 
-        On SIGTERM it saves a checkpoint and raises `Terminated`. Raises `ValueError` where a checkpoint is damaged or
-        of another run, where the loss is not finite for too long, and where replicas differ.
+        On SIGTERM it saves a checkpoint and raises `Terminated`. Raises `Refusal` where a checkpoint is damaged or of
+        another run, `ValueError` where the loss is not finite for too long, and where replicas differ.
         """
-        tokens, layout, every = self.settings.batch_tokens, self.mesh.layout, self.settings.checkpoint_every
-        timeout = timedelta(seconds=SLOW_PHASE_FACTOR * layout.timeout_seconds)  # as the watchdog gives a save
+        tokens = self.settings.batch_tokens
         with self.supervisor, ExitStack() as stack:
-            folder = self.output / "checkpoints"
-            self.checkpointer = stack.enter_context(
-                Checkpointer(folder, self.run_identity, layout.model_dump(), timeout, every)
-            )
-            # with what decides when the ranks speak to one another, though it is no part of the result
-            paces = self.settings.model_dump(mode="json", include=set(NO_PART_OF_THE_RESULT))
-            identity = {**self.run_identity, "train": {**self.run_identity["train"], **paces}}
-            check_alike(self.checkpointer.control_plane, identity)
+            self.checkpointer = stack.enter_context(self._open_checkpoints())
+            check_alike(self.checkpointer.control_plane, self.run_identity)
             if (resumed := self._load()) is not None:
                 self.guard.load_state(resumed.extra["guard"])
                 self.done = resumed.step
                 self.say(f"going on from step {resumed.step:,} of {self.num_steps:,}")
+                for key, old, new in resumed.changed:
+                    self.say(f"{key.removeprefix('train.')} = {new} from here on, {old} before")
             for callback in self.callbacks:
                 stack.enter_context(callback)
                 callback.on_start(self)
@@ -127,6 +123,12 @@ class Trainer:
             self.supervisor.finished()
             if self.mesh.is_first:
                 write_json(self.output / UNTRAINED, self.guard.untrained())
+                if self.changes:
+                    write_json(self.output / SETTINGS_CHANGED, self.changes)
+
+    def extra(self) -> dict[str, Any]:
+        """What a checkpoint must hold beside the tensors."""
+        return {"guard": self.guard.state(), "changes": self.changes}
 
     def say(self, sentence: str) -> None:
         """A line on stderr, once for all processes."""
@@ -163,12 +165,22 @@ class Trainer:
     def _batch(self, number: int) -> Batch:
         return self.batch_of(number).to(self.device)
 
+    def _open_checkpoints(self) -> Checkpointer:
+        layout, every = self.mesh.layout, self.settings.checkpoint_every
+        timeout = timedelta(seconds=SLOW_PHASE_FACTOR * layout.timeout_seconds)  # as the watchdog gives a save
+        return Checkpointer(
+            self.output / "checkpoints", self.run_identity, layout.model_dump(), timeout, every,
+            pinned=self.pinned, may_change=KEYS_THAT_MAY_CHANGE, defaults=default_settings(self.settings),
+        )  # fmt: skip
+
     def _load(self, at_most: int | None = None) -> Resumed | None:
         self.supervisor.phase("load")
         tensors = self.step.tensors()
         resumed = self.checkpointer.load(tensors, at_most)
         if resumed is not None:
             self.step.optimizers.count_from(tensors["optimizer.muon.step"])
+            now = [{"step": resumed.step, **change._asdict()} for change in resumed.changed]
+            self.changes = [*resumed.extra.get("changes", []), *now]
         return resumed
 
     def _rewind(self, step: int, loss: float) -> bool:

@@ -38,7 +38,7 @@ class MetricsLogger(Callback):
 
     def after_step(self, trainer: Trainer, batch: Batch, gradients: Gradients) -> None:
         settings, done = trainer.settings, trainer.done
-        if done % settings.log_every and done != trainer.num_steps:
+        if done % settings.log_every and done != trainer.num_steps and not trainer.figures:
             return
         known, self._slow_ranks = self._slow_ranks, trainer.supervisor.slow_ranks()
         if self._slow_ranks and self._slow_ranks != known:
@@ -46,6 +46,7 @@ class MetricsLogger(Callback):
         now, tokens = _stepping_time(trainer), settings.batch_tokens
         rate = (done - self._first_step) * tokens / (now - self._started)
         self._started, self._first_step = now, done
+        figures, trainer.figures = trainer.figures, {}
         if self._board is None:
             return
         trainer.checkpointer.lease.check()  # a writer that was replaced must not write in its successor's log
@@ -54,13 +55,14 @@ class MetricsLogger(Callback):
             tokens=done * tokens,
             loss=gradients.loss if math.isfinite(gradients.loss) else None,
             gradient_norm=gradients.norm if math.isfinite(gradients.norm) else None,
-            lr=settings.matrix_lr * learning_rate_fraction(done - 1, trainer.num_steps, settings),
+            lr=settings.lr_factor * settings.matrix_lr * learning_rate_fraction(done - 1, trainer.num_steps, settings),
             tokens_per_second=round(rate, 1),
             mfu=_mfu(trainer, batch.tokens_BT.shape[1], rate),
             skipped_steps=len(trainer.guard.skipped),
             left_out_batches=trainer.guard.num_left_out,
             **({"slow_ranks": self._slow_ranks} if self._slow_ranks else {}),
             **balance_fields(gradients.balances),
+            **figures,
         )
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

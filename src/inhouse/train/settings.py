@@ -9,15 +9,18 @@ from inhouse.common.settings import Settings
 from inhouse.optim.settings import OptimizerSettings
 from inhouse.resilience.settings import ResilienceSettings
 
-
-# how often a run is saved and looked at, and where it runs: a change of these goes on with the same run
-NO_PART_OF_THE_RESULT = frozenset({"checkpoint_every", "log_every", "digest_every", "grace_seconds", "device"})
+# What concerns only how a run goes on from here: limits, how often it is saved and looked at, how and where a step is
+# computed. A finished stage is not made anew for them, and an unfinished one goes on with the new value.
+MAY_CHANGE = frozenset(
+    {*ResilienceSettings.model_fields, *CheckpointSettings.model_fields}
+    | {"log_every", "validate_every", "micro_batch_tokens", "compile", "device"}
+)
 
 
 class TrainSettings(ResilienceSettings, CheckpointSettings, OptimizerSettings):
     """One training stage: its batches, precision and pace, and what optimizer, checkpoints and faults add."""
 
-    beside_the_result = NO_PART_OF_THE_RESULT
+    beside_the_result = MAY_CHANGE
 
     batch_tokens: PositiveInt = Field(default=4096, description="tokens of one optimizer step")
     micro_batch_tokens: PositiveInt | None = Field(
@@ -28,7 +31,7 @@ class TrainSettings(ResilienceSettings, CheckpointSettings, OptimizerSettings):
     compile: bool = Field(default=True, description="torch.compile the step; without a C++ compiler it runs uncompiled")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     log_every: PositiveInt = Field(default=10, description="steps between lines of metrics.jsonl")
-
+    validate_every: PositiveInt = Field(default=100, description="steps between losses on text that is not trained on")
 
 
 class ShortSequences(Settings):
@@ -44,6 +47,9 @@ class PretrainSettings(TrainSettings):
     sequence_length: PositiveInt = 512
     sequence_warmup: tuple[ShortSequences, ...] = Field(
         default=(), description="shorter sequences first: cheaper, and more of them, from more places, in a step"
+    )
+    attention: Literal["causal", "document"] = Field(
+        default="causal", description="document: no token sees another document, and positions start anew in each"
     )
     tokens: PositiveInt | None = Field(default=None, description="tokens to train on; else tokens_per_parameter")
     tokens_per_parameter: PositiveFloat = Field(default=20.0, description="per active parameter")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from inhouse.checkpoint.model_folder import copy_tokenizer, save_model
@@ -12,24 +13,30 @@ from inhouse.common.files import digest
 from inhouse.data.loader import WindowLoader
 from inhouse.data.shards import INDEX
 from inhouse.data.tokenizer import Tokenizer
+from inhouse.model.cross_entropy import NOT_TRAINED
 from inhouse.model.sizes import ModelSettings
 from inhouse.model.transformer import Transformer
+from inhouse.optim.schedule import steps_before_decay
 from inhouse.parallel.device_mesh import SINGLE, Mesh
 from inhouse.parallel.layout import ParallelSettings
 from inhouse.parallel.process_group import join
+from inhouse.train.branch import branch_off
 from inhouse.train.callbacks import default_callbacks
 from inhouse.train.loop import Trainer
+from inhouse.train.run_identity import run_identity
 from inhouse.train.settings import PretrainSettings
 from inhouse.train.step import Batch
 from inhouse.train.step_count import plan_steps
+from inhouse.train.validation import Validation, heldout_windows
 
 
 def batches(
-    shards: Path, settings: PretrainSettings, num_steps: int, seed: int, mesh: Mesh = SINGLE
+    shards: Path, settings: PretrainSettings, num_steps: int, seed: int, mesh: Mesh = SINGLE, document_start: int = 0
 ) -> Callable[[int], Batch]:
     """This process's sequences of a step, a pure function of it.
 
-    Every phase of `sequence_warmup` has its own order of the text.
+    Every phase of `sequence_warmup` has its own order of the text; `num_steps` is what they are fractions of.
+    `document_start` is the token that begins a document, for `attention = "document"`.
     """
     full, batch = settings.sequence_length, settings.batch_tokens
     phases = [(phase.until * num_steps, min(phase.length, full)) for phase in settings.sequence_warmup]
@@ -39,10 +46,22 @@ def batches(
 
     def batch_of(step: int) -> Batch:
         loader = next(loader for end, loader in loaders if step < end)
-        window = torch.from_numpy(loader.batch(step, mesh.dp_rows(loader.sequences_per_step)))
-        return Batch(window[:, :-1], window[:, 1:])
+        windows = loader.batch(step, mesh.dp_rows(loader.sequences_per_step))
+        return as_batch(windows, settings.attention, document_start)
 
     return batch_of
+
+
+def as_batch(windows_BT: np.ndarray, attention: str, document_start: int) -> Batch:
+    """Windows of T + 1 ids as a batch of T tokens; in ones that are filled up, `NOT_TRAINED` is no token."""
+    ids_BT = torch.from_numpy(windows_BT)
+    tokens_BT, targets_BT = ids_BT[:, :-1].clamp_min(0), ids_BT[:, 1:]
+    if attention == "causal":
+        return Batch(tokens_BT, targets_BT)
+    starts_BT = tokens_BT == document_start
+    places_BT = torch.arange(tokens_BT.shape[1]).expand_as(tokens_BT)
+    first_BT = torch.where(starts_BT, places_BT, 0).cummax(dim=1).values  # of the token's own document
+    return Batch(tokens_BT, targets_BT, starts_BT.cumsum(dim=1), places_BT - first_BT)
 
 
 def pretrain(
@@ -56,24 +75,44 @@ def pretrain(
     """Train a model from random weights on `tokenizer/shards/train`; write it, as a model folder, into `output`.
 
     With more than one process in `parallel`, each of them must call this; the first writes. Resumes from
-    `output/checkpoints`. Raises `ValueError` for settings that do not fit together, a corpus smaller than one batch, or
-    a damaged shard or checkpoint.
+    `output/checkpoints`, or goes on from the run that `output/branch.json` names (see `train.branch`). Raises
+    `ValueError` for settings that do not fit together, a corpus smaller than one batch, or a damaged shard or
+    checkpoint.
     """
-    config, _ = model.resolve(Tokenizer.load(tokenizer).vocab_size)
+    vocabulary = Tokenizer.load(tokenizer)
+    config, _ = model.resolve(vocabulary.vocab_size)
     num_steps, _ = plan_steps(settings, config, parallel)
     shards = tokenizer / "shards" / "train"
     with torch.device("meta"):
         network = Transformer(config)
     network.normalizes_embedding = True  # lets the embedding learn fast without outgrowing the blocks (LOG.md)
     # the index holds every shard's digest, and a shard is checked against it when it is first read
-    run_identity = {"seed": seed, "data": digest(shards / INDEX)}
+    own = {"seed": seed, "data": digest(shards / INDEX)}
     with join(parallel, settings.device, "pretrain") as mesh:
-        batch_of = batches(shards, settings, num_steps, seed, mesh)
+        first_steps = branch_off(output, run_identity(num_steps, config, settings, own), settings, mesh)
+        if first_steps != num_steps:
+            own["first_steps"] = first_steps
+        batch_of = batches(shards, settings, first_steps, seed, mesh, vocabulary.end_of_document)
+        validation = held_out(tokenizer / "shards" / "heldout", vocabulary, settings, mesh)
         init_weights = partial(Transformer.initialize, seed=seed)
         Trainer(
-            network, batch_of, num_steps, settings, output, name="pretrain", run_identity=run_identity,
-            callbacks=default_callbacks(), mesh=mesh, init_weights=init_weights,
+            network, batch_of, num_steps, settings, output, name="pretrain", run_identity=own,
+            callbacks=[*validation, *default_callbacks()], mesh=mesh, init_weights=init_weights,
+            pinned=steps_before_decay(num_steps, settings),
         ).run()  # fmt: skip
         if mesh.is_first:
             copy_tokenizer(tokenizer, output)
         save_model(network, output, writes=mesh.is_first)
+
+
+def held_out(shards: Path, tokenizer: Tokenizer, settings: PretrainSettings, mesh: Mesh = SINGLE) -> list[Validation]:
+    """The callback that measures the loss on a sample of `shards`; none where there is no text in it."""
+    rows = settings.batch_tokens // settings.sequence_length
+    windows = heldout_windows(shards, settings.sequence_length, rows)
+    if not len(windows):
+        return []
+    own = mesh.dp_rows(rows)
+    parts = [windows[first + own.start : first + own.stop] for first in range(0, len(windows), rows)]
+    sample = [as_batch(part, settings.attention, tokenizer.end_of_document) for part in parts]
+    text = windows[:, 1:][~np.isin(windows[:, 1:], (NOT_TRAINED, tokenizer.end_of_document))]
+    return [Validation(sample, len(tokenizer.decode_bytes(text.tolist())))]

@@ -3,11 +3,12 @@
 Shapes: B sequences, T tokens, D model width.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from inhouse.common.dtensor import to_local
 from inhouse.model.attention import CausalAttention
@@ -91,14 +92,12 @@ class TrainStep:
         `batch` has the sequences of this process, whole where several processes share them. `stop`, whether this
         process was asked to stop, comes back in the flags as whether any was.
         """
-        length, device = batch.tokens_BT.shape[1], batch.tokens_BT.device
-        num_sequences = max(1, (self.settings.micro_batch_tokens or self.settings.batch_tokens) // length)
-        if self.mesh.sequence is not None:
-            batch = batch.part(self.mesh.cp_columns(length))
+        device = batch.tokens_BT.device
+        micro_batches = list(self._micro_batches(batch))
         # the step's own count, so that the loss is the same however it is cut into micro-batches and processes
-        num_trained = self.mesh.sum((batch.targets_BT != NOT_TRAINED).sum()).clamp_min(1)
+        num_trained = self.mesh.sum(_count_trained(micro_batches, device)).clamp_min(1)
         total, balances = torch.zeros((), device=device), []
-        for micro in batch.split(num_sequences):
+        for micro in micro_batches:
             self.on_phase("forward")
             loss, balance = loss_of(self.model, micro, self._cross_entropy, self.mesh)
             self.on_phase("backward")
@@ -110,6 +109,33 @@ class TrainStep:
         self.on_phase("gradient norm")
         norm = gradient_norm(self.model, self.mesh)
         return Gradients(mean, norm, summed, reduce_flags(own, norm, stop, device))
+
+    def evaluate(self, batches: Iterable[Batch]) -> tuple[float, float]:
+        """The loss in nats, summed over trained targets and processes, and how many those are.
+
+        By the code of a training step, without a backward pass: compiling other code for it, without gradients, takes
+        longer than what that would save.
+        """
+        sums = torch.zeros(2, dtype=torch.float64, device=self.model.embed_tokens.weight.device)
+        for batch in batches:
+            for micro in self._micro_batches(batch):
+                self.on_phase("validation")
+                loss, _ = loss_of(self.model, micro, self._cross_entropy, self.mesh)
+                sums[0] += loss.detach()
+                sums[1] += _count_trained([micro], sums.device)
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # the backward pass does it else
+        nats, count = self.mesh.sum(sums).tolist()
+        return nats, count
+
+    def _micro_batches(self, batch: Batch) -> Iterator[Batch]:
+        """This process's part of a batch, cut into what one forward pass takes."""
+        length = batch.tokens_BT.shape[1]
+        num_sequences = max(1, (self.settings.micro_batch_tokens or self.settings.batch_tokens) // length)
+        if self.mesh.sequence is not None:
+            batch = batch.part(self.mesh.cp_columns(length))
+        return batch.split(num_sequences)
 
     def update(self, fraction: float, balances: list[Balance]) -> None:
         """Bring the gradients into the weights, at `fraction` of the flat learning rates."""
@@ -135,6 +161,11 @@ def loss_of(
     cross_entropy = cross_entropy_in(mesh, cross_entropy, model.lm_head)
     loss = cross_entropy(hidden_BTD.flatten(0, 1), model.lm_head.weight, batch.targets_BT.flatten())
     return loss, [balance_of(layer) for layer in routing]
+
+
+def _count_trained(batches: Iterable[Batch], device: torch.device) -> Tensor:
+    zero = torch.zeros((), dtype=torch.int64, device=device)
+    return sum(((batch.targets_BT != NOT_TRAINED).sum() for batch in batches), zero)
 
 
 def gradient_norm(model: torch.nn.Module, mesh: Mesh = SINGLE) -> float:

@@ -1,0 +1,100 @@
+"""More tokens for a finished run: a longer one branches off where the learning rates began to fall.
+
+Up to there all steps are those of a longer run too. `branch.json` in the stage's unfinished folder names the folder of
+the finished run: {"from": path, absolute or relative to the run's folder}. What is added here makes it the record of
+the branch: `step`, and `first_steps`, the steps of the run that was the first of all, which the settings in fractions
+of a run refer to; or `declined`, why there is no branch.
+"""
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from inhouse.checkpoint.checkpointer import Checkpointer
+from inhouse.checkpoint.manifest import read_manifest
+from inhouse.checkpoint.run_identity import compare, describe
+from inhouse.common.files import read_json, write_atomic, write_json
+from inhouse.common.lineage import BRANCH
+from inhouse.optim.schedule import steps_before_decay, warmup_steps
+from inhouse.parallel.device_mesh import Mesh
+from inhouse.train.run_identity import KEYS_THAT_MAY_CHANGE, default_settings
+from inhouse.train.settings import TrainSettings
+
+_LENGTH = frozenset({"num_steps", "first_steps", "train.tokens", "train.tokens_per_parameter"})
+
+
+class _Origin(NamedTuple):
+    """Where a branch begins."""
+
+    checkpoint: Path
+    step: int
+    first_steps: int
+    identity: dict[str, Any]
+
+
+def branch_off(output: Path, identity: dict[str, Any], settings: TrainSettings, mesh: Mesh) -> int:
+    """The steps that settings in fractions of the run refer to: those of the first run where `output` is a branch.
+
+    `identity` is the run's own (`run_identity`). Where `branch.json` asks for it and `output` holds no checkpoint yet,
+    the old run's becomes its first; where that cannot be, one sentence says why. All processes must call it together.
+    """
+    own: int = identity["num_steps"]
+    if not (output / BRANCH).is_file():
+        return own
+    layout, folder = mesh.layout, output / "checkpoints"
+    with Checkpointer(folder, identity, timeout=timedelta(seconds=layout.timeout_seconds)) as checkpointer:
+        first = checkpointer.control_plane.first
+        record, is_begun = first(lambda: (read_json(output / BRANCH), any(folder.glob("step-*"))))
+        if is_begun:
+            return int(record.get("first_steps", own))
+        origin = first(lambda: _find_origin(output.parent / record["from"], identity, settings))
+        if isinstance(origin, _Origin):
+            first(lambda: _write_record(output, record["from"], step=origin.step, first_steps=origin.first_steps))
+            is_branch = {"first_steps": origin.first_steps} if origin.first_steps != own else {}
+            damage = checkpointer.adopt(origin.checkpoint, _adopted(origin.identity, identity) | is_branch)
+            if damage is None:
+                first(lambda: _copy_metrics(origin.checkpoint.parents[1], output))
+                return origin.first_steps
+            origin = damage
+        first(lambda: _write_record(output, record["from"], declined=origin))
+    if mesh.is_first:
+        print(f"pretrain: no branch of the earlier run ({origin}); training from the start", file=sys.stderr)
+    return own
+
+
+def _find_origin(old: Path, identity: dict[str, Any], settings: TrainSettings) -> _Origin | str:
+    """The checkpoint of the run in `old` to go on from, or why there is none."""
+    num_steps = identity["num_steps"]
+    steps = sorted(int(path.name[5:]) for path in (old / "checkpoints").glob("step-????????"))
+    if not steps:
+        return f"{old} holds no checkpoint"
+    try:
+        theirs = read_manifest(old / "checkpoints" / f"step-{steps[0]:08d}")["facts"]
+    except ValueError as error:
+        return str(error)
+    differences, _ = compare(theirs, identity, default_settings(settings), KEYS_THAT_MAY_CHANGE)
+    if differences := [change for change in differences if change.key not in _LENGTH]:
+        return f"{old} was trained with other settings: {describe(differences)}"
+    latest = min(steps_before_decay(total, settings) for total in (theirs["num_steps"], num_steps))
+    usable = [step for step in steps if warmup_steps(num_steps, settings) <= step <= latest]
+    if not usable:
+        return f"{old} holds no checkpoint between warm-up and decay"
+    first_steps = theirs.get("first_steps", theirs["num_steps"])
+    return _Origin(old / "checkpoints" / f"step-{usable[-1]:08d}", usable[-1], first_steps, theirs)
+
+
+def _adopted(theirs: dict[str, Any], identity: dict[str, Any]) -> dict[str, Any]:
+    """`identity`, with those settings that may change as they were: what has changed then stands in the record."""
+    before = {key.partition(".")[2] for key in KEYS_THAT_MAY_CHANGE} & theirs["train"].keys()
+    return identity | {"train": identity["train"] | {name: theirs["train"][name] for name in before}}
+
+
+def _write_record(output: Path, origin: str, **fields: Any) -> None:
+    write_json(output / BRANCH, {"from": origin, **fields})
+
+
+def _copy_metrics(old: Path, output: Path) -> None:
+    """The log up to the branch is this run's too; what lies behind it is dropped when the run goes on."""
+    if (old / "metrics.jsonl").is_file():
+        write_atomic(output / "metrics.jsonl", (old / "metrics.jsonl").read_bytes())

@@ -1,0 +1,19 @@
+"""What makes two training runs the same one, and which settings may change on the way."""
+
+from typing import Any
+
+from inhouse.model.config import ModelConfig
+from inhouse.train.settings import MAY_CHANGE, TrainSettings
+
+KEYS_THAT_MAY_CHANGE = frozenset(f"train.{name}" for name in MAY_CHANGE)
+
+
+def run_identity(num_steps: int, config: ModelConfig, settings: TrainSettings, own: dict[str, Any]) -> dict[str, Any]:
+    """Steps, model, all settings, and what is the stage's `own` (seed, data, …)."""
+    trained = {"model": config.model_dump(mode="json"), "train": settings.model_dump(mode="json")}
+    return {"num_steps": num_steps, **trained, **own}
+
+
+def default_settings(settings: TrainSettings) -> dict[str, Any]:
+    """What a run of older code, which does not name a setting, had in its place."""
+    return {"train": type(settings)().model_dump(mode="json")}
