@@ -56,6 +56,22 @@ def in_groups(record: Record) -> Record:
     }
 
 
+def input_digests(record: Record) -> list[tuple[str, str]]:
+    """Each input of a stage with its digest: stages by name, files from outside by what they are and their label."""
+    inputs, labels = in_groups(record)["inputs"], record.get("labels", {})
+    found = list(inputs["stages"].items())
+    for group, digests in inputs.items():
+        if group != "stages":
+            known = labels.get(group, [])
+            found += [(_name_of(group, known, number), value) for number, value in enumerate(digests)]
+    return found
+
+
+def _name_of(group: str, labels: list[dict[str, str]], number: int) -> str:
+    label = labels[number] if number < len(labels) else {}
+    return f"{group.removesuffix('s')} {label.get('name') or Path(label.get('path', str(number))).name}"
+
+
 def result_digest(record: Record) -> str:
     """The digest of what later stages read of a stage: its outputs without those that its record calls `unread`."""
     return digest_of({name: value for name, value in record["outputs"].items() if not is_unread(record, name)})

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from inhouse.common.lineage import Record, input_digests
 from inhouse.common.progress import short_count
 from inhouse.model.config import ModelConfig
 from inhouse.model.huggingface import CLASSES
@@ -96,10 +97,10 @@ def _scores(scores: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]
         )
 
 
-def _stages(records: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+def _stages(records: Mapping[str, Record]) -> Iterator[tuple[str, ...]]:
     for stage, record in records.items():
         attempt = record["attempts"][-1]
-        made_from = "; ".join(f"{name} `{_digest(value)}`" for name, value in record["inputs"].items())
+        made_from = "; ".join(f"{name} `{_digest(value)}`" for name, value in input_digests(record))
         yield (
             stage,
             attempt["started"],

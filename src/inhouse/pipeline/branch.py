@@ -20,18 +20,13 @@ def branch_from(stage: Stage, run: Path, identity: Identity) -> Path | None:
         return None
     for folder in (run / stage.name, partial_folder(run, stage.name)):
         record = read_partial(folder)
-        changes = changes_of(stage, record, identity) if record else []
-        if (
-            record
-            and changes
-            and all(change.key in _LENGTH for change in changes)
-            and _holds_it(folder, record, stage.ranks_of)
-        ):
+        keys = {change.key for change in changes_of(stage, record, identity)} if record else set()
+        if record and keys and keys <= set(_LENGTH) and _holds_branch_point(folder, record, stage.ranks_of):
             return folder
     return None
 
 
-def _holds_it(folder: Path, record: Record, recipe: Recipe) -> bool:
+def _holds_branch_point(folder: Path, record: Record, recipe: Recipe) -> bool:
     """Whether it is of a shorter run, and has a checkpoint whose steps are a longer run's too."""
     config, _ = recipe.model.resolve(recipe.tokenizer.vocab_size)
     length = {key.partition(".")[2]: record["settings"]["pretrain"].get(key.partition(".")[2]) for key in _LENGTH}

@@ -17,8 +17,6 @@ from inhouse.data.settings import Source
 from inhouse.data.sources import content_digest, input_files, locate
 from inhouse.pipeline.stages import Stage
 
-Content = Iterable[tuple[str, Path]]  # files with the names that count
-
 
 class Identity(NamedTuple):
     """What a stage's result depends on, as its record holds it; `listings` only say whether files must be read anew."""
@@ -38,14 +36,12 @@ def identify(stage: Stage, run: Path, known: Record) -> Identity:
         record = read_record(run / name)
         inputs["stages"][name] = None if record is None else result_digest(record)
     listings = {}
-    for group, found in (
-        ("sources", [_source_digest(source, known, i) for i, source in enumerate(stage.sources)]),
-        (
-            "conversations",
-            [_folder_digest(path, known, "conversations", i) for i, path in enumerate(stage.conversations)],
-        ),
-        ("base", [_folder_digest(path, known, "base", i) for i, path in enumerate(stage.base)]),
-    ):
+    digests = {
+        "sources": [_source_digest(source, known, i) for i, source in enumerate(stage.sources)],
+        "conversations": [_path_digest(path, known, "conversations", i) for i, path in enumerate(stage.conversations)],
+        "base": [_path_digest(path, known, "base", i) for i, path in enumerate(stage.base)],
+    }
+    for group, found in digests.items():
         if found:
             listings[group], inputs[group] = [list(each) for each in zip(*found, strict=True)]
     return Identity(result_settings(stage.settings), inputs, listings)
@@ -76,7 +72,7 @@ def _source_digest(source: Source, known: Record, index: int) -> tuple[str, str]
     return listing, content
 
 
-def _folder_digest(path: Path, known: Record, group: str, index: int) -> tuple[str, str]:
+def _path_digest(path: Path, known: Record, group: str, index: int) -> tuple[str, str]:
     """The same of a folder, or of one file, whose own name does not count."""
 
     def files() -> Iterator[tuple[str, Path]]:

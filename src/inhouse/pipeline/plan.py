@@ -19,7 +19,7 @@ ASKS_ABOVE = 600.0  # seconds of earlier work that are repeated without a questi
 
 
 class Planned(NamedTuple):
-    """One stage, what is `known` of the files that it reads, why it is made anew (empty: it is not), what that costs."""
+    """One stage, what is `known` of the files that it reads, and why it is made anew (empty: it is not)."""
 
     stage: Stage
     known: Record
@@ -35,20 +35,21 @@ def make_plan(stages: Sequence[Stage], run: Path, anew: Sequence[str]) -> list[P
         record = read_record(run / stage.name)
         partial = read_partial(partial_folder(run, stage.name)) if stage.resumes else None
         identity = identify(stage, run, record or partial or {})
-        reasons, repeats = [], 0.0
+        reasons: list[str] = []
+        repeats = 0.0
         if record:
             reasons = [change.words for change in changes_of(stage, record, identity)]
             reasons += [f"{name} is made anew" for name in stage.reads if name in remade]
             reasons += ["--anew"] * (stage.name in anew)
-        if reasons and not branch_from(stage, run, identity) and not _is_aside(stage, run, identity):
-            repeats = record["seconds"] if record else 0.0
-        if partial and changes_of(stage, partial, identity) and not branch_from(stage, run, identity):
-            repeats += sum(read_times(partial_folder(run, stage.name)).values())
+        is_known = not remade & set(stage.reads) and stage.name not in anew
+        if not (is_known and (branch_from(stage, run, identity) or _is_aside(stage, run, identity))):
+            repeats = record["seconds"] if record and reasons else 0.0
+            if partial and changes_of(stage, partial, identity):
+                repeats += sum((read_times(partial_folder(run, stage.name)) or {}).values())
         if reasons:
             remade.add(stage.name)
-        plan.append(
-            Planned(stage, {"inputs": identity.inputs, "listings": identity.listings}, "; ".join(reasons), repeats)
-        )
+        known = {"inputs": identity.inputs, "listings": identity.listings}
+        plan.append(Planned(stage, known, "; ".join(reasons), repeats))
     return plan
 
 
@@ -62,9 +63,8 @@ def check_consent(plan: Sequence[Planned], anew: Sequence[str], agrees: Callable
     seconds = sum(planned.repeats for planned in repeated)
     if seconds <= ASKS_ABOVE:
         return
-    first = next(
-        planned for planned in plan if (planned.reason and planned.stage.name not in covered) or planned in repeated
-    )
+    uncovered = (each for each in plan if each.stage.name not in covered)
+    first = next(each for each in uncovered if each.reason or each.repeats)
     names = ", ".join(f"{planned.stage.name} ({duration(planned.repeats)})" for planned in repeated)
     why = f"{first.stage.name}: {first.reason or 'unfinished work has other settings'}"
     if not agrees(f"{why}. This makes anew {names}. Go on?"):

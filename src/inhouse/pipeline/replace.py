@@ -1,4 +1,4 @@
-"""How a finished stage folder takes its place, and what becomes of the one that stood there: nothing trained is lost."""
+"""How a finished stage folder takes its place, and what becomes of the one that stood there."""
 
 import shutil
 from pathlib import Path

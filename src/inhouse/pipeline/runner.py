@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import FrameType
 
@@ -41,6 +42,8 @@ from inhouse.pipeline.replace import finish_replacing, put_back, read_partial, r
 from inhouse.pipeline.stages import Stage, partial_folder, stages_of
 from inhouse.recipe.recipe import Recipe
 from inhouse.report.html import write_report
+
+_TOLD = (UNTRAINED, BRANCH, SETTINGS_CHANGED)  # what a stage writes for its record
 
 Say = Callable[[str], None]
 
@@ -157,9 +160,8 @@ def _update_record(stage: Stage, folder: Path, record: Record, identity: Identit
     listings = {"listings": identity.listings} if identity.listings else {}
     labels = {"labels": stage.labels} if stage.labels else {}
     words = [change.words for change in label_changes(stage, record)]
-    say(
-        f"{stage.name}: " + (f"{'; '.join(words)}: written into its records" if words else "done before, nothing to do")
-    )
+    told = "; ".join([*words, "written into its records"]) if words else "done before, nothing to do"
+    say(f"{stage.name}: {told}")
     if words and stage.relabel:
         held = {name for name in record["outputs"] if any(fnmatchcase(name, each) for each in stage.label_files)}
         outputs = {name: value for name, value in record["outputs"].items() if name not in held}
@@ -229,9 +231,7 @@ def _finish(stage: Stage, partial: Path, begun: Record, seconds: float) -> None:
         sync_file(partial / name)
     peak_kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     measured = {"ended": _now(), "seconds": round(seconds, 3), "peak_memory_bytes": peak_kib * 1024}
-    told = {
-        Path(name).stem: read_json(partial / name) for name in (UNTRAINED, BRANCH, SETTINGS_CHANGED) if name in outputs
-    }
+    told = {name.removesuffix(".json"): read_json(partial / name) for name in _TOLD if name in outputs}
     write_json(partial / RECORD, {**begun, **measured, **told, "outputs": outputs})
 
 

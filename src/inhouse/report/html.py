@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from inhouse.common.files import read_json, write_atomic
-from inhouse.common.lineage import Record, lineage
+from inhouse.common.lineage import Record, input_digests, lineage
 from inhouse.common.progress import duration, short_count
 from inhouse.report.charts import read_metrics, stage_charts
 from inhouse.report.scores import read_scores, score_rows
@@ -105,5 +105,5 @@ def _stage_row(name: str, record: Record) -> dict[str, Any]:
         "started": record["attempts"][0]["started"].replace("T", " ")[:19],
         "took": duration(record["seconds"]),
         "memory": f"{record['peak_memory_bytes'] / 2**30:.2f} GiB",
-        "inputs": [(source, value[:19] + "…") for source, value in record["inputs"].items()],
+        "inputs": [(name, value[:19] + "…") for name, value in input_digests(record)],
     }

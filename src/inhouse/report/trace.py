@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from inhouse.common.files import digest, read_json
-from inhouse.common.lineage import check_lineage, lineage
+from inhouse.common.lineage import check_lineage, input_digests, lineage
 from inhouse.common.model_paths import find_run
 from inhouse.common.progress import duration
 
@@ -66,7 +66,7 @@ def _sources(counts: dict[str, Any]) -> Iterator[str]:
 
 def _stage(record: dict[str, Any]) -> Iterator[str]:
     yield f"settings  {json.dumps(record['settings'], ensure_ascii=False)}"
-    for name, value in record["inputs"].items():
+    for name, value in input_digests(record):
         yield f"input     {name} {value}"
     for name, value in record["outputs"].items():
         yield f"output    {name} {value}"
