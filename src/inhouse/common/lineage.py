@@ -113,7 +113,18 @@ def lineage(run: Path) -> dict[str, Any]:
         raise ValueError(f"{run}: no finished stage here; give the folder of a run (runs/NAME)")
     counts = run / "data" / "counts.json"
     sources = _labelled(read_json(counts), source_labels(run)) if counts.is_file() else None
-    return {"run": run.resolve().name, "sources": sources, "stages": records}
+    outdated = stale(run)
+    told = {"stale": outdated} if outdated else {}
+    taught = {"conversations": conversations} if (conversations := _conversations(run, records.get("sft", {}))) else {}
+    return {"run": run.resolve().name, **told, "sources": sources, **taught, "stages": records}
+
+
+def _conversations(run: Path, record: Record) -> list[dict[str, Any]]:
+    """The user's files of conversations that the fine-tuned model was taught with, labels before counts."""
+    labels = record.get("labels", {}).get("conversations", [])
+    path = run / "sft" / "conversations.json"
+    counts = read_json(path).get("files", []) if labels and path.is_file() else []
+    return [label | (counts[number] if number < len(counts) else {}) for number, label in enumerate(labels)]
 
 
 def source_labels(run: Path) -> list[dict[str, str]]:

@@ -1,6 +1,5 @@
 """What was trained and replaced, or begun with other settings, stays aside until somebody says that it may go."""
 
-import shutil
 from pathlib import Path
 
 _ASIDE = ".aside"
@@ -17,11 +16,6 @@ def set_aside(folder: Path, name: str) -> Path:
 def kept_aside(run: Path, name: str = "*") -> list[Path]:
     """What lies aside of a stage, or of all, the newest first."""
     return sorted((run / _ASIDE).glob(f"{name}-*"), key=lambda path: (-_number(path), path.name))
-
-
-def prune(run: Path) -> None:
-    """Delete all that lies aside."""
-    shutil.rmtree(run / _ASIDE, ignore_errors=True)
 
 
 def _number(path: Path) -> int:

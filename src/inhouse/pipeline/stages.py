@@ -89,6 +89,7 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
 
         write_documents(run / "sft", run, folder)
 
+    asks = ("data",) if recipe.sft.generated.get("library") else ()  # about the documents
     trains: dict[str, Any] = {"resumes": True, "ranks_of": recipe}
     sources = {"sources": [_label(source) for source in recipe.data.sources]}
     taught = {
@@ -106,7 +107,7 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
             pretrain, unread=_DIARY, **trains,
         ),
         Stage(
-            "sft", {"sft": recipe.sft, "seed": recipe.seed}, ("data", "pretrain"), sft,
+            "sft", {"sft": recipe.sft, "seed": recipe.seed}, (*asks, "pretrain"), sft,
             conversations=recipe.sft.conversations, unread=_DIARY, **trains,
             labels=taught, label_files=("generation_config.json",), relabel=sample_otherwise,
         ),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from inhouse.common.files import read_json, write_atomic
-from inhouse.common.lineage import Record, input_digests, lineage
+from inhouse.common.lineage import Record, input_digests, lineage, stale
 from inhouse.common.progress import duration, short_count
 from inhouse.report.charts import read_metrics, stage_charts
 from inhouse.report.scores import read_scores, score_rows
@@ -21,7 +21,9 @@ def write_report(run: Path) -> None:
     """Write `report.html` from whatever stages of the run are finished."""
     from jinja2 import Environment, PackageLoader
 
-    facts, scores = lineage(run), score_rows(read_scores(run))
+    facts, outdated = lineage(run), stale(run)
+    is_current = "evaluate" not in outdated  # scores of another model are no scores of this one
+    scores = score_rows(read_scores(run)) if is_current else []
     charts = [(title, stage_charts(run / stage)) for stage, title in TRAINED.items()]
     templates = Environment(loader=PackageLoader("inhouse.report", "."), autoescape=True)
     page = templates.get_template("report.html.jinja").render(
@@ -30,7 +32,8 @@ def write_report(run: Path) -> None:
         tiles=list(_tiles(run, {row.name: row.value for row in scores})),
         chart_groups=[group for group in charts if group[1]],
         scores=scores,
-        samples=_samples(run),
+        samples=_samples(run) if is_current else [],
+        outdated=outdated,
         sources=_sources(facts["sources"]),
         stages=[_stage_row(name, record) for name, record in facts["stages"].items()],
         trace="\n".join(render(facts)),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from inhouse.common.lineage import RECORD, lineage
+from inhouse.common.lineage import RECORD, lineage, stale
 from inhouse.common.progress import duration
 from inhouse.report.scores import read_scores, score_lines
 from inhouse.resilience.goodput import describe, read_times
@@ -10,12 +10,15 @@ from inhouse.resilience.goodput import describe, read_times
 
 def summary(run: Path) -> str:
     """Stages and their times, scores, where things are, and what to do next."""
-    records = lineage(run)["stages"]
-    lines = [f"{name:<10} {duration(record['seconds']):>12}" for name, record in records.items()]
+    records, outdated = lineage(run)["stages"], stale(run)
+    lines = [
+        f"{name:<10} {duration(record['seconds']):>12}" + (f"  stale: {outdated[name]}" if name in outdated else "")
+        for name, record in records.items()
+    ]
     lines.append(f"{'together':<10} {duration(sum(record['seconds'] for record in records.values())):>12}")
     spent = {name: seconds for name in records if (seconds := read_times(run / name))}
     lines += [f"goodput    {name}: {describe(seconds)}" for name, seconds in spent.items()]
-    if scores := read_scores(run):
+    if (scores := read_scores(run)) and "evaluate" not in outdated:
         lines += ["", *score_lines(scores)]
     lines += ["", f"report     {run / 'report.html'}"]
     if (run / "export").is_dir():
