@@ -79,13 +79,13 @@ def fabricate(run: Path, until: str = "export") -> Path:
 
 def finish(run: Path, name: str) -> None:
     """Write the record of a stage as its files stand now."""
-    inputs = {read: digest_of(read_json(run / read / RECORD)["outputs"]) for read in READS[name]}
+    stages = {read: digest_of(read_json(run / read / RECORD)["outputs"]) for read in READS[name]}
     (run / name / RECORD).unlink(missing_ok=True)
     untrained = run / name / "untrained.json"
     record = {
         "stage": name,
         "settings": {name: {"setting of": name}},
-        "inputs": inputs or {"mine": "sha256:source"},
+        "inputs": {"stages": stages, **({"sources": ["sha256:source"]} if name == "data" else {})},
         "attempts": [{"started": "2026-11-25T03:04:05+00:00", "code": CODE, "host": HOST}],
         "ended": "2026-11-25T04:05:06+00:00",
         "seconds": SECONDS[name],

@@ -243,7 +243,7 @@ def test_make_until_a_stage_then_again_then_trace(inhouse: Callable[..., Done], 
     assert "mine (" in traced.out
     assert "verified" in traced.out
     (tmp_path / "text" / "0.md").write_text("# Another page\n" + "Other words stand here. " * 20)
-    assert "data: settings or inputs changed" in inhouse("make", recipe, "--until", "data").out
+    assert "data: text of source mine changed: made anew" in inhouse("make", recipe, "--until", "data").out
     broken = inhouse("trace", "runs/mine", "--verify")
     assert broken.status == 2
     assert "was made from another data" in broken.err

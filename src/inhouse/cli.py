@@ -43,6 +43,9 @@ def make(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a ready recipe.")],
     overrides: Overrides = [],  # noqa: B006  (typer copies it)
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
+    anew: Annotated[
+        list[str], typer.Option(metavar="STAGE", help="Make this stage anew, and what depends on it.")
+    ] = [],  # noqa: B006  (typer copies it)
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every number and its rule; run nothing.")] = False,
     runs: Annotated[Path, typer.Option(help="The folder of all runs.")] = Path("runs"),
     emit: Annotated[
@@ -80,7 +83,7 @@ def make(
     from inhouse.pipeline.runner import make as run_recipe
     from inhouse.report.summary import summary
 
-    if run := run_recipe(loaded, runs, until):
+    if run := run_recipe(loaded, runs, until, anew=anew, agrees=_agrees):
         print(summary(run))
 
 
@@ -114,6 +117,43 @@ def _carried(context: typer.Context) -> list[str]:
     return carried
 
 
+list_app = typer.Typer(invoke_without_command=True)
+app.add_typer(list_app, name="runs")
+Runs = Annotated[Path, typer.Option(help="The folder of all runs.")]
+
+
+@list_app.callback()
+def list_runs(context: typer.Context, runs: Runs = Path("runs")) -> None:
+    """List the runs: how far each is, its size, what lies aside, what is stale. `prune` deletes what is told."""
+    if context.invoked_subcommand is None:
+        from inhouse.pipeline.runs import list_runs, runs_table
+
+        _print_rich(runs_table(list_runs(runs)))
+
+
+@list_app.command()
+def prune(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The run.")],
+    runs: Runs = Path("runs"),
+    checkpoints: Annotated[bool, typer.Option("--checkpoints", help="Those of finished stages too.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete what a run keeps aside: stages that were replaced, and begun ones with other settings."""
+    from rich.filesize import decimal
+
+    from inhouse.pipeline.runs import find_prunable
+    from inhouse.pipeline.runs import prune as delete
+
+    found = find_prunable(runs / name, checkpoints)
+    if not found:
+        print(f"{runs / name}: nothing lies aside")
+        return
+    print("\n".join(f"{decimal(size)}  {path}" for path, size in found))
+    if not yes and not _agrees("Delete these for good?"):
+        raise ValueError("nothing was deleted; add --yes to delete without a question")
+    delete([path for path, _ in found])
+
+
 @app.command()
 def chat(
     model: ModelPath,
@@ -127,6 +167,7 @@ def chat(
     from inhouse.chat import Model
     from inhouse.engine.request import SamplingParams
 
+    _warn_of_stale(model)
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed)
     opened = Model.load(model, dtype)
     if opened.chat_template is None and (prompt is not None or not sys.stdin.isatty()):
@@ -165,6 +206,7 @@ def serve(
     api_key = None if api_key_env is None else os.environ.get(api_key_env)
     if api_key_env is not None and not api_key:
         raise ValueError(f"--api-key-env {api_key_env}: this environment variable is not set, or empty")
+    _warn_of_stale(model)
     folder, name = find_model(model), name or model_name(model)
     print(f"opening {name} ({folder})", flush=True)
     serve_model(
@@ -187,6 +229,7 @@ def evaluate(
     from inhouse.evaluate.stage import evaluate_model
     from inhouse.report.scores import score_lines
 
+    _warn_of_stale(model)
     run, asked = find_run(model), tuple(map(check_name, env or ())) or None
     scores, _ = evaluate_model(EvaluateSettings(environments=asked), find_model(model), run and run / "data")
     print("\n".join(score_lines({name: score._asdict() for name, score in scores.items()})))
@@ -321,6 +364,18 @@ def _opening(model: Path, is_chat: bool) -> str:
     else:
         knows = "answers what its conversations taught it"
     return f"{model_name(model)} {knows}. Ctrl-D leaves."
+
+
+def _agrees(question: str) -> bool:
+    """What the user at the terminal says; no where there is none."""
+    return sys.stdin.isatty() and typer.confirm(question)
+
+
+def _warn_of_stale(model: Path) -> None:
+    from inhouse.common.model_paths import stale_notice
+
+    if notice := stale_notice(model):
+        print(notice, file=sys.stderr)
 
 
 def _print_stream(pieces: Any) -> str:

@@ -40,7 +40,7 @@ def test_files_and_their_lineage(run: Path, tmp_path: Path) -> None:
     assert {path.name for path in output.iterdir()} == expected
     for folder in (output, output / "huggingface"):
         facts = json.loads((folder / "lineage.json").read_text())
-        assert facts["stages"]["sft"]["inputs"]["pretrain"].endswith("b" * 64)
+        assert facts["stages"]["sft"]["inputs"]["stages"]["pretrain"].endswith("b" * 64)
         assert facts["sources"]["sources"][0]["licence"] == "CC-BY-4.0"
         assert "huggingface/model.safetensors" in facts["files"] or "model.safetensors" in facts["files"]
         assert all(digest(folder / name) == value for name, value in facts["files"].items())

@@ -1,19 +1,17 @@
 """What identifies a stage changes with what its result depends on, and with nothing else."""
 
-import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-import inhouse.data.sources
-from inhouse.common.files import write_json
-from inhouse.common.lineage import RECORD, Record
+from inhouse.common.files import read_json
 from inhouse.data.settings import Source
-from inhouse.data.sources import InputFile
 from inhouse.pipeline import identity
-from inhouse.pipeline.identity import has_identity, identify, source_digests
+from inhouse.pipeline.identity import identify, result_settings
 from inhouse.pipeline.stages import Stage
+from inhouse.posttrain.settings import SftSettings
 
 
 @pytest.fixture
@@ -26,78 +24,99 @@ def source(tmp_path: Path) -> Source:
     return Source(name="mine", path=str(folder))
 
 
-def known(source: Source) -> Record:
-    listings, contents = source_digests([source], {})
-    return {"listings": listings, "inputs": contents}
+def stage_of(source: Source | None = None, **reads: Any) -> Stage:
+    return Stage("data", {"scale": 2}, (), lambda output: None, sources=(source,) if source else (), **reads)
+
+
+def known(stage: Stage, run: Path) -> dict[str, Any]:
+    found = identify(stage, run, {})
+    return {"inputs": found.inputs, "listings": found.listings}
 
 
 def rewrite(source: Source) -> None:
     (Path(source.path) / "a.txt").write_text("six")  # as long as before
-    os.utime(Path(source.path) / "a.txt", (2, 2))
 
 
-def test_changed_text_is_another_source_though_names_and_sizes_are_the_same(source: Source) -> None:
-    before = known(source)
-    rewrite(source)
-    listings, contents = source_digests([source], before)
-    assert listings != before["listings"]
-    assert contents != before["inputs"]
+def rename(source: Source) -> None:
+    (Path(source.path) / "a.txt").rename(Path(source.path) / "c.txt")
 
 
-def test_a_renamed_file_is_another_source(source: Source) -> None:
-    before = known(source)
-    (Path(source.path) / "a.txt").rename(Path(source.path) / "aa.txt")
-    assert source_digests([source], before)[1] != before["inputs"]
+def add(source: Source) -> None:
+    (Path(source.path) / "c.txt").write_text("three")
 
 
-def test_a_touched_file_is_the_same_source(source: Source) -> None:
-    before = known(source)
-    os.utime(Path(source.path) / "a.txt", (2, 2))
-    listings, contents = source_digests([source], before)
-    assert listings != before["listings"]
-    assert contents == before["inputs"]
+def delete(source: Source) -> None:
+    (Path(source.path) / "b.txt").unlink()
 
 
-def test_text_is_not_read_again_while_its_listing_stays(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = known(source)
+@pytest.mark.parametrize("change", [rewrite, rename, add, delete])
+def test_a_change_of_text_is_another_identity(source: Source, tmp_path: Path, change: Any) -> None:
+    before = known(stage_of(source), tmp_path)
+    change(source)
+    assert identify(stage_of(source), tmp_path, before).inputs != before["inputs"]
 
-    def read(file: InputFile) -> str:
-        raise AssertionError(f"{file.path} is read again")
+
+def test_a_touched_file_and_a_moved_folder_are_the_same_identity(source: Source, tmp_path: Path) -> None:
+    before = known(stage_of(source), tmp_path)
+    (Path(source.path) / "b.txt").touch()
+    moved = Path(source.path).rename(tmp_path / "elsewhere")
+    other = Source(name="other", path=str(moved), licence="CC0-1.0")
+    assert identify(stage_of(other), tmp_path, before).inputs == before["inputs"]
+
+
+def test_a_file_that_nobody_touched_is_not_read_again(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversations = tmp_path / "answers.jsonl"
+    conversations.write_text("{}")
+    stage = stage_of(source, conversations=(conversations,))
+    before = known(stage, tmp_path)
+
+    def read(path: Any) -> str:
+        raise AssertionError(f"{path} is read again")
 
     monkeypatch.setattr(identity, "content_digest", read)
-    assert source_digests([source], before) == (before["listings"], before["inputs"])
-    with pytest.raises(AssertionError, match="is read again"):
-        source_digests([source], {"inputs": before["inputs"]})
+    monkeypatch.setattr(identity, "digest", read)
+    assert identify(stage, tmp_path, before).inputs == before["inputs"]
 
 
-def test_inputs_are_the_sources_and_the_outputs_of_the_stages_that_are_read(source: Source, tmp_path: Path) -> None:
-    stage = Stage("sft", {"sft": 1}, ("data", "pretrain"), lambda output: None, sources=(source,))
-
-    def identity_with(weights: str) -> Record:
-        for name, outputs in (("data", {"x": "sha256:1"}), ("pretrain", {"model": weights})):
-            (tmp_path / name).mkdir(exist_ok=True)
-            write_json(tmp_path / name / RECORD, {"outputs": outputs, "seconds": 1})
-        return identify(stage, tmp_path, {})[0]
-
-    first, again, other = (identity_with(weights) for weights in ("sha256:2", "sha256:2", "sha256:3"))
-    assert list(first["inputs"]) == ["mine", "data", "pretrain"]
-    assert first["settings"] == {"sft": 1}
-    assert first == again
-    assert {name for name in first["inputs"] if first["inputs"][name] != other["inputs"][name]} == {"pretrain"}
+def test_conversations_count_by_content_wherever_they_lie_and_whatever_the_file_is_called(tmp_path: Path) -> None:
+    here, there = tmp_path / "answers.jsonl", tmp_path / "there" / "renamed.jsonl"
+    there.parent.mkdir()
+    here.write_text("one")
+    there.write_text("one")
+    first, second = (identify(stage_of(conversations=(path,)), tmp_path, {}).inputs for path in (here, there))
+    assert first == second
+    there.write_text("two")
+    assert identify(stage_of(conversations=(there,)), tmp_path, {}).inputs != first
+    folders = [identify(stage_of(conversations=(path,)), tmp_path, {}).inputs for path in (there.parent, tmp_path)]
+    assert folders[0] != folders[1]
 
 
-def test_a_record_has_an_identity_when_settings_and_inputs_are_the_same() -> None:
-    record = {"settings": {"a": 1}, "inputs": {"data": "x"}, "seconds": 3}
-    assert has_identity(record, {"settings": {"a": 1}, "inputs": {"data": "x"}})
-    assert not has_identity(record, {"settings": {"a": 2}, "inputs": {"data": "x"}})
-    assert not has_identity(record, {"settings": {"a": 1}, "inputs": {"data": "y"}})
-    assert not has_identity({}, {"settings": {}, "inputs": {}})
+def test_groups_of_inputs_cannot_collide(source: Source, tmp_path: Path) -> None:
+    inputs = identify(stage_of(source.model_copy(update={"name": "data"}), base=(tmp_path,)), tmp_path, {}).inputs
+    assert {name: len(found) for name, found in inputs.items()} == {"stages": 0, "sources": 1, "base": 1}
 
 
-def test_a_file_that_may_not_be_read_is_an_input_all_the_same(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> str:
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+def test_a_stage_that_is_not_there_is_no_digest(tmp_path: Path) -> None:
+    stage = Stage("tokenizer", {}, ("data",), lambda output: None)
+    assert identify(stage, tmp_path, {}).inputs == {"stages": {"data": None}}
 
-    before = known(source)
-    monkeypatch.setattr(inhouse.data.sources, "digest", refuse)
-    assert source_digests([source], {})[1] != before["inputs"]
+
+def test_settings_leave_out_names_places_and_pace_at_every_depth(source: Source) -> None:
+    from inhouse.data.settings import DataSettings
+
+    settings = result_settings({"data": DataSettings(sources=(source,)), "sft": SftSettings()})
+    assert {"path", "name", "licence"}.isdisjoint(settings["data"]["sources"][0])
+    assert "include" in settings["data"]["sources"][0]
+    assert "processes" not in settings["data"]
+    assert {"conversations", "sampling", "log_every", "device"}.isdisjoint(settings["sft"])
+    assert settings["sft"]["generated"]["addition"] == SftSettings().generated["addition"]
+
+
+def test_an_identity_survives_being_written_and_read(source: Source, tmp_path: Path) -> None:
+    from inhouse.common.files import write_json
+
+    found = identify(stage_of(source), tmp_path, {})
+    write_json(tmp_path / "identity.json", found._asdict())
+    assert read_json(tmp_path / "identity.json") == {**found._asdict(), "listings": found.listings}

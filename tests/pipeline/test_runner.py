@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from inhouse.common.files import digest, read_json, write_json
-from inhouse.common.lineage import check_lineage, lineage
+from inhouse.common.lineage import check_lineage, lineage, stale
 from inhouse.data.settings import Source
 from inhouse.pipeline.runner import Stopped, make, run_stages
 from inhouse.pipeline.stages import Stage
@@ -54,7 +54,7 @@ def test_the_record_says_what_went_in_and_what_came_out(run: Path) -> None:
     run_stages(two_stages(run), run)
     record = read_json(run / "tokenizer" / "stage.json")
     assert record["settings"] == {"scale": 2}
-    assert list(record["inputs"]) == ["data"]
+    assert list(record["inputs"]["stages"]) == ["data"]
     assert list(record["outputs"]) == ["text.txt"]
     assert record["seconds"] >= 0
     assert record["peak_memory_bytes"] > 1 << 20
@@ -104,7 +104,7 @@ def test_a_changed_source_makes_the_stage_anew_a_touched_one_does_not(run: Path,
         return two_stages(run, sources=(Source(name="mine", path=str(page.parent)),))
 
     run_stages(stages(), run)
-    assert list(read_json(run / "data" / "stage.json")["inputs"]) == ["mine"]
+    assert list(read_json(run / "data" / "stage.json")["inputs"]) == ["stages", "sources"]
     assert run_stages(stages(), run) == []
     os.utime(page, (1, 1))
     assert run_stages(stages(), run) == []
@@ -122,8 +122,10 @@ def test_a_failing_stage_leaves_no_folder_and_keeps_the_old_one(run: Path) -> No
     with pytest.raises(ValueError, match="half of it"):
         run_stages(two_stages(run, text="other", write=fail), run)
     assert (run / "data" / "text.txt").read_text() == "some text"
-    assert sorted(path.name for path in run.iterdir()) == [".lock", "data", "tokenizer"]
+    assert sorted(path.name for path in run.iterdir()) == [".lock", "data", "outdated.json", "tokenizer"]
+    assert list(stale(run)) == ["data", "tokenizer"]
     assert run_stages(two_stages(run), run) == []
+    assert stale(run) == {}
 
 
 def test_a_stage_that_resumes_finds_its_folder_again_unless_its_settings_changed(run: Path) -> None:
@@ -147,16 +149,20 @@ def test_a_stage_that_resumes_finds_its_folder_again_unless_its_settings_changed
     said: list[str] = []
     run_stages(stages(3), run, said.append)
     assert found == [False, True, False, False]
-    assert any(".pretrain.aside" in line for line in said)
-    assert not (run / ".pretrain.aside").exists()  # once the stage is done
+    assert any(".aside/pretrain-1" in line for line in said)
+    assert (run / ".aside" / "pretrain-1" / "checkpoint").exists()
     assert len(read_json(run / "pretrain" / "stage.json")["attempts"]) == 1
+    run_stages(stages(2), run)  # goes on with what lay aside
+    assert found[4:] == [True]
+    assert run_stages(stages(3), run) == ["pretrain"]  # finished, it takes its place again
+    assert len(found) == 5
 
 
 def test_a_damaged_output_is_named_with_its_remedy(run: Path) -> None:
     run_stages(two_stages(run), run)
     path = run / "data" / "text.txt"
     path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
-    with pytest.raises(ValueError, match=r"data/text\.txt: is damaged .*; delete the folder .*data and run again"):
+    with pytest.raises(ValueError, match=r"data/text\.txt: is damaged .*; run again with --anew data"):
         run_stages(two_stages(run), run)
     assert len(check_lineage(run)) == 1
 

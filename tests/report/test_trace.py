@@ -46,8 +46,8 @@ def test_every_stage_has_its_settings_inputs_outputs_code_and_host(run: Path) ->
     assert stage_lines(run, "sft") == [
         "sft: 2026-11-25T03:04:05+00:00, 1 min 00 s",
         'settings  {"sft": {"setting of": "sft"}}',
-        f"input     data {record['inputs']['data']}",
-        f"input     pretrain {record['inputs']['pretrain']}",
+        f"input     data {record['inputs']['stages']['data']}",
+        f"input     pretrain {record['inputs']['stages']['pretrain']}",
         f"output    metrics.jsonl {record['outputs']['metrics.jsonl']}",
         "code      inhouse 0.1.0, commit abc123 modified, source sha256:code",
         "host      A processor, 2 cores, 8 GiB, Linux x86_64, Python 3.12.1, torch 2.13.0",

@@ -6,6 +6,7 @@ chain leads back to every input.
 
 import hashlib
 import json
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from inhouse.common.files import digest, read_json
 
 STAGES = ("data", "tokenizer", "pretrain", "sft", "evaluate", "export")
 RECORD = "stage.json"
+OUTDATED = "outdated.json"  # of a run: stages that the recipe now wants otherwise, and why
 LABELS = ("name", "path", "licence")  # of a source: what may change without a new corpus
 UNTRAINED = "untrained.json"  # of a stage that trains: the batches that did not reach the weights
 SETTINGS_CHANGED = "settings_changed.json"  # of one whose settings changed on the way: which, from which step
@@ -38,7 +40,67 @@ def code_digest() -> str:
 def read_record(folder: Path) -> Record | None:
     """The `stage.json` of a stage folder, or None where the stage has not run (or not to its end)."""
     record: Record | None = read_json(folder / RECORD) if (folder / RECORD).is_file() else None
-    return record if record and "outputs" in record else None
+    return in_groups(record) if record and "outputs" in record else None
+
+
+def in_groups(record: Record) -> Record:
+    """A record as they are now: earlier ones had all inputs in one table, a source's beside a stage's."""
+    if "stages" in record["inputs"]:
+        return record
+    flat, listings = record["inputs"], record.get("listings", {})
+    stages = {} if record["stage"] == STAGES[0] else flat
+    sources = {"sources": list(flat.values())} if record["stage"] == STAGES[0] else {}
+    return record | {
+        "inputs": {"stages": stages, **sources},
+        "listings": {"sources": list(listings.values())} if listings else {},
+    }
+
+
+def input_digests(record: Record) -> list[tuple[str, str]]:
+    """Each input of a stage with its digest: stages by name, files from outside by what they are and their label."""
+    inputs, labels = in_groups(record)["inputs"], record.get("labels", {})
+    found = list(inputs["stages"].items())
+    for group, digests in inputs.items():
+        if group != "stages":
+            known = labels.get(group, [])
+            found += [(_name_of(group, known, number), value) for number, value in enumerate(digests)]
+    return found
+
+
+def _name_of(group: str, labels: list[dict[str, str]], number: int) -> str:
+    label = labels[number] if number < len(labels) else {}
+    return f"{group.removesuffix('s')} {label.get('name') or Path(label.get('path', str(number))).name}"
+
+
+def result_digest(record: Record) -> str:
+    """The digest of what later stages read of a stage: its outputs without those that its record calls `unread`."""
+    return digest_of({name: value for name, value in record["outputs"].items() if not is_unread(record, name)})
+
+
+def is_unread(record: Record, file: str) -> bool:
+    return any(fnmatchcase(file, pattern) for pattern in record.get("unread", ()))
+
+
+def stale(run: Path) -> dict[str, str]:
+    """The finished stages of a run that are not what would be made now, each with the reason.
+
+    Raises nothing where a run is not there: it has none.
+    """
+    records = {stage: record for stage in STAGES if (record := read_record(run / stage))}
+    found: dict[str, str] = dict(read_json(run / OUTDATED)) if (run / OUTDATED).is_file() else {}
+    reasons = {}
+    for stage, record in records.items():
+        if stage in found:
+            reasons[stage] = found[stage]
+            continue
+        for name, given in record["inputs"]["stages"].items():
+            if name not in records:
+                reasons[stage] = f"{name} is gone"
+            elif given != result_digest(records[name]):
+                reasons[stage] = f"made from another {name} than the one beside it"
+            elif name in reasons:
+                reasons[stage] = f"{name} is stale"
+    return reasons
 
 
 def lineage(run: Path) -> dict[str, Any]:
@@ -51,7 +113,18 @@ def lineage(run: Path) -> dict[str, Any]:
         raise ValueError(f"{run}: no finished stage here; give the folder of a run (runs/NAME)")
     counts = run / "data" / "counts.json"
     sources = _labelled(read_json(counts), source_labels(run)) if counts.is_file() else None
-    return {"run": run.resolve().name, "sources": sources, "stages": records}
+    outdated = stale(run)
+    told = {"stale": outdated} if outdated else {}
+    taught = {"conversations": conversations} if (conversations := _conversations(run, records.get("sft", {}))) else {}
+    return {"run": run.resolve().name, **told, "sources": sources, **taught, "stages": records}
+
+
+def _conversations(run: Path, record: Record) -> list[dict[str, Any]]:
+    """The user's files of conversations that the fine-tuned model was taught with, labels before counts."""
+    labels = record.get("labels", {}).get("conversations", [])
+    path = run / "sft" / "conversations.json"
+    counts = read_json(path).get("files", []) if labels and path.is_file() else []
+    return [label | (counts[number] if number < len(counts) else {}) for number, label in enumerate(labels)]
 
 
 def source_labels(run: Path) -> list[dict[str, str]]:
@@ -74,8 +147,8 @@ def check_lineage(run: Path) -> list[str]:
     records = lineage(run)["stages"]
     breaks = [sentence for stage, record in records.items() for sentence in check_outputs(run / stage, record)]
     for stage, record in records.items():
-        for name, given in record["inputs"].items():
-            if name in records and given != digest_of(records[name]["outputs"]):
+        for name, given in record["inputs"]["stages"].items():
+            if name in records and given != result_digest(records[name]):
                 breaks.append(f"{run / stage}: was made from another {name} than the one that stands beside it")
     return breaks
 

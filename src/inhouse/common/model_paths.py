@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from inhouse.common.lineage import stale
+
 # the parts of a run that hold a model, the furthest trained first; `huggingface` for a run's export stage
 _PARTS = ("sft", "pretrain", "huggingface", "export/huggingface")
 
@@ -25,6 +27,16 @@ def find_run(path: Path) -> Path | None:
         if (folder / "data" / "stage.json").is_file():
             return folder
     return None
+
+
+def stale_notice(path: Path) -> str | None:
+    """A sentence where the model at `path` is of a run that would make another one now; None where it is not."""
+    folder, run = find_model(path), find_run(path)
+    if run is None or not folder.resolve().is_relative_to(run.resolve()):
+        return None
+    stage = folder.resolve().relative_to(run.resolve()).parts[0]
+    reason = stale(run).get(stage)
+    return reason and f"{folder} is stale ({reason}): `inhouse make` brings it up to date"
 
 
 def model_name(path: Path) -> str:

@@ -1,6 +1,6 @@
 """The strict base of every settings type: unknown keys and bad values are errors."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema
@@ -28,9 +28,13 @@ class Settings(BaseModel):
 
     Types are meant: `"4096"`, `4096.0` and `true` are no whole numbers, infinity and NaN no numbers. A whole number may
     stand where any number may, a list where a tuple, a text where a path.
+
+    `beside_the_result` names the fields that change no result: names, places, how many processes, how often something
+    is looked at. A stage is not made anew for them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    beside_the_result: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler, /) -> CoreSchema:

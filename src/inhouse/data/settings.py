@@ -15,6 +15,8 @@ PreTokenizerName = Literal["qwen2", "llama-bpe", "gpt-4o"]
 class Source(Settings):
     """One place that text comes from."""
 
+    beside_the_result = frozenset({"path", "name", "licence"})
+
     path: str = Field(min_length=1, description=f"a folder, an archive, a file, or {STDLIB}")
     name: str = Field(min_length=1, pattern=r"^[\w.-]+$", description="what reports call it")
     licence: str = "unknown"
@@ -36,6 +38,8 @@ class Source(Settings):
 
 class DataSettings(Settings):
     """The data stage: which sources, and what is held out of them."""
+
+    beside_the_result = frozenset({"processes"})
 
     sources: tuple[Source, ...] = Field(default=(Source(path=STDLIB, name="stdlib", licence="PSF-2.0"),), min_length=1)
     holdout_one_in: int = Field(default=20, ge=2, description="of so many documents one is never trained on")
@@ -74,6 +78,8 @@ class DataSettings(Settings):
 
 class TokenizerSettings(Settings):
     """The tokenizer stage: the vocabulary, and the shards that are written with it."""
+
+    beside_the_result = frozenset({"processes"})
 
     vocab_size: int = Field(default=4096, ge=261, le=1 << 20, description="exact; special and byte tokens included")
     pre_tokenizer: PreTokenizerName = Field(default="qwen2", description="the split regex, by llama.cpp's name")

@@ -1,8 +1,10 @@
 """README.md of an exported folder: what the model is, what it was made of, how good it is, how to run it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from inhouse.common.lineage import Record, input_digests
 from inhouse.common.progress import short_count
 from inhouse.model.config import ModelConfig
 from inhouse.model.huggingface import CLASSES
@@ -44,12 +46,14 @@ def model_card(
     """The card as Markdown. `lineage` is what `inhouse.common.lineage` gives, `scores` the evaluate stage's file."""
     count = config.count_parameters()
     active = f" ({short_count(count.active)} active for a token)" if config.is_moe else ""
+    taught = list(_conversations(lineage.get("conversations", [])))
     parts = [
         HEAD.format(name=name, total=short_count(count.total), active=active),
         "\n## Architecture\n",
         *_table(("what", "value"), _architecture(config)),
         "\n## Training text\n",
         *_table(("source", "licence", "documents", "bytes", "held out"), _sources(lineage.get("sources") or {})),
+        *(["\n## Conversations\n", *_table(("file", "licence", "conversations"), taught)] if taught else []),
         "\n## Scores\n",
         *_table(("score", "value", "standard error", "count", "how"), _scores(scores)),
         "\n## Lineage\n",
@@ -84,6 +88,11 @@ def _sources(counts: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         yield source["name"], source.get("licence", "unknown"), *numbers
 
 
+def _conversations(files: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    for file in files:
+        yield Path(file["path"]).name, file.get("licence", "unknown"), str(file.get("conversations", ""))
+
+
 def _scores(scores: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
     for name, score in scores.items():
         error = score["standard_error"]
@@ -96,10 +105,10 @@ def _scores(scores: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]
         )
 
 
-def _stages(records: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+def _stages(records: Mapping[str, Record]) -> Iterator[tuple[str, ...]]:
     for stage, record in records.items():
         attempt = record["attempts"][-1]
-        made_from = "; ".join(f"{name} `{_digest(value)}`" for name, value in record["inputs"].items())
+        made_from = "; ".join(f"{name} `{_digest(value)}`" for name, value in input_digests(record))
         yield (
             stage,
             attempt["started"],
@@ -108,7 +117,7 @@ def _stages(records: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...
         )
 
 
-def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> list[str]:
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
     filled = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
     if not filled:
         return ["Not recorded."]

@@ -14,20 +14,37 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import FrameType
 
-from inhouse.common.files import digests, lock_folder, read_json, sync_file, sync_folder, write_json
-from inhouse.common.lineage import RECORD, STAGES, UNTRAINED, Record, check_outputs, read_record
+from inhouse.common.files import digest, digests, lock_folder, read_json, sync_file, write_json
+from inhouse.common.lineage import (
+    BRANCH,
+    RECORD,
+    SETTINGS_CHANGED,
+    STAGES,
+    UNTRAINED,
+    Record,
+    check_outputs,
+    read_record,
+)
 from inhouse.common.processes import Terminated
 from inhouse.common.progress import duration
-from inhouse.pipeline.identity import has_identity, identify
+from inhouse.pipeline.aside import set_aside
+from inhouse.pipeline.branch import branch_from
+from inhouse.pipeline.changes import changes_of, label_changes
+from inhouse.pipeline.identity import Identity, identify
 from inhouse.pipeline.launch import carry_out, leading
+from inhouse.pipeline.plan import Planned, check_consent, make_plan, write_outdated
 from inhouse.pipeline.provenance import code_facts, host_facts
+from inhouse.pipeline.replace import finish_replacing, put_back, read_partial, replace
 from inhouse.pipeline.stages import Stage, partial_folder, stages_of
 from inhouse.posttrain.conversation_reader import check_conversations
 from inhouse.recipe.recipe import Recipe
 from inhouse.report.html import write_report
+
+_TOLD = (UNTRAINED, BRANCH, SETTINGS_CHANGED)  # what a stage writes for its record
 
 Say = Callable[[str], None]
 
@@ -40,36 +57,72 @@ class Stopped(Exception):
         self.exit_status = exit_status
 
 
-def make(recipe: Recipe, runs: Path, until: str | None = None, say: Say = print) -> Path | None:
+def make(
+    recipe: Recipe,
+    runs: Path,
+    until: str | None = None,
+    say: Say = print,
+    anew: Sequence[str] = (),
+    agrees: Callable[[str], bool] = lambda question: False,
+) -> Path | None:
     """Carry out a recipe in `runs/NAME`, up to and with the stage `until` (None: all), and return that folder.
 
+    Stages in `anew` are made anew even where nothing changed. Before much earlier work is repeated that these do not
+    cover, `agrees` is asked with what changed; where it says no, nothing is touched.
     Of several processes under torchrun the first does, the others take part where they must, and get None.
     Raises `ValueError` with a sentence where the user or the machine must act, `Stopped` on Ctrl-C and SIGTERM.
     In every case finished stages are kept, and the same command goes on from there.
     """
     run = runs / recipe.name
+    for option, name in (("--until", until), *(("--anew", name) for name in anew)):
+        if name is not None and name not in STAGES:
+            raise ValueError(f"{option} {name}: no such stage; the stages are {', '.join(STAGES)}")
     with leading(recipe, run) as is_leader:
         if not is_leader:
             return None
-        if until is not None and until not in STAGES:
-            raise ValueError(f"--until {until}: no such stage; the stages are {', '.join(STAGES)}")
-        last = STAGES.index(until) if until else len(STAGES) - 1
-        parsed = (read_record(run / "sft") or {}).get("inputs", {}).get("conversations", ())
-        check_conversations(recipe.sft.conversations, parsed, say)
-        if run_stages(stages_of(recipe, run)[: last + 1], run, say) or not (run / "report.html").exists():
+        stages = stages_of(recipe, run)
+        check_conversations(_unread_conversations(stages, run), say=say)
+        is_changed = run_stages(stages, run, say, until, anew, agrees)
+        if is_changed or not (run / "report.html").exists():
             write_report(run)
         return run
 
 
-def run_stages(stages: Sequence[Stage], run: Path, say: Say = print) -> list[str]:
-    """Run what is not done yet; return the names of the stages that ran."""
-    ran = []
+def _unread_conversations(stages: Sequence[Stage], run: Path) -> list[Path]:
+    """Files of conversations that no finished or unfinished stage was made from: to be parsed before any stage runs."""
+    found = []
+    for stage in stages:
+        record = read_record(run / stage.name) or read_partial(partial_folder(run, stage.name)) or {}
+        known = record.get("inputs", {}).get("conversations", [])
+        digests_now = identify(stage, run, record).inputs.get("conversations", []) if stage.conversations else []
+        found += [path for path, now in zip(stage.conversations, digests_now, strict=True) if now not in known]
+    return found
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    run: Path,
+    say: Say = print,
+    until: str | None = None,
+    anew: Sequence[str] = (),
+    agrees: Callable[[str], bool] = lambda question: False,
+) -> list[str]:
+    """Bring the stages up to `until` up to date; return the names of those whose folder or record changed."""
+    changed: list[str] = []
+    last = next((i for i, stage in enumerate(stages) if stage.name == until), len(stages) - 1)
     stage = stages[0]
     try:
         with _sigterm_raises(), lock_folder(run):
-            for stage in stages:
-                if _run_stage(stage, run, say):
-                    ran.append(stage.name)
+            for each in stages:
+                finish_replacing(run, each)
+            plan = make_plan(stages, run, anew)
+            check_consent(plan[: last + 1], anew, agrees)
+            for number, planned in enumerate(plan):
+                stage = planned.stage
+                write_outdated(run, plan[number:])
+                if number <= last and _run_stage(planned, run, stage.name in anew, say):
+                    changed.append(stage.name)
+                write_outdated(run, plan[max(number, last) + 1 :])
     except (KeyboardInterrupt, Terminated) as error:
         kept = "its checkpoints and every finished stage are" if stage.resumes else "every finished stage is"
         sentence = f"stopped in {stage.name}; {kept} kept in {run}: the same command goes on from there"
@@ -78,28 +131,31 @@ def run_stages(stages: Sequence[Stage], run: Path, say: Say = print) -> list[str
         if cannot_write := _cannot_write(stage, run, error):
             raise cannot_write from error
         raise
-    return ran
+    return changed
 
 
-def _run_stage(stage: Stage, run: Path, say: Say) -> bool:
+def _run_stage(planned: Planned, run: Path, is_forced: bool, say: Say) -> bool:
     """Bring one stage up to date; False where it was already."""
-    folder, partial = run / stage.name, partial_folder(run, stage.name)
-    _finish_replacing(folder)
+    stage, folder, partial = planned.stage, run / planned.stage.name, partial_folder(run, planned.stage.name)
+    identity = identify(stage, run, planned.known)
     record = read_record(folder)
-    identity, listings = identify(stage, run, record or {})
-    if record is not None and has_identity(record, identity):
+    changes = changes_of(stage, record, identity) if record else []
+    if record and not changes and not is_forced:
         if breaks := check_outputs(folder, record):
-            raise ValueError(f"{breaks[0]}; delete the folder {folder} and run again to make it anew")
-        say(f"{stage.name}: done before, nothing to do")
-        return False
+            raise ValueError(f"{breaks[0]}; run again with --anew {stage.name} to make it anew")
+        return _update_record(stage, folder, record, identity, say)
     if record is None and folder.exists():
         raise ValueError(f"{folder} was not written by inhouse (it has no {RECORD}); move it away and run again")
-    say(f"{stage.name}: " + ("settings or inputs changed, made anew" if record else "started"))
-    begun = _begin(stage, partial, identity, say) | {"listings": listings}
+    if not is_forced and (place := put_back(stage, run, identity)):
+        say(f"{stage.name}: this was made before; put back from {place}")
+        return True
+    reason = "; ".join(change.words for change in changes) or "asked for"
+    say(f"{stage.name}: " + (f"{reason}: made anew" if record else "started"))
+    begun = _begin(stage, run, identity, is_forced, say)
     started = time.monotonic()
     try:
         carry_out(stage, run, partial)
-        _finish(partial, begun, time.monotonic() - started)
+        _finish(stage, partial, begun, time.monotonic() - started)
     except BaseException as error:
         cannot_write = _cannot_write(stage, run, error)  # looks at the disk: before room is made
         if not stage.resumes:
@@ -107,10 +163,30 @@ def _run_stage(stage: Stage, run: Path, say: Say) -> bool:
         if cannot_write:
             raise cannot_write from error
         raise
-    _replace(folder, partial)
-    shutil.rmtree(_aside(partial), ignore_errors=True)
+    if place := replace(stage, run):
+        say(f"{stage.name}: the earlier one is kept in {place} (inhouse runs prune {run.name} deletes it)")
     say(f"{stage.name}: done in {duration(time.monotonic() - started)}")
     return True
+
+
+def _update_record(stage: Stage, folder: Path, record: Record, identity: Identity, say: Say) -> bool:
+    """Bring names and places up to date in a finished stage; False where they were."""
+    listings = {"listings": identity.listings} if identity.listings else {}
+    labels = {"labels": stage.labels} if stage.labels else {}
+    words = [change.words for change in label_changes(stage, record)]
+    told = "; ".join([*words, "written into its records"]) if words else "done before, nothing to do"
+    say(f"{stage.name}: {told}")
+    if words and stage.relabel:
+        held = {name for name in record["outputs"] if any(fnmatchcase(name, each) for each in stage.label_files)}
+        outputs = {name: value for name, value in record["outputs"].items() if name not in held}
+        # killed in between, it has other labels still, and files that it does not vouch for
+        write_json(folder / RECORD, record | {"outputs": outputs})
+        stage.relabel(folder)
+        fresh = {name: digest(folder / name) for name in held}
+        record = record | {"outputs": dict(sorted((outputs | fresh).items()))}
+    if record | labels | listings != read_json(folder / RECORD):
+        write_json(folder / RECORD, record | labels | listings)
+    return bool(words)
 
 
 def _cannot_write(stage: Stage, run: Path, error: BaseException) -> ValueError | None:
@@ -134,58 +210,43 @@ def _cannot_write(stage: Stage, run: Path, error: BaseException) -> ValueError |
     )
 
 
-def _aside(partial: Path) -> Path:
-    """Where the unfinished folder of other settings or inputs stays until the stage is done."""
-    return partial.with_suffix(".aside")
-
-
-def _begin(stage: Stage, partial: Path, identity: Record, say: Say) -> Record:
+def _begin(stage: Stage, run: Path, identity: Identity, is_forced: bool, say: Say) -> Record:
     """Open the stage's unfinished folder: the one of an earlier attempt at the same thing, or an empty one."""
-    earlier = read_json(partial / RECORD) if (partial / RECORD).is_file() else {}
-    attempts = []
-    if stage.resumes and has_identity(earlier, identity):
+    partial, attempts = partial_folder(run, stage.name), []
+    earlier = read_partial(partial)
+    branch = branch_from(stage, run, identity)
+    if earlier and stage.resumes and not changes_of(stage, earlier, identity) and earlier["anew"] >= is_forced:
         attempts = earlier["attempts"]
+        is_forced = earlier["anew"]
     elif partial.exists() and stage.resumes:
-        shutil.rmtree(_aside(partial), ignore_errors=True)
-        partial.rename(_aside(partial))
-        say(f"{stage.name}: what was unfinished had other settings or inputs; kept in {_aside(partial)} until then")
+        place = set_aside(partial, stage.name)
+        branch = branch and (place if branch == partial else branch)
+        words = "; ".join(change.words for change in changes_of(stage, earlier, identity)) if earlier else ""
+        say(f"{stage.name}: what was unfinished is kept in {place}{f' ({words})' * bool(words)}")
     elif partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(exist_ok=True)
+    if branch and not attempts and not is_forced:
+        write_json(partial / BRANCH, {"from": branch.relative_to(run).as_posix()})
     attempt = {"started": _now(), "code": code_facts(), "host": host_facts()}
-    begun = {"stage": stage.name, **identity, "attempts": [*attempts, attempt]}
+    beside = {"listings": identity.listings, "labels": stage.labels, "unread": [*stage.unread, *stage.label_files]}
+    begun = {
+        "stage": stage.name, "settings": identity.settings, "inputs": identity.inputs, "anew": is_forced,
+        **{key: value for key, value in beside.items() if value}, "attempts": [*attempts, attempt],
+    }  # fmt: skip
     write_json(partial / RECORD, begun)
     return begun
 
 
-def _finish(partial: Path, begun: Record, seconds: float) -> None:
+def _finish(stage: Stage, partial: Path, begun: Record, seconds: float) -> None:
     """Write the record that makes a stage complete, after every byte of the stage is on the disk."""
     outputs = {name: value for name, value in digests(partial).items() if name != RECORD}
     for name in outputs:
         sync_file(partial / name)
     peak_kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     measured = {"ended": _now(), "seconds": round(seconds, 3), "peak_memory_bytes": peak_kib * 1024}
-    untrained = {"untrained": read_json(partial / UNTRAINED)} if UNTRAINED in outputs else {}
-    write_json(partial / RECORD, {**begun, **measured, **untrained, "outputs": outputs})
-
-
-def _replace(folder: Path, partial: Path) -> None:
-    """Put a complete stage in its place; the old one goes only once the new one stands there."""
-    old = folder.with_name(f".{folder.name}.old")
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    sync_folder(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _finish_replacing(folder: Path) -> None:
-    """Undo or complete a `_replace` that was killed between its renames."""
-    old = folder.with_name(f".{folder.name}.old")
-    if old.exists() and folder.exists():
-        shutil.rmtree(old)
-    elif old.exists():
-        old.rename(folder)
+    told = {name.removesuffix(".json"): read_json(partial / name) for name in _TOLD if name in outputs}
+    write_json(partial / RECORD, {**begun, **measured, **told, "outputs": outputs})
 
 
 def _now() -> str:

@@ -4,17 +4,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inhouse.common.lineage import STAGES
+from inhouse.common.lineage import BRANCH, SETTINGS_CHANGED, STAGES, UNTRAINED
 from inhouse.data.settings import Source
+from inhouse.data.sources import describe
 from inhouse.recipe.recipe import Recipe
-from inhouse.train.settings import MAY_CHANGE
+
+# of a stage that trains: how it went, which no later stage reads
+_DIARY = ("checkpoints/*", "tensorboard/*", "*.jsonl", UNTRAINED, BRANCH, SETTINGS_CHANGED)
 
 
 class Stage(NamedTuple):
     """One step: its settings (whatever its result depends on), the stages it reads, and the function that writes it.
 
     A stage that `resumes` finds its own unfinished folder again after a crash. One with `ranks_of` is carried out by
-    all processes of that recipe together, any other by one. `sources` is the text that it reads from outside the run.
+    all processes of that recipe together, any other by one. From outside the run it reads the text of `sources`, the
+    files of `conversations` and the model folder `base`. `unread` are patterns of files that it writes and that no
+    later stage's result depends on.
+
+    `labels` are names and places: they stand in its record, and in the files `label_files`, which `relabel` writes
+    anew in the finished folder where nothing but labels changed.
     """
 
     name: str
@@ -24,6 +32,12 @@ class Stage(NamedTuple):
     resumes: bool = False
     ranks_of: Recipe | None = None
     sources: tuple[Source, ...] = ()
+    conversations: tuple[Path, ...] = ()
+    base: tuple[Path, ...] = ()
+    unread: tuple[str, ...] = ()
+    labels: dict[str, Any] = {}  # noqa: RUF012  (nobody writes into it)
+    label_files: tuple[str, ...] = ()
+    relabel: Callable[[Path], None] | None = None
 
 
 def partial_folder(run: Path, name: str) -> Path:
@@ -33,13 +47,6 @@ def partial_folder(run: Path, name: str) -> Path:
 
 def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
     """The pipeline of a recipe, each stage with its part of the recipe and the folders that it reads."""
-    content = recipe.model_dump(mode="json")
-
-    def settings(*parts: str) -> dict[str, Any]:
-        return {part: content[part] for part in parts}
-
-    def training(part: str) -> dict[str, Any]:
-        return {part: {name: value for name, value in content[part].items() if name not in MAY_CHANGE}}
 
     # imported where they run: torch takes seconds, and whoever only reads the table needs none
     def data(output: Path) -> None:
@@ -62,6 +69,11 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
 
         fine_tune(recipe.sft, run / "pretrain", run / "data", output, recipe.seed, recipe.parallel)
 
+    def sample_otherwise(folder: Path) -> None:
+        from inhouse.posttrain.sft import write_sampling_defaults
+
+        write_sampling_defaults(folder, recipe.sft.sampling)
+
     def evaluate(output: Path) -> None:
         from inhouse.evaluate.stage import evaluate
 
@@ -72,14 +84,43 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
 
         export(recipe.export, run / "sft", run, output)
 
-    trained: dict[str, Any] = {"resumes": True, "ranks_of": recipe}
+    def describe_again(folder: Path) -> None:
+        from inhouse.export.stage import write_documents
+
+        write_documents(run / "sft", run, folder)
+
+    asks = ("data",) if recipe.sft.generated.get("library") else ()  # about the documents
+    trains: dict[str, Any] = {"resumes": True, "ranks_of": recipe}
+    sources = {"sources": [_label(source) for source in recipe.data.sources]}
+    taught = {
+        "conversations": [{"path": str(path)} for path in recipe.sft.conversations],
+        "sampling": recipe.sft.sampling.model_dump(mode="json"),
+    }
     stages = [
-        Stage("data", settings("data"), (), data, sources=recipe.data.sources),
-        Stage("tokenizer", settings("tokenizer"), ("data",), tokenizer),
-        Stage("pretrain", training("pretrain") | settings("model", "seed"), ("tokenizer",), pretrain, **trained),
-        Stage("sft", training("sft") | settings("seed"), ("data", "pretrain"), sft, **trained),
-        Stage("evaluate", settings("evaluate"), ("data", "pretrain", "sft"), evaluate),
-        Stage("export", settings("export"), ("sft", "evaluate"), export),
-    ]
+        Stage("data", {"data": recipe.data}, (), data, sources=recipe.data.sources, labels=sources),
+        Stage(
+            "tokenizer", {"tokenizer": recipe.tokenizer}, ("data",), tokenizer,
+            unread=("shards/*/shard-*.json",),  # which document each token is of: for `trace`, not for training
+        ),
+        Stage(
+            "pretrain", {"pretrain": recipe.pretrain, "model": recipe.model, "seed": recipe.seed}, ("tokenizer",),
+            pretrain, unread=_DIARY, **trains,
+        ),
+        Stage(
+            "sft", {"sft": recipe.sft, "seed": recipe.seed}, (*asks, "pretrain"), sft,
+            conversations=recipe.sft.conversations, unread=_DIARY, **trains,
+            labels=taught, label_files=("generation_config.json",), relabel=sample_otherwise,
+        ),
+        Stage("evaluate", {"evaluate": recipe.evaluate}, ("data", "pretrain", "sft"), evaluate),
+        Stage(
+            "export", {"export": recipe.export}, ("sft", "evaluate"), export, labels=sources | taught,
+            label_files=("*lineage.json", "huggingface/README.md", "huggingface/generation_config.json"),
+            relabel=describe_again,
+        ),
+    ]  # fmt: skip
     assert tuple(stage.name for stage in stages) == STAGES
     return stages
+
+
+def _label(source: Source) -> dict[str, str]:
+    return {"name": source.name, "licence": source.licence, "path": describe(source)}

@@ -1,11 +1,10 @@
 """Reading conversations of all known layouts, and saying before anything is trained what files hold."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from inhouse.common.files import digest
 from inhouse.common.progress import Progress
 from inhouse.posttrain.conversation_files import conversation_files, read_records
 from inhouse.posttrain.layouts import Conversation, to_conversation
@@ -61,17 +60,10 @@ def read_conversations(path: Path) -> Iterator[list[Message]]:
     return (placed.conversation.messages for placed in read_placed(path))
 
 
-def check_conversations(
-    paths: Iterable[Path], known: Collection[str] = (), say: Callable[[str], None] = print
-) -> list[Contents]:
-    """Parse all files, and say of each what it holds. Raises as `read_placed` does: before hours of training.
-
-    Files whose digest is in `known` were parsed before and are passed over.
-    """
+def check_conversations(paths: Iterable[Path], say: Callable[[str], None] = print) -> list[Contents]:
+    """Parse all files, and say of each what it holds. Raises as `read_placed` does: before hours of training."""
     contents = []
     for file in (file for path in paths for file in conversation_files(path)):
-        if known and digest(file) in known:
-            continue
         layouts: Counter[str] = Counter()
         ignored: frozenset[str] = frozenset()
         with Progress(file.name, None, "conversations", shown=file.stat().st_size > _LARGE) as progress:

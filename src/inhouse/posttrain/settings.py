@@ -20,6 +20,8 @@ class SamplingDefaults(Settings):
 class SftSettings(TrainSettings):
     """The `[sft]` table: on what, for how long, and how the model is sampled afterwards."""
 
+    beside_the_result = TrainSettings.beside_the_result | {"conversations", "sampling"}  # conversations by content
+
     conversations: tuple[Path, ...] = Field(default=(), description='.jsonl files of {"messages": […]}, or folders')
     generated: dict[Annotated[str, AfterValidator(check_name)], NonNegativeInt] = Field(
         default={"addition": 4_000, "subtraction": 4_000, "brackets": 1_500, "strings": 3_000, "library": 2_000},

@@ -63,7 +63,7 @@ def fine_tune(
             write_json(output / CONVERSATIONS, {"generated": settings.generated, **counts, "steps": steps})
             copy_tokenizer(base, output)
             write_atomic(output / "chat_template.jinja", CHAT_TEMPLATE)
-            write_generation_config(output, generation_config(tokenizer, settings.sampling))
+            write_sampling_defaults(output, settings.sampling)
         save_model(model, output, writes=mesh.is_first)
 
 
@@ -76,11 +76,13 @@ def gather(settings: SftSettings, data: Path, seed: int) -> Iterator[list[Messag
             yield [{"role": "user", "content": problem.prompt}, {"role": "assistant", "content": problem.worked}]
 
 
-def generation_config(tokenizer: Tokenizer, sampling: SamplingDefaults) -> dict[str, object]:
+def write_sampling_defaults(folder: Path, sampling: SamplingDefaults) -> None:
     """What transformers and vLLM take as defaults: where an answer ends, and how it is sampled."""
+    tokenizer = Tokenizer.load(folder)
     ends = [tokenizer.end_of_turn, tokenizer.end_of_document]
     sampled = {"temperature": sampling.temperature, "top_p": sampling.top_p} if sampling.temperature > 0 else {}
-    return {"eos_token_id": ends, "pad_token_id": tokenizer.end_of_document, "do_sample": bool(sampled), **sampled}
+    config = {"eos_token_id": ends, "pad_token_id": tokenizer.end_of_document, "do_sample": bool(sampled), **sampled}
+    write_generation_config(folder, config)
 
 
 def _pack(settings: SftSettings, tokenizer: Tokenizer, data: Path, seed: int) -> PackedConversations:

@@ -154,7 +154,8 @@ def _with_absolute_paths(value: Any, folder: Path, overridden: set[Location], lo
     """The same settings with every relative `Path` made absolute, so that no later step depends on where it runs."""
     is_overridden = any(location[:length] in overridden for length in range(len(location) + 1))
     if isinstance(value, Path):
-        return (Path.cwd() if is_overridden else folder) / _expanded(value)
+        # without `..`, and links as they are: a place has one name
+        return Path(os.path.abspath((Path.cwd() if is_overridden else folder) / _expanded(value)))  # noqa: PTH100
     if isinstance(value, tuple | list):
         parts = [_with_absolute_paths(part, folder, overridden, (*location, i)) for i, part in enumerate(value)]
         return type(value)(parts)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from inhouse.common.files import read_json, write_atomic
-from inhouse.common.lineage import Record, lineage
+from inhouse.common.lineage import Record, input_digests, lineage, stale
 from inhouse.common.progress import duration, short_count
 from inhouse.report.charts import read_metrics, stage_charts
 from inhouse.report.passes import passes_made
@@ -22,7 +22,9 @@ def write_report(run: Path) -> None:
     """Write `report.html` from whatever stages of the run are finished."""
     from jinja2 import Environment, PackageLoader
 
-    facts, scores = lineage(run), score_rows(read_scores(run))
+    facts, outdated = lineage(run), stale(run)
+    is_current = "evaluate" not in outdated  # scores of another model are no scores of this one
+    scores = score_rows(read_scores(run)) if is_current else []
     charts = [(title, stage_charts(run / stage)) for stage, title in TRAINED.items()]
     templates = Environment(loader=PackageLoader("inhouse.report", "."), autoescape=True)
     page = templates.get_template("report.html.jinja").render(
@@ -31,7 +33,8 @@ def write_report(run: Path) -> None:
         tiles=list(_tiles(run, {row.name: row.value for row in scores})),
         chart_groups=[group for group in charts if group[1]],
         scores=scores,
-        samples=_samples(run),
+        samples=_samples(run) if is_current else [],
+        outdated=outdated,
         sources=_sources(facts["sources"]),
         stages=[_stage_row(name, record) for name, record in facts["stages"].items()],
         trace="\n".join(render(facts)),
@@ -113,5 +116,5 @@ def _stage_row(name: str, record: Record) -> dict[str, Any]:
         "started": record["attempts"][0]["started"].replace("T", " ")[:19],
         "took": duration(record["seconds"]),
         "memory": f"{record['peak_memory_bytes'] / 2**30:.2f} GiB",
-        "inputs": [(source, value[:19] + "…") for source, value in record["inputs"].items()],
+        "inputs": [(name, value[:19] + "…") for name, value in input_digests(record)],
     }

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from inhouse.common.lineage import RECORD, lineage
+from inhouse.common.lineage import RECORD, lineage, stale
 from inhouse.common.progress import duration, short_count
 from inhouse.data.text_size import passes_warning
 from inhouse.report.passes import passes_made
@@ -12,15 +12,18 @@ from inhouse.resilience.goodput import describe, read_times
 
 def summary(run: Path) -> str:
     """Stages and their times, scores, where things are, and what to do next."""
-    records = lineage(run)["stages"]
-    lines = [f"{name:<10} {duration(record['seconds']):>12}" for name, record in records.items()]
+    records, outdated = lineage(run)["stages"], stale(run)
+    lines = [
+        f"{name:<10} {duration(record['seconds']):>12}" + (f"  stale: {outdated[name]}" if name in outdated else "")
+        for name, record in records.items()
+    ]
     lines.append(f"{'together':<10} {duration(sum(record['seconds'] for record in records.values())):>12}")
     spent = {name: seconds for name in records if (seconds := read_times(run / name))}
     lines += [f"goodput    {name}: {describe(seconds)}" for name, seconds in spent.items()]
     if made := passes_made(run):
         lines.append(f"text       {short_count(made.text_tokens)} tokens, {made.passes:,.1f} passes over it")
         lines += [f"           {warning}"] if (warning := passes_warning(made.passes)) else []
-    if scores := read_scores(run):
+    if (scores := read_scores(run)) and "evaluate" not in outdated:
         lines += ["", *score_lines(scores)]
     lines += ["", f"report     {run / 'report.html'}"]
     if (run / "export").is_dir():

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from inhouse.common.files import digest, read_json
-from inhouse.common.lineage import check_lineage, lineage
+from inhouse.common.lineage import check_lineage, input_digests, lineage
 from inhouse.common.model_paths import find_run
 from inhouse.common.progress import duration
 
@@ -42,9 +42,13 @@ def verify_lineage(path: Path) -> list[str]:
 def render(facts: dict[str, Any]) -> Iterator[str]:
     """The lineage as lines: sources first, then every stage in order with its settings, digests, code and host."""
     yield f"lineage of {facts['run']}"
+    yield from (f"stale: {stage}, {reason}" for stage, reason in facts.get("stale", {}).items())
     yield ""
     yield "sources"
     yield from (f"  {line}" for line in _sources(facts.get("sources") or {}))
+    if facts.get("conversations"):
+        yield "conversations"
+        yield from (f"  {_labelled(Path(row['path']).name, row)}" for row in facts["conversations"])
     for stage, record in facts["stages"].items():
         yield ""
         again = len(record["attempts"]) - 1
@@ -56,19 +60,24 @@ def render(facts: dict[str, Any]) -> Iterator[str]:
 def _sources(counts: dict[str, Any]) -> Iterator[str]:
     for source in counts.get("sources", []):
         inner = {name: count for key in ("encodings", "separators") for name, count in source.get(key, {}).items()}
-        outer = {key: value for key, value in source.items() if not isinstance(value, dict)}
-        plain = {key: value for key, value in (outer | inner).items() if key not in ("name", "path")}
-        yield f"{source['name']} ({source['path']}): " + ", ".join(
-            f"{key.replace('_', ' ')} {value:,}" if isinstance(value, int) else f"{key} {value}"
-            for key, value in plain.items()
-        )
+        outer = {key: value for key, value in source.items() if not isinstance(value, dict) and key != "name"}
+        yield _labelled(source["name"], outer | inner)
         for reason, skipped in source.get("skipped", {}).items():
             yield f"  {reason}: {skipped['count']:,} ({', '.join(skipped['names'][:NAMES_SHOWN])})"
 
 
+def _labelled(name: str, row: dict[str, Any]) -> str:
+    """`name (path): licence …, documents …`."""
+    plain = {key: value for key, value in row.items() if key != "path"}
+    return f"{name} ({row['path']}): " + ", ".join(
+        f"{key.replace('_', ' ')} {value:,}" if isinstance(value, int) else f"{key} {value}"
+        for key, value in plain.items()
+    )
+
+
 def _stage(record: dict[str, Any]) -> Iterator[str]:
     yield f"settings  {json.dumps(record['settings'], ensure_ascii=False)}"
-    for name, value in record["inputs"].items():
+    for name, value in input_digests(record):
         yield f"input     {name} {value}"
     for name, value in record["outputs"].items():
         yield f"output    {name} {value}"

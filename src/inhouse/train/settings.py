@@ -9,9 +9,18 @@ from inhouse.common.settings import Settings
 from inhouse.optim.settings import OptimizerSettings
 from inhouse.resilience.settings import ResilienceSettings
 
+# What concerns only how a run goes on from here: limits, how often it is saved and looked at, how and where a step is
+# computed. A finished stage is not made anew for them, and an unfinished one goes on with the new value.
+MAY_CHANGE = frozenset(
+    {*ResilienceSettings.model_fields, *CheckpointSettings.model_fields}
+    | {"log_every", "validate_every", "micro_batch_tokens", "compile", "device"}
+)
+
 
 class TrainSettings(ResilienceSettings, CheckpointSettings, OptimizerSettings):
     """One training stage: its batches, precision and pace, and what optimizer, checkpoints and faults add."""
+
+    beside_the_result = MAY_CHANGE
 
     batch_tokens: PositiveInt = Field(default=4096, le=1 << 40, description="tokens of one optimizer step")
     micro_batch_tokens: PositiveInt | None = Field(
@@ -23,14 +32,6 @@ class TrainSettings(ResilienceSettings, CheckpointSettings, OptimizerSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     log_every: PositiveInt = Field(default=10, description="steps between lines of metrics.jsonl")
     validate_every: PositiveInt = Field(default=100, description="steps between losses on text that is not trained on")
-
-
-# What concerns only how a run goes on from here: limits, how often it is saved and looked at, how and where a step is
-# computed. A finished stage is not made anew for them, and an unfinished one goes on with the new value.
-MAY_CHANGE = frozenset(
-    {*ResilienceSettings.model_fields, *CheckpointSettings.model_fields}
-    | {"log_every", "validate_every", "micro_batch_tokens", "compile", "device"}
-)
 
 
 class ShortSequences(Settings):

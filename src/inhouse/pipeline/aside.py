@@ -1,0 +1,23 @@
+"""What was trained and replaced, or begun with other settings, stays aside until somebody says that it may go."""
+
+from pathlib import Path
+
+_ASIDE = ".aside"
+
+
+def set_aside(folder: Path, name: str) -> Path:
+    """Move the folder of the stage `name` to `.aside/NAME-N` beside it, and return that place."""
+    place = folder.parent / _ASIDE
+    place.mkdir(exist_ok=True)
+    number = 1 + max((_number(path) for path in place.glob(f"{name}-*")), default=0)
+    return folder.rename(place / f"{name}-{number}")
+
+
+def kept_aside(run: Path, name: str = "*") -> list[Path]:
+    """What lies aside of a stage, or of all, the newest first."""
+    return sorted((run / _ASIDE).glob(f"{name}-*"), key=lambda path: (-_number(path), path.name))
+
+
+def _number(path: Path) -> int:
+    number = path.name.rpartition("-")[2]
+    return int(number) if number.isdigit() else 0

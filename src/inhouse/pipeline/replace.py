@@ -1,0 +1,66 @@
+"""How a finished stage folder takes its place, and what becomes of the one that stood there."""
+
+import shutil
+from pathlib import Path
+
+from inhouse.common.files import read_json, sync_folder
+from inhouse.common.lineage import RECORD, Record, check_outputs, in_groups, read_record
+from inhouse.pipeline.aside import kept_aside, set_aside
+from inhouse.pipeline.changes import changes_of
+from inhouse.pipeline.identity import Identity
+from inhouse.pipeline.stages import Stage, partial_folder
+
+
+def replace(stage: Stage, run: Path) -> Path | None:
+    """Put a complete stage in its place; return where the old one is kept, which was trained, or else goes."""
+    folder, partial = run / stage.name, partial_folder(run, stage.name)
+    old, place = _old(folder), None
+    if folder.exists() and stage.resumes:
+        place = set_aside(folder, stage.name)
+    elif folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    sync_folder(run)
+    shutil.rmtree(old, ignore_errors=True)
+    return place
+
+
+def finish_replacing(run: Path, stage: Stage) -> None:
+    """Complete, or undo, a `replace` that was killed in between; or before, when the new folder was whole already."""
+    folder, old = run / stage.name, _old(run / stage.name)
+    if read_record(partial_folder(run, stage.name)):
+        replace(stage, run)
+    elif old.exists() and not folder.exists():
+        old.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def put_back(stage: Stage, run: Path, identity: Identity) -> Path | None:
+    """Where what is wanted lies aside: finished, it takes its place again; unfinished, it will be gone on with.
+
+    Returns where it lay, if it was finished.
+    """
+    for place in kept_aside(run, stage.name):
+        record = read_partial(place)
+        if not record or changes_of(stage, record, identity):
+            continue
+        partial = partial_folder(run, stage.name)
+        if "outputs" in record and not check_outputs(place, record):
+            if partial.exists():
+                set_aside(partial, stage.name)
+            place.rename(partial)
+            replace(stage, run)
+            return place
+        if "outputs" not in record and not partial.exists():
+            place.rename(partial)
+    return None
+
+
+def read_partial(folder: Path) -> Record | None:
+    """The record of a stage folder, finished or not; None where it has none."""
+    record = in_groups(read_json(folder / RECORD)) if (folder / RECORD).is_file() else None
+    return record and {"anew": False} | record
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")

@@ -1,0 +1,109 @@
+"""The runs in a folder: how far each is, what it takes on the disk, what of it is stale, and what may go."""
+
+import fcntl
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.filesize import decimal
+from rich.table import Table
+
+from inhouse.common.files import write_json
+from inhouse.common.lineage import RECORD, STAGES, read_record, stale
+from inhouse.pipeline.aside import kept_aside
+from inhouse.pipeline.stages import partial_folder
+
+
+class Run(NamedTuple):
+    """One run. Sizes in bytes; what lies aside counts in both."""
+
+    name: str
+    state: str
+    size: int
+    aside: int
+    stale: dict[str, str]
+
+
+def list_runs(runs: Path) -> list[Run]:
+    """The runs in the folder `runs`, by name. Raises `ValueError` where there is no such folder."""
+    if not runs.is_dir():
+        raise ValueError(f"{runs}: no such folder; name the folder of your runs with --runs")
+    folders = sorted(path for path in runs.iterdir() if _is_run(path))
+    return [Run(run.name, _state(run), _size(run), sum(map(_size, kept_aside(run))), stale(run)) for run in folders]
+
+
+def runs_table(runs: list[Run]) -> Table:
+    """The runs as a table for the terminal."""
+    drawn = Table(box=None, pad_edge=False)
+    for column in ("run", "state", "size", "aside", "stale"):
+        drawn.add_column(column, overflow="fold")
+    for run in runs:
+        outdated = "; ".join(f"{stage}: {reason}" for stage, reason in run.stale.items())
+        sizes = (decimal(size) if size else "" for size in (run.size, run.aside))
+        drawn.add_row(run.name, run.state, *sizes, outdated.replace("[", r"\["))
+    return drawn
+
+
+def find_prunable(run: Path, checkpoints: bool = False) -> list[tuple[Path, int]]:
+    """What `prune` would delete of a run, with its bytes: what lies aside, and if asked, finished stages' checkpoints.
+
+    Without its checkpoints a pretraining cannot be made longer. Raises `ValueError` where `run` is none, or is at work.
+    """
+    if not _is_run(run):
+        raise ValueError(f"{run}: no run here; `inhouse runs` lists them")
+    if _is_locked(run):
+        raise ValueError(f"{run}: is at work; wait for it or stop it")
+    finished = [run / stage / "checkpoints" for stage in STAGES if read_record(run / stage)] if checkpoints else []
+    return [(path, _size(path)) for path in (*kept_aside(run), *finished) if path.is_dir()]
+
+
+def prune(paths: list[Path]) -> None:
+    """Delete some of what `find_prunable` found; records of finished stages no longer vouch for what is gone."""
+    for path in paths:
+        record = read_record(path.parent)
+        if record:
+            outputs = {name: value for name, value in record["outputs"].items() if not name.startswith(f"{path.name}/")}
+            write_json(path.parent / RECORD, record | {"outputs": outputs})
+        shutil.rmtree(path)
+
+
+def _is_run(path: Path) -> bool:
+    return path.is_dir() and any((path / stage).is_dir() or partial_folder(path, stage).is_dir() for stage in STAGES)
+
+
+def _state(run: Path) -> str:
+    finished = [stage for stage in STAGES if read_record(run / stage)]
+    begun = [stage for stage in STAGES if partial_folder(run, stage).is_dir()]
+    if begun:
+        how = "in" if _is_locked(run) else "stopped in"
+        return f"{how} {begun[0]}{_progress(partial_folder(run, begun[0]))}"
+    if _is_locked(run):
+        return "at work"
+    return "finished" if len(finished) == len(STAGES) else f"made up to {finished[-1]}"
+
+
+def _progress(partial: Path) -> str:
+    steps = sorted((partial / "checkpoints").glob("step-????????"))
+    return f", checkpoint of step {int(steps[-1].name.removeprefix('step-')):,}" if steps else ""
+
+
+def _is_locked(run: Path) -> bool:
+    if not (run / ".lock").is_file():
+        return False
+    with (run / ".lock").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files below; what a job at work deletes meanwhile counts nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:
+            continue
+    return total
