@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from inhouse.common.files import read_json
+from inhouse.common.files import read_json, write_json
 from inhouse.common.lineage import check_lineage, lineage
 from inhouse.data.settings import Source
 from inhouse.pipeline.runner import Stopped, run_stages
@@ -239,3 +239,15 @@ def test_kill_9_leaves_a_run_that_goes_on(run: Path) -> None:
     assert run_stages(two_stages(run), run) == ["tokenizer"]
     assert (run / "tokenizer" / "text.txt").read_text() == "some text" * 2
     assert not (run / ".tokenizer.partial").exists()
+
+
+def test_what_a_stage_tells_of_its_way_stands_in_its_record(run: Path) -> None:
+    told = {"untrained": {"skipped": [3]}, "settings_changed": [{"step": 3}], "branch": {"from": "x", "step": 2}}
+
+    def write(output: Path) -> None:
+        for name, content in told.items():
+            write_json(output / f"{name}.json", content)
+
+    run_stages(two_stages(run, write=write)[:1], run)
+    record = read_json(run / "data" / "stage.json")
+    assert {name: record[name] for name in told} == told

@@ -7,7 +7,6 @@ only when it is complete.
 
 import errno
 import os
-import resource
 import shutil
 import signal
 import time
@@ -18,7 +17,17 @@ from pathlib import Path
 from types import FrameType
 
 from inhouse.common.files import digests, lock_folder, read_json, sync_file, sync_folder, write_json
-from inhouse.common.lineage import RECORD, STAGES, UNTRAINED, Record, check_outputs, read_record
+from inhouse.common.lineage import (
+    BRANCH,
+    RECORD,
+    SETTINGS_CHANGED,
+    STAGES,
+    UNTRAINED,
+    Record,
+    check_outputs,
+    read_record,
+)
+from inhouse.common.memory import PeakMemory
 from inhouse.common.processes import Terminated
 from inhouse.common.progress import duration
 from inhouse.pipeline.identity import has_identity, identify
@@ -95,8 +104,9 @@ def _run_stage(stage: Stage, run: Path, say: Say) -> bool:
     begun = _begin(stage, partial, identity, say) | {"listings": listings}
     started = time.monotonic()
     try:
-        carry_out(stage, run, partial)
-        _finish(partial, begun, time.monotonic() - started)
+        with PeakMemory() as peak:
+            carry_out(stage, run, partial)
+        _finish(partial, begun, time.monotonic() - started, peak.bytes)
     except BaseException as error:
         cannot_write = _cannot_write(stage, run, error)  # looks at the disk: before room is made
         if not stage.resumes:
@@ -155,15 +165,16 @@ def _begin(stage: Stage, partial: Path, identity: Record, say: Say) -> Record:
     return begun
 
 
-def _finish(partial: Path, begun: Record, seconds: float) -> None:
+def _finish(partial: Path, begun: Record, seconds: float, peak_bytes: int | None) -> None:
     """Write the record that makes a stage complete, after every byte of the stage is on the disk."""
     outputs = {name: value for name, value in digests(partial).items() if name != RECORD}
     for name in outputs:
         sync_file(partial / name)
-    peak_kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    measured = {"ended": _now(), "seconds": round(seconds, 3), "peak_memory_bytes": peak_kib * 1024}
-    untrained = {"untrained": read_json(partial / UNTRAINED)} if UNTRAINED in outputs else {}
-    write_json(partial / RECORD, {**begun, **measured, **untrained, "outputs": outputs})
+    measured = {"ended": _now(), "seconds": round(seconds, 3), "peak_memory_bytes": peak_bytes}
+    told = {
+        Path(name).stem: read_json(partial / name) for name in (UNTRAINED, SETTINGS_CHANGED, BRANCH) if name in outputs
+    }
+    write_json(partial / RECORD, {**begun, **measured, **told, "outputs": outputs})
 
 
 def _replace(folder: Path, partial: Path) -> None:
