@@ -18,6 +18,7 @@ from inhouse.common.files import read_json, write_atomic, write_json
 from inhouse.common.lineage import BRANCH
 from inhouse.optim.schedule import steps_before_decay, warmup_steps
 from inhouse.parallel.device_mesh import Mesh
+from inhouse.parallel.layout import SLOW_PHASE_FACTOR
 from inhouse.train.run_identity import KEYS_THAT_MAY_CHANGE, default_settings
 from inhouse.train.settings import TrainSettings
 
@@ -42,8 +43,8 @@ def branch_off(output: Path, identity: dict[str, Any], settings: TrainSettings, 
     own: int = identity["num_steps"]
     if not (output / BRANCH).is_file():
         return own
-    layout, folder = mesh.layout, output / "checkpoints"
-    with Checkpointer(folder, identity, timeout=timedelta(seconds=layout.timeout_seconds)) as checkpointer:
+    folder, timeout = output / "checkpoints", timedelta(seconds=SLOW_PHASE_FACTOR * mesh.layout.timeout_seconds)
+    with Checkpointer(folder, identity, timeout=timeout) as checkpointer:
         first = checkpointer.control_plane.first
         record, is_begun = first(lambda: (read_json(output / BRANCH), any(folder.glob("step-*"))))
         if is_begun:
