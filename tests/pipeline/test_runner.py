@@ -255,9 +255,8 @@ def test_kill_9_leaves_a_run_that_goes_on(run: Path) -> None:
     code = """if True:
         import os, signal, sys
         from pathlib import Path
-        from inhouse.pipeline.identity import identify
-from inhouse.pipeline.runner import run_stages
-        from inhouse.pipeline.stages import Stage, stages_of
+        from inhouse.pipeline.runner import run_stages
+        from inhouse.pipeline.stages import Stage
         run = Path(sys.argv[1])
         def write(output):
             (output / "text.txt").write_text("some text")

@@ -21,7 +21,7 @@ def write_shards(folder: Path, documents: Iterable[Sequence[int]], document_star
     folder.mkdir(parents=True, exist_ok=True)
     writer = ShardWriter(folder, "part", "<u2", 1000)
     for ids in documents:
-        writer.add(Document("0", "", "s", "p", "l"), ids, document_start)
+        writer.add(Document("", 0, "p"), ids, document_start)
     writer.close()
     finish_folder(folder, writer.shards)
     return folder
