@@ -8,6 +8,7 @@ of a run refer to; or `declined`, why there is no branch.
 
 import sys
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,7 +52,7 @@ def branch_off(output: Path, identity: dict[str, Any], settings: TrainSettings, 
             return int(record.get("first_steps", own))
         origin = first(lambda: _find_origin(output.parent / record["from"], identity, settings))
         if isinstance(origin, _Origin):
-            first(lambda: _begin(output, record["from"], origin))
+            first(partial(_begin, output, record["from"], origin))
             is_branch = {"first_steps": origin.first_steps} if origin.first_steps != own else {}
             damage = checkpointer.adopt(origin.checkpoint, _adopted(origin.identity, identity) | is_branch)
             if damage is None:
