@@ -67,7 +67,7 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
     def sft(output: Path) -> None:
         from inhouse.posttrain.sft import fine_tune
 
-        fine_tune(recipe.sft, run / "pretrain", run / "data", output, recipe.seed, recipe.parallel)
+        fine_tune(recipe.sft, run / "pretrain", run / "data", run / "tokenizer", output, recipe.seed, recipe.parallel)
 
     def sample_otherwise(folder: Path) -> None:
         from inhouse.posttrain.sft import write_sampling_defaults
@@ -90,10 +90,11 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
         write_documents(run / "sft", run, folder)
 
     asks = ("data",) if recipe.sft.generated.get("library") else ()  # about the documents
+    replays = ("tokenizer",) if recipe.sft.replay else ()  # its shards
     trains: dict[str, Any] = {"resumes": True, "ranks_of": recipe}
     sources = {"sources": [_label(source) for source in recipe.data.sources]}
     taught = {
-        "conversations": [{"path": str(path)} for path in recipe.sft.conversations],
+        "conversations": [{"path": str(each.path), "licence": each.licence} for each in recipe.sft.conversations],
         "sampling": recipe.sft.sampling.model_dump(mode="json"),
     }
     stages = [
@@ -107,8 +108,8 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
             pretrain, unread=_DIARY, **trains,
         ),
         Stage(
-            "sft", {"sft": recipe.sft, "seed": recipe.seed}, (*asks, "pretrain"), sft,
-            conversations=recipe.sft.conversations, unread=_DIARY, **trains,
+            "sft", {"sft": recipe.sft, "seed": recipe.seed}, (*asks, *replays, "pretrain"), sft,
+            conversations=tuple(each.path for each in recipe.sft.conversations), unread=_DIARY, **trains,
             labels=taught, label_files=("generation_config.json",), relabel=sample_otherwise,
         ),
         Stage("evaluate", {"evaluate": recipe.evaluate}, ("data", "pretrain", "sft"), evaluate),

@@ -90,6 +90,10 @@ class PackedConversations:
         self._row_starts, self._members = _best_fit(order, sizes, room)
 
     @property
+    def num_conversations(self) -> int:
+        return len(self._ends)
+
+    @property
     def num_rows(self) -> int:
         return len(self._row_starts) - 1
 

@@ -1,9 +1,9 @@
 """Settings of supervised fine-tuning."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from inhouse.common.settings import Settings
 from inhouse.environments.registry import check_name
@@ -17,16 +17,36 @@ class SamplingDefaults(Settings):
     top_p: float = Field(default=0.95, gt=0, le=1)
 
 
+TooLong = Literal["leave_out", "truncate", "split"]
+
+
+class ConversationSource(Settings):
+    """One file of conversations, or a folder of them; a plain text in its place is the path."""
+
+    beside_the_result = frozenset({"path", "licence"})
+
+    path: Path
+    licence: str = "unknown"
+    weight: float = Field(default=1.0, gt=0, le=1000, description="how often an epoch has them; 0.5: half of them")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str | Path) else value
+
+
 class SftSettings(TrainSettings):
     """The `[sft]` table: on what, for how long, and how the model is sampled afterwards."""
 
-    beside_the_result = TrainSettings.beside_the_result | {"conversations", "sampling"}  # conversations by content
+    beside_the_result = TrainSettings.beside_the_result | {"sampling"}
 
-    conversations: tuple[Path, ...] = Field(default=(), description='.jsonl files of {"messages": […]}, or folders')
+    conversations: tuple[ConversationSource, ...] = Field(default=(), description="files of conversations, or folders")
     generated: dict[Annotated[str, AfterValidator(check_name)], NonNegativeInt] = Field(
         default={"addition": 4_000, "subtraction": 4_000, "brackets": 1_500, "strings": 3_000, "library": 2_000},
         description="conversations by environment, at most; what is given is all: one that is not named has none",
     )
+    replay: float = Field(default=0.5, ge=0, lt=1, description="share of a step's rows that is pretraining text")
+    too_long: TooLong = Field(default="leave_out", description="of conversations with more than sequence_length tokens")
     epochs: PositiveFloat = Field(default=2.0, description="how often every conversation is seen")
     sequence_length: PositiveInt = Field(default=512, description="tokens of a row, filled with whole conversations")
     sampling: SamplingDefaults = SamplingDefaults()

@@ -1,43 +1,63 @@
-"""The sft stage: conversations of the user's and of our own making, one fine-tuned model folder."""
+"""The sft stage: conversations of the user's and of our own making beside replayed text, one fine-tuned model folder."""
 
 import math
+import shutil
 import sys
-from collections.abc import Iterator
+import time
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from inhouse.checkpoint.model_folder import copy_tokenizer, fill_from, read_config, save_model, write_generation_config
 from inhouse.common.files import write_atomic, write_json
-from inhouse.common.progress import Progress
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.environments.registry import ENVIRONMENTS
 from inhouse.model.transformer import Transformer
+from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.layout import ParallelSettings, check_layout
 from inhouse.parallel.process_group import join, rank
-from inhouse.posttrain.chat_template import CHAT_TEMPLATE, Encoded, Message, encode_conversation
-from inhouse.posttrain.conversations import CONVERSATIONS, PackedConversations, read_conversations
+from inhouse.posttrain.chat_template import CHAT_TEMPLATE
+from inhouse.posttrain.conversations import CONVERSATIONS
+from inhouse.posttrain.encode import HELDOUT, encode_all, repeats
+from inhouse.posttrain.packing import PackedConversations, is_written
+from inhouse.posttrain.replay import Replay, split_rows
 from inhouse.posttrain.settings import SamplingDefaults, SftSettings
 from inhouse.train.callbacks import default_callbacks
 from inhouse.train.loop import Trainer
 from inhouse.train.settings import TrainSettings
+from inhouse.train.validation import STEPS, Validation
+
+_STEPS_AN_EPOCH = 4  # at least, where there are so many rows: few conversations make smaller steps
+_FEW_STEPS = 50  # below, most answers are not learnt (docs/conversations.md)
+
+
+class _Rows(NamedTuple):
+    """Of one step: of conversations, and of replayed text."""
+
+    conversations: int
+    replayed: int
+
+    @property
+    def total(self) -> int:
+        return self.conversations + self.replayed
 
 
 def fine_tune(
     settings: SftSettings,
     base: Path,
     data: Path,
+    tokenizer: Path,
     output: Path,
     seed: int,
     parallel: ParallelSettings = ParallelSettings(),  # noqa: B008  (frozen)
 ) -> None:
     """Fine-tune the model in `base` into `output`; `data` is the data stage, whose code the library questions are on.
 
-    With more than one process in `parallel`, each of them must call this; the first writes. Raises ValueError where
-    there is no conversation, or one that cannot be read.
+    `tokenizer` is the stage whose shards are replayed. With more than one process in `parallel`, each of them must call
+    this; the first writes. Raises ValueError where there is no conversation, or one that cannot be read.
     """
-    tokenizer = Tokenizer.load(base)
+    loaded = Tokenizer.load(base)
     with torch.device("meta"):
         model = Transformer(read_config(base))
     if settings.sequence_length > model.config.max_position:
@@ -45,35 +65,82 @@ def fine_tune(
             f"[sft] sequence_length = {settings.sequence_length} is more than the base model's context of "
             f"{model.config.max_position} tokens: lower it"
         )
-    packed = _pack(settings, tokenizer, data, seed)
-    check_layout(parallel, model.config, packed.sequences_per_step, settings.sequence_length)
-    steps = max(1, math.ceil(settings.epochs * packed.steps_per_epoch))
-    output.mkdir(parents=True, exist_ok=True)
-    training = TrainSettings(**settings.model_dump(include=set(TrainSettings.model_fields)))
-    run_identity = {"seed": seed, "conversations": packed.digest()}
+    packed_folder = output / "packed"
+    if rank() == 0:
+        encode_all(settings, base, data, packed_folder, seed)
+    while not is_written(packed_folder / "train"):
+        time.sleep(0.1)  # where the first process fails, whoever started all of them ends this one too
+    length, filler = settings.sequence_length, loaded.end_of_document
+    packed = PackedConversations(packed_folder / "train", seed, length, filler, repeats(settings, packed_folder, seed))
+    rows = _rows_a_step(settings, packed.num_rows, parallel.data)
+    check_layout(parallel, model.config, rows.total, length)
+    packed.sequences_per_step = rows.conversations
+    mixed = Replay(packed, tokenizer / "shards" / "train", rows.replayed) if rows.replayed else packed
+    steps = max(1, math.ceil(settings.epochs * packed.num_rows / rows.conversations))
+    training = TrainSettings(
+        **settings.model_dump(include=set(TrainSettings.model_fields)) | {"batch_tokens": rows.total * length}
+    )
+    run_identity = {"seed": seed, "conversations": packed.digest(), "replayed_rows": rows.replayed}
+    if rank() == 0:
+        _say(packed, rows, steps, settings)
     with join(parallel, settings.device, "sft") as mesh:
-        batch_of = partial(packed.batch, rows=mesh.dp_rows(packed.sequences_per_step))
-        init_weights = partial(fill_from, folder=base)
+        batch_of = partial(mixed.batch, rows=mesh.dp_rows(rows.total))
         Trainer(
             model, batch_of, steps, training, output, name="sft", run_identity=run_identity,
-            callbacks=default_callbacks(), mesh=mesh, init_weights=init_weights,
+            callbacks=[*_validation(packed_folder, seed, length, filler, rows.total, mesh), *default_callbacks()],
+            mesh=mesh, init_weights=partial(fill_from, folder=base),
         ).run()  # fmt: skip
         if mesh.is_first:
-            counts = {"conversations": packed.num_conversations, "too_long_left_out": packed.num_too_long}
-            write_json(output / CONVERSATIONS, {"generated": settings.generated, **counts, "steps": steps})
+            counts = {key: packed.index[key] for key in ("files", "heldout", "too_long")}
+            told = {"conversations": packed.num_conversations, "rows": rows._asdict(), "steps": steps}
+            write_json(output / CONVERSATIONS, {"generated": settings.generated, **told, **counts})
+            if (packed_folder / HELDOUT).is_file():
+                shutil.copyfile(packed_folder / HELDOUT, output / HELDOUT)
             copy_tokenizer(base, output)
             write_atomic(output / "chat_template.jinja", CHAT_TEMPLATE)
             write_sampling_defaults(output, settings.sampling)
         save_model(model, output, writes=mesh.is_first)
+        if mesh.is_first:
+            shutil.rmtree(packed_folder)
 
 
-def gather(settings: SftSettings, data: Path, seed: int) -> Iterator[list[Message]]:
-    """Every conversation to train on: the user's files, then the problems of each environment, worked."""
-    for path in settings.conversations:
-        yield from read_conversations(path)
-    for name, environment in ENVIRONMENTS.items():
-        for problem in environment.draw("train", settings.generated.get(name, 0), seed, data):
-            yield [{"role": "user", "content": problem.prompt}, {"role": "assistant", "content": problem.worked}]
+def _rows_a_step(settings: SftSettings, num_rows: int, unit: int) -> _Rows:
+    """As the settings say, but few conversations make small steps, of a multiple of `unit` rows all together."""
+    most = settings.rows()
+    wanted = max(1, num_rows // _STEPS_AN_EPOCH) / (1 - settings.replay)
+    return _Rows(*split_rows(min(most, math.ceil(wanted / unit) * unit), settings.replay))
+
+
+def _say(packed: PackedConversations, rows: _Rows, steps: int, settings: SftSettings) -> None:
+    """What is trained on, and what somebody would rather know now than after it."""
+    say = partial(print, file=sys.stderr, flush=True)
+    replayed = f" and {rows.replayed} of replayed text" if rows.replayed else ""
+    say(
+        f"sft: {packed.num_conversations:,} conversations in {packed.num_rows:,} rows; {steps:,} steps of "
+        f"{rows.conversations} rows{replayed}, {settings.epochs:g} passes"
+    )
+    if too_long := packed.index["too_long"]:
+        what = {"leave_out": "left out", "truncate": "cut", "split": "split at their turns"}[settings.too_long]
+        say(
+            f"sft: {too_long:,} conversations are longer than sequence_length = {settings.sequence_length} tokens "
+            f"and {what}"
+        )
+    if steps < _FEW_STEPS:
+        enough = math.ceil(_FEW_STEPS * settings.epochs / steps)
+        say(
+            f"sft: {steps} steps are few, and little of this will be learnt: give more conversations, each in several "
+            f"phrasings, or set [sft] epochs = {enough}"
+        )
+
+
+def _validation(folder: Path, seed: int, length: int, filler: int, rows: int, mesh: Mesh) -> list[Validation]:
+    """The loss on own conversations that are held out, where there are any; a step's batch in shape."""
+    if not is_written(folder / "heldout"):
+        return []
+    heldout = PackedConversations(folder / "heldout", seed, length, filler)
+    heldout.sequences_per_step = rows
+    count = min(STEPS, math.ceil(heldout.num_rows / rows))
+    return [Validation([heldout.batch(step, mesh.dp_rows(rows)) for step in range(count)])]
 
 
 def write_sampling_defaults(folder: Path, sampling: SamplingDefaults) -> None:
@@ -83,24 +150,3 @@ def write_sampling_defaults(folder: Path, sampling: SamplingDefaults) -> None:
     sampled = {"temperature": sampling.temperature, "top_p": sampling.top_p} if sampling.temperature > 0 else {}
     config = {"eos_token_id": ends, "pad_token_id": tokenizer.end_of_document, "do_sample": bool(sampled), **sampled}
     write_generation_config(folder, config)
-
-
-def _pack(settings: SftSettings, tokenizer: Tokenizer, data: Path, seed: int) -> PackedConversations:
-    encoded: list[Encoded] = []
-    is_first = rank() == 0
-    with Progress("conversations", None, "conversations", shown=is_first) as progress:
-        for messages in gather(settings, data, seed):
-            encoded.append(encode_conversation(tokenizer, messages))
-            progress.update()
-    if not encoded:
-        raise ValueError(
-            "no conversations to fine-tune on: give [sft] conversations = [files], or counts in [sft.generated]"
-        )
-    packed = PackedConversations(encoded, seed, settings.sequence_length, settings.rows(), tokenizer.end_of_document)
-    if packed.num_too_long and is_first:
-        print(
-            f"sft: {packed.num_too_long:,} of {len(encoded):,} conversations are longer than "
-            f"sequence_length = {settings.sequence_length} tokens and left out",
-            file=sys.stderr,
-        )
-    return packed

@@ -31,7 +31,7 @@ def examples(settings: SftSettings, data: Path, seed: int, number: int, file: Pa
 
     `data` is the data stage's folder, which need not be there yet. Raises ValueError as `read_placed` does.
     """
-    for path in settings.conversations if file is None else (file,):
+    for path in [source.path for source in settings.conversations] if file is None else [file]:
         for placed in islice(read_placed(path), number):
             title = f"{placed.file}, {placed.place}: {placed.conversation.layout}"
             yield Example(title, placed.conversation.messages)
