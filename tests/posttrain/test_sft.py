@@ -10,13 +10,15 @@ from transformers import AutoTokenizer
 
 from inhouse.checkpoint.model_folder import load_model, save_model
 from inhouse.data.documents import Document, to_line
+from inhouse.data.shards import ShardWriter, finish_folder
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
-from inhouse.posttrain.chat_template import CHAT_TEMPLATE, encode_prompt
+from inhouse.posttrain.chat_template import CHAT_TEMPLATE, encode_conversation, encode_prompt
 from inhouse.posttrain.conversations import trained_on
+from inhouse.posttrain.encode import fit, gather
 from inhouse.posttrain.settings import SamplingDefaults, SftSettings
-from inhouse.posttrain.sft import fine_tune, gather, write_sampling_defaults
+from inhouse.posttrain.sft import fine_tune, write_sampling_defaults
 
 SOURCE = 'def loads(text):\n    """Parse text."""\n'
 FEW = {"addition": 8, "subtraction": 4, "brackets": 2, "strings": 2, "library": 2}
@@ -46,6 +48,18 @@ def base(tmp_path: Path, tokenizer: Tokenizer) -> Path:
     return folder
 
 
+@pytest.fixture
+def shards(tmp_path: Path, tokenizer: Tokenizer) -> Path:
+    """A tokenizer stage's folder with 4,000 tokens to replay."""
+    folder = tmp_path / "tokenizer" / "shards" / "train"
+    folder.mkdir(parents=True)
+    writer = ShardWriter(folder, "part", "<u2", 10_000)
+    writer.add(Document("", 0, "p"), [5 + number % 200 for number in range(4_000)], 0)
+    writer.close()
+    finish_folder(folder, writer.shards)
+    return tmp_path / "tokenizer"
+
+
 def settings(**changes) -> SftSettings:
     values = {"generated": FEW, "sequence_length": 128, "batch_tokens": 256, "compile": False, "precision": "fp32"}
     rates = {"embedding_lr": 0.003, "head_lr": 0.003, "scalar_lr": 0.0001}
@@ -57,16 +71,16 @@ def test_every_environment_is_gathered_in_the_number_asked_for(tmp_path, data):
     own.write_text(json.dumps({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}))
     conversations = list(gather(settings(conversations=(own,)), data, seed=0))
     assert len(conversations) == 1 + 8 + 4 + 2 + 2 + 2
-    assert conversations[0][1]["content"] == "b"
+    assert conversations[0].messages[1]["content"] == "b"
     assert all("module" in str(each) for each in conversations[-2:])
     assert conversations == list(gather(settings(conversations=(own,)), data, seed=0))
     turned = dict(reversed(FEW.items()))  # the order of a table's keys means nothing
     assert conversations == list(gather(settings(conversations=(own,), generated=turned), data, seed=0))
 
 
-def test_the_folder_opens_with_transformers_and_answers_like_ours(tmp_path, tokenizer, base, data):
+def test_the_folder_opens_with_transformers_and_answers_like_ours(tmp_path, tokenizer, base, data, shards):
     output = tmp_path / "sft"
-    fine_tune(settings(epochs=1), base, data, output, seed=0)
+    fine_tune(settings(epochs=1), base, data, shards, output, seed=0)
     theirs = AutoTokenizer.from_pretrained(output)
     messages = [{"role": "user", "content": "What is 1 + 1?"}]
     ids = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
@@ -77,7 +91,8 @@ def test_the_folder_opens_with_transformers_and_answers_like_ours(tmp_path, toke
         "do_sample": True, "temperature": 0.6, "top_p": 0.95,
     }  # fmt: skip
     counts = json.loads((output / "conversations.json").read_text())
-    assert counts["conversations"] + counts["too_long_left_out"] == 18
+    assert counts["conversations"] + counts["too_long"] == 18
+    assert not (output / "packed").exists()
     assert counts["generated"] == FEW
     assert trained_on(output) == list(FEW)
     assert trained_on(base) == []
@@ -93,9 +108,9 @@ def test_greedy_decoding_is_said_so_that_transformers_does_not_warn(tokenizer, t
     assert not {"temperature", "top_p"} & set(config)
 
 
-def test_the_loss_falls(tmp_path, base, data):
+def test_the_loss_falls(tmp_path, base, data, shards):
     output = tmp_path / "sft"
-    fine_tune(settings(epochs=40, log_every=1), base, data, output, seed=0)
+    fine_tune(settings(epochs=40, log_every=1), base, data, shards, output, seed=0)
     losses = [json.loads(line)["loss"] for line in (output / "metrics.jsonl").read_text().splitlines()]
     assert losses[-1] < losses[0] / 3
 
@@ -110,6 +125,58 @@ def test_the_loss_falls(tmp_path, base, data):
         ({"sequence_length": 8}, "none of 18 conversations fits"),
     ],
 )
-def test_settings_that_cannot_work_are_sentences(tmp_path, base, data, changes, sentence):
+def test_settings_that_cannot_work_are_sentences(tmp_path, base, data, shards, changes, sentence):
     with pytest.raises(ValueError, match=sentence):
-        fine_tune(settings(**changes), base, data, tmp_path / "sft", seed=0)
+        fine_tune(settings(**changes), base, data, shards, tmp_path / "sft", seed=0)
+
+
+def own_file(path: Path, count: int, words: int = 3) -> Path:
+    lines = []
+    for number in range(count):
+        turns = [
+            {"role": "user", "content": f"Say {number}"},
+            {"role": "assistant", "content": f"word{number} " * words},
+        ]
+        lines.append(json.dumps({"messages": turns}))
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_own_files_are_counted_weighed_and_a_share_is_held_out(tmp_path, base, data, shards):
+    first, second = own_file(tmp_path / "a.jsonl", 60), own_file(tmp_path / "b.jsonl", 3, words=200)
+    sources = [{"path": first, "licence": "CC0-1.0", "weight": 2.0}, second]
+    output = tmp_path / "sft"
+    fine_tune(settings(conversations=sources, generated={}, epochs=1, validate_every=1), base, data, shards, output, 0)
+    counts = json.loads((output / "conversations.json").read_text())
+    heldout = (output / "heldout.jsonl").read_text().splitlines()
+    assert 0 < len(heldout) < 12
+    assert counts["files"][0]["conversations"] == 60 - len(heldout)
+    assert counts["files"][0]["trained_tokens"] > 0
+    assert counts["files"][1] == {"conversations": 0, "too_long": 3, "trained_tokens": 0}
+    rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    assert all(row["validation_loss"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize(("too_long", "pieces"), [("leave_out", 0), ("truncate", 1), ("split", 3)])
+def test_what_is_too_long_is_left_out_cut_or_split_at_its_turns(tokenizer, too_long, pieces):
+    exchange = [{"role": "user", "content": "Tell me."}, {"role": "assistant", "content": "It is so. " * 3}]
+    messages = [{"role": "system", "content": "Be brief."}, *exchange * 3]
+    (whole, was_long) = fit(tokenizer, messages, 1_000, too_long)
+    assert (len(whole), was_long) == (1, False)
+    room = len(encode_conversation(tokenizer, messages[:3]).ids) + 3
+    found, was_long = fit(tokenizer, messages, room, too_long)
+    assert (len(found), was_long) == (pieces, True)
+    for piece in found:
+        assert piece.ids == encode_conversation(tokenizer, messages[:3]).ids
+    cut, _ = fit(tokenizer, messages[:3], room - 10, too_long)
+    assert [len(piece.ids) for piece in cut] == ([] if too_long == "leave_out" else [room - 9])
+    assert all(piece.ids[-1] != tokenizer.end_of_turn for piece in cut)
+
+
+def test_few_conversations_make_small_steps_and_are_warned_about(tmp_path, base, data, shards, capfd):
+    output = tmp_path / "sft"
+    fine_tune(settings(conversations=[own_file(tmp_path / "a.jsonl", 5)], generated={}), base, data, shards, output, 0)
+    counts = json.loads((output / "conversations.json").read_text())
+    assert counts["steps"] >= 10
+    assert counts["rows"] == {"conversations": 1, "replayed": 1}
+    assert "steps are few" in capfd.readouterr().err

@@ -1,6 +1,7 @@
 """The validation loss: of held-out text, the same whatever the processes, and nothing that training notices."""
 
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from bench.parallel import CONFIG, parse
 from tests.processes import in_processes
+from tests.tiny_models import tiny_config
 from tests.train.tiny_text import log, settings, text, tokenizer_stage, trained, write_shards
+from torch._dynamo.testing import CompileCounter
 
 from inhouse.checkpoint.model_folder import load_model
 from inhouse.common.dtensor import full_tensor
@@ -113,6 +116,32 @@ def steps_with_and_without(layout: str) -> tuple[list[float], bool]:
             step.update(1.0, step.gradients(batch).balances)
         weights.append({name: full_tensor(tensor).clone() for name, tensor in model.state_dict().items()})
     return losses, all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
+
+
+@pytest.mark.parametrize("micro_batch_tokens", [None, 32])
+def test_nothing_is_compiled_for_it(
+    stage: Path, monkeypatch: pytest.MonkeyPatch, micro_batch_tokens: int | None
+) -> None:
+    """Though the steps before it had shorter sequences, and the sample is filled up to a whole batch."""
+    torch._dynamo.reset()
+    counter = CompileCounter()  # compiles nothing, behind the same guards
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    shape, tokenizer = settings(10, micro_batch_tokens=micro_batch_tokens), Tokenizer.load(stage)
+    (validation,) = held_out(stage / "shards" / "heldout", tokenizer, shape)
+    model = Transformer(tiny_config("qwen3").model_copy(update={"vocab_size": tokenizer.vocab_size}))
+    model.initialize(0)
+    step = TrainStep(model, shape)
+    assert step.compile()
+    ids = torch.arange(16 * 9).view(16, 9) % 100
+    for _ in range(2):
+        step.update(1.0, step.gradients(Batch(ids[:, :-1], ids[:, 1:])).balances)
+    compiled = counter.frame_count
+    assert compiled > 0
+    assert step.evaluate(validation.batches)[1] > 0
+    assert counter.frame_count == compiled
+    with torch.no_grad():
+        step.evaluate(validation.batches)
+    assert counter.frame_count > compiled  # which is why it keeps gradients on
 
 
 @pytest.mark.parametrize(

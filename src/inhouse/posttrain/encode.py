@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,10 +132,10 @@ def _chunks(conversations: Iterator[Sourced]) -> Iterator[list[Sourced]]:
 
 def _encode(chunk: Iterable[Sourced], tokenizer: Path, length: int, too_long: TooLong) -> list[_Pieces]:
     loaded = Tokenizer.load(tokenizer)
-    return [_Pieces(each.file, *_fit(loaded, each.messages, length, too_long)) for each in chunk]
+    return [_Pieces(each.file, *fit(loaded, each.messages, length, too_long)) for each in chunk]
 
 
-def _fit(tokenizer: Tokenizer, messages: list[Message], length: int, too_long: TooLong) -> tuple[list[Encoded], bool]:
+def fit(tokenizer: Tokenizer, messages: list[Message], length: int, too_long: TooLong) -> tuple[list[Encoded], bool]:
     """A conversation as examples that fit into a row, and whether it was too long for one."""
     whole = encode_conversation(tokenizer, messages, CHAT_TEMPLATE)
     if _size(whole) <= length:
@@ -146,7 +146,7 @@ def _fit(tokenizer: Tokenizer, messages: list[Message], length: int, too_long: T
     turns = _turns(messages[len(lead) :])
     while turns:
         taken = len(turns)
-        while taken and (piece := _try(tokenizer, [*lead, *sum(turns[:taken], [])])) and _size(piece) > length:
+        while taken and (piece := _try(tokenizer, [*lead, *chain(*turns[:taken])])) and _size(piece) > length:
             taken -= 1
         if taken and piece:
             pieces.append(piece)

@@ -45,4 +45,4 @@ class Replay:
             tokens_BT = window_BT[:, :-1]
             positions_BT = torch.arange(tokens_BT.shape[1]).expand_as(tokens_BT)
             parts.append(Batch(tokens_BT, window_BT[:, 1:], torch.ones_like(tokens_BT), positions_BT))
-        return Batch(*(torch.cat(columns) for columns in zip(*parts, strict=True)))  # type: ignore[arg-type]
+        return Batch(*(torch.cat(columns) for columns in zip(*parts, strict=True)))

@@ -1,4 +1,4 @@
-"""The sft stage: conversations of the user's and of our own making beside replayed text, one fine-tuned model folder."""
+"""The sft stage: conversations of the user's and of our own making beside replayed text, one model folder."""
 
 import math
 import shutil

@@ -8,7 +8,6 @@ of a run refer to; or `declined`, why there is no branch.
 
 import sys
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,18 +49,23 @@ def branch_off(output: Path, identity: dict[str, Any], settings: TrainSettings, 
         record, is_begun = first(lambda: (read_json(output / BRANCH), any(folder.glob("step-*"))))
         if is_begun:
             return int(record.get("first_steps", own))
-        origin = first(lambda: _find_origin(output.parent / record["from"], identity, settings))
-        if isinstance(origin, _Origin):
-            first(partial(_begin, output, record["from"], origin))
-            is_branch = {"first_steps": origin.first_steps} if origin.first_steps != own else {}
-            damage = checkpointer.adopt(origin.checkpoint, _adopted(origin.identity, identity) | is_branch)
-            if damage is None:
-                return origin.first_steps
-            origin = damage
-        first(lambda: write_json(output / BRANCH, {"from": record["from"], "declined": origin}))
+        found = first(lambda: _find_origin(output.parent / record["from"], identity, settings))
+        declined = found if isinstance(found, str) else _take_up(found, identity, output, record["from"], checkpointer)
+        if not isinstance(found, str) and declined is None:
+            return found.first_steps
+        first(lambda: write_json(output / BRANCH, {"from": record["from"], "declined": declined}))
     if mesh.is_first:
-        print(f"pretrain: no branch of the earlier run ({origin}); training from the start", file=sys.stderr)
+        print(f"pretrain: no branch of the earlier run ({declined}); training from the start", file=sys.stderr)
     return own
+
+
+def _take_up(
+    origin: _Origin, identity: dict[str, Any], output: Path, old: str, checkpointer: Checkpointer
+) -> str | None:
+    """Make the old checkpoint this run's first; what is wrong with it, where it is not whole."""
+    checkpointer.control_plane.first(lambda: _begin(output, old, origin))
+    is_branch = {"first_steps": origin.first_steps} if origin.first_steps != identity["num_steps"] else {}
+    return checkpointer.adopt(origin.checkpoint, _adopted(origin.identity, identity) | is_branch)
 
 
 def _find_origin(old: Path, identity: dict[str, Any], settings: TrainSettings) -> _Origin | str:
