@@ -1,5 +1,6 @@
 """Replay: text beside conversations in every step, whatever rows a process has."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def test_every_step_has_its_rows_of_both(mixed: Replay) -> None:
 def test_parts_of_a_step_are_the_whole(mixed: Replay) -> None:
     whole = mixed.batch(7)
     for cuts in ((0, 5), (0, 1, 5), (0, 3, 5), (0, 2, 4, 5)):
-        parts = [mixed.batch(7, range(first, end)) for first, end in zip(cuts, cuts[1:], strict=False)]
+        parts = [mixed.batch(7, range(first, end)) for first, end in pairwise(cuts)]
         for column, of_parts in zip(whole, zip(*parts, strict=True), strict=True):
             assert torch.equal(column, torch.cat(of_parts))
 
