@@ -95,10 +95,11 @@ def main() -> None:
 
 
 def write_results(base: dict[str, float], rows: list[dict[str, float]]) -> None:
+    command = " ".join(["python bench/replay.py RUN", *sys.argv[2:]])
     shares = sorted({row["replay"] for row in rows})
     lines = [
         "# Replay in fine-tuning", "",
-        f"`python bench/{' '.join([Path(sys.argv[0]).name, 'RUN', *sys.argv[2:]])}` on {platform.processor() or platform.machine()}: "
+        f"`{command}` on {platform.machine()}: "
         f"the preview's base, {len({row['seed'] for row in rows})} seeds, means (and deviations) over them.", "",
         "| what | base | " + " | ".join(f"fine-tuned, replay {share:g}" for share in shares) + " |",
         "| --- " * (2 + len(shares)) + "|",

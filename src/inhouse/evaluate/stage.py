@@ -11,6 +11,7 @@ from inhouse.engine.settings import EngineSettings
 from inhouse.environments.registry import ENVIRONMENTS
 from inhouse.evaluate.bits_per_byte import bits_per_byte, xz_bits_per_byte
 from inhouse.evaluate.harness import Sample, answer, heldout_questions, summarise
+from inhouse.evaluate.own import KIND, answers_bits_per_byte, ask, own_conversations
 from inhouse.evaluate.score import Score
 from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.model.transformer import Transformer
@@ -40,7 +41,8 @@ def evaluate_model(
     """
     names = trained_on(folder) if settings.environments is None else settings.environments
     questions = heldout_questions(settings, names, data)
-    if not questions and not data:
+    own = own_conversations(folder) if settings.environments is None else []
+    if not questions and not data and not own:
         raise ValueError(
             f"nothing to measure: {folder} has no held-out text beside it, and no problems to ask; name environments "
             f"with --env, of {', '.join(ENVIRONMENTS)} (library needs the text of a run)"
@@ -50,6 +52,9 @@ def evaluate_model(
     engine = Engine(model, tokenizer, EngineSettings())
     template = CHAT_TEMPLATE if template is None else template
     samples = answer(engine, tokenizer, questions, settings.max_answer_tokens, template)
+    if own:
+        scores[f"{KIND}/bits_per_byte"] = answers_bits_per_byte(model, tokenizer, own, template)
+        samples = [*ask(engine, tokenizer, own, settings.max_answer_tokens, template), *samples]
     return scores | summarise(samples), samples
 
 

@@ -83,7 +83,8 @@ def _samples(run: Path) -> list[dict[str, str]]:
         kinds[kind] = kinds.get(kind, 0) + 1
         if kinds[kind] <= SAMPLES_A_KIND:
             marks = {True: "right", False: f"wrong; right is {row.get('expected')}"}
-            mark = marks.get(row.get("is_right"), "not scored")
+            is_expected = row.get("is_right") is None and row.get("expected")
+            mark = f"expected: {row['expected']}" if is_expected else marks.get(row.get("is_right"), "not scored")
             prompt = str(row.get("prompt", ""))
             title = f"{kind}: {prompt.splitlines()[0][:80] if prompt else ''}"
             samples.append({"title": title, "mark": mark, "prompt": prompt, "reply": str(row.get("reply", ""))})

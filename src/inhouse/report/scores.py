@@ -22,6 +22,14 @@ def read_scores(run: Path) -> dict[str, dict[str, Any]]:
     return dict(read_json(path)) if path.is_file() else {}
 
 
+def forgotten(scores: dict[str, dict[str, Any]]) -> str | None:
+    """What fine-tuning cost the base of its text, as a line; None where both were not measured."""
+    base, tuned = (scores.get(f"{which}/bits_per_byte", {}).get("value") for which in ("base", "model"))
+    if base is None or tuned is None:
+        return None
+    return f"fine-tuning changed the held-out bits per byte by {tuned - base:+.3f}"
+
+
 def score_rows(scores: dict[str, dict[str, Any]]) -> list[ScoreRow]:
     rows = []
     for name, score in scores.items():
