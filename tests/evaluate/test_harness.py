@@ -12,7 +12,7 @@ from inhouse.evaluate.harness import answer, heldout_questions, summarise
 from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.posttrain.chat_template import encode_prompt
 from inhouse.posttrain.settings import SftSettings
-from inhouse.posttrain.sft import gather
+from inhouse.posttrain.encode import gather
 
 SCORED = ("addition", "subtraction", "brackets", "strings")
 UNSCORED = Environment("opinions", lambda split, count, seed, data: [Problem("Is it good?", "It is.")][:count])
