@@ -27,7 +27,8 @@ def summary(run: Path) -> str:
         lines += ["", *score_lines(scores), *filter(None, [forgotten(scores)])]
     lines += ["", f"report     {run / 'report.html'}"]
     if (run / "export").is_dir():
-        lines += [f"export     {path}" for path in sorted((run / "export").iterdir()) if path.name != RECORD]
+        mark = "  (stale)" if "export" in outdated else ""
+        lines += [f"export     {path}{mark}" for path in sorted((run / "export").iterdir()) if path.name != RECORD]
     if (run / "sft").is_dir():
         lines += ["", f"talk to it: inhouse chat {run}", f"serve it:   inhouse serve {run}"]
     return "\n".join(lines)
