@@ -43,7 +43,7 @@ def test_too_many_skips_in_a_row_stop_with_the_rank() -> None:
         assert judge.judge(step, math.nan, BAD) is Verdict.SKIP
         if step == 1:
             judge.judge(2, 2.0, GOOD)  # a good one starts the count anew
-    with pytest.raises(ValueError, match=r"loss of rank 2 is not finite at step 6, as at the 2 before it.*matrix_lr"):
+    with pytest.raises(ValueError, match=r"loss of rank 2 is not finite at step 6, as at the 2 before it.*lr_factor"):
         judge.judge(5, math.nan, BAD)
 
 
