@@ -1,4 +1,4 @@
-"""Fine-tunings drawn at random, each without the spike guard and with it: it must end those that do not learn, no others.
+"""Fine-tunings drawn at random, without the spike guard and with it: it must end those that do not learn, no others.
 
 .venv/bin/python bench/guard.py --runs 300 --seed 0                     all, and bench/results/guard.md
 .venv/bin/python bench/guard.py --runs 300 --first 100 --count 50       some of them; results gather in a JSONL file
@@ -75,7 +75,7 @@ def draw(number: int, seed: int) -> Draw:
         chance.choice(ARCHITECTURES),
         depth=chance.choice((1, 2)),
         is_pretrained=chance.random() < 0.6,
-        lr_factor=10 ** chance.uniform(-3, 2),
+        lr_factor=10 ** chance.uniform(-2, 3),
         precision=chance.choice(("fp32", "bf16")),
         num_steps=num_steps,
         rows=chance.choice((2, 4, 8, 16)),
@@ -260,10 +260,8 @@ def report(results: dict[int, dict[str, Any]], command: str, commit: str) -> str
     ]
     lines += [f"Violations: {len(wrong)}."]
     for number, what in wrong.items():
-        lines += [
-            "",
-            f"- run {number}: {what}. Off {results[number]['off']}, on {results[number]['on']}, {results[number]['draw']}",
-        ]
+        off, on, drawn = (results[number][key] for key in ("off", "on", "draw"))
+        lines += ["", f"- run {number}: {what}. Off {off}, on {on}, {drawn}"]
     return "\n".join(lines) + "\n"
 
 
