@@ -153,8 +153,9 @@ def _place() -> str:
 @cache
 def _config(architecture: str, depth: int) -> Any:
     settings = ModelSettings(
-        architecture=architecture, size="tiny", depth=depth, hidden_size=32, num_heads=2, context=LENGTH
-    )
+        architecture=architecture, size="tiny", depth=depth, hidden_size=32, num_heads=2, context=LENGTH,
+        num_dense_layers=None if architecture == "qwen3" else 0,
+    )  # fmt: skip
     return settings.resolve(VOCABULARY)[0]
 
 
