@@ -21,7 +21,7 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -40,19 +40,19 @@ from inhouse.train.step import Batch
 RESULTS = Path(__file__).parent / "results"
 VOCABULARY, LENGTH, NUM_EVALUATED = 64, 16, 48
 KINDS = ("constant", "counting", "chain", "skewed", "random")
-ARCHITECTURES = ("qwen3",) * 5 + ("glm4_moe",)
-STANDARD_ERRORS = 3.0
+ARCHITECTURES: list[Literal["qwen3", "glm4_moe"]] = ["qwen3"] * 5 + ["glm4_moe"]
+STANDARD_ERRORS, LEAST_RISE = 3.0, 0.01
 
 
 class Draw(NamedTuple):
     """One fine-tuning."""
 
     number: int
-    architecture: str
+    architecture: Literal["qwen3", "glm4_moe"]
     depth: int
     is_pretrained: bool
     lr_factor: float
-    precision: str
+    precision: Literal["bf16", "fp32"]
     num_steps: int
     rows: int
     kinds: tuple[str, ...]
@@ -76,7 +76,7 @@ def draw(number: int, seed: int) -> Draw:
         depth=chance.choice((1, 2)),
         is_pretrained=chance.random() < 0.6,
         lr_factor=10 ** chance.uniform(-2, 3),
-        precision=chance.choice(("fp32", "bf16")),
+        precision="fp32" if chance.random() < 0.5 else "bf16",
         num_steps=num_steps,
         rows=chance.choice((2, 4, 8, 16)),
         kinds=kinds,
@@ -136,7 +136,7 @@ def model_of(run: Draw) -> Transformer:
 
 
 @cache
-def _base(architecture: str, depth: int) -> Path:
+def _base(architecture: Literal["qwen3", "glm4_moe"], depth: int) -> Path:
     run = Draw(10**6, architecture, depth, False, 1.0, "fp32", 200, 16, KINDS, (0.2,) * 5, "row", (), 0, 200, 64)
     folder = Path(tempfile.mkdtemp(dir=_place()))
     trainer = trainer_of(run, folder / "run")
@@ -151,7 +151,7 @@ def _place() -> str:
 
 
 @cache
-def _config(architecture: str, depth: int) -> Any:
+def _config(architecture: Literal["qwen3", "glm4_moe"], depth: int) -> Any:
     settings = ModelSettings(
         architecture=architecture, size="tiny", depth=depth, hidden_size=32, num_heads=2, context=LENGTH,
         num_dense_layers=None if architecture == "qwen3" else 0,
@@ -217,13 +217,12 @@ def _finite(number: float) -> float | None:
 def came_to(result: dict[str, Any]) -> str:
     """How a run ended: not a number, below its start, above it, or above it by no more than noise.
 
-    Noise is what the mean over the 16 batches that the guard may look at can be off by: three standard errors, and a
-    hundredth of the loss; twice that, because both sides of a comparison have it.
+    Noise is three standard errors of the mean of the differences, or a hundredth of the loss.
     """
     if result["end"] is None or result["noise"] is None:
         return "not finite"
     rise = result["end"] - result["start"]
-    margin = 2 * max(STANDARD_ERRORS * result["noise"] / math.sqrt(16), 0.01 * result["start"])
+    margin = max(STANDARD_ERRORS * result["noise"] / math.sqrt(NUM_EVALUATED), LEAST_RISE * result["start"])
     return "below" if rise < 0 else "within noise" if rise <= margin else "above"
 
 

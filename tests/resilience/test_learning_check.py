@@ -46,7 +46,7 @@ def test_noise_is_no_rise() -> None:
     check_learned([0.01, 0.01, 0.01, 0.01], [0.0, 0.0, 0.0, 0.09])  # one batch of four
     check_learned([4.16] * 16, [4.19] * 16)  # less than a hundredth
     check_learned([1.0] * 3, [9.0] * 3)  # too few to tell noise
-    assert [num_measured(steps) for steps in (1, 12, 16, 64, 10**6)] == [1, 3, 4, 16, 16]
+    assert [num_measured(steps) for steps in (1, 12, 16, 128, 10**6)] == [1, 3, 4, 32, 32]
 
 
 def trained(folder: Path, source: Callable[[int], Batch] = batch_of, steps: int = 32, **changes: object) -> None:

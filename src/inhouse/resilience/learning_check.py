@@ -10,21 +10,21 @@ from collections.abc import Sequence
 
 from inhouse.common.errors import Refusal
 
-_MOST_BATCHES = 16
+_MOST_BATCHES = 32
 _LEAST_BATCHES = 4  # fewer say nothing about noise
-_STANDARD_ERRORS = 3.0
+_STANDARD_ERRORS = 2.5
 _LEAST_RISE = 0.01  # of the loss before: below it, a run that hardly moves is not told from one that gets worse
 
 
 def num_measured(num_steps: int) -> int:
-    """How many batches, from the first on, a run of so many steps is measured on: a quarter of them, 16 at most."""
+    """How many batches, from the first on, a run of so many steps is measured on: a quarter of them, 32 at most."""
     return max(1, min(_MOST_BATCHES, num_steps // 4))
 
 
 def check_learned(before: Sequence[float], after: Sequence[float]) -> None:
     """Raise `Refusal` where the losses `after` are certainly no better than those of the same batches `before`.
 
-    That is: one is not finite, or they rose on average, by more than three standard errors of the differences' mean and
+    That is: one is not finite, or they rose on average, by more than 2.5 standard errors of the differences' mean and
     a hundredth of the loss. From fewer than four batches, or without finite losses before, only the first is concluded.
     """
     lower = "lower the learning rates (lr_factor); the checkpoints are kept"
