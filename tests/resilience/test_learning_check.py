@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -13,7 +14,7 @@ from tests.tiny_models import batch_of, tiny_model, train
 
 from inhouse.checkpoint.manifest import read_manifest
 from inhouse.common.errors import Refusal
-from inhouse.resilience.learning_check import check_learned, num_measured
+from inhouse.resilience.learning_check import batches_to_measure, check_learned
 from inhouse.train.settings import TrainSettings
 from inhouse.train.step import Batch
 
@@ -46,7 +47,15 @@ def test_noise_is_no_rise() -> None:
     check_learned([0.01, 0.01, 0.01, 0.01], [0.0, 0.0, 0.0, 0.09])  # one batch of four
     check_learned([4.16] * 16, [4.19] * 16)  # less than a hundredth
     check_learned([1.0] * 3, [9.0] * 3)  # too few to tell noise
-    assert [num_measured(steps) for steps in (1, 12, 16, 128, 10**6)] == [1, 3, 4, 32, 32]
+
+
+@given(st.integers(1, 10**6))
+def test_what_is_measured_lies_behind_the_run_and_all_over_as_many_batches(steps: int) -> None:
+    batches = batches_to_measure(steps)
+    assert batches == sorted(set(batches)) == batches_to_measure(steps)
+    assert len(batches) == (1 if steps < 16 else min(32, steps // 4))
+    assert steps <= batches[0] and batches[-1] < 2 * steps
+    assert max(b - a for a, b in pairwise([steps, *batches, 2 * steps])) <= 2 * steps / len(batches) + 1
 
 
 def trained(folder: Path, source: Callable[[int], Batch] = batch_of, steps: int = 32, **changes: object) -> None:

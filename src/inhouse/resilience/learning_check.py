@@ -1,12 +1,15 @@
-"""Whether a run has learned: the loss on its first batches, before the first step and after the last.
+"""Whether a run has learned: the loss on batches that it does not train on, before the first step and after the last.
 
-The same batches both times, so that it does not matter which kinds of text they hold or how long their sequences are:
-what varies from batch to batch falls out of the difference.
+The same batches both times, so that it does not matter which kinds of text they hold: what varies from batch to batch
+falls out of the difference. They lie behind the run's own in the order of batches, and are drawn from all over as many
+as the run has, since kinds may come in turns.
 """
 
 import math
 import statistics
 from collections.abc import Sequence
+from itertools import pairwise
+from random import Random
 
 from inhouse.common.errors import Refusal
 
@@ -16,9 +19,16 @@ _STANDARD_ERRORS = 2.5
 _LEAST_RISE = 0.01  # of the loss before: below it, a run that hardly moves is not told from one that gets worse
 
 
-def num_measured(num_steps: int) -> int:
-    """How many batches, from the first on, a run of so many steps is measured on: a quarter of them, 32 at most."""
-    return max(1, min(_MOST_BATCHES, num_steps // 4))
+def batches_to_measure(num_steps: int) -> list[int]:
+    """For a quarter as many batches as steps, 32 at most, one at random from each of as many parts.
+
+    A single one for a run that is too short to tell noise.
+    """
+    count = min(_MOST_BATCHES, num_steps // 4)
+    if count < _LEAST_BATCHES:
+        return [num_steps]
+    chance, bounds = Random(num_steps), [num_steps + part * num_steps // count for part in range(count + 1)]
+    return [chance.randrange(first, end) for first, end in pairwise(bounds)]
 
 
 def check_learned(before: Sequence[float], after: Sequence[float]) -> None:
@@ -36,6 +46,6 @@ def check_learned(before: Sequence[float], after: Sequence[float]) -> None:
     noise = statistics.stdev(b - a for a, b in zip(before, after, strict=True)) / math.sqrt(len(before))
     if rise > max(_STANDARD_ERRORS * noise, _LEAST_RISE * statistics.fmean(before)):
         raise Refusal(
-            f"the loss on the first {len(before)} batches was {statistics.fmean(before):.4g} before the first step and "
-            f"is {statistics.fmean(after):.4g} after the last: this run has not learned; {lower}"
+            f"the loss was {statistics.fmean(before):.4g} before the first step and is {statistics.fmean(after):.4g} after "
+            f"the last, on {len(before)} batches that are not trained on: this run has not learned; {lower}"
         )

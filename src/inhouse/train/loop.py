@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,7 +23,7 @@ from inhouse.parallel.control_plane import check_alike
 from inhouse.parallel.device_mesh import SINGLE, Mesh
 from inhouse.parallel.fsdp import allocate, parallelize
 from inhouse.parallel.layout import SLOW_PHASE_FACTOR
-from inhouse.resilience.learning_check import check_learned, num_measured
+from inhouse.resilience.learning_check import batches_to_measure, check_learned
 from inhouse.resilience.replica_check import check_replicas
 from inhouse.resilience.step_guard import MOST_REWINDS, StepGuard, Verdict
 from inhouse.resilience.supervisor import Supervisor
@@ -78,7 +78,7 @@ class Trainer:
         self.paused = 0.0  # seconds that callbacks held up the steps
         self.figures: dict[str, float] = {}  # of callbacks, for the log of this step
         self.changes: list[dict[str, Any]] = []  # of settings, and from which step on they hold
-        self.losses_before: list[float] = []  # of the first batches, before the first step
+        self.losses_before: dict[int, float] = {}  # of batches that are not trained on, before the first step
         settings, model = self.settings, self.model
         self.run_identity = run_identity(self.num_steps, model.config, settings, self.run_identity)
         setup = digest_of([self.run_identity, self.mesh.layout.model_dump(mode="json"), code_digest()])
@@ -115,7 +115,8 @@ class Trainer:
                 for key, old, new in resumed.changed:
                     self.say(f"{key.removeprefix('train.')} = {new} from here on, {old} before")
             else:
-                self.losses_before = self._first_losses()
+                losses = self._losses_of(batches_to_measure(self.num_steps))
+                self.losses_before = {n: loss for n, loss in losses.items() if math.isfinite(loss)}  # JSON's numbers
             for callback in self.callbacks:
                 stack.enter_context(callback)
                 callback.on_start(self)
@@ -126,7 +127,8 @@ class Trainer:
             while self.done < self.num_steps:
                 self._advance()
             self.checkpointer.wait()
-            check_learned(self.losses_before, self._first_losses())
+            losses_after = self._losses_of(self.losses_before or batches_to_measure(self.num_steps))
+            check_learned(list(self.losses_before.values()), list(losses_after.values()))
             self.supervisor.finished()
             if self.mesh.is_first:
                 write_json(self.output / UNTRAINED, self.guard.untrained())
@@ -135,8 +137,7 @@ class Trainer:
 
     def extra(self) -> dict[str, Any]:
         """What a checkpoint must hold beside the tensors."""
-        before = self.losses_before if all(map(math.isfinite, self.losses_before)) else []  # JSON has no others
-        return {"guard": self.guard.state(), "changes": self.changes, "losses_before": before}
+        return {"guard": self.guard.state(), "changes": self.changes, "losses_before": list(self.losses_before.items())}
 
     def say(self, sentence: str) -> None:
         """A line on stderr, once for all processes."""
@@ -179,12 +180,11 @@ class Trainer:
     def _batch(self, number: int) -> Batch:
         return self.batch_of(number).to(self.device)
 
-    def _first_losses(self) -> list[float]:
-        """The loss of the first batches, under the weights as they are, in nats a trained token."""
+    def _losses_of(self, batches: Iterable[int]) -> dict[int, float]:
+        """The loss of each of the batches, under the weights as they are, in nats a trained token."""
         with self.supervisor.validating():
-            num_batches = len(self.losses_before) or num_measured(self.num_steps)
-            sums = [self.step.evaluate([self.batch_of(n).to(self.device)]) for n in range(num_batches)]
-            return [nats / max(count, 1) for nats, count in sums]
+            sums = {n: self.step.evaluate([self._batch(n)]) for n in batches}
+        return {n: nats / max(count, 1) for n, (nats, count) in sums.items()}
 
     def _open_checkpoints(self) -> Checkpointer:
         layout, every = self.mesh.layout, self.settings.checkpoint_every
@@ -202,7 +202,7 @@ class Trainer:
             self.step.optimizers.count_from(tensors["optimizer.muon.step"])
             now = [{"step": resumed.step, **change._asdict()} for change in resumed.changed]
             self.changes = [*resumed.extra.get("changes", []), *now]
-            self.losses_before = resumed.extra.get("losses_before", [])  # older checkpoints have none
+            self.losses_before = dict(resumed.extra.get("losses_before", []))  # older checkpoints have none
         return resumed
 
     def _rewind(self, step: int, due: int, loss: float) -> bool:
