@@ -14,17 +14,17 @@ from random import Random
 from inhouse.common.errors import Refusal
 
 _MOST_BATCHES = 32
-_LEAST_BATCHES = 4  # fewer say nothing about noise
-_STANDARD_ERRORS = 2.5
+_LEAST_BATCHES = 8  # fewer say nothing about noise
+_STANDARD_ERRORS = 2.0
 _LEAST_RISE = 0.01  # of the loss before: below it, a run that hardly moves is not told from one that gets worse
 
 
 def batches_to_measure(num_steps: int) -> list[int]:
-    """For a quarter as many batches as steps, 32 at most, one at random from each of as many parts.
+    """Half as many batches as steps, 32 at most: one at random from each of as many parts of them.
 
     A single one for a run that is too short to tell noise.
     """
-    count = min(_MOST_BATCHES, num_steps // 4)
+    count = min(_MOST_BATCHES, num_steps // 2)
     if count < _LEAST_BATCHES:
         return [num_steps]
     chance, bounds = Random(num_steps), [num_steps + part * num_steps // count for part in range(count + 1)]
@@ -34,8 +34,8 @@ def batches_to_measure(num_steps: int) -> list[int]:
 def check_learned(before: Sequence[float], after: Sequence[float]) -> None:
     """Raise `Refusal` where the losses `after` are certainly no better than those of the same batches `before`.
 
-    That is: one is not finite, or they rose on average, by more than 2.5 standard errors of the differences' mean and
-    a hundredth of the loss. From fewer than four batches, or without finite losses before, only the first is concluded.
+    That is: one is not finite, or they rose on average, by more than two standard errors of the differences' mean and
+    a hundredth of the loss. From fewer than eight batches, or without finite losses before, only the first is concluded.
     """
     lower = "lower the learning rates (lr_factor); the checkpoints are kept"
     if not all(map(math.isfinite, after)):
@@ -46,6 +46,6 @@ def check_learned(before: Sequence[float], after: Sequence[float]) -> None:
     noise = statistics.stdev(b - a for a, b in zip(before, after, strict=True)) / math.sqrt(len(before))
     if rise > max(_STANDARD_ERRORS * noise, _LEAST_RISE * statistics.fmean(before)):
         raise Refusal(
-            f"the loss was {statistics.fmean(before):.4g} before the first step and is {statistics.fmean(after):.4g} after "
-            f"the last, on {len(before)} batches that are not trained on: this run has not learned; {lower}"
+            f"the loss was {statistics.fmean(before):.4g} before the first step and is {statistics.fmean(after):.4g} now, "
+            f"on {len(before)} batches that are not trained on: this run has not learned; {lower}"
         )
