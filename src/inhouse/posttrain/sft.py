@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 
 from inhouse.checkpoint.model_folder import copy_tokenizer, fill_from, read_config, save_model, write_generation_config
-from inhouse.common.files import write_atomic, write_json
+from inhouse.common.files import digest, write_atomic, write_json
+from inhouse.data.shards import INDEX
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.model.transformer import Transformer
 from inhouse.parallel.device_mesh import Mesh
@@ -25,7 +26,8 @@ from inhouse.posttrain.replay import Replay, split_rows
 from inhouse.posttrain.settings import SamplingDefaults, SftSettings
 from inhouse.train.callbacks import default_callbacks
 from inhouse.train.loop import Trainer
-from inhouse.train.settings import TrainSettings
+from inhouse.train.settings import PretrainSettings, TrainSettings
+from inhouse.train.stage import held_out
 from inhouse.train.validation import STEPS, Validation
 
 _STEPS_AN_EPOCH = 4  # at least, where there are so many rows: few conversations make smaller steps
@@ -75,20 +77,26 @@ def fine_tune(
     rows = _rows_a_step(settings, packed.num_rows, parallel.data)
     check_layout(parallel, model.config, rows.total, length)
     packed.sequences_per_step = rows.conversations
-    mixed = Replay(packed, tokenizer / "shards" / "train", rows.replayed) if rows.replayed else packed
+    shards = tokenizer / "shards"
+    mixed = Replay(packed, shards / "train", rows.replayed) if rows.replayed else packed
     steps = max(1, math.ceil(settings.epochs * packed.num_rows / rows.conversations))
     training = TrainSettings(
         **settings.model_dump(include=set(TrainSettings.model_fields)) | {"batch_tokens": rows.total * length}
     )
     run_identity = {"seed": seed, "conversations": packed.digest(), "replayed_rows": rows.replayed}
+    if rows.replayed:
+        run_identity["text"] = digest(shards / "train" / INDEX)  # which holds every shard's digest
     if rank() == 0:
         _say(packed, rows, steps, settings)
     with join(parallel, settings.device, "sft") as mesh:
         batch_of = partial(mixed.batch, rows=mesh.dp_rows(rows.total))
+        validations = _validation(packed_folder, seed, length, filler, rows.total, mesh)
+        if rows.replayed:  # the step's loss is of both kinds: this one says what of the text is kept
+            shape = PretrainSettings(batch_tokens=training.batch_tokens, sequence_length=length, attention="document")
+            validations += held_out(shards / "heldout", loaded, shape, mesh, name="text")
         Trainer(
             model, batch_of, steps, training, output, name="sft", run_identity=run_identity,
-            callbacks=[*_validation(packed_folder, seed, length, filler, rows.total, mesh), *default_callbacks()],
-            mesh=mesh, init_weights=partial(fill_from, folder=base),
+            callbacks=[*validations, *default_callbacks()], mesh=mesh, init_weights=partial(fill_from, folder=base),
         ).run()  # fmt: skip
         if mesh.is_first:
             counts = {key: packed.index[key] for key in ("files", "heldout", "too_long")}
@@ -119,6 +127,11 @@ def _say(packed: PackedConversations, rows: _Rows, steps: int, settings: SftSett
         f"sft: {packed.num_conversations:,} conversations in {packed.num_rows:,} rows; {steps:,} steps of "
         f"{rows.conversations} rows{replayed}, {settings.epochs:g} passes"
     )
+    if settings.replay and not rows.replayed:
+        say(
+            f"sft: a step is one row, so no text is replayed, and much of the base may be forgotten: set [sft] "
+            f"batch_tokens = {2 * settings.sequence_length} or more"
+        )
     if too_long := packed.index["too_long"]:
         what = {"leave_out": "left out", "truncate": "cut", "split": "split at their turns"}[settings.too_long]
         say(

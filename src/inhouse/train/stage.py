@@ -107,7 +107,9 @@ def pretrain(
         save_model(network, output, writes=mesh.is_first)
 
 
-def held_out(shards: Path, tokenizer: Tokenizer, settings: PretrainSettings, mesh: Mesh = SINGLE) -> list[Validation]:
+def held_out(
+    shards: Path, tokenizer: Tokenizer, settings: PretrainSettings, mesh: Mesh = SINGLE, name: str = "validation"
+) -> list[Validation]:
     """The callback that measures the loss on a sample of `shards`; none where there is no text in it."""
     rows = settings.batch_tokens // settings.sequence_length
     windows = heldout_windows(shards, settings.sequence_length, rows)
@@ -117,4 +119,4 @@ def held_out(shards: Path, tokenizer: Tokenizer, settings: PretrainSettings, mes
     parts = [windows[first + own.start : first + own.stop] for first in range(0, len(windows), rows)]
     sample = [as_batch(part, settings.attention, tokenizer.end_of_document) for part in parts]
     text = windows[:, 1:][~np.isin(windows[:, 1:], (NOT_TRAINED, tokenizer.end_of_document))]
-    return [Validation(sample, len(tokenizer.decode_bytes(text.tolist())))]
+    return [Validation(sample, len(tokenizer.decode_bytes(text.tolist())), name)]
