@@ -86,7 +86,8 @@ def settings(steps: int) -> TrainSettings:
 
 def parse(text: str) -> ParallelSettings:
     """`shard=2,experts=2`; an empty text is one process."""
-    return ParallelSettings(**dict(part.split("=") for part in text.split(",") if part), timeout_seconds=30)
+    chosen = dict(part.split("=") for part in text.split(",") if part)
+    return ParallelSettings.model_validate_strings({**chosen, "timeout_seconds": "30"})
 
 
 def batch_of(step: int, mesh: Mesh) -> Batch:

@@ -18,7 +18,7 @@ READS = {
 SECONDS = {"data": 2.0, "tokenizer": 5.0, "pretrain": 120.0, "sft": 60.0, "evaluate": 10.0, "export": 3.0}
 SPENT = {
     "stepping": 90.0, "recomputed": 0.0, "checkpoint stall": 0.0, "start-up": 0.0, "data wait": 0.0, "slow": 0.0,
-    "idle": 30.0,
+    "idle": 30.0, "validation": 0.0,
 }  # fmt: skip
 CODE = {"version": "0.1.0", "source": "sha256:code", "commit": "abc123", "modified": True}
 HOST = {

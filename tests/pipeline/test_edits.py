@@ -213,7 +213,7 @@ EDITS = [
     Edit("sources in another order", sources_swapped, ALL),
     Edit("a source more", added('[[data.sources]]\nname = "third"\npath = "second"'), ALL),
     Edit("a file left out", recipe_edit('path = "first"', 'path = "first"\nexclude = ["d.txt"]'), ALL),
-    Edit("a pattern that leaves out nothing", recipe_edit('path = "first"', 'path = "first"\nexclude = ["*.zip"]'), ("data",)),
+    Edit("a pattern without a match", recipe_edit('path = "first"', 'path = "first"\nexclude = ["*.z"]'), ("data",)),
     Edit("processes that read", recipe_edit("seed = 3", "seed = 3\ndata.processes = 1")),
     Edit("processes that encode", added("[tokenizer]\nprocesses = 1")),
     Edit("the held-out share", recipe_edit("seed = 3", "seed = 3\ndata.holdout_one_in = 10"), ALL),

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from inhouse.common.files import digest, read_json, write_json
+from inhouse.common.files import read_json, write_json
 from inhouse.common.lineage import check_lineage, lineage, stale
 from inhouse.data.settings import Source
+from inhouse.pipeline.identity import identify
 from inhouse.pipeline.runner import Stopped, make, run_stages
-from inhouse.pipeline.stages import Stage
+from inhouse.pipeline.stages import Stage, stages_of
 from inhouse.recipe.recipe import load_recipe
 
 
@@ -76,8 +77,10 @@ def test_conversations_are_parsed_before_the_first_stage_and_said(tmp_path: Path
     run = make(load_recipe(path), tmp_path / "runs", until="data", say=said.append)
     assert said[:2] == ["own.json: 1 conversation, Alpaca", "data: started"]
     assert run is not None
-    (run / "sft").mkdir()
-    write_json(run / "sft" / "stage.json", {"inputs": {"conversations": [digest(own)]}, "outputs": {}})
+    (run / ".sft.partial").mkdir()
+    (stage,) = (stage for stage in stages_of(load_recipe(path), run) if stage.name == "sft")
+    identity = identify(stage, run, {})
+    write_json(run / ".sft.partial" / "stage.json", {"stage": "sft", **identity._asdict(), "attempts": []})
     said.clear()
     make(load_recipe(path), tmp_path / "runs", until="data", say=said.append)
     assert said == ["data: done before, nothing to do"]
@@ -268,3 +271,15 @@ def test_kill_9_leaves_a_run_that_goes_on(run: Path) -> None:
     assert run_stages(two_stages(run), run) == ["tokenizer"]
     assert (run / "tokenizer" / "text.txt").read_text() == "some text" * 2
     assert not (run / ".tokenizer.partial").exists()
+
+
+def test_what_a_stage_tells_of_its_way_stands_in_its_record(run: Path) -> None:
+    told = {"untrained": {"skipped": [3]}, "settings_changed": [{"step": 3}], "branch": {"from": "x", "step": 2}}
+
+    def write(output: Path) -> None:
+        for name, content in told.items():
+            write_json(output / f"{name}.json", content)
+
+    run_stages(two_stages(run, write=write)[:1], run)
+    record = read_json(run / "data" / "stage.json")
+    assert {name: record[name] for name in told} == told

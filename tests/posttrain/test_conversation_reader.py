@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from inhouse.common.files import digest
 from inhouse.posttrain.conversation_reader import check_conversations, read_conversations, read_placed
 
 GOOD = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
@@ -44,13 +43,6 @@ def test_what_files_hold_is_said(tmp_path):
         "two.json.gz: 1,201 conversations, Alpaca 1,200, OpenAI messages 1",
     ]
     assert contents[-1].layouts == {"Alpaca": 1200, "OpenAI messages": 1}
-
-
-def test_files_that_are_known_are_not_parsed_again(tmp_path):
-    write(tmp_path / "known.jsonl", GOOD)
-    write(tmp_path / "new.jsonl", GOOD, GOOD)
-    contents = check_conversations([tmp_path], known=[digest(tmp_path / "known.jsonl")], say=lambda line: None)
-    assert [each.file.name for each in contents] == ["new.jsonl"]
 
 
 @pytest.mark.parametrize(

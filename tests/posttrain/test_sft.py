@@ -16,7 +16,7 @@ from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, encode_prompt
 from inhouse.posttrain.conversations import trained_on
 from inhouse.posttrain.settings import SamplingDefaults, SftSettings
-from inhouse.posttrain.sft import fine_tune, gather, generation_config
+from inhouse.posttrain.sft import fine_tune, gather, write_sampling_defaults
 
 SOURCE = 'def loads(text):\n    """Parse text."""\n'
 FEW = {"addition": 8, "subtraction": 4, "brackets": 2, "strings": 2, "library": 2}
@@ -85,8 +85,10 @@ def test_the_folder_opens_with_transformers_and_answers_like_ours(tmp_path, toke
     assert not torch.equal(before["embed_tokens.weight"], after["embed_tokens.weight"])
 
 
-def test_greedy_decoding_is_said_so_that_transformers_does_not_warn(tokenizer):
-    config = generation_config(tokenizer, SamplingDefaults(temperature=0))
+def test_greedy_decoding_is_said_so_that_transformers_does_not_warn(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
+    write_sampling_defaults(tmp_path, SamplingDefaults(temperature=0))
+    config = json.loads((tmp_path / "generation_config.json").read_text())
     assert config["do_sample"] is False
     assert not {"temperature", "top_p"} & set(config)
 

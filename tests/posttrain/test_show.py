@@ -50,7 +50,7 @@ def test_questions_on_documents_are_shown_where_there_are_documents(tmp_path):
     folder = tmp_path / "data" / "documents"
     folder.mkdir(parents=True)
     text = 'def loads(text):\n    """Parse text."""\n'
-    line = to_line(Document("0", text, "python", "module.py", "PSF-2.0"))
+    line = to_line(Document(text, 0, "module.py"))
     (folder / "train-00000.jsonl.zst").write_bytes(zstandard.compress(line))
     (tmp_path / "data" / "counts.json").write_text('{"total": {"train_documents": 1}}')
     (first, *_) = examples(SftSettings(generated={"library": 5}), tmp_path / "data", seed=0, number=3)

@@ -59,6 +59,17 @@ def test_batches_that_did_not_reach_the_weights_are_named(run: Path) -> None:
     assert not any("rewound" in line for line in stage_lines(run, "pretrain"))
 
 
+def test_what_changed_on_the_way_and_where_it_branched_off_is_told(run: Path) -> None:
+    change = {"step": 1200, "key": "train.max_skipped_steps", "old": 8, "new": 20}
+    branch = {"from": "pretrain", "step": 555, "first_steps": 1586}
+    change_record(run, "pretrain", settings_changed=[change], branch=branch)
+    lines = stage_lines(run, "pretrain")
+    assert "changed   train.max_skipped_steps from 8 to 20, from step 1,200 on" in lines
+    assert "branch    of pretrain, from step 555 on" in lines
+    change_record(run, "pretrain", branch={"from": "pretrain", "declined": "no checkpoint"})
+    assert not any(line.startswith("branch") for line in stage_lines(run, "pretrain"))
+
+
 def test_every_attempt_has_its_code_and_host(run: Path) -> None:
     first = {"started": "2026-11-25T01:00:00+00:00", "code": CODE, "host": HOST}
     second = {"started": "x", "code": {"version": "0.2.0", "source": "sha256:s"}, "host": HOST | {"gpus": ["H100"]}}

@@ -40,6 +40,8 @@ def test_each_kind_is_booked(tmp_path: Path) -> None:
     clock.run(ledger, 11, 7.0)
     with ledger.waiting("checkpoint stall"):
         clock.now += 3.0
+    with ledger.waiting("validation"):
+        clock.now += 4.0
     clock.now += 1.0
     ledger.close()  # one second into a step that never ended
     clock.now += 20.0
@@ -49,9 +51,9 @@ def test_each_kind_is_booked(tmp_path: Path) -> None:
     clock.run(ledger, 12, 2.0)
     ledger.close()
     expected = {"stepping": 24.0, "slow": 5.0, "start-up": 35.0, "data wait": 5.0, "checkpoint stall": 3.0}
-    assert times(tmp_path) == pytest.approx(expected | {"recomputed": 3.0, "idle": 20.0})
+    assert times(tmp_path) == pytest.approx(expected | {"validation": 4.0, "recomputed": 3.0, "idle": 20.0})
     assert sum(times(tmp_path).values()) == pytest.approx(clock.now - 1000.0)
-    assert describe(times(tmp_path)).startswith("25.3 % of 1 min 35 s: stepping 25.3 %")
+    assert describe(times(tmp_path)).startswith("24.2 % of 1 min 39 s: stepping 24.2 %")
 
 
 DO = st.lists(st.tuples(st.sampled_from(["step", "save", "kill", "back"]), st.floats(0.001, 50)), max_size=60)

@@ -7,7 +7,6 @@ only when it is complete.
 
 import errno
 import os
-import resource
 import shutil
 import signal
 import time
@@ -29,6 +28,7 @@ from inhouse.common.lineage import (
     check_outputs,
     read_record,
 )
+from inhouse.common.memory import PeakMemory
 from inhouse.common.processes import Terminated
 from inhouse.common.progress import duration
 from inhouse.pipeline.aside import set_aside
@@ -154,8 +154,9 @@ def _run_stage(planned: Planned, run: Path, is_forced: bool, say: Say) -> bool:
     begun = _begin(stage, run, identity, is_forced, say)
     started = time.monotonic()
     try:
-        carry_out(stage, run, partial)
-        _finish(stage, partial, begun, time.monotonic() - started)
+        with PeakMemory() as peak:
+            carry_out(stage, run, partial)
+        _finish(partial, begun, time.monotonic() - started, peak.bytes)
     except BaseException as error:
         cannot_write = _cannot_write(stage, run, error)  # looks at the disk: before room is made
         if not stage.resumes:
@@ -238,13 +239,12 @@ def _begin(stage: Stage, run: Path, identity: Identity, is_forced: bool, say: Sa
     return begun
 
 
-def _finish(stage: Stage, partial: Path, begun: Record, seconds: float) -> None:
+def _finish(partial: Path, begun: Record, seconds: float, peak_bytes: int | None) -> None:
     """Write the record that makes a stage complete, after every byte of the stage is on the disk."""
     outputs = {name: value for name, value in digests(partial).items() if name != RECORD}
     for name in outputs:
         sync_file(partial / name)
-    peak_kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    measured = {"ended": _now(), "seconds": round(seconds, 3), "peak_memory_bytes": peak_kib * 1024}
+    measured = {"ended": _now(), "seconds": round(seconds, 3), "peak_memory_bytes": peak_bytes}
     told = {name.removesuffix(".json"): read_json(partial / name) for name in _TOLD if name in outputs}
     write_json(partial / RECORD, {**begun, **measured, **told, "outputs": outputs})
 

@@ -115,6 +115,6 @@ def _stage_row(name: str, record: Record) -> dict[str, Any]:
         "name": name,
         "started": record["attempts"][0]["started"].replace("T", " ")[:19],
         "took": duration(record["seconds"]),
-        "memory": f"{record['peak_memory_bytes'] / 2**30:.2f} GiB",
+        "memory": f"{peak / 2**30:.2f} GiB" if (peak := record["peak_memory_bytes"]) else "n/a",
         "inputs": [(name, value[:19] + "…") for name, value in input_digests(record)],
     }

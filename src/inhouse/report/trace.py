@@ -84,6 +84,10 @@ def _stage(record: dict[str, Any]) -> Iterator[str]:
     for what, batches in record.get("untrained", {}).items():
         if batches:
             yield f"untrained {what.replace('_', ' ')}: batches {_batches(batches)}"
+    for change in record.get("settings_changed", []):
+        yield f"changed   {change['key']} from {change['old']} to {change['new']}, from step {change['step']:,} on"
+    if "step" in (branch := record.get("branch", {})):
+        yield f"branch    of {branch['from']}, from step {branch['step']:,} on"
     for attempt in record["attempts"]:
         code, host = attempt["code"], attempt["host"]
         commit = f", commit {code['commit']}{' modified' if code.get('modified') else ''}" if code.get("commit") else ""

@@ -8,6 +8,7 @@ of a run refer to; or `declined`, why there is no branch.
 
 import sys
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from inhouse.common.files import read_json, write_atomic, write_json
 from inhouse.common.lineage import BRANCH
 from inhouse.optim.schedule import steps_before_decay, warmup_steps
 from inhouse.parallel.device_mesh import Mesh
+from inhouse.parallel.layout import SLOW_PHASE_FACTOR
 from inhouse.train.run_identity import KEYS_THAT_MAY_CHANGE, default_settings
 from inhouse.train.settings import TrainSettings
 
@@ -42,22 +44,21 @@ def branch_off(output: Path, identity: dict[str, Any], settings: TrainSettings, 
     own: int = identity["num_steps"]
     if not (output / BRANCH).is_file():
         return own
-    layout, folder = mesh.layout, output / "checkpoints"
-    with Checkpointer(folder, identity, timeout=timedelta(seconds=layout.timeout_seconds)) as checkpointer:
+    folder, timeout = output / "checkpoints", timedelta(seconds=SLOW_PHASE_FACTOR * mesh.layout.timeout_seconds)
+    with Checkpointer(folder, identity, timeout=timeout) as checkpointer:
         first = checkpointer.control_plane.first
         record, is_begun = first(lambda: (read_json(output / BRANCH), any(folder.glob("step-*"))))
         if is_begun:
             return int(record.get("first_steps", own))
         origin = first(lambda: _find_origin(output.parent / record["from"], identity, settings))
         if isinstance(origin, _Origin):
-            first(lambda: _write_record(output, record["from"], step=origin.step, first_steps=origin.first_steps))
+            first(partial(_begin, output, record["from"], origin))
             is_branch = {"first_steps": origin.first_steps} if origin.first_steps != own else {}
             damage = checkpointer.adopt(origin.checkpoint, _adopted(origin.identity, identity) | is_branch)
             if damage is None:
-                first(lambda: _copy_metrics(origin.checkpoint.parents[1], output))
                 return origin.first_steps
             origin = damage
-        first(lambda: _write_record(output, record["from"], declined=origin))
+        first(lambda: write_json(output / BRANCH, {"from": record["from"], "declined": origin}))
     if mesh.is_first:
         print(f"pretrain: no branch of the earlier run ({origin}); training from the start", file=sys.stderr)
     return own
@@ -90,11 +91,9 @@ def _adopted(theirs: dict[str, Any], identity: dict[str, Any]) -> dict[str, Any]
     return identity | {"train": identity["train"] | {name: theirs["train"][name] for name in before}}
 
 
-def _write_record(output: Path, origin: str, **fields: Any) -> None:
-    write_json(output / BRANCH, {"from": origin, **fields})
-
-
-def _copy_metrics(old: Path, output: Path) -> None:
-    """The log up to the branch is this run's too; what lies behind it is dropped when the run goes on."""
-    if (old / "metrics.jsonl").is_file():
-        write_atomic(output / "metrics.jsonl", (old / "metrics.jsonl").read_bytes())
+def _begin(output: Path, old: str, origin: _Origin) -> None:
+    """The record; and the log, which is this run's too up to the branch: the rest is dropped when it goes on."""
+    write_json(output / BRANCH, {"from": old, "step": origin.step, "first_steps": origin.first_steps})
+    log = origin.checkpoint.parents[1] / "metrics.jsonl"
+    if log.is_file():
+        write_atomic(output / log.name, log.read_bytes())
