@@ -28,7 +28,14 @@ _SPLIT = (
 )
 
 
-def make_foreign(folder: Path, texts: list[str], vocab_size: int = 400, template: str | None = TEMPLATE) -> Path:
+def make_foreign(
+    folder: Path,
+    texts: list[str],
+    vocab_size: int = 400,
+    template: str | None = TEMPLATE,
+    hidden_size: int = 64,
+    layers: int = 2,
+) -> Path:
     """Random weights of deviation 0.02 and a tokenizer learned from `texts`, as a folder; returns it."""
     backend = Tokenizer(models.BPE())
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -46,7 +53,7 @@ def make_foreign(folder: Path, texts: list[str], vocab_size: int = 400, template
     torch.manual_seed(0)
     ends = {token: tokenizer.convert_tokens_to_ids(token) for token in ("<|im_end|>", "<|endoftext|>")}
     config = Qwen3Config(
-        vocab_size=len(tokenizer) + 13, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        vocab_size=len(tokenizer) + 13, hidden_size=hidden_size, intermediate_size=2 * hidden_size, num_hidden_layers=layers,
         num_attention_heads=4, num_key_value_heads=2, head_dim=16, max_position_embeddings=4096, rope_theta=1e6,
         tie_word_embeddings=True, eos_token_id=ends["<|im_end|>"], pad_token_id=ends["<|endoftext|>"],
     )  # fmt: skip

@@ -85,12 +85,14 @@ def test_the_folder_opens_with_transformers_and_answers_like_ours(tmp_path, toke
     assert not torch.equal(before["embed_tokens.weight"], after["embed_tokens.weight"])
 
 
-def test_greedy_decoding_is_said_so_that_transformers_does_not_warn(tokenizer, tmp_path):
-    tokenizer.save(tmp_path)
+def test_greedy_decoding_is_said_so_that_transformers_does_not_warn(tmp_path):
+    said = {"eos_token_id": [1], "do_sample": True, "temperature": 0.6, "top_p": 0.95}
+    (tmp_path / "generation_config.json").write_text(json.dumps(said))
     write_sampling_defaults(tmp_path, SamplingDefaults(temperature=0))
     config = json.loads((tmp_path / "generation_config.json").read_text())
     assert config["do_sample"] is False
     assert not {"temperature", "top_p"} & set(config)
+    assert config["eos_token_id"] == [1]  # what is not of sampling stays
 
 
 def test_the_loss_falls(tmp_path, base, data):
