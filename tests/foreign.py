@@ -53,7 +53,8 @@ def make_foreign(
     torch.manual_seed(0)
     ends = {token: tokenizer.convert_tokens_to_ids(token) for token in ("<|im_end|>", "<|endoftext|>")}
     config = Qwen3Config(
-        vocab_size=len(tokenizer) + 13, hidden_size=hidden_size, intermediate_size=2 * hidden_size, num_hidden_layers=layers,
+        vocab_size=len(tokenizer) + 13, hidden_size=hidden_size, intermediate_size=2 * hidden_size,
+        num_hidden_layers=layers,
         num_attention_heads=4, num_key_value_heads=2, head_dim=16, max_position_embeddings=4096, rope_theta=1e6,
         tie_word_embeddings=True, eos_token_id=ends["<|im_end|>"], pad_token_id=ends["<|endoftext|>"],
     )  # fmt: skip
