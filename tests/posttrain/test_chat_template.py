@@ -210,8 +210,7 @@ def test_a_message_of_weight_0_is_read_and_not_trained_on(tokenizer):
     left = tokenizer.decode(token for token, flag in zip(*some, strict=True) if flag)
     assert left == "<think>\nThey thank me.\n</think>\n\nYou are welcome.<|im_end|>"
     unmarked = CHAT_TEMPLATE.replace("{%- generation -%}", "").replace("{%- endgeneration -%}", "")
-    with pytest.raises(ValueError, match="does not mark every answer"):
-        encode_conversation(tokenizer, weighted, unmarked)
+    assert encode_conversation(tokenizer, weighted, unmarked) == some
     assert encode_prompt(tokenizer, weighted, unmarked) == encode_prompt(tokenizer, CONVERSATION)
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from inhouse.checkpoint.shape import resolve_shape
 from inhouse.common.lineage import Record
 from inhouse.optim.schedule import steps_before_decay, warmup_steps
 from inhouse.pipeline.aside import kept_aside
@@ -29,7 +30,7 @@ def branch_from(stage: Stage, run: Path, identity: Identity) -> Path | None:
 
 def _holds_branch_point(folder: Path, record: Record, recipe: Recipe) -> bool:
     """Whether it is of a shorter run, and has a checkpoint whose steps are a longer run's too."""
-    config, _ = recipe.model.resolve(recipe.tokenizer.vocab_size)
+    config, _ = resolve_shape(recipe.model, recipe.tokenizer.vocab_size)
     length = {key.partition(".")[2]: record["settings"]["pretrain"].get(key.partition(".")[2]) for key in _LENGTH}
     old, _ = plan_steps(recipe.pretrain.model_copy(update=length), config, recipe.parallel)
     new, _ = plan_steps(recipe.pretrain, config, recipe.parallel)

@@ -47,6 +47,9 @@ def render(facts: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield "sources"
     yield from (f"  {line}" for line in _sources(facts.get("sources") or {}))
+    if facts.get("base"):
+        yield "base"
+        yield from (f"  {row['name']} ({row['path']}): licence {row['licence']}" for row in facts["base"])
     if facts.get("conversations"):
         yield "conversations"
         yield from (f"  {_labelled(Path(row['path']).name, row)}" for row in facts["conversations"])
