@@ -98,7 +98,7 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
         write_documents(run / "sft", run, folder)
 
     model = recipe.model
-    base = () if model.base is None else (find_model(model.base),)
+    base: tuple[Path, ...] = () if model.base is None else (find_model(model.base),)
     from_base = {"base": [_base_label(path, model.base_licence) for path in base]} if base else {}
     is_pretrained = pretrains(recipe.pretrain, model)
     shape = {} if base else {"model": model}  # a base's is in its digest

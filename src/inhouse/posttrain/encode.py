@@ -70,8 +70,8 @@ def encode_all(settings: SftSettings, tokenizer: Path, template: str, data: Path
             else:
                 yield each
 
-    fits = {"length": settings.sequence_length, "too_long": settings.too_long}
-    encode = partial(_encode, tokenizer=tokenizer, template=template, **fits)
+    length, too_long = settings.sequence_length, settings.too_long
+    encode = partial(_encode, tokenizer=tokenizer, template=template, length=length, too_long=too_long)
     writer, counts = ConversationWriter(folder / "train", loaded.vocab_size), _Counts(len(settings.conversations))
     with Progress("conversations", None, "conversations") as progress:
         for chunk in map_ordered(encode, _chunks(to_train_on()), 0):

@@ -46,8 +46,8 @@ _FROM_BASE: dict[Location, str] = {
 def rules_of(model: ModelSettings, export: ExportSettings) -> dict[Location, str]:
     """The rules of what follows, for a recipe with these tables."""
     if model.base is None:
-        return dict(FOLLOWS)
-    return FOLLOWS | _FROM_BASE | ({} if export.gguf else {("export", "gguf"): NO_SPLIT})
+        return {**FOLLOWS}
+    return {**FOLLOWS, **_FROM_BASE, **({} if export.gguf else {("export", "gguf"): NO_SPLIT})}
 
 
 def refused(tables: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:

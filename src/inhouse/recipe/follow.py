@@ -28,7 +28,8 @@ def follow(model: ModelSettings, pretrain: PretrainSettings, sft: SftSettings) -
     written = [each.sequence_length for each in (pretrain, sft) if "sequence_length" in each.model_fields_set]
     if model.base is None:  # whose context is its own, and often much longer than what it is trained on here
         model = filled(model, context=max(written, default=model.context))
-        pretrain, sft = (filled(each, sequence_length=model.context) for each in (pretrain, sft))
+        pretrain = filled(pretrain, sequence_length=model.context)
+        sft = filled(sft, sequence_length=model.context)
     trained: list[Settings] = []
     for each in (pretrain, sft):
         length = each.sequence_length
