@@ -13,7 +13,7 @@ from inhouse.train.settings import PretrainSettings
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 # the rules, as the dry run shows them
-FOLLOWS = {
+FOLLOWS: dict[tuple[str | int, ...], str] = {
     ("model", "context"): "the longest sequence_length that is written, else 512",
     **{(section, "sequence_length"): "[model] context" for section in ("pretrain", "sft")},
     **{
