@@ -6,7 +6,6 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
@@ -30,27 +29,16 @@ from inhouse.posttrain.conversations import CONVERSATIONS
 from inhouse.posttrain.encode import HELDOUT, encode_all, repeats
 from inhouse.posttrain.opened_model import read_chat_template
 from inhouse.posttrain.packing import PackedConversations, is_written
-from inhouse.posttrain.replay import Replay, split_rows
+from inhouse.posttrain.replay import Replay
 from inhouse.posttrain.settings import SamplingDefaults, SftSettings
+from inhouse.posttrain.step_count import Rows, count_steps, rows_a_step
 from inhouse.train.callbacks import default_callbacks
 from inhouse.train.loop import Trainer
 from inhouse.train.settings import PretrainSettings, TrainSettings
 from inhouse.train.stage import held_out
 from inhouse.train.validation import STEPS, Validation
 
-_STEPS_AN_EPOCH = 4  # at least, where there are so many rows: few conversations make smaller steps
 _FEW_STEPS = 50  # below, most answers are not learnt (docs/conversations.md)
-
-
-class _Rows(NamedTuple):
-    """Of one step: of conversations, and of replayed text."""
-
-    conversations: int
-    replayed: int
-
-    @property
-    def total(self) -> int:
-        return self.conversations + self.replayed
 
 
 def fine_tune(
@@ -83,12 +71,12 @@ def fine_tune(
         time.sleep(0.1)  # where the first process fails, whoever started all of them ends this one too
     length, filler = settings.sequence_length, loaded.end_of_document
     packed = PackedConversations(packed_folder / "train", seed, length, filler, repeats(settings, packed_folder, seed))
-    rows = _rows_a_step(settings, packed.num_rows, parallel.data)
+    rows = rows_a_step(settings, packed.num_rows, parallel.data)
     check_layout(parallel, model.config, rows.total, length)
     packed.sequences_per_step = rows.conversations
     shards = tokenizer / "shards"
     mixed = Replay(packed, shards / "train", rows.replayed) if rows.replayed else packed
-    steps = max(1, math.ceil(settings.epochs * packed.num_rows / rows.conversations))
+    steps = count_steps(settings, packed.num_rows, rows)
     training = TrainSettings(
         **settings.model_dump(include=set(TrainSettings.model_fields)) | {"batch_tokens": rows.total * length}
     )
@@ -124,14 +112,7 @@ def fine_tune(
             shutil.rmtree(packed_folder)
 
 
-def _rows_a_step(settings: SftSettings, num_rows: int, unit: int) -> _Rows:
-    """As the settings say, but few conversations make small steps, of a multiple of `unit` rows all together."""
-    most = settings.rows()
-    wanted = max(1, num_rows // _STEPS_AN_EPOCH) / (1 - settings.replay)
-    return _Rows(*split_rows(min(most, math.ceil(wanted / unit) * unit), settings.replay))
-
-
-def _say(packed: PackedConversations, rows: _Rows, steps: int, settings: SftSettings) -> None:
+def _say(packed: PackedConversations, rows: Rows, steps: int, settings: SftSettings) -> None:
     """What is trained on, and what somebody would rather know now than after it."""
     say = partial(print, file=sys.stderr, flush=True)
     replayed = f" and {rows.replayed} of replayed text" if rows.replayed else ""

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from inhouse.checkpoint.shape import resolve_shape
 from inhouse.model.sizes import Derived
+from inhouse.posttrain.step_count import plan_sft
 from inhouse.recipe.base import rules_of
 from inhouse.recipe.lines import Location
 from inhouse.recipe.passes import Passes
@@ -42,6 +43,7 @@ def all_numbers(recipe: Recipe, passes: Passes | None = None) -> list[Number]:
     derived = {
         "model": shape,
         "pretrain": [*steps, *(passes.numbers() if passes else ())],
+        "sft": plan_sft(recipe.sft, recipe.parallel, recipe.seed),
         "parallel": [Derived("processes", recipe.parallel.processes, "replicate × shard × context")],
     }
     numbers = []
