@@ -233,6 +233,8 @@ EDITS = [
     Edit("processes that train", added("[parallel]\nshard = 2")),
     Edit("the cluster's queue", added('[cluster]\nqueue = "big"')),
     Edit("epochs of fine-tuning", recipe_edit("[sft]", "[sft]\nepochs = 1.0"), FROM_SFT),
+    Edit("the share of replayed text", recipe_edit("[sft]", "[sft]\nreplay = 0.125"), FROM_SFT),
+    Edit("no replayed text", recipe_edit("[sft]", "[sft]\nreplay = 0.0"), FROM_SFT),
     Edit("how answers are sampled", recipe_edit("= 0.5", "= 0.7"), (), ("sft", "export")),
     Edit("generated problems", recipe_edit("addition = 10", "addition = 11"), FROM_SFT),
     Edit("a kind less", recipe_edit("addition = 10, ", ""), FROM_SFT),
