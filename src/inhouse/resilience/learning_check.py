@@ -35,17 +35,17 @@ def check_learned(before: Sequence[float], after: Sequence[float]) -> None:
     """Raise `Refusal` where the losses `after` are certainly no better than those of the same batches `before`.
 
     That is: one is not finite, or they rose on average, by more than two standard errors of the differences' mean and
-    a hundredth of the loss. From fewer than eight batches, or without finite losses before, only the first is concluded.
+    a hundredth of the loss. From fewer than eight batches (or none finite before) only the first is concluded.
     """
     lower = "lower the learning rates (lr_factor); the checkpoints are kept"
     if not all(map(math.isfinite, after)):
         raise Refusal(f"the loss after the last step is not finite: this run has not learned; {lower}")
     if len(before) < _LEAST_BATCHES:
         return
-    rise = statistics.fmean(after) - statistics.fmean(before)
+    start, end = statistics.fmean(before), statistics.fmean(after)
     noise = statistics.stdev(b - a for a, b in zip(before, after, strict=True)) / math.sqrt(len(before))
-    if rise > max(_STANDARD_ERRORS * noise, _LEAST_RISE * statistics.fmean(before)):
+    if end - start > max(_STANDARD_ERRORS * noise, _LEAST_RISE * start):
         raise Refusal(
-            f"the loss was {statistics.fmean(before):.4g} before the first step and is {statistics.fmean(after):.4g} now, "
-            f"on {len(before)} batches that are not trained on: this run has not learned; {lower}"
+            f"the loss was {start:.4g} before the first step and is {end:.4g} now, on {len(before)} batches that are "
+            f"not trained on: this run has not learned; {lower}"
         )
