@@ -9,7 +9,8 @@ from tests.posttrain.test_packing import FILLER, conversation, pack
 
 from inhouse.data.documents import Document
 from inhouse.data.shards import ShardWriter, finish_folder
-from inhouse.posttrain.replay import Replay, split_rows
+from inhouse.posttrain.replay import Replay
+from inhouse.posttrain.sft_plan import split_rows
 
 LENGTH = 16
 

@@ -179,4 +179,4 @@ def test_few_conversations_make_small_steps_and_are_warned_about(tmp_path, base,
     counts = json.loads((output / "conversations.json").read_text())
     assert counts["steps"] >= 10
     assert counts["rows"] == {"conversations": 1, "replayed": 1}
-    assert "steps are few" in capfd.readouterr().err
+    assert "steps of fine-tuning are few" in capfd.readouterr().err

@@ -10,7 +10,7 @@ from inhouse.data.sources import describe
 from inhouse.recipe.recipe import Recipe
 
 # of a stage that trains: how it went, which no later stage reads
-_DIARY = ("checkpoints/*", "tensorboard/*", "*.jsonl", UNTRAINED, BRANCH, SETTINGS_CHANGED)
+_DIARY = ("checkpoints/*", "tensorboard/*", "metrics.jsonl", "goodput.jsonl", UNTRAINED, BRANCH, SETTINGS_CHANGED)
 
 
 class Stage(NamedTuple):

@@ -1,10 +1,9 @@
-"""Every conversation to train on, encoded over several processes into files that packing reads."""
+"""Every conversation to train on, encoded over several processes into files that packing reads. No torch in them."""
 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from functools import partial
-from itertools import chain, islice
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,17 +12,21 @@ import numpy as np
 from inhouse.common.files import write_atomic
 from inhouse.common.progress import Progress
 from inhouse.data.process_pool import map_ordered
+from inhouse.data.shards import dtype_for
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.environments.registry import ENVIRONMENTS
-from inhouse.posttrain.chat_template import CHAT_TEMPLATE, Encoded, encode_conversation
+from inhouse.posttrain.chat_template import CHAT_TEMPLATE, Encoded
 from inhouse.posttrain.conversation_reader import read_conversations
+from inhouse.posttrain.encoded import ConversationWriter, Laid, is_written, lay
 from inhouse.posttrain.messages import Message
-from inhouse.posttrain.packing import ConversationWriter, is_written
-from inhouse.posttrain.settings import SftSettings, TooLong
+from inhouse.posttrain.settings import SftSettings
+from inhouse.posttrain.too_long import fit
 
 HELDOUT = "heldout.jsonl"  # in a fine-tuned folder: own conversations that it was not trained on
-_CHUNK = 1_000  # conversations that one process encodes at a time
-_LEAST_TO_HOLD_OUT, _HELD_OUT_ONE_IN = 40, 20  # own conversations
+LEAST_TO_HOLD_OUT = 40  # different own conversations: of fewer, each is needed for training
+_HELD_OUT_ONE_IN, _MOST_HELD_OUT = 20, 1_000
+_CHUNK, _CHUNK_CHARACTERS = 1_000, 1 << 21  # conversations, or text, that a process encodes at a time
+_COUNTED = ("conversations", "too_long", "trained_tokens")
 
 
 class Sourced(NamedTuple):
@@ -33,12 +36,21 @@ class Sourced(NamedTuple):
     messages: list[Message]
 
 
-class _Pieces(NamedTuple):
-    """What became of one conversation."""
+class _Chunk(NamedTuple):
+    """Encoded conversations, the file of each, and `_COUNTED` of every file, in the last row of what was made."""
 
-    file: int
-    encoded: list[Encoded]
-    was_too_long: bool
+    laid: Laid
+    files: np.ndarray
+    counts: np.ndarray
+
+
+class _Encoding(NamedTuple):
+    """How conversations become tokens; `stamp` is the time of the tokenizer's file."""
+
+    settings: SftSettings
+    tokenizer: Path
+    stamp: int
+    template: str
 
 
 def gather(settings: SftSettings, data: Path, seed: int) -> Iterator[Sourced]:
@@ -51,7 +63,9 @@ def gather(settings: SftSettings, data: Path, seed: int) -> Iterator[Sourced]:
             yield Sourced(-1, [{"role": "user", "content": problem.prompt}, answer])
 
 
-def encode_all(settings: SftSettings, tokenizer: Path, data: Path, folder: Path, seed: int) -> None:
+def encode_all(
+    settings: SftSettings, tokenizer: Path, data: Path, folder: Path, seed: int, template: str = CHAT_TEMPLATE
+) -> None:
     """Write `folder/train` and, of enough own conversations, `folder/heldout` with the messages in heldout.jsonl.
 
     Does nothing where an earlier attempt wrote them whole. Raises `ValueError` where there is no conversation, or none
@@ -59,136 +73,113 @@ def encode_all(settings: SftSettings, tokenizer: Path, data: Path, folder: Path,
     """
     if is_written(folder / "train"):
         return
-    own = sum(1 for source in settings.conversations for _ in read_conversations(source.path))
-    loaded, heldout = Tokenizer.load(tokenizer), list[list[Message]]()
+    vocab_size, bound = Tokenizer.load(tokenizer).vocab_size, _bound_of_held_out(settings)
+    encoding = _Encoding(settings, tokenizer, (tokenizer / "tokenizer.json").stat().st_mtime_ns, template)
+    held_out: list[list[Message]] = []
 
     def to_train_on() -> Iterator[Sourced]:
         for each in gather(settings, data, seed):
-            if each.file >= 0 and own >= _LEAST_TO_HOLD_OUT and _is_held_out(each.messages):
-                heldout.append(each.messages)
+            if each.file >= 0 and _key(each.messages) < bound:
+                held_out.append(each.messages)
             else:
                 yield each
 
-    encode = partial(_encode, tokenizer=tokenizer, length=settings.sequence_length, too_long=settings.too_long)
-    writer, counts = ConversationWriter(folder / "train", loaded.vocab_size), _Counts(len(settings.conversations))
+    writer, files = ConversationWriter(folder / "train", vocab_size), list[np.ndarray]()
+    counts = np.zeros((len(settings.conversations) + 1, len(_COUNTED)), dtype=np.int64)
     with Progress("conversations", None, "conversations") as progress:
-        for chunk in map_ordered(encode, _chunks(to_train_on()), 0):
-            for pieces in chunk:
-                counts.add(pieces)
-                for encoded in pieces.encoded:
-                    writer.add(encoded)
-                progress.update()
+        for chunk in map_ordered(partial(_encode, encoding=encoding), _chunks(to_train_on()), 0):
+            writer.add(chunk.laid)
+            files.append(chunk.files)
+            counts += chunk.counts
+            progress.update(len(chunk.files))
+    total = dict(zip(_COUNTED, counts.sum(axis=0).tolist(), strict=True))
     if not writer.num_conversations:
-        raise ValueError(
-            f"none of {counts.num_too_long} conversations fits into sequence_length = {settings.sequence_length} "
-            f'tokens: raise it, give shorter ones, or set [sft] too_long = "truncate"'
-            if counts.num_too_long
-            else "no conversations to fine-tune on: give [sft] conversations = [files], or counts in [sft.generated]"
-        )
-    if heldout:
-        lines = (json.dumps({"messages": messages}, ensure_ascii=False) + "\n" for messages in heldout)
-        write_atomic(folder / HELDOUT, "".join(lines))
-        validate = ConversationWriter(folder / "heldout", loaded.vocab_size)
-        for pieces in encode([Sourced(-1, messages) for messages in heldout]):
-            for encoded in pieces.encoded:
-                validate.add(encoded)
-        if validate.num_conversations:
-            validate.finish()
-    np.save(folder / "files.npy", np.array(counts.file_of, dtype=np.int16))
-    writer.finish(files=counts.files, heldout=len(heldout), too_long=counts.num_too_long)
+        raise ValueError(_nothing(settings, total["too_long"]))
+    if held_out:
+        _write_held_out(folder, held_out, encoding, vocab_size)
+    np.save(folder / "files.npy", np.concatenate(files))
+    of_files = [dict(zip(_COUNTED, row, strict=True)) for row in counts[:-1].tolist()]
+    writer.finish(**total, heldout=len(held_out), files=of_files)
 
 
-def repeats(settings: SftSettings, folder: Path, seed: int) -> np.ndarray:
-    """How often each encoded conversation comes in an epoch, by its file's weight; a fraction is a share of them."""
+def repeats(settings: SftSettings, folder: Path) -> np.ndarray | None:
+    """How often each encoded conversation comes in an epoch, by its file's weight; at 0.5 every second one comes.
+
+    None where each comes once.
+    """
+    weights = [*(source.weight for source in settings.conversations), 1.0]
+    if all(weight == 1.0 for weight in weights):
+        return None
     file_of = np.load(folder / "files.npy")
-    weights = np.array([*(source.weight for source in settings.conversations), 1.0])[file_of]
-    whole = np.floor(weights)
-    extra = np.random.default_rng((seed, 2)).random(len(weights)) < weights - whole
-    return (whole + extra).astype(np.int64)
+    found = np.ones(len(file_of), dtype=np.int32)
+    for number, weight in enumerate(weights[:-1]):
+        mine = file_of == number
+        found[mine] = np.diff(np.ceil(np.arange(np.count_nonzero(mine) + 1) * weight))
+    return found
 
 
-class _Counts:
-    """What became of the conversations, by file of the user's."""
-
-    def __init__(self, files: int) -> None:
-        self.files = [{"conversations": 0, "too_long": 0, "trained_tokens": 0} for _ in range(files)]
-        self.file_of: list[int] = []
-        self.num_too_long = 0
-
-    def add(self, pieces: _Pieces) -> None:
-        self.file_of += [pieces.file] * len(pieces.encoded)
-        self.num_too_long += pieces.was_too_long
-        if pieces.file >= 0:
-            counts = self.files[pieces.file]
-            counts["conversations"] += bool(pieces.encoded)
-            counts["too_long"] += pieces.was_too_long
-            counts["trained_tokens"] += sum(sum(encoded.trained) for encoded in pieces.encoded)
+def _nothing(settings: SftSettings, num_too_long: int) -> str:
+    if not num_too_long:
+        return "no conversations to fine-tune on: give [sft] conversations = [files], or counts in [sft.generated]"
+    return (
+        f"none of {num_too_long:,} conversations fits into sequence_length = {settings.sequence_length} tokens: raise "
+        'it, give shorter ones, or set [sft] too_long = "truncate"'
+    )
 
 
-def _chunks(conversations: Iterator[Sourced]) -> Iterator[list[Sourced]]:
-    while chunk := list(islice(conversations, _CHUNK)):
+def _bound_of_held_out(settings: SftSettings) -> int:
+    """Own conversations whose key is below it are held out; 0, so none, where there are few different ones."""
+    number, different = 0, set[int]()
+    for source in settings.conversations:
+        for messages in read_conversations(source.path):
+            number += 1
+            if len(different) < LEAST_TO_HOLD_OUT:
+                different.add(_key(messages))
+    share = max(_HELD_OUT_ONE_IN, number / _MOST_HELD_OUT)
+    return int(2**64 / share) if len(different) == LEAST_TO_HOLD_OUT else 0
+
+
+def _key(messages: list[Message]) -> int:
+    """64 bits of the content, so that copies fall on one side."""
+    text = json.dumps(messages, sort_keys=True, ensure_ascii=False)
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:8])
+
+
+def _write_held_out(folder: Path, held_out: list[list[Message]], encoding: _Encoding, vocab_size: int) -> None:
+    lines = (json.dumps({"messages": messages}, ensure_ascii=False) + "\n" for messages in held_out)
+    write_atomic(folder / HELDOUT, "".join(lines))
+    writer = ConversationWriter(folder / "heldout", vocab_size)
+    writer.add(_encode([Sourced(-1, messages) for messages in held_out], encoding).laid)
+    if writer.num_conversations:
+        writer.finish()
+
+
+def _chunks(conversations: Iterable[Sourced]) -> Iterator[list[Sourced]]:
+    chunk: list[Sourced] = []
+    characters = 0
+    for each in conversations:
+        chunk.append(each)
+        characters += sum(len(message.get("content") or "") for message in each.messages)
+        if len(chunk) == _CHUNK or characters >= _CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
         yield chunk
 
 
-def _encode(chunk: Iterable[Sourced], tokenizer: Path, length: int, too_long: TooLong) -> list[_Pieces]:
-    loaded = Tokenizer.load(tokenizer)
-    return [_Pieces(each.file, *fit(loaded, each.messages, length, too_long)) for each in chunk]
+def _encode(chunk: list[Sourced], encoding: _Encoding) -> _Chunk:
+    settings, tokenizer = encoding.settings, _tokenizer(encoding.tokenizer, encoding.stamp)
+    counts = np.zeros((len(settings.conversations) + 1, len(_COUNTED)), dtype=np.int64)
+    found, files = list[Encoded](), list[int]()
+    for file, messages in chunk:
+        pieces, was_too_long = fit(tokenizer, messages, settings.sequence_length, settings.too_long, encoding.template)
+        found += pieces
+        files += [file] * len(pieces)
+        counts[file] += bool(pieces), was_too_long, sum(sum(piece.trained) for piece in pieces)
+    return _Chunk(lay(found, dtype_for(tokenizer.vocab_size)), np.array(files, dtype=np.int32), counts)
 
 
-def fit(tokenizer: Tokenizer, messages: list[Message], length: int, too_long: TooLong) -> tuple[list[Encoded], bool]:
-    """A conversation as examples that fit into a row, and whether it was too long for one."""
-    whole = encode_conversation(tokenizer, messages, CHAT_TEMPLATE)
-    if _size(whole) <= length:
-        return [whole], False
-    if too_long == "leave_out":
-        return [], True
-    pieces, lead = [], messages[:1] if messages[0]["role"] in ("system", "developer") else []
-    turns = _turns(messages[len(lead) :])
-    while turns:
-        taken = len(turns)
-        while taken and (piece := _try(tokenizer, [*lead, *chain(*turns[:taken])])) and _size(piece) > length:
-            taken -= 1
-        if taken and piece:
-            pieces.append(piece)
-        elif not taken and (cut := _cut(_try(tokenizer, [*lead, *turns[0]]), length)):
-            pieces.append(cut)
-        if too_long == "truncate":
-            break
-        turns = turns[max(1, taken) :]
-    return pieces, True
-
-
-def _turns(messages: list[Message]) -> list[list[Message]]:
-    """A user's message and all that follows up to the next one."""
-    turns: list[list[Message]] = []
-    for message in messages:
-        if message["role"] == "user" or not turns:
-            turns.append([])
-        turns[-1].append(message)
-    return turns
-
-
-def _try(tokenizer: Tokenizer, messages: list[Message]) -> Encoded | None:
-    """None where there is nothing to train on."""
-    try:
-        return encode_conversation(tokenizer, messages, CHAT_TEMPLATE)
-    except ValueError:
-        return None
-
-
-def _cut(encoded: Encoded | None, length: int) -> Encoded | None:
-    """The beginning, without an end of the answer to train on; None where no answer begins in it."""
-    if encoded is None or not any(encoded.trained[1 : length + 1]):
-        return None
-    return Encoded(encoded.ids[: length + 1], encoded.trained[: length + 1])
-
-
-def _size(encoded: Encoded) -> int:
-    """Tokens of a row that it takes: up to the one before its last trained token."""
-    return max(place for place, is_trained in enumerate(encoded.trained) if is_trained)
-
-
-def _is_held_out(messages: list[Message]) -> bool:
-    """By content, so that copies fall on one side."""
-    text = json.dumps(messages, sort_keys=True, ensure_ascii=False)
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:8]) % _HELD_OUT_ONE_IN == 0
+@lru_cache(1)
+def _tokenizer(path: Path, stamp: int) -> Tokenizer:
+    """Loaded once a process: a large one takes a second."""
+    return Tokenizer.load(path)

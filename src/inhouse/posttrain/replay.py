@@ -14,12 +14,6 @@ from inhouse.train.stage import as_batch
 from inhouse.train.step import Batch
 
 
-def split_rows(rows: int, share: float) -> tuple[int, int]:
-    """Rows of conversations and of replayed text in a step of `rows`: at least one of each; a single row is no text."""
-    replayed = min(rows - 1, max(1, round(rows * share))) if share else 0
-    return rows - replayed, replayed
-
-
 class Replay:
     """Steps of conversations and, below them, windows of the pretraining's shards; a pure function of the step.
 

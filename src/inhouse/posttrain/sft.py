@@ -6,7 +6,6 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
@@ -21,28 +20,16 @@ from inhouse.parallel.process_group import join, rank
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
 from inhouse.posttrain.conversations import CONVERSATIONS
 from inhouse.posttrain.encode import HELDOUT, encode_all, repeats
-from inhouse.posttrain.packing import PackedConversations, is_written
-from inhouse.posttrain.replay import Replay, split_rows
+from inhouse.posttrain.encoded import is_written
+from inhouse.posttrain.packing import PackedConversations
+from inhouse.posttrain.replay import Replay
 from inhouse.posttrain.settings import SamplingDefaults, SftSettings
+from inhouse.posttrain.sft_plan import Rows, few_steps, num_steps, rows_a_step
 from inhouse.train.callbacks import default_callbacks
 from inhouse.train.loop import Trainer
 from inhouse.train.settings import PretrainSettings, TrainSettings
 from inhouse.train.stage import held_out
 from inhouse.train.validation import STEPS, Validation
-
-_STEPS_AN_EPOCH = 4  # at least, where there are so many rows: few conversations make smaller steps
-_FEW_STEPS = 50  # below, most answers are not learnt (docs/conversations.md)
-
-
-class _Rows(NamedTuple):
-    """Of one step: of conversations, and of replayed text."""
-
-    conversations: int
-    replayed: int
-
-    @property
-    def total(self) -> int:
-        return self.conversations + self.replayed
 
 
 def fine_tune(
@@ -73,13 +60,13 @@ def fine_tune(
     while not is_written(packed_folder / "train"):
         time.sleep(0.1)  # where the first process fails, whoever started all of them ends this one too
     length, filler = settings.sequence_length, loaded.end_of_document
-    packed = PackedConversations(packed_folder / "train", seed, length, filler, repeats(settings, packed_folder, seed))
-    rows = _rows_a_step(settings, packed.num_rows, parallel.data)
+    packed = PackedConversations(packed_folder / "train", seed, length, filler, repeats(settings, packed_folder))
+    rows = rows_a_step(settings, packed.num_rows, parallel.data)
     check_layout(parallel, model.config, rows.total, length)
     packed.sequences_per_step = rows.conversations
     shards = tokenizer / "shards"
     mixed = Replay(packed, shards / "train", rows.replayed) if rows.replayed else packed
-    steps = max(1, math.ceil(settings.epochs * packed.num_rows / rows.conversations))
+    steps = num_steps(settings, packed.num_rows, rows)
     training = TrainSettings(
         **settings.model_dump(include=set(TrainSettings.model_fields)) | {"batch_tokens": rows.total * length}
     )
@@ -99,8 +86,8 @@ def fine_tune(
             callbacks=[*validations, *default_callbacks()], mesh=mesh, init_weights=partial(fill_from, folder=base),
         ).run()  # fmt: skip
         if mesh.is_first:
-            counts = {key: packed.index[key] for key in ("files", "heldout", "too_long")}
-            told = {"conversations": packed.num_conversations, "rows": rows._asdict(), "steps": steps}
+            counts = {key: packed.encoded.index[key] for key in ("conversations", "files", "heldout", "too_long")}
+            told = {"rows": rows._asdict(), "steps": steps}
             write_json(output / CONVERSATIONS, {"generated": settings.generated, **told, **counts})
             if (packed_folder / HELDOUT).is_file():
                 shutil.copyfile(packed_folder / HELDOUT, output / HELDOUT)
@@ -112,38 +99,31 @@ def fine_tune(
             shutil.rmtree(packed_folder)
 
 
-def _rows_a_step(settings: SftSettings, num_rows: int, unit: int) -> _Rows:
-    """As the settings say, but few conversations make small steps, of a multiple of `unit` rows all together."""
-    most = settings.rows()
-    wanted = max(1, num_rows // _STEPS_AN_EPOCH) / (1 - settings.replay)
-    return _Rows(*split_rows(min(most, math.ceil(wanted / unit) * unit), settings.replay))
-
-
-def _say(packed: PackedConversations, rows: _Rows, steps: int, settings: SftSettings) -> None:
+def _say(packed: PackedConversations, rows: Rows, steps: int, settings: SftSettings) -> None:
     """What is trained on, and what somebody would rather know now than after it."""
-    say = partial(print, file=sys.stderr, flush=True)
+    say, counts = partial(print, file=sys.stderr, flush=True), packed.encoded.index
     replayed = f" and {rows.replayed} of replayed text" if rows.replayed else ""
+    smaller = f" ({settings.rows()} would be few steps)" if rows.total < settings.rows() else ""
+    held_out = f", {counts['heldout']:,} held out" if counts["heldout"] else ""
     say(
-        f"sft: {packed.num_conversations:,} conversations in {packed.num_rows:,} rows; {steps:,} steps of "
-        f"{rows.conversations} rows{replayed}, {settings.epochs:g} passes"
+        f"sft: {counts['conversations']:,} conversations in {packed.num_rows:,} rows{held_out}; {steps:,} steps of "
+        f"{rows.conversations} rows{replayed}{smaller}, {settings.epochs:g} passes"
     )
     if settings.replay and not rows.replayed:
         say(
             f"sft: a step is one row, so no text is replayed, and much of the base may be forgotten: set [sft] "
             f"batch_tokens = {2 * settings.sequence_length} or more"
         )
-    if too_long := packed.index["too_long"]:
+    if too_long := counts["too_long"]:
         what = {"leave_out": "left out", "truncate": "cut", "split": "split at their turns"}[settings.too_long]
+        otherwise = '; too_long = "truncate" or "split" keeps what fits' if settings.too_long == "leave_out" else ""
+        of = too_long + counts["conversations"] if settings.too_long == "leave_out" else counts["conversations"]
         say(
-            f"sft: {too_long:,} conversations are longer than sequence_length = {settings.sequence_length} tokens "
-            f"and {what}"
+            f"sft: {too_long:,} of {of:,} conversations are longer than sequence_length = {settings.sequence_length} "
+            f"tokens and {what}{otherwise}"
         )
-    if steps < _FEW_STEPS:
-        enough = math.ceil(_FEW_STEPS * settings.epochs / steps)
-        say(
-            f"sft: {steps} steps are few, and little of this will be learnt: give more conversations, each in several "
-            f"phrasings, or set [sft] epochs = {enough}"
-        )
+    if few := few_steps(steps, settings):
+        say(f"sft: {few}")
 
 
 def _validation(folder: Path, seed: int, length: int, filler: int, rows: int, mesh: Mesh) -> list[Validation]:

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from rich.table import Table
 
 from inhouse.model.sizes import Derived
+from inhouse.posttrain.sft_plan import plan_sft
 from inhouse.recipe.follow import FOLLOWS
 from inhouse.recipe.passes import Passes
 from inhouse.recipe.recipe import Recipe
@@ -35,6 +36,7 @@ def all_numbers(recipe: Recipe, passes: Passes | None = None) -> list[Number]:
     derived = {
         "model": shape,
         "pretrain": [*steps, *(passes.numbers() if passes else ())],
+        "sft": plan_sft(recipe.sft, recipe.tokenizer.vocab_size, recipe.parallel.data).numbers(),
         "parallel": [Derived("processes", recipe.parallel.processes, "replicate × shard × context")],
     }
     numbers = []

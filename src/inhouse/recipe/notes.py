@@ -1,10 +1,11 @@
-"""What is said in one line before a run begins: settings that do nothing beside the others, too many passes."""
+"""What is said in one line before a run begins: settings that do nothing, too many passes, few steps."""
 
 from collections.abc import Iterator
 
 from pydantic import BaseModel
 
 from inhouse.data.text_size import passes_warning
+from inhouse.posttrain.sft_plan import plan_sft
 from inhouse.recipe.passes import Passes
 from inhouse.recipe.recipe import Recipe
 
@@ -15,11 +16,11 @@ _OF_ROUTERS = ("router_lr", "balance_rate")
 
 
 def notes(recipe: Recipe, passes: Passes) -> list[str]:
-    """A sentence for every setting that the recipe writes and that changes nothing, and one on the passes."""
+    """A sentence for every setting that the recipe writes and that changes nothing, on the passes, and on few steps."""
     rules = (_dense, _windows, _tokens, _short_sequences, _micro_batches, _fine_tuning, _evaluation, _alone)
     without_effect = [f"{sentence}; leave it out" for rule in rules for sentence in rule(recipe)]
-    warning = passes_warning(passes.passes)
-    return [*without_effect, *([warning] if warning else [])]
+    few = plan_sft(recipe.sft, recipe.tokenizer.vocab_size, recipe.parallel.data).warning
+    return [*without_effect, *filter(None, [passes_warning(passes.passes), few])]
 
 
 def _written(settings: BaseModel, *names: str) -> list[str]:
