@@ -144,8 +144,8 @@ def report(conversations: int, few: dict[str, float], many: dict[str, float], en
         f"# Fine-tuning on {conversations:,} conversations of {few['tokens'] / conversations:.0f} tokens "
         f"({head.stdout.strip()})", "",
         f"`{' '.join(['python', 'bench/sft_memory.py', *sys.argv[1:]])}`", "",
-        f"Rows of {LENGTH} tokens, {ROWS} a step, one process, without a model. Memory in MB, mapped files that were read "
-        "included; CPU time.", "",
+        f"Rows of {LENGTH} tokens, {ROWS} a step, one process, without a model. MB with mapped files that were "
+        "read; CPU time.", "",
         "| what | peak memory | of it its own | seconds |",
         "| --- | --- | --- | --- |",
         f"| torch and inhouse imported | {few['idle'] / 1e6:.0f} | | |",

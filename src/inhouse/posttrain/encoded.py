@@ -10,6 +10,7 @@ import numpy as np
 
 from inhouse.common.errors import Refusal
 from inhouse.common.files import read_json, write_json
+from inhouse.common.lineage import digest_of
 from inhouse.data.shards import dtype_for
 from inhouse.posttrain.chat_template import Encoded
 
@@ -47,13 +48,13 @@ class ConversationWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.dtype = folder, dtype_for(vocab_size)
         self._files = {name: (folder / file).open("wb") for name, file in _FILES.items()}
-        self._sha, self.num_conversations = hashlib.sha256(), 0
+        self._shas, self.num_conversations = {name: hashlib.sha256() for name in _FILES}, 0
 
     def add(self, laid: Laid) -> None:
         for name, array in laid._asdict().items():
             data = array.tobytes()
             self._files[name].write(data)
-            self._sha.update(data)
+            self._shas[name].update(data)
         self.num_conversations += len(laid.lengths)
 
     def finish(self, **facts: object) -> None:
@@ -62,8 +63,8 @@ class ConversationWriter:
         for name, file in self._files.items():
             sizes[name] = file.tell()
             file.close()
-        index = {"dtype": self.dtype, "bytes": sizes, "digest": f"sha256:{self._sha.hexdigest()}", **facts}
-        write_json(self.folder / _INDEX, index)
+        digest = digest_of([sha.hexdigest() for sha in self._shas.values()])
+        write_json(self.folder / _INDEX, {"dtype": self.dtype, "bytes": sizes, "digest": digest, **facts})
 
 
 def is_written(folder: Path) -> bool:
