@@ -60,14 +60,14 @@ def test_turns_that_are_not_trained_on_do_not_hide_the_one_that_is(tokenizer):
     assert "<2> so so" in tokenizer.decode(piece.ids)
 
 
-def test_a_thousand_turns_are_split_without_encoding_all_of_them_for_each_piece(tokenizer, monkeypatch):
+def test_many_turns_are_split_without_encoding_all_of_them_for_each_piece(tokenizer, monkeypatch):
     encoded = []
     monkeypatch.setattr(
         "inhouse.posttrain.too_long.encode_conversation",
         lambda *arguments: encoded.append(len(arguments[1])) or encode_conversation(*arguments),
     )
-    messages = [m for number in range(1_000) for m in turn(number, 1)]
+    messages = [m for number in range(150) for m in turn(number, 1)]
     pieces, _ = fit(tokenizer, messages, 64, "split")
     told = [tokenizer.decode(piece.ids) for piece in pieces]
-    assert [sum(f"Say {number}." in text for text in told) for number in range(1_000)] == [1] * 1_000
-    assert sum(encoded) < 200 * 2_000  # messages
+    assert [sum(f"Say {number}." in text for text in told) for number in range(150)] == [1] * 150
+    assert sum(encoded) < 15 * len(messages)

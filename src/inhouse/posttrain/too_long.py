@@ -40,8 +40,11 @@ def fit(
         return piece is not None and size(piece) > length
 
     while turns:
-        # more turns are never shorter, and each has a token at least
-        taken = bisect_right(range(1, min(len(turns), length + 1) + 1), False, key=is_too_long)
+        most = 1
+        while most < len(turns) and not is_too_long(most):
+            most *= 2
+        # more turns are never shorter
+        taken = bisect_right(range(1, min(most, len(turns)) + 1), False, key=is_too_long)
         if (piece := first(taken) if taken else None) is None:  # what fits has no answer: the next turn's is cut
             taken = min(taken + 1, len(turns))
             piece = _cut(first(taken), length)
