@@ -4,8 +4,8 @@
 
 Synthetic ids are written as the encoder writes them, packed, and read as 100 batches; then as many more batches as make
 up an epoch's share, to see whether memory grows with what was read. A part of such conversations as text is encoded, in
-the processes that the stage uses. Every measurement is a process of its own: its peak is that of its resident memory,
-mapped files included; beside it what of it is its own, which nobody can take away from it.
+the processes that the stage uses. Every measurement is a process of its own: its peak is that of its resident memory;
+beside it what of it is no file's.
 """
 
 import argparse
@@ -27,13 +27,13 @@ LENGTH, ROWS, BATCHES = 512, 64, 100
 
 
 def write(folder: Path, conversations: int, tokens: int, vocabulary: int) -> None:
-    """Conversations of `tokens` on average, from a quarter of it to seven quarters; their second half is trained."""
+    """Conversations of `tokens` on average, the longest as long as a row; their second half is trained."""
     from inhouse.posttrain.encoded import ConversationWriter, Laid
 
     writer, rng = ConversationWriter(folder, vocabulary), np.random.default_rng(0)
     for start in range(0, conversations, 10_000):
-        lengths = rng.integers(tokens // 4, tokens * 7 // 4, min(10_000, conversations - start), endpoint=True)
-        lengths = np.minimum(lengths, LENGTH + 1).astype("<u4")
+        most, number = LENGTH + 1, min(10_000, conversations - start)
+        lengths = rng.integers(2 * tokens - most, most, number, endpoint=True).astype("<u4")
         ids = rng.integers(5, vocabulary, lengths.sum()).astype(writer.dtype)
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         writer.add(Laid(ids, (within >= np.repeat(lengths // 2, lengths)).astype(np.uint8), lengths))
@@ -144,9 +144,8 @@ def report(conversations: int, few: dict[str, float], many: dict[str, float], en
         f"# Fine-tuning on {conversations:,} conversations of {few['tokens'] / conversations:.0f} tokens "
         f"({head.stdout.strip()})", "",
         f"`{' '.join(['python', 'bench/sft_memory.py', *sys.argv[1:]])}`", "",
-        f"Rows of {LENGTH} tokens, {ROWS} a step, one process, without a model. MB with mapped files that were "
-        "read; CPU time.", "",
-        "| what | peak memory | of it its own | seconds |",
+        f"Rows of {LENGTH} tokens, {ROWS} a step, one process, without a model. MB, CPU time.", "",
+        "| what | peak memory | without files | seconds |",
         "| --- | --- | --- | --- |",
         f"| torch and inhouse imported | {few['idle'] / 1e6:.0f} | | |",
         f"| packed, {BATCHES} batches | {few['peak'] / 1e6:.0f} | {few['own'] / 1e6:.0f} "

@@ -31,7 +31,7 @@ def test_a_conversation_is_read_up_to_its_last_trained_token(tmp_path: Path) -> 
 
 
 def test_a_small_vocabulary_takes_two_bytes_a_token(tmp_path: Path) -> None:
-    assert written(tmp_path, TWO[:1], 60_000).ids.dtype == np.uint16
+    assert written(tmp_path, TWO[:1], 60_000).dtype == np.uint16
     assert (tmp_path / "ids.bin").stat().st_size == 3 * 2
 
 

@@ -27,7 +27,7 @@ def conversation(start: int, length: int) -> Encoded:
 def pack(
     conversations: list[Encoded], seed: int = 0, length: int = 16, rows: int = 2, repeats: list[int] | None = None
 ) -> PackedConversations:
-    with TemporaryDirectory() as folder:  # what is mapped stays readable
+    with TemporaryDirectory() as folder:  # what is open stays readable
         writer = ConversationWriter(Path(folder), 50_000)
         writer.add(lay(conversations, writer.dtype))
         writer.finish()

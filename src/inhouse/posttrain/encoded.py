@@ -1,6 +1,7 @@
 """Encoded conversations in files: memory does not grow with their number, and all processes of a run read the same."""
 
 import hashlib
+import os
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
@@ -72,7 +73,10 @@ def is_written(folder: Path) -> bool:
 
 
 class EncodedConversations:
-    """The conversations in a folder, mapped into memory. Raises `Refusal` where a file is not as long as it was."""
+    """The conversations in a folder, read one by one. Raises `Refusal` where a file is not as long as it was.
+
+    Not mapped into memory: what was read would count as the process's until somebody else needs the room.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.index = read_json(folder / _INDEX)
@@ -80,8 +84,8 @@ class EncodedConversations:
             path = folder / _FILES[name]
             if not path.is_file() or path.stat().st_size != expected:
                 raise Refusal(f"{path} is missing or was changed; delete {folder} and run again")
-        self.ids = _mapped(folder / _FILES["ids"], self.index["dtype"])
-        self.trained = _mapped(folder / _FILES["trained"], "u1")
+        self.dtype = np.dtype(self.index["dtype"])
+        self._ids, self._trained = ((folder / _FILES[name]).open("rb", buffering=0) for name in ("ids", "trained"))
         self.lengths = np.fromfile(folder / _FILES["lengths"], dtype="<u4")
         self.ends = np.cumsum(self.lengths, dtype=np.int64)
 
@@ -95,9 +99,7 @@ class EncodedConversations:
 
     def read(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """The ids of a conversation, and whether each is trained."""
-        place = slice(self.ends[number] - self.lengths[number], self.ends[number])
-        return self.ids[place], self.trained[place]
-
-
-def _mapped(path: Path, dtype: str) -> np.ndarray:
-    return np.memmap(path, dtype=dtype, mode="r")
+        length = int(self.lengths[number])
+        start = int(self.ends[number]) - length
+        ids = os.pread(self._ids.fileno(), length * self.dtype.itemsize, start * self.dtype.itemsize)
+        return np.frombuffer(ids, self.dtype), np.frombuffer(os.pread(self._trained.fileno(), length, start), np.uint8)
