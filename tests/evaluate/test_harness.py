@@ -11,8 +11,8 @@ from inhouse.environments.registry import ENVIRONMENTS
 from inhouse.evaluate.harness import answer, heldout_questions, summarise
 from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.posttrain.chat_template import encode_prompt
+from inhouse.posttrain.encode import gather
 from inhouse.posttrain.settings import SftSettings
-from inhouse.posttrain.sft import gather
 
 SCORED = ("addition", "subtraction", "brackets", "strings")
 UNSCORED = Environment("opinions", lambda split, count, seed, data: [Problem("Is it good?", "It is.")][:count])
@@ -84,7 +84,7 @@ def test_a_new_environment_is_one_entry_of_the_registry(monkeypatch, tmp_path):
         SftSettings(generated={"doubling": 3})
     doubling = generated("doubling", _double)
     monkeypatch.setitem(ENVIRONMENTS, "doubling", doubling)
-    replies = [each[1]["content"] for each in gather(SftSettings(generated={"doubling": 3}), tmp_path, seed=0)]
+    replies = [each.messages[1]["content"] for each in gather(SftSettings(generated={"doubling": 3}), tmp_path, seed=0)]
     assert replies == [problem.worked for problem in doubling.draw("train", 3, 0, None)]
     settings = EvaluateSettings(environments=("doubling",), problems_per_kind=5)
     questions = heldout_questions(settings, settings.environments, data=None)

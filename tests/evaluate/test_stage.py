@@ -107,3 +107,15 @@ def test_nothing_to_measure_is_a_sentence(folder):
 def test_an_environment_that_nobody_knows_is_refused():
     with pytest.raises(ValueError, match='there is no environment "chess"'):
         EvaluateSettings(environments=("chess",))
+
+
+def test_own_conversations_that_were_held_out_are_scored_and_answered(data, base, folder):
+    turns = [{"role": "user", "content": "Who wrote it?"}, {"role": "assistant", "content": "We did."}]
+    (folder / "heldout.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    scores, samples = evaluate_model(SETTINGS, folder, data)
+    assert set(scores) == {"bits_per_byte", "own/bits_per_byte", "ends_by_itself"}  # and nothing that was switched off
+    ((kind, prompt, expected, *_),) = samples
+    assert (kind, prompt, expected) == ("own", "Who wrote it?", "We did.")
+    assert set(evaluate_model(SETTINGS, folder)[0]) == {"own/bits_per_byte", "ends_by_itself"}  # without a corpus too
+    others = SETTINGS.model_copy(update={"environments": ("brackets",)})
+    assert {sample.kind for sample in evaluate_model(others, folder)[1]} == {"brackets"}

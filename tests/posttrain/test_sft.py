@@ -1,6 +1,7 @@
 """Fine-tuning end to end on a tiny model: what it learns from, and a folder that others can open."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -100,12 +101,14 @@ def test_the_folder_opens_with_transformers_and_answers_like_ours(tmp_path, toke
     assert not torch.equal(before["embed_tokens.weight"], after["embed_tokens.weight"])
 
 
-def test_greedy_decoding_is_said_so_that_transformers_does_not_warn(tokenizer, tmp_path):
-    tokenizer.save(tmp_path)
+def test_greedy_decoding_is_said_so_that_transformers_does_not_warn(tmp_path):
+    said = {"eos_token_id": [1], "do_sample": True, "temperature": 0.6, "top_p": 0.95}
+    (tmp_path / "generation_config.json").write_text(json.dumps(said))
     write_sampling_defaults(tmp_path, SamplingDefaults(temperature=0))
     config = json.loads((tmp_path / "generation_config.json").read_text())
     assert config["do_sample"] is False
     assert not {"temperature", "top_p"} & set(config)
+    assert config["eos_token_id"] == [1]  # what is not of sampling stays
 
 
 def test_the_loss_falls(tmp_path, base, data, shards):
@@ -159,16 +162,17 @@ def test_own_files_are_counted_weighed_and_a_share_is_held_out(tmp_path, base, d
 
 @pytest.mark.parametrize(("too_long", "pieces"), [("leave_out", 0), ("truncate", 1), ("split", 3)])
 def test_what_is_too_long_is_left_out_cut_or_split_at_its_turns(tokenizer, too_long, pieces):
+    encode = partial(encode_conversation, tokenizer)
     exchange = [{"role": "user", "content": "Tell me."}, {"role": "assistant", "content": "It is so. " * 3}]
     messages = [{"role": "system", "content": "Be brief."}, *exchange * 3]
-    (whole, was_long) = fit(tokenizer, messages, 1_000, too_long)
+    (whole, was_long) = fit(encode, messages, 1_000, too_long)
     assert (len(whole), was_long) == (1, False)
     room = len(encode_conversation(tokenizer, messages[:3]).ids) + 3
-    found, was_long = fit(tokenizer, messages, room, too_long)
+    found, was_long = fit(encode, messages, room, too_long)
     assert (len(found), was_long) == (pieces, True)
     for piece in found:
         assert piece.ids == encode_conversation(tokenizer, messages[:3]).ids
-    cut, _ = fit(tokenizer, messages[:3], room - 10, too_long)
+    cut, _ = fit(encode, messages[:3], room - 10, too_long)
     assert [len(piece.ids) for piece in cut] == ([] if too_long == "leave_out" else [room - 9])
     assert all(piece.ids[-1] != tokenizer.end_of_turn for piece in cut)
 

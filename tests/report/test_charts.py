@@ -58,10 +58,12 @@ def test_the_loss_caption_gives_the_smoothed_end(tmp_path: Path, drawn: list[Any
 def test_the_loss_on_held_out_text_is_drawn_where_it_was_measured(tmp_path: Path, drawn: list[Any]) -> None:
     rows = [{"step": step, "tokens": 100 * step, "loss": 4.0 - step} for step in range(1, 5)]
     rows[1]["validation_loss"], rows[3]["validation_loss"] = 2.5, 1.5
+    rows[1]["text_loss"] = 3.5  # what fine-tuning logs of the text beside its conversations
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     caption, _ = stage_charts(tmp_path)[0]
     assert drawn[0]["held out"] == ([200.0, 400.0], [2.5, 1.5])
-    assert caption.endswith("nats a token at the end, 1.500 on held-out text")
+    assert drawn[0]["held-out text"] == ([200.0], [3.5])
+    assert caption.endswith("nats a token at the end, 1.500 held out, 3.500 held-out text")
 
 
 def test_a_figure_that_was_not_measured_has_no_chart(tmp_path: Path, drawn: list[Any]) -> None:

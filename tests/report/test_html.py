@@ -14,6 +14,7 @@ from inhouse.model.huggingface import config_to_hf
 from inhouse.model.sizes import ModelSettings
 from inhouse.report import charts
 from inhouse.report.html import write_report
+from inhouse.report.summary import summary
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +62,26 @@ def test_a_model_without_generated_kinds_has_no_tiles_of_them(run: Path) -> None
     assert set(tiles(run)) == {"tokens of pretraining", "held-out bits per byte, base"}
     (run / "evaluate" / "scores.json").unlink()
     assert set(tiles(run)) == {"tokens of pretraining"}
+
+
+def test_what_fine_tuning_costs_and_own_answers_stand_beside_the_base(run: Path) -> None:
+    base = SCORES["base/bits_per_byte"]
+    measured = {"base/bits_per_byte": base, "model/bits_per_byte": base | {"value": 1.2555},
+                "model/own/bits_per_byte": base | {"value": 0.5}}  # fmt: skip
+    write_json(run / "evaluate" / "scores.json", measured)
+    assert tiles(run) == {
+        "tokens of pretraining": "3 M",
+        "held-out bits per byte, base": "1.2345",
+        "the same, fine-tuned (+0.021)": "1.2555",
+        "bits per byte of own answers that were held out": "0.5000",
+    }
+    assert "fine-tuning changed the held-out bits per byte by +0.021" in summary(run).splitlines()
+
+
+def test_an_own_question_stands_with_the_answer_that_was_expected(run: Path) -> None:
+    own = {"kind": "own", "prompt": "Who?", "expected": "We <did>.", "reply": "They.", "is_right": None}
+    (run / "evaluate" / "samples.jsonl").write_text(json.dumps(own) + "\n")
+    assert 'own: Who?<span class="mark">expected: We &lt;did&gt;.</span>' in page(run)
 
 
 def test_the_size_is_of_all_parameters_and_the_active_ones_are_told(run: Path) -> None:
@@ -112,7 +133,7 @@ def test_stages_stand_with_times_memory_and_inputs(run: Path) -> None:
     stages = {row[0]: row[1:] for row in rows(text, "Lineage")[1:]}
     assert list(stages) == ["data", "tokenizer", "pretrain", "sft", "evaluate", "export"]
     assert stages["pretrain"][:3] == ["2026-11-25 03:04:05", "2 min 00 s", "1.50 GiB"]
-    assert stages["sft"][3].split()[::2] == ["data", "pretrain"]
+    assert stages["sft"][3].split()[::2] == ["data", "tokenizer", "pretrain"]
     assert "in 3 min 20 s on A processor, 2 cores; finished 2026-11-25 04:05 UTC" in text
     assert "lineage of mine" in text
 

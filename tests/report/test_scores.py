@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.fabricated_run import SCORES, fabricate
 
-from inhouse.report.scores import read_scores, score_lines, score_rows
+from inhouse.report.scores import bits_lost, read_scores, score_lines, score_rows
 
 
 def test_bits_per_byte_are_numbers_and_all_else_is_percent() -> None:
@@ -27,3 +27,10 @@ def test_lines_are_aligned_and_say_the_error_where_there_is_one() -> None:
 def test_a_run_that_was_not_evaluated_has_no_scores(tmp_path: Path) -> None:
     assert read_scores(fabricate(tmp_path / "mine")) == SCORES
     assert read_scores(fabricate(tmp_path / "begun", until="sft")) == {}
+
+
+def test_what_fine_tuning_costs_is_the_difference_where_both_were_measured() -> None:
+    assert bits_lost({}) is bits_lost(SCORES) is None
+    tuned = SCORES["base/bits_per_byte"] | {"value": 1.25}
+    assert bits_lost({"model/bits_per_byte": tuned}) is None
+    assert round(bits_lost(SCORES | {"model/bits_per_byte": tuned}) or 0, 4) == 0.0155

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from inhouse.common.progress import Progress
 from inhouse.data.tokenizer import Tokenizer
@@ -93,14 +94,19 @@ def _window_nats(model: Transformer, batch: Sequence[Window]) -> list[float]:
         targets_BT[row, :size] = torch.tensor(window.tokens[1:])
         is_scored_BT[row, window.first_scored : size] = True
     hidden_BTD = model(tokens_BT.to(device)).hidden_BTD
-    hidden_ND, targets_N = hidden_BTD[is_scored_BT.to(device)], targets_BT[is_scored_BT].to(device)
+    losses_N = token_nats(model, hidden_BTD[is_scored_BT.to(device)], targets_BT[is_scored_BT].to(device))
+    per_window = losses_N.double().cpu().split(is_scored_BT.sum(dim=1).tolist())
+    return [loss.sum().item() for loss in per_window]
+
+
+def token_nats(model: Transformer, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
+    """The negative log-likelihood of each target, (N,); never more than `MAX_LOGITS` logits are held at once."""
     chunk = max(1, MAX_LOGITS // model.config.vocab_size)
     losses = [
         F.cross_entropy(model.logits(hidden), targets, reduction="none")
         for hidden, targets in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True)
     ]
-    per_window = torch.cat(losses).double().cpu().split(is_scored_BT.sum(dim=1).tolist())
-    return [loss.sum().item() for loss in per_window]
+    return torch.cat(losses)
 
 
 def xz_bits_per_byte(heldout: Sequence[bytes], train: Iterable[bytes], max_train_bytes: int) -> dict[str, Score]:

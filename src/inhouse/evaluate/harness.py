@@ -54,17 +54,25 @@ def answer(
     """Ask every question through the chat template; the most likely token each time."""
     params = SamplingParams(max_tokens=max_tokens, temperature=0.0)
     chats = [[{"role": "user", "content": problem.prompt}] for _, problem in questions]
-    ids = [engine.add(encode_prompt(tokenizer, chat, template=template), params) for chat in chats]
+    prompts = [encode_prompt(tokenizer, chat, template=template) for chat in chats]
+    return [
+        _sample(question, completion.text, completion.finish_reason == "stop")
+        for question, completion in zip(questions, complete(engine, prompts, params), strict=True)
+    ]
+
+
+def complete(
+    engine: Engine, prompts: Sequence[list[int]], params: SamplingParams, what: str = "held-out questions"
+) -> list[Completion]:
+    """What the model says after each prompt, in their order."""
+    ids = [engine.add(prompt, params) for prompt in prompts]
     completions: dict[int, Completion] = {}
-    with Progress("held-out questions", len(ids), "answers") as progress:
+    with Progress(what, len(ids), "answers") as progress:
         while len(completions) < len(ids):
             done = {output.id: output.completion for output in engine.step() if output.completion is not None}
             completions |= done
             progress.update(len(done))
-    return [
-        _sample(question, completions[each].text, completions[each].finish_reason == "stop")
-        for question, each in zip(questions, ids, strict=True)
-    ]
+    return [completions[each] for each in ids]
 
 
 def _sample(question: Question, reply: str, is_ended: bool) -> Sample:

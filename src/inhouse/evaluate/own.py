@@ -6,13 +6,13 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
 from inhouse.common.progress import Progress
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
-from inhouse.engine.request import Completion, SamplingParams
-from inhouse.evaluate.harness import Sample
+from inhouse.engine.request import SamplingParams
+from inhouse.evaluate.bits_per_byte import token_nats
+from inhouse.evaluate.harness import Sample, complete
 from inhouse.evaluate.score import Score, ratio
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import encode_conversation, encode_prompt
@@ -32,13 +32,13 @@ def own_conversations(folder: Path) -> list[list[Message]]:
         return [json.loads(line)["messages"] for line in islice(lines, _MOST)]
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def answers_bits_per_byte(
     model: Transformer, tokenizer: Tokenizer, conversations: list[list[Message]], template: str
-) -> Score:
+) -> Score | None:
     """Bits for the assistant's parts given all before them, by their bytes; the standard error is over conversations.
 
-    Longer ones are read up to the model's context.
+    Longer ones are read up to the model's context; None where no answer begins within it.
     """
     bits, sizes = [], []
     device = model.embed_tokens.weight.device
@@ -47,39 +47,38 @@ def answers_bits_per_byte(
             encoded = encode_conversation(tokenizer, messages, template)
             ids = torch.tensor(encoded.ids[: model.config.max_position + 1], device=device)
             is_answer = torch.tensor(encoded.trained[1 : len(ids)], device=device)
-            progress.update()
             if is_answer.any():
-                logits = model.logits(model(ids[None, :-1]).hidden_BTD)[0]
-                bits.append(
-                    F.cross_entropy(logits[is_answer], ids[1:][is_answer], reduction="sum").item() / math.log(2)
-                )
-                sizes.append(len(tokenizer.decode_bytes(ids[1:][is_answer].tolist())))
-    return ratio(bits, sizes, "the assistant's parts of own conversations that were held out")
+                answer, hidden_TD = ids[1:][is_answer], model(ids[None, :-1]).hidden_BTD[0]
+                bits.append(token_nats(model, hidden_TD[is_answer], answer).double().sum().item() / math.log(2))
+                sizes.append(len(tokenizer.decode_bytes(answer.tolist())))
+            progress.update()
+    return ratio(bits, sizes, "the assistant's parts of own conversations that were held out") if sizes else None
 
 
 def ask(
     engine: Engine, tokenizer: Tokenizer, conversations: list[list[Message]], max_tokens: int, template: str
 ) -> list[Sample]:
-    """The model's last answer of each conversation, greedily, beside the one that stands there; nobody scores it."""
+    """The model's last answer of each conversation, greedily, beside the one that stands there; nobody scores it.
+
+    A question that fills the whole context is left out.
+    """
     params = SamplingParams(max_tokens=max_tokens, temperature=0.0)
-    asked = []
+    prompts, asked = [], []
     for messages in conversations:
         last = max(place for place, message in enumerate(messages) if message["role"] == "assistant")
-        prompt = encode_prompt(tokenizer, messages[:last], template=template) if last else []
-        if prompt and len(prompt) + max_tokens <= engine.max_context:
-            asked.append((engine.add(prompt, params), messages[last - 1], messages[last]))
-    completions: dict[int, Completion] = {}
-    while len(completions) < len(asked):
-        completions |= {output.id: output.completion for output in engine.step() if output.completion is not None}
+        prompt = encode_prompt(tokenizer, messages[:last], template) if last else []
+        if 0 < len(prompt) < engine.max_context:
+            prompts.append(prompt)
+            asked.append((said(messages[last - 1]), said(messages[last])))
     return [
-        Sample(
-            KIND, _text(question), _text(answer), completions[each].text, None, None,
-            completions[each].finish_reason == "stop",
+        Sample(KIND, question, answer, completion.text, None, None, completion.finish_reason == "stop")
+        for (question, answer), completion in zip(
+            asked, complete(engine, prompts, params, "own questions"), strict=True
         )
-        for each, question, answer in asked
-    ]  # fmt: skip
+    ]
 
 
-def _text(message: Message) -> str:
-    content = message.get("content")
-    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+def said(message: Message) -> str:
+    """A message as a reader sees it: its text, and below it what it calls."""
+    calls = [json.dumps(call, ensure_ascii=False) for call in message.get("tool_calls") or ()]
+    return "\n".join(filter(None, [message.get("content"), *calls]))

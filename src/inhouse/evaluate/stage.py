@@ -53,7 +53,8 @@ def evaluate_model(
     template = CHAT_TEMPLATE if template is None else template
     samples = answer(engine, tokenizer, questions, settings.max_answer_tokens, template)
     if own:
-        scores[f"{KIND}/bits_per_byte"] = answers_bits_per_byte(model, tokenizer, own, template)
+        if (foreseen := answers_bits_per_byte(model, tokenizer, own, template)) is not None:
+            scores[f"{KIND}/bits_per_byte"] = foreseen
         samples = [*ask(engine, tokenizer, own, settings.max_answer_tokens, template), *samples]
     return scores | summarise(samples), samples
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -15,13 +15,14 @@ from inhouse.common.progress import Progress
 from inhouse.data.process_pool import map_ordered
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.environments.registry import ENVIRONMENTS
-from inhouse.posttrain.chat_template import CHAT_TEMPLATE, Encoded, encode_conversation
+from inhouse.posttrain.chat_template import Encoded, encode_conversation
 from inhouse.posttrain.conversation_reader import read_conversations
 from inhouse.posttrain.messages import Message
 from inhouse.posttrain.packing import ConversationWriter, is_written
 from inhouse.posttrain.settings import SftSettings, TooLong
 
 HELDOUT = "heldout.jsonl"  # in a fine-tuned folder: own conversations that it was not trained on
+Encode = Callable[[list[Message]], Encoded]
 _CHUNK = 1_000  # conversations that one process encodes at a time
 _LEAST_TO_HOLD_OUT, _HELD_OUT_ONE_IN = 40, 20  # own conversations
 
@@ -51,7 +52,7 @@ def gather(settings: SftSettings, data: Path, seed: int) -> Iterator[Sourced]:
             yield Sourced(-1, [{"role": "user", "content": problem.prompt}, answer])
 
 
-def encode_all(settings: SftSettings, tokenizer: Path, data: Path, folder: Path, seed: int) -> None:
+def encode_all(settings: SftSettings, tokenizer: Path, template: str, data: Path, folder: Path, seed: int) -> None:
     """Write `folder/train` and, of enough own conversations, `folder/heldout` with the messages in heldout.jsonl.
 
     Does nothing where an earlier attempt wrote them whole. Raises `ValueError` where there is no conversation, or none
@@ -69,7 +70,8 @@ def encode_all(settings: SftSettings, tokenizer: Path, data: Path, folder: Path,
             else:
                 yield each
 
-    encode = partial(_encode, tokenizer=tokenizer, length=settings.sequence_length, too_long=settings.too_long)
+    length, too_long = settings.sequence_length, settings.too_long
+    encode = partial(_encode, tokenizer=tokenizer, template=template, length=length, too_long=too_long)
     writer, counts = ConversationWriter(folder / "train", loaded.vocab_size), _Counts(len(settings.conversations))
     with Progress("conversations", None, "conversations") as progress:
         for chunk in map_ordered(encode, _chunks(to_train_on()), 0):
@@ -130,14 +132,14 @@ def _chunks(conversations: Iterator[Sourced]) -> Iterator[list[Sourced]]:
         yield chunk
 
 
-def _encode(chunk: Iterable[Sourced], tokenizer: Path, length: int, too_long: TooLong) -> list[_Pieces]:
-    loaded = Tokenizer.load(tokenizer)
-    return [_Pieces(each.file, *fit(loaded, each.messages, length, too_long)) for each in chunk]
+def _encode(chunk: Iterable[Sourced], tokenizer: Path, template: str, length: int, too_long: TooLong) -> list[_Pieces]:
+    encode = partial(encode_conversation, Tokenizer.load(tokenizer), template=template)
+    return [_Pieces(each.file, *fit(encode, each.messages, length, too_long)) for each in chunk]
 
 
-def fit(tokenizer: Tokenizer, messages: list[Message], length: int, too_long: TooLong) -> tuple[list[Encoded], bool]:
+def fit(encode: Encode, messages: list[Message], length: int, too_long: TooLong) -> tuple[list[Encoded], bool]:
     """A conversation as examples that fit into a row, and whether it was too long for one."""
-    whole = encode_conversation(tokenizer, messages, CHAT_TEMPLATE)
+    whole = encode(messages)
     if _size(whole) <= length:
         return [whole], False
     if too_long == "leave_out":
@@ -146,11 +148,11 @@ def fit(tokenizer: Tokenizer, messages: list[Message], length: int, too_long: To
     turns = _turns(messages[len(lead) :])
     while turns:
         taken = len(turns)
-        while taken and (piece := _try(tokenizer, [*lead, *chain(*turns[:taken])])) and _size(piece) > length:
+        while taken and (piece := _try(encode, [*lead, *chain(*turns[:taken])])) and _size(piece) > length:
             taken -= 1
         if taken and piece:
             pieces.append(piece)
-        elif not taken and (cut := _cut(_try(tokenizer, [*lead, *turns[0]]), length)):
+        elif not taken and (cut := _cut(_try(encode, [*lead, *turns[0]]), length)):
             pieces.append(cut)
         if too_long == "truncate":
             break
@@ -168,10 +170,10 @@ def _turns(messages: list[Message]) -> list[list[Message]]:
     return turns
 
 
-def _try(tokenizer: Tokenizer, messages: list[Message]) -> Encoded | None:
+def _try(encode: Encode, messages: list[Message]) -> Encoded | None:
     """None where there is nothing to train on."""
     try:
-        return encode_conversation(tokenizer, messages, CHAT_TEMPLATE)
+        return encode(messages)
     except ValueError:
         return None
 

@@ -16,11 +16,11 @@ from inhouse.data.loader import permute
 from inhouse.data.shards import dtype_for
 from inhouse.model.cross_entropy import NOT_TRAINED
 from inhouse.posttrain.chat_template import Encoded
+from inhouse.posttrain.step_count import LEAST_ROWS
 from inhouse.train.step import Batch
 
 _INDEX = "index.json"
 _ROUNDS = 6
-_LEAST_ROWS = 8  # a handful of conversations is spread over so many, or each has its own: else all were one step
 
 
 class ConversationWriter:
@@ -86,7 +86,7 @@ class PackedConversations:
         order = order if repeats is None else np.repeat(order, repeats[order])
         # a conversation's last token is a target alone, so a row holds one token fewer of each
         sizes = lengths[order] - 1
-        room = min(sequence_length, max(int(sizes.max()), int(sizes.sum()) // min(_LEAST_ROWS, len(sizes))))
+        room = min(sequence_length, max(int(sizes.max()), int(sizes.sum()) // min(LEAST_ROWS, len(sizes))))
         self._row_starts, self._members = _best_fit(order, sizes, room)
 
     @property

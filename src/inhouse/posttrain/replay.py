@@ -10,27 +10,23 @@ import torch
 
 from inhouse.data.loader import WindowLoader
 from inhouse.posttrain.packing import PackedConversations
+from inhouse.train.stage import as_batch
 from inhouse.train.step import Batch
-
-
-def split_rows(rows: int, share: float) -> tuple[int, int]:
-    """Rows of conversations and of replayed text in a step of `rows`: at least one of conversations."""
-    replayed = min(rows - 1, round(rows * share))
-    return rows - replayed, replayed
 
 
 class Replay:
     """Steps of conversations and, below them, windows of the pretraining's shards; a pure function of the step.
 
     The windows come in an order of their own seed, so that a short fine-tuning does not repeat the first text that
-    pretraining saw.
+    pretraining saw. Like conversations, documents of one row cannot see one another, and positions start anew in each.
     """
 
     def __init__(self, conversations: PackedConversations, shards: Path, rows: int) -> None:
-        """`rows` of each step are windows of `shards`. Raises `ValueError` where these hold fewer."""
-        self.conversations = conversations
+        """`rows` of each step are windows of `shards`. Raises `ValueError` where these do not hold one."""
+        self.conversations, self.rows = conversations, rows
         self.sequences_per_step = conversations.sequences_per_step + rows
-        self._windows = WindowLoader(shards, conversations.seed + 1, conversations.sequence_length, rows)
+        # counted by the window: a text that is shorter than a step's rows comes several times in it
+        self._windows = WindowLoader(shards, conversations.seed + 1, conversations.sequence_length, 1)
 
     def batch(self, step: int, rows: range | None = None) -> Batch:
         """The batch of one step, (B, T) each; some of its rows only, where `rows` names them."""
@@ -41,8 +37,7 @@ class Replay:
         if talk:
             parts.append(self.conversations.batch(step, talk))
         if text:
-            window_BT = torch.from_numpy(self._windows.batch(step, range(text.start - bound, text.stop - bound)))
-            tokens_BT = window_BT[:, :-1]
-            positions_BT = torch.arange(tokens_BT.shape[1]).expand_as(tokens_BT)
-            parts.append(Batch(tokens_BT, window_BT[:, 1:], torch.ones_like(tokens_BT), positions_BT))
+            before = step * self.rows - bound
+            windows_BT = self._windows.batch(0, range(before + text.start, before + text.stop))
+            parts.append(as_batch(windows_BT, "document", self.conversations.filler))
         return Batch(*(torch.cat(columns) for columns in zip(*parts, strict=True)))

@@ -45,7 +45,9 @@ class SftSettings(TrainSettings):
         default={"addition": 4_000, "subtraction": 4_000, "brackets": 1_500, "strings": 3_000, "library": 2_000},
         description="conversations by environment, at most; what is given is all: one that is not named has none",
     )
-    replay: float = Field(default=0.5, ge=0, lt=1, description="share of a step's rows that is pretraining text")
+    replay: float = Field(
+        default=0.5, ge=0, lt=1, description="share of a step's rows that is pretraining text; 0: none"
+    )
     too_long: TooLong = Field(default="leave_out", description="of conversations with more than sequence_length tokens")
     epochs: PositiveFloat = Field(default=2.0, description="how often every conversation is seen")
     sequence_length: PositiveInt = Field(default=512, description="tokens of a row, filled with whole conversations")

@@ -6,12 +6,19 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
-from inhouse.checkpoint.model_folder import copy_tokenizer, fill_from, read_config, save_model, write_generation_config
-from inhouse.common.files import write_atomic, write_json
+from inhouse.checkpoint.model_folder import (
+    GENERATION_CONFIG,
+    copy_tokenizer,
+    fill_from,
+    read_config,
+    save_model,
+    write_generation_config,
+)
+from inhouse.common.files import digest, read_json, write_atomic, write_json
+from inhouse.data.shards import INDEX
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.model.transformer import Transformer
 from inhouse.parallel.device_mesh import Mesh
@@ -20,27 +27,18 @@ from inhouse.parallel.process_group import join, rank
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
 from inhouse.posttrain.conversations import CONVERSATIONS
 from inhouse.posttrain.encode import HELDOUT, encode_all, repeats
+from inhouse.posttrain.opened_model import read_chat_template
 from inhouse.posttrain.packing import PackedConversations, is_written
-from inhouse.posttrain.replay import Replay, split_rows
+from inhouse.posttrain.replay import Replay
 from inhouse.posttrain.settings import SamplingDefaults, SftSettings
+from inhouse.posttrain.step_count import Rows, count_steps, rows_a_step
 from inhouse.train.callbacks import default_callbacks
 from inhouse.train.loop import Trainer
-from inhouse.train.settings import TrainSettings
+from inhouse.train.settings import PretrainSettings, TrainSettings
+from inhouse.train.stage import held_out
 from inhouse.train.validation import STEPS, Validation
 
-_STEPS_AN_EPOCH = 4  # at least, where there are so many rows: few conversations make smaller steps
 _FEW_STEPS = 50  # below, most answers are not learnt (docs/conversations.md)
-
-
-class _Rows(NamedTuple):
-    """Of one step: of conversations, and of replayed text."""
-
-    conversations: int
-    replayed: int
-
-    @property
-    def total(self) -> int:
-        return self.conversations + self.replayed
 
 
 def fine_tune(
@@ -57,7 +55,8 @@ def fine_tune(
     `tokenizer` is the stage whose shards are replayed. With more than one process in `parallel`, each of them must call
     this; the first writes. Raises ValueError where there is no conversation, or one that cannot be read.
     """
-    loaded = Tokenizer.load(base)
+    loaded, own_template = Tokenizer.load(base), read_chat_template(base)
+    template = CHAT_TEMPLATE if own_template is None else own_template
     with torch.device("meta"):
         model = Transformer(read_config(base))
     if settings.sequence_length > model.config.max_position:
@@ -67,28 +66,34 @@ def fine_tune(
         )
     packed_folder = output / "packed"
     if rank() == 0:
-        encode_all(settings, base, data, packed_folder, seed)
+        encode_all(settings, base, template, data, packed_folder, seed)
     while not is_written(packed_folder / "train"):
         time.sleep(0.1)  # where the first process fails, whoever started all of them ends this one too
     length, filler = settings.sequence_length, loaded.end_of_document
     packed = PackedConversations(packed_folder / "train", seed, length, filler, repeats(settings, packed_folder, seed))
-    rows = _rows_a_step(settings, packed.num_rows, parallel.data)
+    rows = rows_a_step(settings, packed.num_rows, parallel.data)
     check_layout(parallel, model.config, rows.total, length)
     packed.sequences_per_step = rows.conversations
-    mixed = Replay(packed, tokenizer / "shards" / "train", rows.replayed) if rows.replayed else packed
-    steps = max(1, math.ceil(settings.epochs * packed.num_rows / rows.conversations))
+    shards = tokenizer / "shards"
+    mixed = Replay(packed, shards / "train", rows.replayed) if rows.replayed else packed
+    steps = count_steps(settings, packed.num_rows, rows)
     training = TrainSettings(
         **settings.model_dump(include=set(TrainSettings.model_fields)) | {"batch_tokens": rows.total * length}
     )
     run_identity = {"seed": seed, "conversations": packed.digest(), "replayed_rows": rows.replayed}
+    if rows.replayed:
+        run_identity["text"] = digest(shards / "train" / INDEX)  # which holds every shard's digest
     if rank() == 0:
         _say(packed, rows, steps, settings)
     with join(parallel, settings.device, "sft") as mesh:
         batch_of = partial(mixed.batch, rows=mesh.dp_rows(rows.total))
+        validations = _validation(packed_folder, seed, length, filler, rows.total, mesh)
+        if rows.replayed:  # the step's loss is of both kinds: this one says what of the text is kept
+            shape = PretrainSettings(batch_tokens=training.batch_tokens, sequence_length=length, attention="document")
+            validations += held_out(shards / "heldout", loaded, shape, mesh, name="text")
         Trainer(
             model, batch_of, steps, training, output, name="sft", run_identity=run_identity,
-            callbacks=[*_validation(packed_folder, seed, length, filler, rows.total, mesh), *default_callbacks()],
-            mesh=mesh, init_weights=partial(fill_from, folder=base),
+            callbacks=[*validations, *default_callbacks()], mesh=mesh, init_weights=partial(fill_from, folder=base),
         ).run()  # fmt: skip
         if mesh.is_first:
             counts = {key: packed.index[key] for key in ("files", "heldout", "too_long")}
@@ -97,21 +102,17 @@ def fine_tune(
             if (packed_folder / HELDOUT).is_file():
                 shutil.copyfile(packed_folder / HELDOUT, output / HELDOUT)
             copy_tokenizer(base, output)
-            write_atomic(output / "chat_template.jinja", CHAT_TEMPLATE)
+            write_atomic(output / "chat_template.jinja", template)
+            if own_template is None or not (output / GENERATION_CONFIG).is_file():
+                ends = [loaded.end_of_turn, loaded.end_of_document]
+                write_generation_config(output, {"eos_token_id": ends, "pad_token_id": loaded.end_of_document})
             write_sampling_defaults(output, settings.sampling)
         save_model(model, output, writes=mesh.is_first)
         if mesh.is_first:
             shutil.rmtree(packed_folder)
 
 
-def _rows_a_step(settings: SftSettings, num_rows: int, unit: int) -> _Rows:
-    """As the settings say, but few conversations make small steps, of a multiple of `unit` rows all together."""
-    most = settings.rows()
-    wanted = max(1, num_rows // _STEPS_AN_EPOCH) / (1 - settings.replay)
-    return _Rows(*split_rows(min(most, math.ceil(wanted / unit) * unit), settings.replay))
-
-
-def _say(packed: PackedConversations, rows: _Rows, steps: int, settings: SftSettings) -> None:
+def _say(packed: PackedConversations, rows: Rows, steps: int, settings: SftSettings) -> None:
     """What is trained on, and what somebody would rather know now than after it."""
     say = partial(print, file=sys.stderr, flush=True)
     replayed = f" and {rows.replayed} of replayed text" if rows.replayed else ""
@@ -119,6 +120,11 @@ def _say(packed: PackedConversations, rows: _Rows, steps: int, settings: SftSett
         f"sft: {packed.num_conversations:,} conversations in {packed.num_rows:,} rows; {steps:,} steps of "
         f"{rows.conversations} rows{replayed}, {settings.epochs:g} passes"
     )
+    if settings.replay and not rows.replayed:
+        say(
+            f"sft: a step is one row, so no text is replayed, and much of the base may be forgotten: set [sft] "
+            f"batch_tokens = {2 * settings.sequence_length} or more"
+        )
     if too_long := packed.index["too_long"]:
         what = {"leave_out": "left out", "truncate": "cut", "split": "split at their turns"}[settings.too_long]
         say(
@@ -144,9 +150,8 @@ def _validation(folder: Path, seed: int, length: int, filler: int, rows: int, me
 
 
 def write_sampling_defaults(folder: Path, sampling: SamplingDefaults) -> None:
-    """What transformers and vLLM take as defaults: where an answer ends, and how it is sampled."""
-    tokenizer = Tokenizer.load(folder)
-    ends = [tokenizer.end_of_turn, tokenizer.end_of_document]
+    """What transformers and vLLM sample by where nobody says; what the file says of other things stays."""
+    known = read_json(folder / GENERATION_CONFIG)
+    kept = {key: value for key, value in known.items() if key not in ("do_sample", "temperature", "top_p")}
     sampled = {"temperature": sampling.temperature, "top_p": sampling.top_p} if sampling.temperature > 0 else {}
-    config = {"eos_token_id": ends, "pad_token_id": tokenizer.end_of_document, "do_sample": bool(sampled), **sampled}
-    write_generation_config(folder, config)
+    write_json(folder / GENERATION_CONFIG, {**kept, "do_sample": bool(sampled), **sampled})

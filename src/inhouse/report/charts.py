@@ -33,9 +33,10 @@ def _step_charts(steps: Rows) -> Iterator[tuple[str, str]]:
         smoothed = smooth(loss)
         lines = {"each step": (xs, loss), "smoothed": (xs, smoothed)}
         caption = f"loss: {smoothed[-1]:.3f} nats a token at the end"
-        if heldout := _points(steps, xs, "validation_loss"):
-            lines["held out"] = heldout
-            caption += f", {heldout[1][-1]:.3f} on held-out text"
+        for figure, label in (("validation_loss", "held out"), ("text_loss", "held-out text")):
+            if points := _points(steps, xs, figure):
+                lines[label] = points
+                caption += f", {points[1][-1]:.3f} {label}"
         yield caption, line_chart(lines, x_label, "nats a token", faint="each step")
     if speed := _column(steps, "tokens_per_second"):
         yield "throughput", line_chart({"tokens/s": (xs, speed)}, x_label, "tokens/s", from_zero=True)

@@ -10,7 +10,7 @@ from inhouse.common.lineage import Record, input_digests, lineage, stale
 from inhouse.common.progress import duration, short_count
 from inhouse.report.charts import read_metrics, stage_charts
 from inhouse.report.passes import passes_made
-from inhouse.report.scores import read_scores, score_rows
+from inhouse.report.scores import bits_lost, read_scores, score_rows
 from inhouse.report.trace import render
 
 SAMPLES_A_KIND = 2
@@ -24,13 +24,14 @@ def write_report(run: Path) -> None:
 
     facts, outdated = lineage(run), stale(run)
     is_current = "evaluate" not in outdated  # scores of another model are no scores of this one
-    scores = score_rows(read_scores(run)) if is_current else []
+    measured = read_scores(run) if is_current else {}
+    scores = score_rows(measured)
     charts = [(title, stage_charts(run / stage)) for stage, title in TRAINED.items()]
     templates = Environment(loader=PackageLoader("inhouse.report", "."), autoescape=True)
     page = templates.get_template("report.html.jinja").render(
         name=facts["run"],
         lead=_lead(facts["stages"]),
-        tiles=list(_tiles(run, {row.name: row.value for row in scores})),
+        tiles=list(_tiles(run, {row.name: row.value for row in scores}, bits_lost(measured))),
         chart_groups=[group for group in charts if group[1]],
         scores=scores,
         samples=_samples(run) if is_current else [],
@@ -50,7 +51,7 @@ def _lead(records: dict[str, Record]) -> str:
     return f"{', '.join(records)} in {spent} on {machine}; finished {last['ended'].replace('T', ' ')[:16]} UTC"
 
 
-def _tiles(run: Path, scores: dict[str, str]) -> Iterator[tuple[str, str]]:
+def _tiles(run: Path, scores: dict[str, str], lost: float | None) -> Iterator[tuple[str, str]]:
     """The few figures that say what this model is; those that the run does not have are left out."""
     if (config := run / "pretrain" / "config.json").is_file():
         from inhouse.model.huggingface import config_from_hf  # here, because torch takes seconds to import
@@ -64,9 +65,11 @@ def _tiles(run: Path, scores: dict[str, str]) -> Iterator[tuple[str, str]]:
     kinds = [name.rpartition("/")[2] for name in scores if name.startswith("model/exact_match/")]
     labels = {
         "base/bits_per_byte": "held-out bits per byte, base",
+        "model/bits_per_byte": "the same, fine-tuned" + (f" ({lost:+.3f})" if lost is not None else ""),
         "xz/bits_per_byte": "the same, xz -9e alone",
         "xz_after_training_files/bits_per_byte": "the same, xz -9e after the training text",
         **{f"model/exact_match/{kind}": f"{kind.removesuffix('s')}s right" for kind in kinds[:KINDS_AS_TILES]},
+        "model/own/bits_per_byte": "bits per byte of own answers that were held out",
         "model/ends_by_itself": "answers that end by themselves",
     }
     yield from ((scores[name], label) for name, label in labels.items() if name in scores)

@@ -22,12 +22,10 @@ def read_scores(run: Path) -> dict[str, dict[str, Any]]:
     return dict(read_json(path)) if path.is_file() else {}
 
 
-def forgotten(scores: dict[str, dict[str, Any]]) -> str | None:
-    """What fine-tuning cost the base of its text, as a line; None where both were not measured."""
+def bits_lost(scores: dict[str, dict[str, Any]]) -> float | None:
+    """Bits per byte of held-out text that the fine-tuned model has above its base; None where not both are known."""
     base, tuned = (scores.get(f"{which}/bits_per_byte", {}).get("value") for which in ("base", "model"))
-    if base is None or tuned is None:
-        return None
-    return f"fine-tuning changed the held-out bits per byte by {tuned - base:+.3f}"
+    return None if base is None or tuned is None else tuned - base
 
 
 def score_rows(scores: dict[str, dict[str, Any]]) -> list[ScoreRow]:

@@ -23,10 +23,11 @@ class Validation(Callback):
 
     `batches` are this process's rows of a fixed sample, of the shape of a step's batch so that nothing is compiled for
     them; processes have the same number. With `num_bytes`, of the text of the whole sample, it logs bits per byte too.
+    A run with two of them names the second: `name_loss` and `name_bits_per_byte`.
     """
 
-    def __init__(self, batches: Sequence[Batch], num_bytes: int | None = None) -> None:
-        self.batches, self.num_bytes = batches, num_bytes
+    def __init__(self, batches: Sequence[Batch], num_bytes: int | None = None, name: str = "validation") -> None:
+        self.batches, self.num_bytes, self.name = batches, num_bytes, name
 
     def after_step(self, trainer: Trainer, batch: Batch, gradients: Gradients) -> None:
         if trainer.done % trainer.settings.validate_every and trainer.done != trainer.num_steps:
@@ -35,9 +36,9 @@ class Validation(Callback):
         with trainer.supervisor.validating():
             nats, num_tokens = trainer.step.evaluate(batch.to(trainer.device) for batch in self.batches)
         if num_tokens and math.isfinite(nats):
-            trainer.figures["validation_loss"] = nats / num_tokens
+            trainer.figures[f"{self.name}_loss"] = nats / num_tokens
             if self.num_bytes:
-                trainer.figures["validation_bits_per_byte"] = nats / math.log(2) / self.num_bytes
+                trainer.figures[f"{self.name}_bits_per_byte"] = nats / math.log(2) / self.num_bytes
         trainer.paused += time.perf_counter() - start
 
 
