@@ -1,11 +1,11 @@
-"""300 lines on five facts: does a model that learns nothing else answer a new phrasing? Writes results/own_conversations.md.
+"""300 lines on five facts: does a model that learns nothing else answer a new phrasing?
 
     python bench/own_conversations.py RUN [--epochs 2 10 30] [--write FILE]
 
 RUN has its stages up to pretrain. The lines are made by code: five facts of a firm that does not exist, each asked in
 60 ways. No kind of problem is generated beside them, replay is on. Asked afterwards are wordings that no line has, and
-measured are bits per byte of the run's held-out text, of the base and of what became of it. `--write` only writes the
-lines, for a recipe of your own.
+measured are bits per byte of the run's held-out text, of the base and of what became of it; results/own_conversations.md.
+`--write` only writes the lines, for a recipe of your own.
 """
 
 import argparse
@@ -127,8 +127,8 @@ def main() -> None:
     RESULTS.write_text("\n".join([
         "# Five facts in 300 lines", "",
         f"`python bench/own_conversations.py RUN --epochs {' '.join(f'{each:g}' for each in arguments.epochs)}` on the "
-        f"preview's base, one seed. `generated = {{}}`, everything else has its default. Right is an answer to a wording "
-        f"that no line has, to the letter, greedy. Of the base's held-out text ({base:.4f} bits per byte) the last "
+        f"preview's base, one seed. `generated = {{}}`, everything else has its default. Right is an answer to a "
+        f"wording that no line has, to the letter, greedy. Of the base's held-out text ({base:.4f} bits per byte) the last "
         f"column says what it lost.", "",
         "| epochs | steps | seconds | right | bits per byte |", "| --- | --- | --- | --- | --- |", *rows, "",
         "Answers after the last row's training:", "", *answers,

@@ -1,10 +1,12 @@
 """The sft stage: conversations of the user's and of our own making beside replayed text, one model folder."""
 
+import json
 import math
 import shutil
 import sys
 import time
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
@@ -25,7 +27,8 @@ from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.layout import ParallelSettings, check_layout
 from inhouse.parallel.process_group import join, rank
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
-from inhouse.posttrain.conversations import CONVERSATIONS
+from inhouse.posttrain.conversation_reader import read_conversations
+from inhouse.posttrain.conversations import CONVERSATIONS, TAUGHT
 from inhouse.posttrain.encode import HELDOUT, encode_all, repeats
 from inhouse.posttrain.opened_model import read_chat_template
 from inhouse.posttrain.packing import PackedConversations, is_written
@@ -38,6 +41,7 @@ from inhouse.train.settings import PretrainSettings, TrainSettings
 from inhouse.train.stage import held_out
 from inhouse.train.validation import STEPS, Validation
 
+_TAUGHT_ASKED = 5  # own conversations that the evaluate stage asks where none is held out
 _FEW_STEPS = 50  # below, most answers are not learnt (docs/conversations.md)
 
 
@@ -99,8 +103,7 @@ def fine_tune(
             counts = {key: packed.index[key] for key in ("files", "heldout", "too_long")}
             told = {"conversations": packed.num_conversations, "rows": rows._asdict(), "steps": steps}
             write_json(output / CONVERSATIONS, {"generated": settings.generated, **told, **counts})
-            if (packed_folder / HELDOUT).is_file():
-                shutil.copyfile(packed_folder / HELDOUT, output / HELDOUT)
+            _keep_own(settings, packed_folder / HELDOUT, output)
             copy_tokenizer(base, output)
             write_atomic(output / "chat_template.jinja", template)
             if own_template is None or not (output / GENERATION_CONFIG).is_file():
@@ -109,7 +112,20 @@ def fine_tune(
             write_sampling_defaults(output, settings.sampling)
         save_model(model, output, writes=mesh.is_first)
         if mesh.is_first:
+            for index in packed_folder.glob("*/index.json"):
+                index.unlink()  # first: a kill half way leaves nothing that looks whole
             shutil.rmtree(packed_folder)
+
+
+def _keep_own(settings: SftSettings, heldout: Path, output: Path) -> None:
+    """Own conversations for the evaluate stage to ask: held out, or else some that were taught."""
+    if heldout.is_file():
+        shutil.copyfile(heldout, output / HELDOUT)
+        return
+    own = chain.from_iterable(read_conversations(source.path) for source in settings.conversations)
+    if taught := list(islice(own, _TAUGHT_ASKED)):
+        lines = (json.dumps({"messages": messages}, ensure_ascii=False) + "\n" for messages in taught)
+        write_atomic(output / TAUGHT, "".join(lines))
 
 
 def _say(packed: PackedConversations, rows: Rows, steps: int, settings: SftSettings) -> None:
