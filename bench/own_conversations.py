@@ -1,11 +1,11 @@
 """300 lines on five facts: does a model that learns nothing else answer a new phrasing?
 
-    python bench/own_conversations.py RUN [--epochs 2 10 30] [--write FILE]
+    python bench/own_conversations.py RUN [--epochs 2 12 30] [--write FILE]
 
 RUN has its stages up to pretrain. The lines are made by code: five facts of a firm that does not exist, each asked in
-60 ways. No kind of problem is generated beside them, replay is on. Asked afterwards are wordings that no line has, and
-measured are bits per byte of the run's held-out text, of the base and of what became of it; results/own_conversations.md.
-`--write` only writes the lines, for a recipe of your own.
+60 ways. No kind of problem is generated beside them, replay is on. Asked afterwards are wordings that no line has;
+measured is what the base's held-out text lost, in bits per byte. Writes results/own_conversations.md; with `--write` only
+the lines, for a recipe of your own.
 """
 
 import argparse
@@ -100,7 +100,7 @@ def heldout_bits(folder: Path, run: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path, nargs="?")
-    parser.add_argument("--epochs", type=float, nargs="+", default=[2, 10, 30])
+    parser.add_argument("--epochs", type=float, nargs="+", default=[2, 12, 30])
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
     if arguments.write:
@@ -128,8 +128,8 @@ def main() -> None:
         "# Five facts in 300 lines", "",
         f"`python bench/own_conversations.py RUN --epochs {' '.join(f'{each:g}' for each in arguments.epochs)}` on the "
         f"preview's base, one seed. `generated = {{}}`, everything else has its default. Right is an answer to a "
-        f"wording that no line has, to the letter, greedy. Of the base's held-out text ({base:.4f} bits per byte) the last "
-        f"column says what it lost.", "",
+        f"wording that no line has, to the letter, greedy. The last column is "
+        f"the change of the held-out text's bits per byte, {base:.4f} of the base.", "",
         "| epochs | steps | seconds | right | bits per byte |", "| --- | --- | --- | --- | --- |", *rows, "",
         "Answers after the last row's training:", "", *answers,
     ]) + "\n")  # fmt: skip
