@@ -4,8 +4,8 @@
 
 RUN has its stages up to pretrain. The lines are made by code: five facts of a firm that does not exist, each asked in
 60 ways. No kind of problem is generated beside them, replay is on. Asked afterwards are wordings that no line has;
-measured is what the base's held-out text lost, in bits per byte. Writes results/own_conversations.md; with `--write` only
-the lines, for a recipe of your own.
+measured is what the base's held-out text lost, in bits per byte. Writes results/own_conversations.md; with `--write`
+only the lines, for a recipe of your own.
 """
 
 import argparse
