@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from inhouse.data.text_size import passes_warning
-from inhouse.posttrain.own_share import lost_beside_made
+from inhouse.posttrain.step_count import lost_beside_made
 from inhouse.recipe.base import NO_SPLIT
 from inhouse.recipe.passes import Passes
 from inhouse.recipe.recipe import Recipe
