@@ -63,6 +63,7 @@ def pack(folder: Path, batches: int) -> dict[str, float]:
 def encode(folder: Path, conversations: int, tokens: int, vocabulary: int) -> dict[str, float]:
     """Encode text of about so many tokens a conversation; of the processes that do it, the largest."""
     from inhouse.data.tokenizer import Tokenizer
+    from inhouse.posttrain.chat_template import CHAT_TEMPLATE
     from inhouse.posttrain.encode import encode_all
     from inhouse.posttrain.settings import SftSettings
 
@@ -81,7 +82,7 @@ def encode(folder: Path, conversations: int, tokens: int, vocabulary: int) -> di
     watcher = threading.Thread(target=_watch, args=(stop, peaks))
     watcher.start()
     before = os.times()
-    encode_all(settings, folder, folder, folder / "packed", 0)
+    encode_all(settings, folder, CHAT_TEMPLATE, folder, folder / "packed", 0)
     seconds = sum(os.times()[:4]) - sum(before[:4])  # its own and its workers', who have ended
     stop.set()
     watcher.join()

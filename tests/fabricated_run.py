@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from inhouse.common.files import digests, read_json, write_json
-from inhouse.common.lineage import RECORD, STAGES, digest_of
+from inhouse.common.lineage import RECORD, STAGES, result_digest
 
 READS = {
     "data": (),
     "tokenizer": ("data",),
     "pretrain": ("tokenizer",),
-    "sft": ("data", "pretrain"),
+    "sft": ("data", "tokenizer", "pretrain"),
     "evaluate": ("data", "pretrain", "sft"),
     "export": ("sft", "evaluate"),
 }
@@ -79,7 +79,7 @@ def fabricate(run: Path, until: str = "export") -> Path:
 
 def finish(run: Path, name: str) -> None:
     """Write the record of a stage as its files stand now."""
-    stages = {read: digest_of(read_json(run / read / RECORD)["outputs"]) for read in READS[name]}
+    stages = {read: result_digest(read_json(run / read / RECORD)) for read in READS[name]}
     (run / name / RECORD).unlink(missing_ok=True)
     untrained = run / name / "untrained.json"
     record = {
@@ -92,6 +92,7 @@ def finish(run: Path, name: str) -> None:
         "peak_memory_bytes": 3 << 29,
         **({"labels": {"sources": [LABELS]}} if name == "data" else {}),
         **({"untrained": read_json(untrained)} if untrained.is_file() else {}),
+        **({"unread": ["checkpoints/*"]} if name == "pretrain" else {}),
         "outputs": digests(run / name),
     }
     write_json(run / name / RECORD, record)

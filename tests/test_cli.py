@@ -14,9 +14,12 @@ from typing import NamedTuple
 
 import pytest
 import typer
+from tests.fabricated_run import change_record, fabricate
 
 from inhouse import cli
 from inhouse.cli import main
+from inhouse.common.files import write_json
+from inhouse.common.lineage import OUTDATED
 
 
 class Done(NamedTuple):
@@ -230,6 +233,54 @@ def test_chat_opens_with_what_the_model_knows_and_how_to_leave(
     opening = cli._opening(folder, is_chat)
     assert opening.startswith(said)
     assert opening.endswith("Ctrl-D leaves.")
+
+
+def test_runs_are_listed_and_what_lies_aside_goes_only_when_told(inhouse: Callable[..., Done], tmp_path: Path) -> None:
+    run = fabricate(tmp_path / "runs" / "mine")
+    write_json(run / OUTDATED, {"evaluate": "more [problems]"})
+    (run / ".aside" / "sft-1").mkdir(parents=True)
+    (run / ".aside" / "sft-1" / "weights").write_bytes(b"0" * 1_500)
+    listed = inhouse("runs")
+    assert listed.status == 0
+    for what in ("mine", "finished", "1.5 kB", "evaluate: more [problems]"):
+        assert what in listed.out
+    refused = inhouse("runs", "prune", "mine")
+    assert (refused.status, refused.err) == (
+        2,
+        "inhouse: nothing was deleted; add --yes to delete without a question\n",
+    )
+    assert "1.5 kB  runs/mine/.aside/sft-1" in refused.out
+    assert (run / ".aside" / "sft-1").exists()
+    assert inhouse("runs", "prune", "mine", "--yes").status == 0
+    assert not (run / ".aside" / "sft-1").exists()
+    assert inhouse("runs", "prune", "mine").out == "runs/mine: nothing lies aside\n"
+    assert inhouse("runs", "prune", "theirs").status == 2
+
+
+def test_hours_of_work_are_not_repeated_without_a_terminal(
+    inhouse: Callable[..., Done], recipe: Path, tmp_path: Path
+) -> None:
+    assert inhouse("make", recipe, "--until", "data").status == 0
+    run = tmp_path / "runs" / "mine"
+    change_record(run, "data", seconds=7200.0)
+    before = (run / "data" / "stage.json").read_bytes()
+    (tmp_path / "text" / "0.md").write_text("# Another page\n" + "Other words stand here. " * 20)
+    refused = inhouse("make", recipe, "--until", "data")
+    assert refused.status == 2
+    assert "text of source mine changed; this would make anew data (2 h 00 min), 2 h 00 min of work" in refused.err
+    assert refused.err.endswith("or add --anew data\n")
+    assert (run / "data" / "stage.json").read_bytes() == before
+    assert inhouse("make", recipe, "--until", "data", "--anew", "data").status == 0
+
+
+@pytest.mark.parametrize("verb", [("chat", "--prompt", "x"), ("serve",), ("eval",)])
+def test_a_stale_model_is_told_before_it_is_opened(
+    inhouse: Callable[..., Done], tmp_path: Path, verb: tuple[str, ...]
+) -> None:
+    run = fabricate(tmp_path / "runs" / "mine", until="sft")
+    (run / "sft" / "config.json").write_text("{}")
+    write_json(run / OUTDATED, {"sft": "sft.epochs: 1 → 2"})
+    assert "runs/mine/sft is stale (sft.epochs: 1 → 2)" in inhouse(verb[0], "runs/mine", *verb[1:]).err
 
 
 def test_make_until_a_stage_then_again_then_trace(inhouse: Callable[..., Done], recipe: Path, tmp_path: Path) -> None:

@@ -267,21 +267,26 @@ def show_conversations(
     """Print conversations as fine-tuning will see them, with what is trained on in colour; trains nothing."""
     from rich.console import Console
 
+    from inhouse.common.model_paths import find_model
     from inhouse.data.tokenizer import Tokenizer
+    from inhouse.posttrain.chat_template import CHAT_TEMPLATE
+    from inhouse.posttrain.opened_model import read_chat_template
     from inhouse.posttrain.show import bytes_as_tokens, examples, rendered
     from inhouse.recipe.ready import find_recipe
     from inhouse.recipe.recipe import load_recipe
 
     loaded = load_recipe(find_recipe(recipe), overrides)
     run = runs / loaded.name
-    is_trained = (run / "tokenizer" / "tokenizer.json").is_file()
-    tokenizer = Tokenizer.load(run / "tokenizer") if is_trained else bytes_as_tokens()
+    folder = run / "tokenizer" if loaded.model.base is None else find_model(loaded.model.base)
+    is_trained = (folder / "tokenizer.json").is_file()
+    tokenizer = Tokenizer.load(folder) if is_trained else bytes_as_tokens()
+    template = read_chat_template(folder) or CHAT_TEMPLATE
     if not is_trained:
         print(f"({run / 'tokenizer'} is not there yet: each byte counts as a token)", file=sys.stderr)
     console = Console()
     is_coloured = console.is_terminal and not console.no_color
     for example in examples(loaded.sft, run / "data", loaded.seed, number, file):
-        console.print(rendered(example, tokenizer, is_coloured), soft_wrap=True)
+        console.print(rendered(example, tokenizer, is_coloured, template), soft_wrap=True)
 
 
 @app.command()
@@ -294,13 +299,14 @@ def plan(
     """What a recipe takes on many machines, without them: bytes that a process holds, and every collective."""
     if not dry_run:
         raise ValueError("plan knows one thing so far: add --dry-run to rehearse a training step")
+    from inhouse.checkpoint.shape import resolve_shape
     from inhouse.plan.dry_run import dry_run as rehearse
     from inhouse.plan.table import tables
     from inhouse.recipe.ready import find_recipe
     from inhouse.recipe.recipe import load_recipe
 
     loaded = load_recipe(find_recipe(recipe), overrides, reads_here=False)
-    config, _ = loaded.model.resolve(loaded.tokenizer.vocab_size)
+    config, _ = resolve_shape(loaded.model, loaded.tokenizer.vocab_size)
     _print_rich(tables(rehearse(config, loaded.pretrain, loaded.parallel, world or loaded.parallel.processes)))
 
 

@@ -95,8 +95,8 @@ def test_calls_are_shown(tokenizer: Tokenizer, model: Transformer) -> None:
 def test_a_folder_without_any_has_none_and_of_many_the_first_are_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert own_conversations(tmp_path) == []
+    assert own_conversations(tmp_path) == ("own", [])
     lines = [json.dumps({"messages": exchange(str(number), "x")}) for number in range(5)]
     (tmp_path / HELDOUT).write_text("\n".join(lines))
     monkeypatch.setattr(own, "_MOST", 3)
-    assert [messages[0]["content"] for messages in own_conversations(tmp_path)] == ["0", "1", "2"]
+    assert [messages[0]["content"] for messages in own_conversations(tmp_path)[1]] == ["0", "1", "2"]

@@ -78,6 +78,25 @@ def test_card_says_what_it_is_made_of_and_how_good_it_is(run: Path, tmp_path: Pa
         assert words in card
 
 
+def test_no_place_on_this_machine_goes_out_with_a_model(run: Path, tmp_path: Path) -> None:
+    label = {"name": "letters", "licence": "MIT", "path": "/home/somebody/secret project/letters"}
+    told = {"conversations": [{"path": "/home/somebody/answers.jsonl", "licence": "MIT"}]}
+    record = json.loads((run / "sft" / "stage.json").read_text()) | {"labels": {"sources": [label], **told}}
+    (run / "sft" / "stage.json").write_text(json.dumps(record))
+    (run / "data" / "stage.json").write_text(json.dumps(record | {"stage": "data", "inputs": {"stages": {}}}))
+    (run / "sft" / "conversations.json").write_text(json.dumps({"files": [{"conversations": 1234}]}))
+    output = tmp_path / "out"
+    export(ExportSettings(gguf=()), run / "sft", run, output)
+    written = [path for path in output.rglob("*") if path.suffix in (".json", ".md")]
+    assert len(written) > 4
+    assert not [path.name for path in written if "somebody" in path.read_text() or str(tmp_path) in path.read_text()]
+    facts = json.loads((output / "lineage.json").read_text())
+    assert facts["sources"]["sources"][0]["path"] == "letters"
+    assert facts["conversations"] == [{"path": "answers.jsonl", "licence": "MIT", "conversations": 1234}]
+    card = (output / "huggingface" / "README.md").read_text()
+    assert "| answers.jsonl | MIT | 1234 |" in card
+
+
 def test_a_base_model_without_chat_template_is_refused(run: Path, tmp_path: Path) -> None:
     (run / "sft" / "chat_template.jinja").unlink()
     with pytest.raises(ValueError, match=r"no chat_template\.jinja there"):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.foreign import make_foreign
 
 from inhouse.common.files import read_json, write_json
 from inhouse.common.lineage import RECORD, STAGES, check_lineage, digest_of, is_unread, read_record, stale
@@ -112,6 +113,7 @@ def stand_in(stage: Stage, recipe: Recipe, run: Path, called: list[str]) -> Stag
             write_json(output / "shards/train/shard-00000.json", [name for name, _ in text])
         else:
             told = [path.read_text() for path in stage.conversations]
+            told += [(path / "config.json").read_text() for path in stage.base]
             write_json(output / "model.json", digest_of([settings, [read(name) for name in stage.reads], told]))
         if stage.resumes:
             write_json(output / "metrics.jsonl", os.urandom(4).hex())  # another one every time
@@ -236,6 +238,8 @@ EDITS = [
     Edit("processes that train", added("[parallel]\nshard = 2")),
     Edit("the cluster's queue", added('[cluster]\nqueue = "big"')),
     Edit("epochs of fine-tuning", recipe_edit("[sft]", "[sft]\nepochs = 1.0"), FROM_SFT),
+    Edit("the share of replayed text", recipe_edit("[sft]", "[sft]\nreplay = 0.125"), FROM_SFT),
+    Edit("no replayed text", recipe_edit("[sft]", "[sft]\nreplay = 0.0"), FROM_SFT),
     Edit("how answers are sampled", recipe_edit("= 0.5", "= 0.7"), (), ("sft", "export")),
     Edit("generated problems", recipe_edit("addition = 10", "addition = 11"), FROM_SFT),
     Edit("a kind less", recipe_edit("addition = 10, ", ""), FROM_SFT),
@@ -290,6 +294,32 @@ def test_an_edit_makes_anew_what_depends_on_it_and_nothing_else(edit: Edit, tmp_
     world.anew = []
     assert world.make() == []  # and once is enough
     assert all(line.endswith("nothing to do") for line in world.said)
+
+
+def test_edits_of_the_model_that_a_recipe_starts_from(tmp_path: Path) -> None:
+    world = World(tmp_path / "project")
+    make_foreign(world.folder / "theirs", ["a text"])
+    world.edit('["F32"]', "[]")  # its tokenizer names no split regex
+    assert world.make() == list(STAGES)
+    world.add('[model]\nbase = "theirs"\n')
+    assert world.make() == list(FROM_TOKENIZER)
+    assert "from the base theirs" in "\n".join(world.said)
+    os.utime(world.folder / "theirs/model.safetensors", (1, 1))
+    (world.folder / "theirs/README.md").write_text("A card.")
+    assert world.make() == []
+    (world.folder / "theirs").rename(world.folder / "renamed")
+    world.edit('"theirs"', '"renamed"\nbase_licence = "MIT"')
+    assert world.make() == []
+    assert [line.partition(":")[0] for line in world.said if line.endswith("its records")] == [
+        "tokenizer",
+        "pretrain",
+        "export",
+    ]
+    config = world.folder / "renamed/config.json"
+    write_json(config, {**read_json(config), "rope_theta": 5e5, "rope_parameters": None})
+    assert world.make() == list(FROM_TOKENIZER)
+    world.edit('base = "renamed"\nbase_licence = "MIT"', "")
+    assert "from random weights, not from a base" in (world.make() and "\n".join(world.said))
 
 
 def test_another_torch_or_code_is_no_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from inhouse.common import lineage
 from inhouse.pipeline.identity import result_settings
 from inhouse.pipeline.stages import Stage, stages_of
 from inhouse.recipe.ready import find_recipe
@@ -42,12 +43,25 @@ def test_what_a_stage_reads_comes_before_it(stages: dict[str, Stage]) -> None:
         "data": (),
         "tokenizer": ("data",),
         "pretrain": ("tokenizer",),
-        "sft": ("data", "pretrain"),
+        "sft": ("data", "tokenizer", "pretrain"),
         "evaluate": ("data", "pretrain", "sft"),
         "export": ("sft", "evaluate"),
     }
     names = list(stages)
     assert all(names.index(read) < names.index(name) for name in names for read in stages[name].reads)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reads"),
+    [
+        (["sft.replay=0"], ("data", "pretrain")),
+        (["sft.generated={addition=5}"], ("tokenizer", "pretrain")),
+        (["sft.generated={addition=5}", "sft.replay=0"], ("pretrain",)),
+    ],
+)
+def test_fine_tuning_reads_text_where_it_asks_about_it_or_replays_it(overrides: list[str], reads: tuple) -> None:
+    (sft,) = (stage for stage in stages_of(recipe_with(*overrides), RUN) if stage.name == "sft")
+    assert sft.reads == reads
 
 
 def test_training_resumes_and_is_carried_out_by_all_processes(recipe: Recipe, stages: dict[str, Stage]) -> None:
@@ -70,6 +84,7 @@ def test_text_from_outside_the_run_is_the_data_stages(recipe: Recipe, stages: di
         ("model.size=tiny", {"pretrain"}),
         ("pretrain.batch_tokens=8192", {"pretrain"}),
         ("sft.epochs=9", {"sft"}),
+        ("sft.replay=0.125", {"sft"}),
         ("evaluate.problems_per_kind=3", {"evaluate"}),
         ("export.gguf=['F16']", {"export"}),
         ("name=other", set()),
@@ -111,7 +126,10 @@ def test_every_stage_is_given_its_settings_and_the_folders_that_it_reads(
         "pretrain": {
             "settings": recipe.pretrain, "model": recipe.model, "tokenizer": RUN / "tokenizer", **trains,
         },
-        "sft": {"settings": recipe.sft, "base": RUN / "pretrain", "data": RUN / "data", **trains},
+        "sft": {
+            "settings": recipe.sft, "base": RUN / "pretrain", "data": RUN / "data", "tokenizer": RUN / "tokenizer",
+            **trains,
+        },
         "evaluate": {
             "settings": recipe.evaluate, "data": RUN / "data", "base": RUN / "pretrain", "model": RUN / "sft",
         },
@@ -119,3 +137,78 @@ def test_every_stage_is_given_its_settings_and_the_folders_that_it_reads(
     }  # fmt: skip
     for name, stage in stages.items():
         assert given(stage, monkeypatch) == expected[name] | {"output": OUTPUT}
+
+
+def with_conversations(tmp_path: Path, *overrides: str) -> dict[str, Stage]:
+    (tmp_path / "text").mkdir(exist_ok=True)
+    (tmp_path / "own.jsonl").touch()
+    (tmp_path / "x.toml").write_text(
+        '[[data.sources]]\nname = "mine"\npath = "text"\nlicence = "MIT"\n[sft]\nconversations = ["own.jsonl"]\n'
+    )
+    return {stage.name: stage for stage in stages_of(load_recipe(tmp_path / "x.toml", list(overrides)), RUN)}
+
+
+def test_conversations_from_outside_the_run_are_what_fine_tuning_reads(tmp_path: Path) -> None:
+    found = {name: stage.conversations for name, stage in with_conversations(tmp_path).items() if stage.conversations}
+    assert found == {"sft": (tmp_path / "own.jsonl",)}
+
+
+def test_names_licences_places_and_sampling_are_labels_where_records_and_files_hold_them(tmp_path: Path) -> None:
+    labels = {name: stage.labels for name, stage in with_conversations(tmp_path).items() if stage.labels}
+    text = [{"name": "mine", "licence": "MIT", "path": str(tmp_path / "text")}]
+    assert labels["data"] == {"sources": text}
+    assert labels["export"] == labels["data"] | labels["sft"]
+    assert labels["sft"]["conversations"][0]["path"] == str(tmp_path / "own.jsonl")
+    assert labels.keys() == {"data", "sft", "export"}
+    otherwise = with_conversations(tmp_path, "sft.sampling.temperature=0.25")
+    for name in ("sft", "export"):
+        assert otherwise[name].labels["sampling"]["temperature"] == 0.25 != labels[name]["sampling"]["temperature"]
+
+
+def test_files_that_hold_labels_are_written_anew_by_what_wrote_them(
+    stages: dict[str, Stage], recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("inhouse.posttrain.sft.write_sampling_defaults", lambda *given: calls.append(given))
+    monkeypatch.setattr("inhouse.export.stage.write_documents", lambda *given: calls.append(given))
+    assert {name: stage.label_files for name, stage in stages.items() if stage.relabel} == {
+        "sft": ("generation_config.json",),
+        "export": ("*lineage.json", "huggingface/README.md", "huggingface/generation_config.json"),
+    }
+    for name in ("sft", "export"):
+        relabel = stages[name].relabel
+        assert relabel
+        relabel(OUTPUT)
+    assert calls == [(OUTPUT, recipe.sft.sampling), (RUN / "sft", RUN, OUTPUT)]
+
+
+@pytest.mark.parametrize(
+    ("stage", "file", "is_unread"),
+    [
+        *(
+            (stage, file, True)
+            for stage in ("pretrain", "sft")
+            for file in (
+                "checkpoints/step-00000009/manifest.json", "tensorboard/events.1", "metrics.jsonl", "goodput.jsonl",
+                "untrained.json", "branch.json", "settings_changed.json",
+            )
+        ),
+        *((stage, file, False) for stage in ("pretrain", "sft") for file in ("model.safetensors", "config.json")),
+        ("sft", "conversations.json", False),
+        ("tokenizer", "shards/train/shard-00000.json", True),
+        ("tokenizer", "shards/train/shard-00000.bin", False),
+        ("tokenizer", "shards/train/index.json", False),
+        ("tokenizer", "tokenizer.json", False),
+        ("data", "counts.json", False),
+    ],
+)  # fmt: skip
+def test_how_it_went_is_nothing_that_later_stages_depend_on(
+    stages: dict[str, Stage], stage: str, file: str, is_unread: bool
+) -> None:
+    assert lineage.is_unread({"unread": stages[stage].unread}, file) == is_unread
+
+
+def test_fine_tuning_reads_documents_only_where_it_asks_about_them() -> None:
+    (asks,) = [stage for stage in stages_of(recipe_with("sft.generated={library=5}"), RUN) if stage.name == "sft"]
+    (asks_not,) = [stage for stage in stages_of(recipe_with("sft.generated={addition=5}"), RUN) if stage.name == "sft"]
+    assert ("data" in asks.reads, "data" in asks_not.reads) == (True, False)

@@ -6,6 +6,7 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.foreign import TEMPLATE as UNMARKED
 from transformers import PreTrainedTokenizerFast
 
 from inhouse.data.tokenizer import Tokenizer
@@ -210,8 +211,7 @@ def test_a_message_of_weight_0_is_read_and_not_trained_on(tokenizer):
     left = tokenizer.decode(token for token, flag in zip(*some, strict=True) if flag)
     assert left == "<think>\nThey thank me.\n</think>\n\nYou are welcome.<|im_end|>"
     unmarked = CHAT_TEMPLATE.replace("{%- generation -%}", "").replace("{%- endgeneration -%}", "")
-    with pytest.raises(ValueError, match="does not mark every answer"):
-        encode_conversation(tokenizer, weighted, unmarked)
+    assert encode_conversation(tokenizer, weighted, unmarked) == some
     assert encode_prompt(tokenizer, weighted, unmarked) == encode_prompt(tokenizer, CONVERSATION)
 
 
@@ -260,3 +260,29 @@ def test_a_broken_template_is_a_sentence(tokenizer):
         encode_prompt(tokenizer, CONVERSATION, template="{% if %}")
     with pytest.raises(ValueError, match="refuses these messages: no system"):
         encode_prompt(tokenizer, CONVERSATION, template="{{ raise_exception('no system') }}")
+
+
+def test_of_an_unmarked_template_the_answers_are_found_by_their_prompts(tokenizer):
+    ids, trained = encode_conversation(tokenizer, CONVERSATION, UNMARKED)
+    turns = tokenizer.decode(token for token, flag in zip(ids, trained, strict=True) if flag)
+    # the first answer would have been said with its thinking, which stands in it no more
+    assert turns == "<think>\nThey thank me.\n</think>\n\nYou are welcome.<|im_end|>"
+    first = encode_conversation(tokenizer, CONVERSATION[:3], UNMARKED)
+    assert sum(first.trained) == len(tokenizer.encode("\n\n\n\n7 + 5 = 12\nAnswer: 42")) + 3
+    with pytest.raises(ValueError, match="nothing to train on"):
+        encode_conversation(tokenizer, [*CONVERSATION[:4], {**CONVERSATION[4], "weight": 0}], UNMARKED)
+    with pytest.raises(ValueError, match="nothing to train on"):  # nothing stands behind a prompt that is not there
+        encode_conversation(tokenizer, CONVERSATION, "{% for message in messages %}{{ message.content }}{% endfor %}?")
+
+
+@settings(max_examples=100, deadline=None)
+@given(conversations)
+def test_without_marks_a_template_trains_as_with_them(tokenizer, parts):
+    messages = [*parts[0], {"role": "user", "content": "?"}, *parts[1], {"role": "assistant", "content": "x"}]
+    unmarked = CHAT_TEMPLATE.replace("{%- generation -%}", "").replace("{%- endgeneration -%}", "")
+    assert encode_conversation(tokenizer, messages, unmarked) == encode_conversation(tokenizer, messages)
+    messages.insert(-1, {"role": "user", "content": "?"})
+    ids, trained = encode_conversation(tokenizer, messages, UNMARKED)
+    prompt = encode_prompt(tokenizer, messages[:-1], UNMARKED)
+    assert ids[: len(prompt)] == prompt
+    assert not any(trained[: len(prompt)]) and trained[len(prompt)]

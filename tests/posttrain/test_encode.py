@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from inhouse.posttrain import encode
+from inhouse.posttrain.chat_template import CHAT_TEMPLATE
 from inhouse.posttrain.encode import HELDOUT, LEAST_TO_HOLD_OUT, encode_all, repeats
 from inhouse.posttrain.encoded import EncodedConversations, is_written
 from inhouse.posttrain.settings import SftSettings
@@ -35,7 +36,7 @@ def own(folder: Path, texts: Sequence[str], name: str = "own.jsonl") -> Path:
 
 
 def encoded(base: Path, settings: SftSettings, folder: str = "packed") -> EncodedConversations:
-    encode_all(settings, base, base, base / folder, 0)
+    encode_all(settings, base, CHAT_TEMPLATE, base, base / folder, 0)
     return EncodedConversations(base / folder / "train")
 
 

@@ -10,7 +10,6 @@ from tests.posttrain.test_packing import FILLER, conversation, pack
 from inhouse.data.documents import Document
 from inhouse.data.shards import ShardWriter, finish_folder
 from inhouse.posttrain.replay import Replay
-from inhouse.posttrain.sft_plan import split_rows
 
 LENGTH = 16
 
@@ -91,14 +90,3 @@ def test_parts_of_a_step_are_the_whole(mixed: Replay) -> None:
 def test_steps_differ_and_are_the_same_again(mixed: Replay) -> None:
     assert torch.equal(mixed.batch(3).tokens_BT, mixed.batch(3).tokens_BT)
     assert not torch.equal(mixed.batch(3).tokens_BT, mixed.batch(4).tokens_BT)
-
-
-@pytest.mark.parametrize(
-    ("rows", "share", "expected"),
-    [
-        (8, 0.5, (4, 4)), (8, 0.25, (6, 2)), (8, 0.0, (8, 0)), (8, 0.99, (1, 7)), (8, 0.01, (7, 1)),
-        (1, 0.5, (1, 0)), (2, 0.5, (1, 1)),
-    ],
-)  # fmt: skip
-def test_a_step_has_at_least_one_row_of_each(rows: int, share: float, expected: tuple[int, int]) -> None:
-    assert split_rows(rows, share) == expected

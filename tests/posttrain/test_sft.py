@@ -1,6 +1,7 @@
 """Fine-tuning end to end on a tiny model: what it learns from, and a folder that others can open."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,10 @@ from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, encode_conversation, encode_prompt
 from inhouse.posttrain.conversations import trained_on
-from inhouse.posttrain.encode import fit, gather
+from inhouse.posttrain.encode import gather
 from inhouse.posttrain.settings import SamplingDefaults, SftSettings
 from inhouse.posttrain.sft import fine_tune, write_sampling_defaults
+from inhouse.posttrain.too_long import fit
 
 SOURCE = 'def loads(text):\n    """Parse text."""\n'
 FEW = {"addition": 8, "subtraction": 4, "brackets": 2, "strings": 2, "library": 2}
@@ -100,12 +102,14 @@ def test_the_folder_opens_with_transformers_and_answers_like_ours(tmp_path, toke
     assert not torch.equal(before["embed_tokens.weight"], after["embed_tokens.weight"])
 
 
-def test_greedy_decoding_is_said_so_that_transformers_does_not_warn(tokenizer, tmp_path):
-    tokenizer.save(tmp_path)
+def test_greedy_decoding_is_said_so_that_transformers_does_not_warn(tmp_path):
+    said = {"eos_token_id": [1], "do_sample": True, "temperature": 0.6, "top_p": 0.95}
+    (tmp_path / "generation_config.json").write_text(json.dumps(said))
     write_sampling_defaults(tmp_path, SamplingDefaults(temperature=0))
     config = json.loads((tmp_path / "generation_config.json").read_text())
     assert config["do_sample"] is False
     assert not {"temperature", "top_p"} & set(config)
+    assert config["eos_token_id"] == [1]  # what is not of sampling stays
 
 
 def test_the_loss_falls(tmp_path, base, data, shards):
@@ -159,16 +163,17 @@ def test_own_files_are_counted_weighed_and_a_share_is_held_out(tmp_path, base, d
 
 @pytest.mark.parametrize(("too_long", "pieces"), [("leave_out", 0), ("truncate", 1), ("split", 3)])
 def test_what_is_too_long_is_left_out_cut_or_split_at_its_turns(tokenizer, too_long, pieces):
+    encode = partial(encode_conversation, tokenizer)
     exchange = [{"role": "user", "content": "Tell me."}, {"role": "assistant", "content": "It is so. " * 3}]
     messages = [{"role": "system", "content": "Be brief."}, *exchange * 3]
-    (whole, was_long) = fit(tokenizer, messages, 1_000, too_long)
+    (whole, was_long) = fit(encode, messages, 1_000, too_long)
     assert (len(whole), was_long) == (1, False)
     room = len(encode_conversation(tokenizer, messages[:3]).ids) + 3
-    found, was_long = fit(tokenizer, messages, room, too_long)
+    found, was_long = fit(encode, messages, room, too_long)
     assert (len(found), was_long) == (pieces, True)
     for piece in found:
         assert piece.ids == encode_conversation(tokenizer, messages[:3]).ids
-    cut, _ = fit(tokenizer, messages[:3], room - 10, too_long)
+    cut, _ = fit(encode, messages[:3], room - 10, too_long)
     assert [len(piece.ids) for piece in cut] == ([] if too_long == "leave_out" else [room - 9])
     assert all(piece.ids[-1] != tokenizer.end_of_turn for piece in cut)
 
@@ -179,4 +184,25 @@ def test_few_conversations_make_small_steps_and_are_warned_about(tmp_path, base,
     counts = json.loads((output / "conversations.json").read_text())
     assert counts["steps"] >= 10
     assert counts["rows"] == {"conversations": 1, "replayed": 1}
-    assert "steps of fine-tuning are few" in capfd.readouterr().err
+    assert "steps are few" in capfd.readouterr().err
+    taught = [json.loads(line)["messages"] for line in (output / "taught.jsonl").read_text().splitlines()]
+    assert [messages[0]["content"] for messages in taught] == [f"Say {number}" for number in range(5)]
+    assert not (output / "heldout.jsonl").exists()
+    assert not (output / "packed").exists()
+
+
+def test_a_fine_tuning_without_own_conversations_keeps_none(tmp_path, base, data, shards):
+    fine_tune(settings(epochs=1), base, data, shards, tmp_path / "sft", seed=0)
+    assert not {path.name for path in (tmp_path / "sft").iterdir()} & {"taught.jsonl", "heldout.jsonl"}
+
+
+def test_a_kill_while_the_encoded_conversations_go_leaves_none_that_look_whole(
+    tmp_path, base, data, shards, monkeypatch
+):
+    output = tmp_path / "sft"
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("shutil.rmtree", lambda folder: (_ for _ in ()).throw(KeyboardInterrupt))
+        fine_tune(settings(epochs=1), base, data, shards, output, seed=0)
+    (output / "packed" / "train" / "ids.bin").unlink()  # some are gone, and others lie there still
+    fine_tune(settings(epochs=1), base, data, shards, output, seed=0)
+    assert not (output / "packed").exists()

@@ -42,9 +42,7 @@ def test_a_setting_without_effect_is_named(tmp_path: Path, idle: list[str], busy
 
 @pytest.mark.parametrize("name", ready_recipes())
 def test_ready_recipes_write_nothing_in_vain(name: str) -> None:
-    said = notes(load_recipe(find_recipe(name)), FEW)
-    # made by code alone, a large machine has few steps: its owner brings conversations
-    assert said == [] or (name in ("node", "500b") and len(said) == 1 and "of fine-tuning are few" in said[0])
+    assert notes(load_recipe(find_recipe(name)), FEW) == []
 
 
 def test_more_than_eight_passes_are_warned_about(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from tests.fabricated_run import fabricate
 
 from inhouse.common.files import write_json
+from inhouse.common.lineage import OUTDATED
 from inhouse.report.html import write_report
 from inhouse.report.summary import summary
 
@@ -33,6 +34,25 @@ def test_a_finished_run_tells_times_goodput_scores_and_what_is_next(tmp_path: Pa
         f"talk to it: inhouse chat {run}",
         f"serve it:   inhouse serve {run}",
     ]
+
+
+def test_what_is_stale_is_marked_and_its_scores_are_not_shown(tmp_path: Path) -> None:
+    run = fabricate(tmp_path / "mine")
+    write_json(run / OUTDATED, {"sft": "sft.epochs: 1 → 2"})
+    lines = summary(run).splitlines()
+    assert lines[2:6] == [
+        "pretrain     2 min 00 s",
+        "sft          1 min 00 s  stale: sft.epochs: 1 → 2",
+        "evaluate         10.0 s  stale: sft is stale",
+        "export            3.0 s  stale: evaluate is stale",
+    ]
+    assert "bits_per_byte" not in "\n".join(lines)
+    assert f"export     {run}/export/huggingface  (stale)" in lines
+    write_report(run)
+    page = (run / "report.html").read_text()
+    assert "sft.epochs: 1 → 2" in page
+    assert "1.2345" not in page
+    assert "Which word rhymes?" not in page
 
 
 def test_a_run_that_has_only_begun_offers_nothing_that_is_not_there(tmp_path: Path) -> None:

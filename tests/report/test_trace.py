@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from tests.fabricated_run import CODE, HOST, change_record, fabricate
+from tests.fabricated_run import CODE, HOST, LABELS, change_record, fabricate
 
 from inhouse.common.files import digests, read_json, write_json
-from inhouse.common.lineage import RECORD, lineage
+from inhouse.common.lineage import OUTDATED, RECORD, lineage
 from inhouse.report.trace import load_lineage, render, verify_lineage
 
 
@@ -79,6 +79,29 @@ def test_every_attempt_has_its_code_and_host(run: Path) -> None:
     assert "code      inhouse 0.2.0, source sha256:s" in lines
     assert sum(line.startswith("host") for line in lines) == 2
     assert "8 GiB, H100, Linux" in lines[-1]
+
+
+def test_stages_of_other_code_or_torch_are_named_in_a_line(run: Path) -> None:
+    assert not any(line.startswith("made with") for line in render(load_lineage(run)))
+    attempt = {"started": "2026-11-25T03:04:05+00:00", "code": CODE | {"source": "sha256:old"}, "host": HOST}
+    change_record(run, "data", attempts=[attempt])
+    change_record(run, "sft", attempts=[attempt | {"code": CODE, "host": HOST | {"torch": "2.12.0"}}])
+    assert [line for line in render(load_lineage(run)) if line.startswith("made with")] == [
+        "made with other code than export: data",
+        "made with other torch than export: sft",
+    ]
+
+
+def test_what_is_stale_is_named_at_the_top_and_a_source_may_be_called_like_a_stage(run: Path) -> None:
+    change_record(run, "data", labels={"sources": [LABELS | {"name": "data"}]})
+    assert verify_lineage(run) == []
+    assert "input     source data sha256:source" in stage_lines(run, "data")
+    write_json(run / OUTDATED, {"sft": "sft.epochs: 1 → 2"})
+    assert list(render(load_lineage(run)))[1:4] == [
+        "stale: sft, sft.epochs: 1 → 2",
+        "stale: evaluate, sft is stale",
+        "stale: export, evaluate is stale",
+    ]
 
 
 def test_a_run_its_stages_and_what_was_exported_have_the_same_lineage(run: Path, exported: Path) -> None:

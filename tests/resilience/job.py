@@ -42,7 +42,7 @@ _TINY = [
     "model.size=tiny", "model.hidden_size=32", "model.num_experts=4", "model.context=32", "pretrain.batch_tokens=128",
     "pretrain.sequence_length=16", "pretrain.compile=false", "pretrain.precision=fp32", "pretrain.warmup_steps=2",
     "pretrain.sequence_warmup=[]", "sft.sequence_length=32", "sft.batch_tokens=256",
-    "pretrain.log_every=1", "pretrain.spike_window=5",
+    "pretrain.log_every=1", "pretrain.spike_window=3",
     "pretrain.spike_deviations=1", "pretrain.device=cpu", f"parallel.timeout_seconds={PATIENCE}",
 ]  # fmt: skip
 _LONGEST = 300.0  # seconds of an attempt: beyond, it hangs

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from inhouse.common.dtensor import full_tensor, shard_slices, to_local
 from inhouse.common.files import read_json, sync_file, sync_folder, write_json
+from inhouse.common.model_paths import TOKENIZER_FILES
 from inhouse.model.config import ModelConfig
 from inhouse.model.huggingface import config_from_hf, config_to_hf, state_from_hf, state_to_hf, tensor_names
 from inhouse.model.transformer import Transformer
@@ -23,7 +24,6 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 GENERATION_CONFIG = "generation_config.json"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", GENERATION_CONFIG)
 MAX_SHARD_BYTES = 5_000_000_000
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -91,6 +91,20 @@ def fill_from(model: Transformer, folder: Path) -> None:
             for name_on_disk, own in zip(names, parts, strict=True):
                 if own.numel():
                     own.copy_(pieces[name_on_disk][where])
+
+
+def check_weights(folder: Path) -> None:
+    """Whether the tensors in `folder` are those of its config.json, of which only names and shapes are read.
+
+    Raises `ValueError` as `load_model` does.
+    """
+    config = read_config(folder)
+    with ExitStack() as stack:
+        pieces = _open_tensors(folder, stack)
+        try:
+            state_from_hf({name: _shape_of(piece) for name, piece in pieces.items()}, config)
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from error
 
 
 def read_config(folder: Path) -> ModelConfig:

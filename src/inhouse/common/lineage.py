@@ -116,7 +116,9 @@ def lineage(run: Path) -> dict[str, Any]:
     outdated = stale(run)
     told = {"stale": outdated} if outdated else {}
     taught = {"conversations": conversations} if (conversations := _conversations(run, records.get("sft", {}))) else {}
-    return {"run": run.resolve().name, **told, "sources": sources, **taught, "stages": records}
+    labels = records.get("pretrain", {}).get("labels", {})
+    base = {"base": labels["base"]} if "base" in labels else {}
+    return {"run": run.resolve().name, **told, "sources": sources, **base, **taught, "stages": records}
 
 
 def _conversations(run: Path, record: Record) -> list[dict[str, Any]]:

@@ -8,6 +8,16 @@ from inhouse.common.lineage import stale
 _PARTS = ("sft", "pretrain", "huggingface", "export/huggingface")
 
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
+# what a model folder consists of: whatever else lies in it changes nothing
+_MODEL_FILES = ("config.json", *TOKENIZER_FILES, "*.safetensors", "*.safetensors.index.json")
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files of a model folder that are the model: shape, weights, tokenizer, template, generation config."""
+    return sorted(path for pattern in _MODEL_FILES for path in folder.glob(pattern) if path.is_file())
+
+
 def find_model(path: Path) -> Path:
     """The model folder that `path` means: itself, or the furthest trained model of a run.
 

@@ -122,15 +122,23 @@ class Tokenizer:
 
     @property
     def end_of_document(self) -> int:
-        """The id of `<|endoftext|>`."""
-        return self._special_id(END_OF_DOCUMENT)
+        """The id of `<|endoftext|>`, or of the eos token where a tokenizer of somebody else's has no such token."""
+        return self._special_id(END_OF_DOCUMENT if END_OF_DOCUMENT in self.special else self._eos)
 
     @property
     def end_of_turn(self) -> int:
         """The id of `<|im_end|>`, or of the eos token where a tokenizer of somebody else's has no such turns."""
-        eos = self._config.get("eos_token")
-        name = eos.get("content") if isinstance(eos, dict) else eos
-        return self._special_id(END_OF_TURN if END_OF_TURN in self.special else str(name))
+        return self._special_id(END_OF_TURN if END_OF_TURN in self.special else self._eos)
+
+    @property
+    def _eos(self) -> str:
+        return self.named_special().get("eos_token", "eos_token")
+
+    def named_special(self) -> dict[str, str]:
+        """The texts of `bos_token`, `eos_token`, `pad_token` and `unk_token`, of those that the tokenizer names."""
+        named = {f"{kind}_token": self._config.get(f"{kind}_token") for kind in ("bos", "eos", "pad", "unk")}
+        texts = {kind: token.get("content") if isinstance(token, dict) else token for kind, token in named.items()}
+        return {kind: str(text) for kind, text in texts.items() if text is not None}
 
     def _special_id(self, token: str) -> int:
         if token not in self.special:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from inhouse.common.model_paths import TOKENIZER_FILES, model_files
 from inhouse.common.progress import Progress
 from inhouse.data.documents import (
     SPLITS,
@@ -43,6 +44,20 @@ def train_tokenizer(settings: TokenizerSettings, data: Path, output: Path) -> No
             _counted(sample_texts(data, settings.sample_bytes), progress), settings.vocab_size, settings.pre_tokenizer
         )
     tokenizer.save(output)
+    _encode_all(settings, data, output)
+
+
+def take_tokenizer(settings: TokenizerSettings, base: Path, data: Path, output: Path) -> None:
+    """The same with the tokenizer in the model folder `base`, whose chat template and generation config come along."""
+    output.mkdir(parents=True, exist_ok=True)
+    for path in model_files(base):
+        if path.name in TOKENIZER_FILES:
+            shutil.copyfile(path, output / path.name)
+    _encode_all(settings, data, output)
+
+
+def _encode_all(settings: TokenizerSettings, data: Path, output: Path) -> None:
+    """Every document as ids of the tokenizer in `output`, in shards there."""
     for split in SPLITS:
         folder = output / "shards" / split
         shutil.rmtree(folder, ignore_errors=True)

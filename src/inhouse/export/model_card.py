@@ -18,7 +18,7 @@ tags: [inhouse]
 
 # {name}
 
-A language model of {total} parameters{active}, trained from scratch with inhouse: every text, licence, setting
+A language model of {total} parameters{active}, {origin} with inhouse: {known}, setting
 and version of code behind it is recorded below and in `lineage.json`.
 
 ## Run it
@@ -48,7 +48,7 @@ def model_card(
     active = f" ({short_count(count.active)} active for a token)" if config.is_moe else ""
     taught = list(_conversations(lineage.get("conversations", [])))
     parts = [
-        HEAD.format(name=name, total=short_count(count.total), active=active),
+        HEAD.format(name=name, total=short_count(count.total), active=active, **_origin(lineage)),
         "\n## Architecture\n",
         *_table(("what", "value"), _architecture(config)),
         "\n## Training text\n",
@@ -61,6 +61,19 @@ def model_card(
         *_table(("stage", "started", "code", "made from"), _stages(lineage["stages"])),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _origin(lineage: Mapping[str, Any]) -> dict[str, str]:
+    """Where its weights come from, and what is known of that."""
+    base = lineage.get("base")
+    if not base:
+        return {"origin": "trained from scratch", "known": "every text, licence"}
+    is_pretrained = lineage["stages"]["pretrain"]["settings"]["pretrain"].get("tokens") is not None
+    named = " and ".join(f"{each['name']} (licence: {each['licence']})" for each in base)
+    return {
+        "origin": f"{'trained further and ' * is_pretrained}fine-tuned from {named}",
+        "known": "what that learned from is not known here; every other text, licence",
+    }
 
 
 def _architecture(config: ModelConfig) -> Iterator[tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """The size dial: a named size gives a depth, the depth gives every other number, and any of them can be set by hand."""
 
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, PositiveFloat
@@ -31,8 +32,15 @@ class Derived(NamedTuple):
 
 
 class ModelSettings(Settings):
-    """The `[model]` table: an architecture, a size, and any number that should not follow from the size."""
+    """The `[model]` table: an architecture, a size, and any number that should not follow from the size.
 
+    Or a `base`, whose folder says all of these (`checkpoint.shape`).
+    """
+
+    beside_the_result = frozenset({"base", "base_licence"})  # by the folder's content
+
+    base: Path | None = Field(default=None, description="a model folder or run whose weights to start from")
+    base_licence: str = Field(default="unknown", description="what the model in base may be used under")
     architecture: Architecture = "glm4_moe"
     size: str = Field(default="preview", description=f"one of {', '.join(SIZES)}")
     context: Dimension = Field(default=512, description="longest context the model is trained for, in tokens")

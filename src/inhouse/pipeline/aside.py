@@ -7,10 +7,15 @@ _ASIDE = ".aside"
 
 def set_aside(folder: Path, name: str) -> Path:
     """Move the folder of the stage `name` to `.aside/NAME-N` beside it, and return that place."""
-    place = folder.parent / _ASIDE
-    place.mkdir(exist_ok=True)
-    number = 1 + max((_number(path) for path in place.glob(f"{name}-*")), default=0)
-    return folder.rename(place / f"{name}-{number}")
+    place = next_place(folder.parent, name)
+    place.parent.mkdir(exist_ok=True)
+    return folder.rename(place)
+
+
+def next_place(run: Path, name: str) -> Path:
+    """Where the next folder of the stage `name` will lie that is set aside."""
+    number = 1 + max((_number(path) for path in kept_aside(run, name)), default=0)
+    return run / _ASIDE / f"{name}-{number}"
 
 
 def kept_aside(run: Path, name: str = "*") -> list[Path]:

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from inhouse.checkpoint.shape import resolve_shape
 from inhouse.common.lineage import Record
 from inhouse.optim.schedule import steps_before_decay, warmup_steps
+from inhouse.pipeline.aside import kept_aside
 from inhouse.pipeline.changes import changes_of
 from inhouse.pipeline.identity import Identity
 from inhouse.pipeline.replace import read_partial
@@ -18,7 +20,7 @@ def branch_from(stage: Stage, run: Path, identity: Identity) -> Path | None:
     """The folder of an earlier, shorter pretraining that `stage` differs from in nothing but its length, or None."""
     if stage.name != "pretrain" or stage.ranks_of is None:
         return None
-    for folder in (run / stage.name, partial_folder(run, stage.name)):
+    for folder in (run / stage.name, partial_folder(run, stage.name), *kept_aside(run, stage.name)):
         record = read_partial(folder)
         keys = {change.key for change in changes_of(stage, record, identity)} if record else set()
         if record and keys and keys <= set(_LENGTH) and _holds_branch_point(folder, record, stage.ranks_of):
@@ -28,7 +30,7 @@ def branch_from(stage: Stage, run: Path, identity: Identity) -> Path | None:
 
 def _holds_branch_point(folder: Path, record: Record, recipe: Recipe) -> bool:
     """Whether it is of a shorter run, and has a checkpoint whose steps are a longer run's too."""
-    config, _ = recipe.model.resolve(recipe.tokenizer.vocab_size)
+    config, _ = resolve_shape(recipe.model, recipe.tokenizer.vocab_size)
     length = {key.partition(".")[2]: record["settings"]["pretrain"].get(key.partition(".")[2]) for key in _LENGTH}
     old, _ = plan_steps(recipe.pretrain.model_copy(update=length), config, recipe.parallel)
     new, _ = plan_steps(recipe.pretrain, config, recipe.parallel)

@@ -71,6 +71,9 @@ def _table(key: str, settings: Settings, recorded: Any) -> Iterator[Change]:
 
 def _inputs(kind: str, names: list[str], theirs: list[str], inputs: Mapping[str, Any]) -> Iterator[Change]:
     ours = inputs.get({"source": "sources", "conversation": "conversations"}.get(kind, kind), [])
+    if kind == "base" and len(theirs) != len(ours):
+        yield Change(kind, "from random weights, not from a base" if theirs else f"from the base {names[0]}")
+        return
     if len(theirs) != len(ours):
         yield Change(kind, f"number of {kind}s: {len(theirs)} → {len(ours)}")
         return

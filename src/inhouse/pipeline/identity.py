@@ -4,12 +4,13 @@ A stage folder whose record has the identity that is wanted is the result that w
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from inhouse.common.files import digest
 from inhouse.common.lineage import Record, read_record, result_digest
+from inhouse.common.model_paths import model_files
 from inhouse.common.progress import Progress
 from inhouse.common.settings import Settings
 from inhouse.data.findings import Findings
@@ -39,7 +40,7 @@ def identify(stage: Stage, run: Path, known: Record) -> Identity:
     digests = {
         "sources": [_source_digest(source, known, i) for i, source in enumerate(stage.sources)],
         "conversations": [_path_digest(path, known, "conversations", i) for i, path in enumerate(stage.conversations)],
-        "base": [_path_digest(path, known, "base", i) for i, path in enumerate(stage.base)],
+        "base": [_path_digest(path, known, "base", i, model_files) for i, path in enumerate(stage.base)],
     }
     for group, found in digests.items():
         if found:
@@ -72,12 +73,18 @@ def _source_digest(source: Source, known: Record, index: int) -> tuple[str, str]
     return listing, content
 
 
-def _path_digest(path: Path, known: Record, group: str, index: int) -> tuple[str, str]:
+def _all_files(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.rglob("*")) if file.is_file()]
+
+
+def _path_digest(
+    path: Path, known: Record, group: str, index: int, files_in: Callable[[Path], list[Path]] = _all_files
+) -> tuple[str, str]:
     """The same of a folder, or of one file, whose own name does not count."""
 
     def files() -> Iterator[tuple[str, Path]]:
         if path.is_dir():
-            yield from ((file.relative_to(path).as_posix(), file) for file in sorted(path.rglob("*")) if file.is_file())
+            yield from ((file.relative_to(path).as_posix(), file) for file in files_in(path))
         else:
             yield "", path
 

@@ -44,7 +44,7 @@ def make_plan(stages: Sequence[Stage], run: Path, anew: Sequence[str]) -> list[P
         is_known = not remade & set(stage.reads) and stage.name not in anew
         if not (is_known and (branch_from(stage, run, identity) or _is_aside(stage, run, identity))):
             repeats = record["seconds"] if record and reasons else 0.0
-            if partial and changes_of(stage, partial, identity):
+            if partial and (not is_known or changes_of(stage, partial, identity)):
                 repeats += sum((read_times(partial_folder(run, stage.name)) or {}).values())
         if reasons:
             remade.add(stage.name)
@@ -70,7 +70,7 @@ def check_consent(plan: Sequence[Planned], anew: Sequence[str], agrees: Callable
     if not agrees(f"{why}. This makes anew {names}. Go on?"):
         raise ValueError(
             f"{why}; this would make anew {names}, {duration(seconds)} of work; nothing was changed: put the old value "
-            f"back, give the run another name, or add --anew {first.stage.name}"
+            f"back, give the run another name, or add --anew {repeated[0].stage.name}"
         )
 
 

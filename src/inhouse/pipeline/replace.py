@@ -40,26 +40,30 @@ def put_back(stage: Stage, run: Path, identity: Identity) -> Path | None:
 
     Returns where it lay, if it was finished.
     """
-    for place in kept_aside(run, stage.name):
-        record = read_partial(place)
-        if not record or changes_of(stage, record, identity):
-            continue
-        partial = partial_folder(run, stage.name)
-        if "outputs" in record and not check_outputs(place, record):
-            if partial.exists():
-                set_aside(partial, stage.name)
-            place.rename(partial)
-            replace(stage, run)
-            return place
-        if "outputs" not in record and not partial.exists():
-            place.rename(partial)
-    return None
+    partial = partial_folder(run, stage.name)
+    wanted = [place for place in kept_aside(run, stage.name) if _is_wanted(place, stage, identity)]
+    finished = [place for place in wanted if (record := read_record(place)) and not check_outputs(place, record)]
+    begun = [place for place in wanted if not read_record(place)]
+    for place in finished[:1] or begun[:1]:
+        if place in begun and _is_wanted(partial, stage, identity):
+            break
+        if partial.exists():
+            set_aside(partial, stage.name)
+        place.rename(partial)
+    if finished:
+        replace(stage, run)
+    return finished[0] if finished else None
 
 
 def read_partial(folder: Path) -> Record | None:
     """The record of a stage folder, finished or not; None where it has none."""
     record = in_groups(read_json(folder / RECORD)) if (folder / RECORD).is_file() else None
     return record and {"anew": False} | record
+
+
+def _is_wanted(folder: Path, stage: Stage, identity: Identity) -> bool:
+    record = read_partial(folder)
+    return record is not None and not changes_of(stage, record, identity)
 
 
 def _old(folder: Path) -> Path:

@@ -31,7 +31,7 @@ from inhouse.common.lineage import (
 from inhouse.common.memory import PeakMemory
 from inhouse.common.processes import Terminated
 from inhouse.common.progress import duration
-from inhouse.pipeline.aside import set_aside
+from inhouse.pipeline.aside import next_place, set_aside
 from inhouse.pipeline.branch import branch_from
 from inhouse.pipeline.changes import changes_of, label_changes
 from inhouse.pipeline.identity import Identity, identify
@@ -117,12 +117,12 @@ def run_stages(
                 finish_replacing(run, each)
             plan = make_plan(stages, run, anew)
             check_consent(plan[: last + 1], anew, agrees)
-            for number, planned in enumerate(plan):
+            write_outdated(run, plan)
+            for number, planned in enumerate(plan[: last + 1]):
                 stage = planned.stage
-                write_outdated(run, plan[number:])
-                if number <= last and _run_stage(planned, run, stage.name in anew, say):
+                if _run_stage(planned, run, stage.name in anew, say):
                     changed.append(stage.name)
-                write_outdated(run, plan[max(number, last) + 1 :])
+                write_outdated(run, plan[number + 1 :])
     except (KeyboardInterrupt, Terminated) as error:
         kept = "its checkpoints and every finished stage are" if stage.resumes else "every finished stage is"
         sentence = f"stopped in {stage.name}; {kept} kept in {run}: the same command goes on from there"
@@ -219,12 +219,12 @@ def _begin(stage: Stage, run: Path, identity: Identity, is_forced: bool, say: Sa
     if earlier and stage.resumes and not changes_of(stage, earlier, identity) and earlier["anew"] >= is_forced:
         attempts = earlier["attempts"]
         is_forced = earlier["anew"]
-    elif partial.exists() and stage.resumes:
+    elif earlier and stage.resumes:
         place = set_aside(partial, stage.name)
         branch = branch and (place if branch == partial else branch)
-        words = "; ".join(change.words for change in changes_of(stage, earlier, identity)) if earlier else ""
+        words = "; ".join(change.words for change in changes_of(stage, earlier, identity))
         say(f"{stage.name}: what was unfinished is kept in {place}{f' ({words})' * bool(words)}")
-    elif partial.exists():
+    elif partial.exists():  # without a record: nothing was begun in it
         shutil.rmtree(partial)
     partial.mkdir(exist_ok=True)
     if branch and not attempts and not is_forced:
@@ -246,6 +246,9 @@ def _finish(partial: Path, begun: Record, seconds: float, peak_bytes: int | None
         sync_file(partial / name)
     measured = {"ended": _now(), "seconds": round(seconds, 3), "peak_memory_bytes": peak_bytes}
     told = {name.removesuffix(".json"): read_json(partial / name) for name in _TOLD if name in outputs}
+    if told.get("branch", {}).get("from") == begun["stage"]:  # which is set aside for what branched off it
+        aside = next_place(partial.parent, begun["stage"]).relative_to(partial.parent).as_posix()
+        told["branch"] = told["branch"] | {"from": aside}
     write_json(partial / RECORD, {**begun, **measured, **told, "outputs": outputs})
 
 

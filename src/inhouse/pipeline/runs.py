@@ -8,8 +8,9 @@ from typing import NamedTuple
 from rich.filesize import decimal
 from rich.table import Table
 
+from inhouse.checkpoint.manifest import read_manifest
 from inhouse.common.files import write_json
-from inhouse.common.lineage import RECORD, STAGES, read_record, stale
+from inhouse.common.lineage import RECORD, STAGES, is_unread, read_record, stale
 from inhouse.pipeline.aside import kept_aside
 from inhouse.pipeline.stages import partial_folder
 
@@ -47,13 +48,15 @@ def runs_table(runs: list[Run]) -> Table:
 def find_prunable(run: Path, checkpoints: bool = False) -> list[tuple[Path, int]]:
     """What `prune` would delete of a run, with its bytes: what lies aside, and if asked, finished stages' checkpoints.
 
-    Without its checkpoints a pretraining cannot be made longer. Raises `ValueError` where `run` is none, or is at work.
+    Without its checkpoints a pretraining cannot be made longer. An earlier inhouse counted them in what later stages
+    were made from; there they stay. Raises `ValueError` where `run` is none, or is at work.
     """
     if not _is_run(run):
         raise ValueError(f"{run}: no run here; `inhouse runs` lists them")
     if _is_locked(run):
         raise ValueError(f"{run}: is at work; wait for it or stop it")
-    finished = [run / stage / "checkpoints" for stage in STAGES if read_record(run / stage)] if checkpoints else []
+    records = {run / stage: record for stage in STAGES if checkpoints and (record := read_record(run / stage))}
+    finished = [folder / "checkpoints" for folder, record in records.items() if is_unread(record, "checkpoints/*")]
     return [(path, _size(path)) for path in (*kept_aside(run), *finished) if path.is_dir()]
 
 
@@ -79,12 +82,19 @@ def _state(run: Path) -> str:
         return f"{how} {begun[0]}{_progress(partial_folder(run, begun[0]))}"
     if _is_locked(run):
         return "at work"
-    return "finished" if len(finished) == len(STAGES) else f"made up to {finished[-1]}"
+    if len(finished) == len(STAGES):
+        return "finished"
+    return f"made up to {finished[-1]}" if finished else "nothing finished"
 
 
 def _progress(partial: Path) -> str:
-    steps = sorted((partial / "checkpoints").glob("step-????????"))
-    return f", checkpoint of step {int(steps[-1].name.removeprefix('step-')):,}" if steps else ""
+    for path in sorted((partial / "checkpoints").glob("step-????????"), reverse=True):
+        try:
+            steps = read_manifest(path)["facts"]["num_steps"]
+        except ValueError:  # damaged, or deleted meanwhile by a job at work
+            continue
+        return f" at step {int(path.name.removeprefix('step-')):,} of {steps:,}"
+    return ""
 
 
 def _is_locked(run: Path) -> bool:

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from inhouse.common.lineage import BRANCH, SETTINGS_CHANGED, STAGES, UNTRAINED
+from inhouse.common.model_paths import find_model, model_name
 from inhouse.data.settings import Source
 from inhouse.data.sources import describe
 from inhouse.recipe.recipe import Recipe
+from inhouse.train.step_count import pretrains
 
 # of a stage that trains: how it went, which no later stage reads
 _DIARY = ("checkpoints/*", "tensorboard/*", "metrics.jsonl", "goodput.jsonl", UNTRAINED, BRANCH, SETTINGS_CHANGED)
@@ -55,14 +57,20 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
         prepare_data(recipe.data, output)
 
     def tokenizer(output: Path) -> None:
-        from inhouse.data.tokenizer_stage import train_tokenizer
+        from inhouse.data.tokenizer_stage import take_tokenizer, train_tokenizer
 
-        train_tokenizer(recipe.tokenizer, run / "data", output)
+        if base:
+            take_tokenizer(recipe.tokenizer, base[0], run / "data", output)
+        else:
+            train_tokenizer(recipe.tokenizer, run / "data", output)
 
     def pretrain(output: Path) -> None:
-        from inhouse.train.stage import pretrain
+        from inhouse.train.stage import copy_base, pretrain
 
-        pretrain(recipe.pretrain, recipe.model, run / "tokenizer", output, recipe.seed, recipe.parallel)
+        if is_pretrained:
+            pretrain(recipe.pretrain, recipe.model, run / "tokenizer", output, recipe.seed, recipe.parallel)
+        else:
+            copy_base(base[0], output)
 
     def sft(output: Path) -> None:
         from inhouse.posttrain.sft import fine_tune
@@ -89,6 +97,11 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
 
         write_documents(run / "sft", run, folder)
 
+    model = recipe.model
+    base: tuple[Path, ...] = () if model.base is None else (find_model(model.base),)
+    from_base = {"base": [_base_label(path, model.base_licence) for path in base]} if base else {}
+    is_pretrained = pretrains(recipe.pretrain, model)
+    shape = {} if base else {"model": model}  # a base's is in its digest
     asks = ("data",) if recipe.sft.generated.get("library") else ()  # about the documents
     replays = ("tokenizer",) if recipe.sft.replay else ()  # its shards
     trains: dict[str, Any] = {"resumes": True, "ranks_of": recipe}
@@ -100,12 +113,12 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
     stages = [
         Stage("data", {"data": recipe.data}, (), data, sources=recipe.data.sources, labels=sources),
         Stage(
-            "tokenizer", {"tokenizer": recipe.tokenizer}, ("data",), tokenizer,
+            "tokenizer", {"tokenizer": recipe.tokenizer}, ("data",), tokenizer, base=base, labels=from_base,
             unread=("shards/*/shard-*.json",),  # which document each token is of: for `trace`, not for training
         ),
         Stage(
-            "pretrain", {"pretrain": recipe.pretrain, "model": recipe.model, "seed": recipe.seed}, ("tokenizer",),
-            pretrain, unread=_DIARY, **trains,
+            "pretrain", {"pretrain": recipe.pretrain, **shape, "seed": recipe.seed}, ("tokenizer",), pretrain,
+            base=base, labels=from_base, unread=_DIARY, **(trains if is_pretrained else {}),
         ),
         Stage(
             "sft", {"sft": recipe.sft, "seed": recipe.seed}, (*asks, *replays, "pretrain"), sft,
@@ -114,13 +127,17 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
         ),
         Stage("evaluate", {"evaluate": recipe.evaluate}, ("data", "pretrain", "sft"), evaluate),
         Stage(
-            "export", {"export": recipe.export}, ("sft", "evaluate"), export, labels=sources | taught,
+            "export", {"export": recipe.export}, ("sft", "evaluate"), export, labels=sources | taught | from_base,
             label_files=("*lineage.json", "huggingface/README.md", "huggingface/generation_config.json"),
             relabel=describe_again,
         ),
     ]  # fmt: skip
     assert tuple(stage.name for stage in stages) == STAGES
     return stages
+
+
+def _base_label(folder: Path, licence: str) -> dict[str, str]:
+    return {"name": model_name(folder), "licence": licence, "path": str(folder)}
 
 
 def _label(source: Source) -> dict[str, str]:

@@ -11,7 +11,7 @@ with white space that merges with the line break behind `assistant`.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
@@ -110,14 +110,19 @@ class _GenerationTag(Extension):
 
 
 def encode_conversation(tokenizer: Tokenizer, messages: Sequence[Message], template: str = CHAT_TEMPLATE) -> Encoded:
-    """A whole conversation for training. Its ids begin with those of `encode_prompt` before each of its answers.
+    """A whole conversation for training. Its ids begin with those of `encode_prompt` before each answer trained on.
 
+    Where the template has no {% generation %} marks, as other people's have none, an answer is what it renders behind
+    the prompt for it. Templates that leave out earlier thinking render another text behind it once the conversation
+    goes on: such answers are not trained on, the last one is.
     Raises ValueError where `check_messages` does, or nothing would be trained.
     """
     check_messages(messages)
     encoded = _encode(tokenizer, messages, template, add_generation_prompt=False)
     if not any(encoded.trained):
-        raise ValueError("nothing to train on: no assistant message, or no {% generation %} mark in the chat template")
+        raise ValueError(
+            "nothing to train on: no assistant message of weight 1 that the chat template renders behind its prompt"
+        )
     return encoded
 
 
@@ -132,14 +137,22 @@ def _encode(tokenizer: Tokenizer, messages: Sequence[Message], template: str, ad
     tools, shown = as_rendered(messages)
     marks = _unused_characters(json.dumps([shown, tools], ensure_ascii=False) + template)
     specials = _special_pattern(tuple(tokenizer.special))
-    rendered = _compile(template).render(
-        messages=_guarded(shown, specials, marks.guard),
-        tools=_guarded(tools, specials, marks.guard),
-        add_generation_prompt=add_generation_prompt,
-        generation_start=marks.start,
-        generation_end=marks.end,
-        **{f"{name}_token": None for name in ("bos", "eos", "pad", "unk")},
-    )
+    names = {"generation_start": marks.start, "generation_end": marks.end, **tokenizer.named_special()}
+    guarded_tools = _guarded(tools, specials, marks.guard)
+
+    def render(messages: Sequence[Message], is_prompt: bool) -> str:
+        try:
+            return _compile(template).render(
+                messages=messages, tools=guarded_tools, add_generation_prompt=is_prompt, **names
+            )
+        except (jinja2.TemplateError, TypeError) as error:
+            raise ValueError(f"the chat template cannot render these messages: {error}") from error
+
+    guarded = _guarded(shown, specials, marks.guard)
+    rendered = render(guarded, add_generation_prompt)
+    if marks.start not in rendered:  # also in a prompt, whose earlier answers a training example encodes apart
+        rendered, answers = _mark_answers(guarded, rendered, render, marks, specials)
+        weights = [weights[answer] for answer in answers]
     parts = list(_parts(rendered, marks, specials))
     num_marked = rendered.count(marks.start)
     if num_marked != len(weights):
@@ -153,6 +166,35 @@ def _encode(tokenizer: Tokenizer, messages: Sequence[Message], template: str, ad
         ids += [tokenizer.special[part.text]] if part.is_special else next(plain)
         trained += [part.is_generated and bool(weights[part.answer - 1])] * (len(ids) - len(trained))
     return Encoded(ids, trained)
+
+
+def _mark_answers(
+    messages: Sequence[Message],
+    rendered: str,
+    render: Callable[[Sequence[Message], bool], str],
+    marks: _Marks,
+    specials: re.Pattern[str],
+) -> tuple[str, list[int]]:
+    """`rendered` with marks around each answer that stands in it as serving would have it, and which answers these are.
+
+    An answer is what follows the prompt for it up to its last special token, so without the line break behind that.
+    """
+    pieces, answers, start = [], [], 0
+    places = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+    for number, place in enumerate(places):
+        try:
+            prompt, whole = render(messages[:place], True), render(messages[: place + 1], False)
+        except ValueError:  # some templates refuse what does not end in a question, or nothing at all
+            continue
+        if not (rendered.startswith(whole) and whole.startswith(prompt) and start <= len(prompt) < len(whole)):
+            continue
+        answer = whole[len(prompt) :]
+        ends = [match.end() for match in specials.finditer(answer)]
+        end = len(prompt) + (ends[-1] if ends and not answer[ends[-1] :].strip() else len(answer))
+        pieces += [rendered[start : len(prompt)], marks.start, rendered[len(prompt) : end], marks.end]
+        answers.append(number)
+        start = end
+    return "".join([*pieces, rendered[start:]]), answers
 
 
 class _Part(NamedTuple):

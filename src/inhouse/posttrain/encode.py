@@ -15,7 +15,7 @@ from inhouse.data.process_pool import map_ordered
 from inhouse.data.shards import dtype_for
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.environments.registry import ENVIRONMENTS
-from inhouse.posttrain.chat_template import CHAT_TEMPLATE, Encoded
+from inhouse.posttrain.chat_template import Encoded, encode_conversation
 from inhouse.posttrain.conversation_reader import read_conversations
 from inhouse.posttrain.encoded import ConversationWriter, Laid, is_written, lay
 from inhouse.posttrain.messages import Message
@@ -63,9 +63,7 @@ def gather(settings: SftSettings, data: Path, seed: int) -> Iterator[Sourced]:
             yield Sourced(-1, [{"role": "user", "content": problem.prompt}, answer])
 
 
-def encode_all(
-    settings: SftSettings, tokenizer: Path, data: Path, folder: Path, seed: int, template: str = CHAT_TEMPLATE
-) -> None:
+def encode_all(settings: SftSettings, tokenizer: Path, template: str, data: Path, folder: Path, seed: int) -> None:
     """Write `folder/train` and, of enough own conversations, `folder/heldout` with the messages in heldout.jsonl.
 
     Does nothing where an earlier attempt wrote them whole. Raises `ValueError` where there is no conversation, or none
@@ -169,10 +167,11 @@ def _chunks(conversations: Iterable[Sourced]) -> Iterator[list[Sourced]]:
 
 def _encode(chunk: list[Sourced], encoding: _Encoding) -> _Chunk:
     settings, tokenizer = encoding.settings, _tokenizer(encoding.tokenizer, encoding.stamp)
+    encode = partial(encode_conversation, tokenizer, template=encoding.template)
     counts = np.zeros((len(settings.conversations) + 1, len(_COUNTED)), dtype=np.int64)
     found, files = list[Encoded](), list[int]()
     for file, messages in chunk:
-        pieces, was_too_long = fit(tokenizer, messages, settings.sequence_length, settings.too_long, encoding.template)
+        pieces, was_too_long = fit(encode, messages, settings.sequence_length, settings.too_long)
         found += pieces
         files += [file] * len(pieces)
         counts[file] += bool(pieces), was_too_long, sum(sum(piece.trained) for piece in pieces)

@@ -37,4 +37,6 @@ def read_chat_template(folder: Path) -> str | None:
     if file.is_file():
         return file.read_text(encoding="utf-8")
     template = json.loads(config.read_text(encoding="utf-8")).get("chat_template") if config.is_file() else None
+    if isinstance(template, list):  # several with names
+        template = {each["name"]: each["template"] for each in template}.get("default")
     return template if isinstance(template, str) else None

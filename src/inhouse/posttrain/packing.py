@@ -13,7 +13,7 @@ import torch
 from inhouse.data.loader import permute
 from inhouse.model.cross_entropy import NOT_TRAINED
 from inhouse.posttrain.encoded import EncodedConversations
-from inhouse.posttrain.sft_plan import LEAST_ROWS
+from inhouse.posttrain.step_count import LEAST_ROWS
 from inhouse.train.step import Batch
 
 _ROUNDS = 6

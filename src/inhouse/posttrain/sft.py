@@ -1,16 +1,25 @@
 """The sft stage: conversations of the user's and of our own making beside replayed text, one model folder."""
 
+import json
 import math
 import shutil
 import sys
 import time
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
 
-from inhouse.checkpoint.model_folder import copy_tokenizer, fill_from, read_config, save_model, write_generation_config
-from inhouse.common.files import digest, write_atomic, write_json
+from inhouse.checkpoint.model_folder import (
+    GENERATION_CONFIG,
+    copy_tokenizer,
+    fill_from,
+    read_config,
+    save_model,
+    write_generation_config,
+)
+from inhouse.common.files import digest, read_json, write_atomic, write_json
 from inhouse.data.shards import INDEX
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.model.transformer import Transformer
@@ -18,18 +27,23 @@ from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.layout import ParallelSettings, check_layout
 from inhouse.parallel.process_group import join, rank
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
-from inhouse.posttrain.conversations import CONVERSATIONS
+from inhouse.posttrain.conversation_reader import read_conversations
+from inhouse.posttrain.conversations import CONVERSATIONS, TAUGHT
 from inhouse.posttrain.encode import HELDOUT, encode_all, repeats
 from inhouse.posttrain.encoded import is_written
+from inhouse.posttrain.opened_model import read_chat_template
 from inhouse.posttrain.packing import PackedConversations
 from inhouse.posttrain.replay import Replay
 from inhouse.posttrain.settings import SamplingDefaults, SftSettings
-from inhouse.posttrain.sft_plan import Rows, few_steps, num_steps, rows_a_step
+from inhouse.posttrain.step_count import Rows, count_steps, rows_a_step
 from inhouse.train.callbacks import default_callbacks
 from inhouse.train.loop import Trainer
 from inhouse.train.settings import PretrainSettings, TrainSettings
 from inhouse.train.stage import held_out
 from inhouse.train.validation import STEPS, Validation
+
+_TAUGHT_ASKED = 5  # own conversations that the evaluate stage asks where none is held out
+_FEW_STEPS = 50  # below, most answers are not learnt (docs/conversations.md)
 
 
 def fine_tune(
@@ -46,7 +60,8 @@ def fine_tune(
     `tokenizer` is the stage whose shards are replayed. With more than one process in `parallel`, each of them must call
     this; the first writes. Raises ValueError where there is no conversation, or one that cannot be read.
     """
-    loaded = Tokenizer.load(base)
+    loaded, own_template = Tokenizer.load(base), read_chat_template(base)
+    template = CHAT_TEMPLATE if own_template is None else own_template
     with torch.device("meta"):
         model = Transformer(read_config(base))
     if settings.sequence_length > model.config.max_position:
@@ -56,7 +71,7 @@ def fine_tune(
         )
     packed_folder = output / "packed"
     if rank() == 0:
-        encode_all(settings, base, data, packed_folder, seed)
+        encode_all(settings, base, template, data, packed_folder, seed)
     while not is_written(packed_folder / "train"):
         time.sleep(0.1)  # where the first process fails, whoever started all of them ends this one too
     length, filler = settings.sequence_length, loaded.end_of_document
@@ -66,7 +81,7 @@ def fine_tune(
     packed.sequences_per_step = rows.conversations
     shards = tokenizer / "shards"
     mixed = Replay(packed, shards / "train", rows.replayed) if rows.replayed else packed
-    steps = num_steps(settings, packed.num_rows, rows)
+    steps = count_steps(settings, packed.num_rows, rows)
     training = TrainSettings(
         **settings.model_dump(include=set(TrainSettings.model_fields)) | {"batch_tokens": rows.total * length}
     )
@@ -89,25 +104,39 @@ def fine_tune(
             counts = {key: packed.encoded.index[key] for key in ("conversations", "files", "heldout", "too_long")}
             told = {"rows": rows._asdict(), "steps": steps}
             write_json(output / CONVERSATIONS, {"generated": settings.generated, **told, **counts})
-            if (packed_folder / HELDOUT).is_file():
-                shutil.copyfile(packed_folder / HELDOUT, output / HELDOUT)
+            _keep_own(settings, packed_folder / HELDOUT, output)
             copy_tokenizer(base, output)
-            write_atomic(output / "chat_template.jinja", CHAT_TEMPLATE)
+            write_atomic(output / "chat_template.jinja", template)
+            if own_template is None or not (output / GENERATION_CONFIG).is_file():
+                ends = [loaded.end_of_turn, loaded.end_of_document]
+                write_generation_config(output, {"eos_token_id": ends, "pad_token_id": loaded.end_of_document})
             write_sampling_defaults(output, settings.sampling)
         save_model(model, output, writes=mesh.is_first)
         if mesh.is_first:
+            for index in packed_folder.glob("*/index.json"):
+                index.unlink()  # first: a kill half way leaves nothing that looks whole
             shutil.rmtree(packed_folder)
+
+
+def _keep_own(settings: SftSettings, heldout: Path, output: Path) -> None:
+    """Own conversations for the evaluate stage to ask: held out, or else some that were taught."""
+    if heldout.is_file():
+        shutil.copyfile(heldout, output / HELDOUT)
+        return
+    own = chain.from_iterable(read_conversations(source.path) for source in settings.conversations)
+    if taught := list(islice(own, _TAUGHT_ASKED)):
+        lines = (json.dumps({"messages": messages}, ensure_ascii=False) + "\n" for messages in taught)
+        write_atomic(output / TAUGHT, "".join(lines))
 
 
 def _say(packed: PackedConversations, rows: Rows, steps: int, settings: SftSettings) -> None:
     """What is trained on, and what somebody would rather know now than after it."""
     say, counts = partial(print, file=sys.stderr, flush=True), packed.encoded.index
+    held_out = f", {counts['heldout']:,} more are held out" if counts["heldout"] else ""
     replayed = f" and {rows.replayed} of replayed text" if rows.replayed else ""
-    smaller = f" ({settings.rows()} would be few steps)" if rows.total < settings.rows() else ""
-    held_out = f", {counts['heldout']:,} held out" if counts["heldout"] else ""
     say(
         f"sft: {counts['conversations']:,} conversations in {packed.num_rows:,} rows{held_out}; {steps:,} steps of "
-        f"{rows.conversations} rows{replayed}{smaller}, {settings.epochs:g} passes"
+        f"{rows.conversations} rows{replayed}, {settings.epochs:g} passes"
     )
     if settings.replay and not rows.replayed:
         say(
@@ -115,15 +144,18 @@ def _say(packed: PackedConversations, rows: Rows, steps: int, settings: SftSetti
             f"batch_tokens = {2 * settings.sequence_length} or more"
         )
     if too_long := counts["too_long"]:
+        total = counts["conversations"] + too_long * (settings.too_long == "leave_out")
         what = {"leave_out": "left out", "truncate": "cut", "split": "split at their turns"}[settings.too_long]
-        otherwise = '; too_long = "truncate" or "split" keeps what fits' if settings.too_long == "leave_out" else ""
-        of = too_long + counts["conversations"] if settings.too_long == "leave_out" else counts["conversations"]
         say(
-            f"sft: {too_long:,} of {of:,} conversations are longer than sequence_length = {settings.sequence_length} "
-            f"tokens and {what}{otherwise}"
+            f"sft: {too_long:,} of {total:,} conversations are longer than sequence_length = "
+            f"{settings.sequence_length} tokens and {what}"
         )
-    if few := few_steps(steps, settings):
-        say(f"sft: {few}")
+    if steps < _FEW_STEPS:
+        enough = math.ceil(_FEW_STEPS * settings.epochs / steps)
+        say(
+            f"sft: {steps} steps are few, and little of this will be learnt: give more conversations, each in several "
+            f"phrasings, or set [sft] epochs = {enough}"
+        )
 
 
 def _validation(folder: Path, seed: int, length: int, filler: int, rows: int, mesh: Mesh) -> list[Validation]:
@@ -137,9 +169,8 @@ def _validation(folder: Path, seed: int, length: int, filler: int, rows: int, me
 
 
 def write_sampling_defaults(folder: Path, sampling: SamplingDefaults) -> None:
-    """What transformers and vLLM take as defaults: where an answer ends, and how it is sampled."""
-    tokenizer = Tokenizer.load(folder)
-    ends = [tokenizer.end_of_turn, tokenizer.end_of_document]
+    """What transformers and vLLM sample by where nobody says; what the file says of other things stays."""
+    known = read_json(folder / GENERATION_CONFIG)
+    kept = {key: value for key, value in known.items() if key not in ("do_sample", "temperature", "top_p")}
     sampled = {"temperature": sampling.temperature, "top_p": sampling.top_p} if sampling.temperature > 0 else {}
-    config = {"eos_token_id": ends, "pad_token_id": tokenizer.end_of_document, "do_sample": bool(sampled), **sampled}
-    write_generation_config(folder, config)
+    write_json(folder / GENERATION_CONFIG, {**kept, "do_sample": bool(sampled), **sampled})

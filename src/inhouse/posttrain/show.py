@@ -10,7 +10,7 @@ from rich.text import Text
 
 from inhouse.data.tokenizer import SPECIAL_TOKENS, Tokenizer
 from inhouse.environments.registry import ENVIRONMENTS
-from inhouse.posttrain.chat_template import encode_conversation
+from inhouse.posttrain.chat_template import CHAT_TEMPLATE, encode_conversation
 from inhouse.posttrain.conversation_reader import read_placed
 from inhouse.posttrain.messages import Message
 from inhouse.posttrain.settings import SftSettings
@@ -55,12 +55,12 @@ def bytes_as_tokens() -> Tokenizer:
     return Tokenizer.train((), 256 + len(SPECIAL_TOKENS))
 
 
-def rendered(example: Example, tokenizer: Tokenizer, is_coloured: bool) -> Text:
+def rendered(example: Example, tokenizer: Tokenizer, is_coloured: bool, template: str = CHAT_TEMPLATE) -> Text:
     """One example as text for the terminal, with control characters to be seen."""
     if example.messages is None:
         return Text(f"── {example.title}\n")
     try:
-        ids, trained = encode_conversation(tokenizer, example.messages)
+        ids, trained = encode_conversation(tokenizer, example.messages, template)
     except ValueError as error:
         raise ValueError(f"{example.title}: {error}") from None
     text = Text(f"── {example.title}; {len(ids):,} tokens, {sum(trained):,} of them trained on\n")

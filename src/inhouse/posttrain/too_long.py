@@ -1,26 +1,25 @@
 """Conversations that are longer than a row: left out, cut short, or split at their turns."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 
-from inhouse.data.tokenizer import Tokenizer
-from inhouse.posttrain.chat_template import CHAT_TEMPLATE, Encoded, encode_conversation
+from inhouse.posttrain.chat_template import Encoded
 from inhouse.posttrain.encoded import size
 from inhouse.posttrain.messages import Message
 from inhouse.posttrain.settings import TooLong
 
+Encode = Callable[[Sequence[Message]], Encoded]
 
-def fit(
-    tokenizer: Tokenizer, messages: Sequence[Message], length: int, too_long: TooLong, template: str = CHAT_TEMPLATE
-) -> tuple[list[Encoded], bool]:
+
+def fit(encode: Encode, messages: Sequence[Message], length: int, too_long: TooLong) -> tuple[list[Encoded], bool]:
     """A conversation as examples that fit into a row of `length` tokens, and whether it was too long for one.
 
     `truncate` keeps the turns that fit, from the first on; `split` makes of the others further examples, each with the
     system message. A turn that is too long by itself is cut: the end of its answer is then not trained on, so that
     nobody learns to stop there.
     """
-    whole = encode_conversation(tokenizer, messages, template)
+    whole = encode(messages)
     if size(whole) <= length:
         return [whole], False
     if too_long == "leave_out":
@@ -31,7 +30,7 @@ def fit(
     def first(count: int) -> Encoded | None:
         """Of the turns that are left; None where they hold nothing to train on."""
         try:
-            return encode_conversation(tokenizer, [*lead, *chain(*turns[:count])], template)
+            return encode([*lead, *chain(*turns[:count])])
         except ValueError:
             return None
 

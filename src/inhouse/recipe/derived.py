@@ -1,19 +1,24 @@
 """`inhouse make --dry-run`: every number of a recipe, written or derived, and the rule that gave it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 from rich.table import Table
 
+from inhouse.checkpoint.shape import resolve_shape
 from inhouse.model.sizes import Derived
-from inhouse.posttrain.sft_plan import plan_sft
-from inhouse.recipe.follow import FOLLOWS
+from inhouse.posttrain.step_count import plan_sft
+from inhouse.recipe.base import rules_of
+from inhouse.recipe.lines import Location
 from inhouse.recipe.passes import Passes
 from inhouse.recipe.recipe import Recipe
-from inhouse.train.step_count import plan_steps
+from inhouse.train.step_count import plan_steps, pretrains
 
 _SET, _DEFAULT = "recipe", "default"
+_OF_A_SIZE, _OF_A_BASE = ("architecture", "size", "context"), ("base", "base_licence", "architecture", "context")
+_NO_STEPS = Derived("steps", 0, "no [pretrain] tokens: the base's weights are taken as they are")
+Rules = Mapping[Location, str]  # by table and key
 _FIRST = ("lr_factor", "tokens", "tokens_per_parameter", "epochs", "conversations", "batch_tokens", "sequence_length")
 
 
@@ -31,22 +36,24 @@ def all_numbers(recipe: Recipe, passes: Passes | None = None) -> list[Number]:
 
     Those of `passes` stand among pretraining's. Raises `ValueError` where the numbers do not fit together.
     """
-    config, shape = recipe.model.resolve(recipe.tokenizer.vocab_size)
-    steps = plan_steps(recipe.pretrain, config, recipe.parallel)[1]
+    config, shape = resolve_shape(recipe.model, recipe.tokenizer.vocab_size)
+    trained = pretrains(recipe.pretrain, recipe.model)
+    steps = plan_steps(recipe.pretrain, config, recipe.parallel)[1] if trained else [_NO_STEPS]
+    rules, of_model = rules_of(recipe.model, recipe.export), _OF_A_BASE if recipe.model.base else _OF_A_SIZE
     derived = {
         "model": shape,
         "pretrain": [*steps, *(passes.numbers() if passes else ())],
-        "sft": plan_sft(recipe.sft, recipe.tokenizer.vocab_size, recipe.parallel.data).numbers(),
+        "sft": plan_sft(recipe.sft, recipe.parallel, recipe.seed),
         "parallel": [Derived("processes", recipe.parallel.processes, "replicate × shard × context")],
     }
     numbers = []
     for name in type(recipe).model_fields:
         if isinstance(settings := getattr(recipe, name), BaseModel):
-            written = sorted(_written(name, settings), key=_rank)
-            numbers += [n for n in written if name != "model" or n.name in ("architecture", "size", "context")]
+            written = sorted(_written(name, settings, rules), key=_rank)
+            numbers += [n for n in written if name != "model" or n.name in of_model]
             numbers += [Number(name, *each) for each in derived.get(name, ())]
         else:
-            numbers.append(Number("", name, settings, _origin("", recipe, name)))
+            numbers.append(Number("", name, settings, _origin("", recipe, name, rules)))
     return numbers
 
 
@@ -71,26 +78,26 @@ def _rank(number: Number) -> int:
     return _FIRST.index(number.name) if number.name in _FIRST else len(_FIRST)
 
 
-def _written(section: str, settings: BaseModel, prefix: str = "") -> Iterator[Number]:
+def _written(section: str, settings: BaseModel, rules: Rules, prefix: str = "") -> Iterator[Number]:
     """Every setting of a table, nested tables and lists of tables spread out."""
     for name in type(settings).model_fields:
-        value, rule = getattr(settings, name), _origin(section, settings, name)
+        value, rule = getattr(settings, name), _origin(section, settings, name, rules, prefix)
         if isinstance(value, BaseModel):
-            yield from _written(section, value, f"{prefix}{name}.")
+            yield from _written(section, value, rules, f"{prefix}{name}.")
         elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
             for i, part in enumerate(value):
-                yield from _written(section, part, f"{prefix}{name}.{i}.")
+                yield from _written(section, part, rules, f"{prefix}{name}.{i}.")
         elif isinstance(value, dict) and value:
             yield from (Number(section, f"{prefix}{name}.{key}", each, rule) for key, each in value.items())
         else:
             yield Number(section, prefix + name, value, rule)
 
 
-def _origin(section: str, settings: BaseModel, name: str) -> str:
+def _origin(section: str, settings: BaseModel, name: str, rules: Rules, prefix: str = "") -> str:
     """Who says so: the recipe, a rule, or the default; of a default that is not a value, what it stands for."""
     if name in settings.model_fields_set:
         return _SET
-    if rule := FOLLOWS.get((section, name)):
+    if rule := rules.get((section, prefix + name)):
         return rule
     _, told, meaning = (type(settings).model_fields[name].description or "").partition("default: ")
     return f"{_DEFAULT}: {meaning}" if told and getattr(settings, name) is None else _DEFAULT

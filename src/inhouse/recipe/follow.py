@@ -13,7 +13,7 @@ from inhouse.train.settings import PretrainSettings
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 # the rules, as the dry run shows them
-FOLLOWS = {
+FOLLOWS: dict[tuple[str | int, ...], str] = {
     ("model", "context"): "the longest sequence_length that is written, else 512",
     **{(section, "sequence_length"): "[model] context" for section in ("pretrain", "sft")},
     **{
@@ -26,18 +26,20 @@ FOLLOWS = {
 def follow(model: ModelSettings, pretrain: PretrainSettings, sft: SftSettings) -> dict[str, Settings]:
     """The three tables with what follows filled in; it still counts as not written (`model_fields_set`)."""
     written = [each.sequence_length for each in (pretrain, sft) if "sequence_length" in each.model_fields_set]
-    model = _default(model, "context", max(written, default=model.context))
+    if model.base is None:  # whose context is its own, and often much longer than what it is trained on here
+        model = filled(model, context=max(written, default=model.context))
+        pretrain = filled(pretrain, sequence_length=model.context)
+        sft = filled(sft, sequence_length=model.context)
     trained: list[Settings] = []
     for each in (pretrain, sft):
-        with_length = _default(each, "sequence_length", model.context)
-        length = with_length.sequence_length
-        trained.append(_default(with_length, "batch_tokens", max(1, each.batch_tokens // length) * length))
+        length = each.sequence_length
+        trained.append(filled(each, batch_tokens=max(1, each.batch_tokens // length) * length))
     return {"model": model, "pretrain": trained[0], "sft": trained[1]}
 
 
-def _default(settings: AnySettings, name: str, value: int) -> AnySettings:
-    if name in settings.model_fields_set:
-        return settings
-    filled = settings.model_copy(update={name: value})
-    filled.model_fields_set.discard(name)
-    return filled
+def filled(settings: AnySettings, **values: object) -> AnySettings:
+    """The settings with `values` where nothing is written; what is filled in still counts as not written."""
+    unwritten = {name: value for name, value in values.items() if name not in settings.model_fields_set}
+    copy = settings.model_copy(update=unwritten)
+    copy.model_fields_set.difference_update(unwritten)
+    return copy

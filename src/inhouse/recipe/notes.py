@@ -1,11 +1,12 @@
-"""What is said in one line before a run begins: settings that do nothing, too many passes, few steps."""
+"""What is said in one line before a run begins: settings that do nothing beside the others, too many passes."""
 
 from collections.abc import Iterator
 
 from pydantic import BaseModel
 
 from inhouse.data.text_size import passes_warning
-from inhouse.posttrain.sft_plan import plan_sft
+from inhouse.posttrain.step_count import lost_beside_made
+from inhouse.recipe.base import NO_SPLIT
 from inhouse.recipe.passes import Passes
 from inhouse.recipe.recipe import Recipe
 
@@ -16,11 +17,21 @@ _OF_ROUTERS = ("router_lr", "balance_rate")
 
 
 def notes(recipe: Recipe, passes: Passes) -> list[str]:
-    """A sentence for every setting that the recipe writes and that changes nothing, on the passes, and on few steps."""
+    """A sentence for every setting that the recipe writes and that changes nothing, and one on the passes."""
     rules = (_dense, _windows, _tokens, _short_sequences, _micro_batches, _fine_tuning, _evaluation, _alone)
     without_effect = [f"{sentence}; leave it out" for rule in rules for sentence in rule(recipe)]
-    few = plan_sft(recipe.sft, recipe.tokenizer.vocab_size, recipe.parallel.data).warning
-    return [*without_effect, *filter(None, [passes_warning(passes.passes), few])]
+    warning = passes_warning(passes.passes)
+    return [*without_effect, *([warning] if warning else []), *_without_gguf(recipe), *_own_conversations(recipe)]
+
+
+def _without_gguf(recipe: Recipe) -> Iterator[str]:
+    if recipe.model.base is not None and not recipe.export.gguf and not _written(recipe.export, "gguf"):
+        yield f"[export] gguf: {NO_SPLIT}; the Hugging Face folder is written"
+
+
+def _own_conversations(recipe: Recipe) -> Iterator[str]:
+    if (sentence := lost_beside_made(recipe.sft)) is not None:
+        yield sentence
 
 
 def _written(settings: BaseModel, *names: str) -> list[str]:

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from inhouse.checkpoint.shape import resolve_shape
 from inhouse.common.lineage import read_record
 from inhouse.data.text_size import ESTIMATE, counted_tokens, estimated_tokens
 from inhouse.model.sizes import Derived
 from inhouse.recipe.recipe import Recipe
-from inhouse.train.step_count import plan_steps
+from inhouse.train.step_count import plan_steps, pretrains
 
 
 class Passes(NamedTuple):
@@ -34,8 +35,10 @@ def passes_over_text(recipe: Recipe, run: Path) -> Passes:
     if tokens is None or not _is_made_so(recipe, run):
         tokens = estimated_tokens(recipe.data.sources, recipe.tokenizer.vocab_size, recipe.data.holdout_one_in)
         rule = ESTIMATE
-    config, _ = recipe.model.resolve(recipe.tokenizer.vocab_size)
-    steps, _ = plan_steps(recipe.pretrain, config, recipe.parallel)
+    steps = 0
+    if pretrains(recipe.pretrain, recipe.model):
+        config, _ = resolve_shape(recipe.model, recipe.tokenizer.vocab_size)
+        steps, _ = plan_steps(recipe.pretrain, config, recipe.parallel)
     return Passes(tokens, rule, steps * recipe.pretrain.batch_tokens / max(1, tokens))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
+from inhouse.checkpoint.shape import resolve_shape
 from inhouse.common.settings import Settings
 from inhouse.data.settings import STDLIB, DataSettings, Source, TokenizerSettings
 from inhouse.evaluate.settings import EvaluateSettings
@@ -18,6 +19,7 @@ from inhouse.jobs.settings import ClusterSettings
 from inhouse.model.sizes import ModelSettings
 from inhouse.parallel.layout import ParallelSettings, check_layout
 from inhouse.posttrain.settings import SftSettings
+from inhouse.recipe.base import fill_from_base, open_recipe_base, refused
 from inhouse.recipe.errors import SENTENCE, Positions, keys_at, sentences, short, words
 from inhouse.recipe.follow import follow
 from inhouse.recipe.lines import Location
@@ -59,10 +61,13 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), *, reads_here: bool =
         recipe = Recipe.model_validate(document)
     except ValidationError as error:
         raise ValueError(sentences(error, positions)) from error
-    recipe = recipe.model_copy(update=follow(recipe.model, recipe.pretrain, recipe.sft))
-    _check_shape(recipe, positions)
-    _check_uses(recipe, positions)
     recipe = typing.cast(Recipe, _with_absolute_paths(recipe, path.resolve().parent, set(overridden), ()))
+    if recipe.model.base is not None:
+        recipe = _with_base(recipe, positions, reads_here)
+    recipe = recipe.model_copy(update=follow(recipe.model, recipe.pretrain, recipe.sft))
+    if recipe.model.base is None or recipe.model.base.exists():
+        _check_shape(recipe, positions)
+    _check_uses(recipe, positions)
     if reads_here and (missing := _missing(recipe, positions)):
         raise ValueError("\n".join(missing))
     return recipe
@@ -77,6 +82,21 @@ def _parsed(path: Path) -> tuple[str, dict[str, Any]]:
         raise ValueError(f"{path}: not valid TOML: nested too deeply") from None
     except ValueError as error:  # of UTF-8, of TOML, and of a number of thousands of digits
         raise ValueError(f"{path}: not valid TOML: {error}") from error
+
+
+def _with_base(recipe: Recipe, positions: Positions, reads_here: bool) -> Recipe:
+    """The recipe with what the folder that it starts from says; as it is where another machine has that folder."""
+    tables = dict(recipe)
+    if problems := [f"{positions.of(location)}: {sentence}" for location, sentence in refused(tables)]:
+        raise ValueError("\n".join(problems))
+    assert recipe.model.base is not None
+    if not reads_here and not recipe.model.base.exists():
+        return recipe
+    try:
+        return recipe.model_copy(update=fill_from_base(open_recipe_base(recipe.model), tables))
+    except ValueError as error:
+        message = short(str(error) if str(error).startswith("[") else f"[model] base: {error}", SENTENCE)
+        raise ValueError(f"{positions.of(_named(message))}: {message}") from error
 
 
 def _missing(recipe: Recipe, positions: Positions) -> list[str]:
@@ -106,7 +126,7 @@ def _paths(value: Any, location: Location) -> Iterator[tuple[Location, Path]]:
 def _check_shape(recipe: Recipe, positions: Positions) -> None:
     """Numbers that do not fit together are a mistake in the recipe: found before anything runs, not hours later."""
     try:
-        config, _ = recipe.model.resolve(recipe.tokenizer.vocab_size)
+        config, _ = resolve_shape(recipe.model, recipe.tokenizer.vocab_size)
         for section in ("pretrain", "sft"):
             _check_length(section, getattr(recipe, section).sequence_length, recipe.model.context)
         plan_steps(recipe.pretrain, config, recipe.parallel)

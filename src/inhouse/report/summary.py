@@ -29,7 +29,8 @@ def summary(run: Path) -> str:
             lines.append(f"fine-tuning changed the held-out bits per byte by {lost:+.3f}")
     lines += ["", f"report     {run / 'report.html'}"]
     if (run / "export").is_dir():
-        lines += [f"export     {path}" for path in sorted((run / "export").iterdir()) if path.name != RECORD]
+        mark = "  (stale)" if "export" in outdated else ""
+        lines += [f"export     {path}{mark}" for path in sorted((run / "export").iterdir()) if path.name != RECORD]
     if (run / "sft").is_dir():
         lines += ["", f"talk to it: inhouse chat {run}", f"serve it:   inhouse serve {run}"]
     return "\n".join(lines)

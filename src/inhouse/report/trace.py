@@ -43,9 +43,13 @@ def render(facts: dict[str, Any]) -> Iterator[str]:
     """The lineage as lines: sources first, then every stage in order with its settings, digests, code and host."""
     yield f"lineage of {facts['run']}"
     yield from (f"stale: {stage}, {reason}" for stage, reason in facts.get("stale", {}).items())
+    yield from _made_otherwise(facts["stages"])
     yield ""
     yield "sources"
     yield from (f"  {line}" for line in _sources(facts.get("sources") or {}))
+    if facts.get("base"):
+        yield "base"
+        yield from (f"  {row['name']} ({row['path']}): licence {row['licence']}" for row in facts["base"])
     if facts.get("conversations"):
         yield "conversations"
         yield from (f"  {_labelled(Path(row['path']).name, row)}" for row in facts["conversations"])
@@ -55,6 +59,20 @@ def render(facts: dict[str, Any]) -> Iterator[str]:
         resumed = f", resumed {again} time{'s' * (again > 1)}" if again else ""
         yield f"{stage}: {record['attempts'][0]['started']}, {duration(record['seconds'])}{resumed}"
         yield from (f"  {line}" for line in _stage(record))
+
+
+def _made_otherwise(records: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Which stages other code or another torch made than the last one: no reason to make them anew, but to know."""
+    made = {name: _made_with(record) for name, record in records.items()}
+    last = list(made.values())[-1]
+    for number, what in enumerate(("code", "torch")):
+        if others := [name for name, each in made.items() if each[number] != last[number]]:
+            yield f"made with other {what} than {list(made)[-1]}: {', '.join(others)}"
+
+
+def _made_with(record: dict[str, Any]) -> tuple[str, str]:
+    attempt = record["attempts"][-1]
+    return attempt["code"]["source"], attempt["host"]["torch"]
 
 
 def _sources(counts: dict[str, Any]) -> Iterator[str]:

@@ -1,5 +1,8 @@
 """Steps that must not reach the weights: what is not finite is skipped, a spike of the loss is rewound.
 
+A spike never ends a run: what comes back whatever is left out is a kind of batch, or a run that diverges, and which of
+them it was is known at the end (`learning_check`).
+
 All ranks decide alike: on a flag that is all-reduced, or on the loss of the whole step, which every rank has.
 """
 
@@ -17,7 +20,9 @@ from inhouse.resilience.settings import ResilienceSettings
 
 _SIGMA = 1.4826  # times the median absolute deviation, it estimates a normal distribution's standard deviation
 _LEAST_JUMP = 0.5  # nats: late in fine-tuning the losses lie so close that noise is many deviations
-_MOST_REWINDS = 10
+_LEAST_RISE = 0.1  # of the highest loss: in a run that has diverged, half a nat is nothing
+MOST_REWINDS = 5  # from one place, or for losses as high
+_REMEMBERED = 16  # windows: how long a rewound spike counts
 
 
 class Verdict(Enum):
@@ -26,6 +31,7 @@ class Verdict(Enum):
     APPLY = "apply"
     SKIP = "skip"
     REWIND = "rewind"
+    GO_ON = "go on"  # a spike as before, after which rewinding does not help: applied
 
 
 class StepFlags(NamedTuple):
@@ -34,6 +40,14 @@ class StepFlags(NamedTuple):
     bad_rank: int | None  # a rank whose own loss is not finite; the highest where there are several
     is_finite: bool
     stop: bool
+
+
+class Spike(NamedTuple):
+    """A loss that was rewound, or dropped where there was no checkpoint yet."""
+
+    step: int
+    place: int  # the checkpoint to go back to
+    loss: float
 
 
 def reduce_flags(loss: float, norm: float, stop: bool, device: torch.device | str = "cpu") -> StepFlags:
@@ -49,17 +63,20 @@ def reduce_flags(loss: float, norm: float, stop: bool, device: torch.device | st
 
 
 class StepGuard:
-    """Judges every step, and remembers what it needs for the next: the last losses and the batches left out.
+    """Judges every step, and remembers what it needs for the next: the last losses, spikes, batches left out.
 
-    A spike is a loss above median + k deviations of the last steps (deviations by the median absolute deviation, which
-    the spike itself cannot widen), and at least half a nat above the median. It is judged once the window is full.
+    A spike is a loss above the highest of the last `spike_window` by more than `spike_deviations` deviations of them
+    (by the median absolute deviation), half a nat, and a tenth of that highest loss. So what the window has seen is no
+    spike, whatever the mixture. It is judged once the window is full.
+
+    It is rewound, unless five spikes of the last 16 windows were rewound from the same checkpoint, or were as high.
     """
 
     def __init__(self, settings: ResilienceSettings) -> None:
         self._settings = settings
         self._losses: deque[float] = deque(maxlen=settings.spike_window)
-        self._consecutive = 0  # steps skipped since the last one that was not
-        self._rewinds, self._rewound_to = 0, -1  # how often, to which checkpoint
+        self.consecutive = 0  # steps skipped since the last one that was not
+        self._spikes: list[Spike] = []
         self.skipped: list[int] = []  # batches
         self.left_out: list[BatchRange] = []
 
@@ -72,19 +89,23 @@ class StepGuard:
         """The index of the batch that `step` trains on."""
         return batch_of_step(step, self.left_out)
 
-    def judge(self, step: int, loss: float, flags: StepFlags) -> Verdict:
-        """Apply, skip or rewind `step` (from 0), whose `loss` is the mean over all ranks.
+    def judge(self, step: int, loss: float, flags: StepFlags, place: int = 0) -> Verdict:
+        """What becomes of `step` (from 0), whose `loss` is the mean over all ranks; it would be rewound to `place`.
 
         Raises `ValueError` after `max_skipped_steps` skipped steps in a row.
         """
         if not flags.is_finite:
             self._skip(step, flags)
             return Verdict.SKIP
-        self._consecutive = 0
-        if self._is_spike(loss):
+        self.consecutive = 0
+        jump = self._least_jump()
+        is_spike = loss - max(self._losses, default=loss) > jump
+        self._spikes = [s for s in self._spikes if step - s.step <= _REMEMBERED * self._settings.spike_window]
+        if is_spike and sum(s.place == place or s.loss + jump >= loss for s in self._spikes) < MOST_REWINDS:
+            self._spikes.append(Spike(step, place, loss))
             return Verdict.REWIND
         self._losses.append(loss)
-        return Verdict.APPLY
+        return Verdict.GO_ON if is_spike else Verdict.APPLY
 
     def skip(self, step: int) -> None:
         """A spike with no checkpoint before it to go back to: its batch does not reach the weights."""
@@ -93,26 +114,20 @@ class StepGuard:
     def rewind(self, spike_step: int, checkpoint_step: int, state: dict[str, Any]) -> BatchRange:
         """Go back to a checkpoint's `state`, and leave out every batch from there to the spike's, that one included.
 
-        What is returned is left out from now on. Raises `ValueError` after ten rewinds to the same checkpoint.
+        What is returned is left out from now on.
         """
-        self._rewinds = self._rewinds + 1 if checkpoint_step == self._rewound_to else 1
-        self._rewound_to = checkpoint_step
-        if self._rewinds > _MOST_REWINDS:
-            raise ValueError(
-                f"the loss spiked {self._rewinds} times after step {checkpoint_step}, whatever batches were left out; "
-                f"lower the learning rates, or look at batches {self.left_out[-1].first} to {self.left_out[-1].end - 1}"
-            )
         poisoned = BatchRange(self.batch(checkpoint_step), self.batch(spike_step) + 1)
-        left_out = leave_out(self.left_out, poisoned)
+        left_out, spikes = leave_out(self.left_out, poisoned), self._spikes
         self.load_state(state)
-        self.left_out = left_out
+        self.left_out, self._spikes = left_out, spikes
         return poisoned
 
     def state(self) -> dict[str, Any]:
         """Everything that a restart needs, ready for JSON: finite numbers only."""
         return {
             "losses": list(self._losses),
-            "consecutive_skipped": self._consecutive,
+            "consecutive_skipped": self.consecutive,
+            "spikes": [list(spike) for spike in self._spikes],
             **self.untrained(),
         }
 
@@ -123,23 +138,25 @@ class StepGuard:
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up what `state` gave."""
         self._losses = deque(state["losses"], maxlen=self._settings.spike_window)
-        self._consecutive = state["consecutive_skipped"]
+        self.consecutive = state["consecutive_skipped"]
+        self._spikes = [Spike(*spike) for spike in state.get("spikes", [])]  # older checkpoints have none
         self.skipped = list(state["skipped"])
         self.left_out = [BatchRange(first, end) for first, end in state["left_out"]]
 
     def _skip(self, step: int, flags: StepFlags) -> None:
-        self._consecutive += 1
+        self.consecutive += 1
         self.skipped.append(self.batch(step))
-        if self._consecutive >= self._settings.max_skipped_steps:
+        if self.consecutive >= self._settings.max_skipped_steps:
             what = "the gradient is" if flags.bad_rank is None else f"the loss of rank {flags.bad_rank} is"
             raise ValueError(
-                f"{what} not finite at step {step + 1}, as at the {self._consecutive - 1} before it, all skipped; "
-                f"lower the learning rates (matrix_lr, embedding_lr, head_lr); the last checkpoint is kept"
+                f"{what} not finite at step {step + 1}, as at the {self.consecutive - 1} before it, all skipped; "
+                f"lower the learning rates (lr_factor); the last checkpoint is kept"
             )
 
-    def _is_spike(self, loss: float) -> bool:
+    def _least_jump(self) -> float:
+        """By how much a spike is above the highest loss of the window, in nats."""
         if len(self._losses) < self._settings.spike_window:
-            return False
+            return math.inf
         median = statistics.median(self._losses)
         deviation = _SIGMA * statistics.median(abs(x - median) for x in self._losses)
-        return loss - median > max(self._settings.spike_deviations * deviation, _LEAST_JUMP)
+        return max(self._settings.spike_deviations * deviation, _LEAST_JUMP, _LEAST_RISE * max(self._losses))

@@ -44,6 +44,9 @@ class Checkpoints(Callback):
 
 
 def is_save_due(trainer: Trainer, gradients: Gradients) -> bool:
-    """Every so many steps, at the step to keep, at the end, and where SIGTERM reached some process."""
-    is_known = trainer.done in (trainer.pinned, trainer.num_steps)
-    return trainer.done % trainer.settings.checkpoint_every == 0 or is_known or gradients.flags.stop
+    """Every so many steps, at the step to keep, at the end, and where SIGTERM reached some process.
+
+    Not after a skipped step: its weights may be what is not finite, and would take the place of good ones.
+    """
+    is_due = trainer.done % trainer.settings.checkpoint_every == 0 and not trainer.guard.consecutive
+    return is_due or trainer.done in (trainer.pinned, trainer.num_steps) or gradients.flags.stop

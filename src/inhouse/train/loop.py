@@ -1,7 +1,8 @@
 """The training loop of every stage: steps that are a function of their number, exact resume, callbacks beside them."""
 
+import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,8 +23,9 @@ from inhouse.parallel.control_plane import check_alike
 from inhouse.parallel.device_mesh import SINGLE, Mesh
 from inhouse.parallel.fsdp import allocate, parallelize
 from inhouse.parallel.layout import SLOW_PHASE_FACTOR
+from inhouse.resilience.learning_check import batches_to_measure, check_learned
 from inhouse.resilience.replica_check import check_replicas
-from inhouse.resilience.step_guard import StepGuard, Verdict
+from inhouse.resilience.step_guard import MOST_REWINDS, StepGuard, Verdict
 from inhouse.resilience.supervisor import Supervisor
 from inhouse.train.run_identity import KEYS_THAT_MAY_CHANGE, default_settings, run_identity
 from inhouse.train.settings import TrainSettings
@@ -76,6 +78,7 @@ class Trainer:
         self.paused = 0.0  # seconds that callbacks held up the steps
         self.figures: dict[str, float] = {}  # of callbacks, for the log of this step
         self.changes: list[dict[str, Any]] = []  # of settings, and from which step on they hold
+        self.losses_before: dict[int, float] = {}  # of batches that are not trained on, before the first step
         settings, model = self.settings, self.model
         self.run_identity = run_identity(self.num_steps, model.config, settings, self.run_identity)
         setup = digest_of([self.run_identity, self.mesh.layout.model_dump(mode="json"), code_digest()])
@@ -98,7 +101,8 @@ class Trainer:
         """From the newest checkpoint in `output/checkpoints` to the end, to the same bits as if it had never stopped.
 
         On SIGTERM it saves a checkpoint and raises `Terminated`. Raises `Refusal` where a checkpoint is damaged or of
-        another run, `ValueError` where the loss is not finite for too long, and where replicas differ.
+        another run, or where it has not learned (`check_learned`), `ValueError` where the loss is not finite for too
+        long, and where replicas differ.
         """
         tokens = self.settings.batch_tokens
         with self.supervisor, ExitStack() as stack:
@@ -110,6 +114,9 @@ class Trainer:
                 self.say(f"going on from step {resumed.step:,} of {self.num_steps:,}")
                 for key, old, new in resumed.changed:
                     self.say(f"{key.removeprefix('train.')} = {new} from here on, {old} before")
+            else:
+                losses = self._losses_of(batches_to_measure(self.num_steps))
+                self.losses_before = {n: loss for n, loss in losses.items() if math.isfinite(loss)}  # JSON's numbers
             for callback in self.callbacks:
                 stack.enter_context(callback)
                 callback.on_start(self)
@@ -120,6 +127,8 @@ class Trainer:
             while self.done < self.num_steps:
                 self._advance()
             self.checkpointer.wait()
+            losses_after = self._losses_of(self.losses_before or batches_to_measure(self.num_steps))
+            check_learned(list(self.losses_before.values()), list(losses_after.values()))
             self.supervisor.finished()
             if self.mesh.is_first:
                 write_json(self.output / UNTRAINED, self.guard.untrained())
@@ -128,7 +137,7 @@ class Trainer:
 
     def extra(self) -> dict[str, Any]:
         """What a checkpoint must hold beside the tensors."""
-        return {"guard": self.guard.state(), "changes": self.changes}
+        return {"guard": self.guard.state(), "changes": self.changes, "losses_before": list(self.losses_before.items())}
 
     def say(self, sentence: str) -> None:
         """A line on stderr, once for all processes."""
@@ -146,17 +155,23 @@ class Trainer:
         with self.supervisor.reading():
             batch = self._batch(self.guard.batch(step))
         gradients = self.step.gradients(batch, self.supervisor.stop_requested)
-        verdict = self.guard.judge(step, gradients.loss, gradients.flags)
+        due = step - step % self.settings.checkpoint_every
+        verdict = self.guard.judge(step, gradients.loss, gradients.flags, due)
         self.supervisor.phase("update")
-        if verdict is Verdict.APPLY:
+        if is_applied := verdict in (Verdict.APPLY, Verdict.GO_ON):
             self.step.update(learning_rate_fraction(step, self.num_steps, self.settings), gradients.balances)
         else:
             self.step.drop()
-        if verdict is Verdict.REWIND and self._rewind(step, gradients.loss):
+        if verdict is Verdict.REWIND and self._rewind(step, due, gradients.loss):
             return
         self.done = step + 1
         self.supervisor.step_done(step)
-        if verdict is not Verdict.APPLY:
+        if verdict is Verdict.GO_ON:
+            self.say(
+                f"loss {gradients.loss:g} at step {self.done:,} is a spike like {MOST_REWINDS} before it: going back "
+                f"does not help, so it goes on; if the loss stays high, lower lr_factor"
+            )
+        if not is_applied:
             self.say(f"step {self.done:,} skipped: loss {gradients.loss:g}, gradient norm {gradients.norm:g}")
         self.progress.update(self.settings.batch_tokens, loss=gradients.loss)
         for callback in self.callbacks:
@@ -164,6 +179,12 @@ class Trainer:
 
     def _batch(self, number: int) -> Batch:
         return self.batch_of(number).to(self.device)
+
+    def _losses_of(self, batches: Iterable[int]) -> dict[int, float]:
+        """The loss of each of the batches, under the weights as they are, in nats a trained token."""
+        with self.supervisor.validating():
+            sums = {n: self.step.evaluate([self.batch_of(n).to(self.device)]) for n in batches}
+        return {n: nats / max(count, 1) for n, (nats, count) in sums.items()}
 
     def _open_checkpoints(self) -> Checkpointer:
         layout, every = self.mesh.layout, self.settings.checkpoint_every
@@ -181,15 +202,15 @@ class Trainer:
             self.step.optimizers.count_from(tensors["optimizer.muon.step"])
             now = [{"step": resumed.step, **change._asdict()} for change in resumed.changed]
             self.changes = [*resumed.extra.get("changes", []), *now]
+            self.losses_before = dict(resumed.extra.get("losses_before", []))  # older checkpoints have none
         return resumed
 
-    def _rewind(self, step: int, loss: float) -> bool:
-        """Back to the last checkpoint that was due, the batches since then left out; False where there is none yet.
+    def _rewind(self, step: int, due: int, loss: float) -> bool:
+        """Back to the last checkpoint that was `due`, the batches since then left out; False where there is none yet.
 
         Not to one that SIGTERM brought about: a run must leave out the same batches whether it was stopped or not.
         """
         self.check_replicas()  # a flipped bit makes a spike too, and no batch is to blame for it
-        due = step - step % self.settings.checkpoint_every
         resumed = self._load(at_most=due)
         if resumed is None:
             self.guard.skip(step)

@@ -1,6 +1,7 @@
 """The pretrain stage: shards in, a base model's folder out."""
 
 import math
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from inhouse.checkpoint.model_folder import copy_tokenizer, save_model, write_generation_config
+from inhouse.checkpoint.model_folder import copy_tokenizer, fill_from, save_model, write_generation_config
+from inhouse.checkpoint.shape import resolve_shape
 from inhouse.common.files import digest
+from inhouse.common.model_paths import find_model, model_files
 from inhouse.data.loader import WindowLoader
 from inhouse.data.shards import INDEX
 from inhouse.data.tokenizer import Tokenizer
@@ -72,7 +75,7 @@ def pretrain(
     seed: int,
     parallel: ParallelSettings = ParallelSettings(),  # noqa: B008  (frozen)
 ) -> None:
-    """Train a model from random weights on `tokenizer/shards/train`; write it, as a model folder, into `output`.
+    """Train a model on `tokenizer/shards/train`, from random weights or those of its base; write its folder, `output`.
 
     With more than one process in `parallel`, each of them must call this; the first writes. Resumes from
     `output/checkpoints`, or goes on from the run that `output/branch.json` names (see `train.branch`). Raises
@@ -80,12 +83,13 @@ def pretrain(
     checkpoint.
     """
     vocabulary = Tokenizer.load(tokenizer)
-    config, _ = model.resolve(vocabulary.vocab_size)
+    config, _ = resolve_shape(model, vocabulary.vocab_size)
     num_steps, _ = plan_steps(settings, config, parallel)
     shards = tokenizer / "shards" / "train"
     with torch.device("meta"):
         network = Transformer(config)
-    network.normalizes_embedding = True  # lets the embedding learn fast without outgrowing the blocks (LOG.md)
+    # lets the embedding learn fast without outgrowing the blocks (LOG.md); a base's has outgrown nothing
+    network.normalizes_embedding = model.base is None
     # the index holds every shard's digest, and a shard is checked against it when it is first read
     own = {"seed": seed, "data": digest(shards / INDEX)}
     with join(parallel, settings.device, "pretrain") as mesh:
@@ -94,7 +98,8 @@ def pretrain(
             own["first_steps"] = first_steps
         batch_of = batches(shards, settings, first_steps, seed, mesh, vocabulary.end_of_document)
         validation = held_out(tokenizer / "shards" / "heldout", vocabulary, settings, mesh)
-        init_weights = partial(Transformer.initialize, seed=seed)
+        initialize = partial(Transformer.initialize, seed=seed)
+        init_weights = partial(fill_from, folder=find_model(model.base)) if model.base else initialize
         Trainer(
             network, batch_of, num_steps, settings, output, name="pretrain", run_identity=own,
             callbacks=[*validation, *default_callbacks()], mesh=mesh, init_weights=init_weights,
@@ -102,9 +107,17 @@ def pretrain(
         ).run()  # fmt: skip
         if mesh.is_first:
             copy_tokenizer(tokenizer, output)
-            end = Tokenizer.load(tokenizer).end_of_document  # a base model knows documents, and no turns
-            write_generation_config(output, {"eos_token_id": [end], "pad_token_id": end})
+            if model.base is None:  # whose own generation config was copied
+                end = vocabulary.end_of_document  # a base model knows documents, and no turns
+                write_generation_config(output, {"eos_token_id": [end], "pad_token_id": end})
         save_model(network, output, writes=mesh.is_first)
+
+
+def copy_base(base: Path, output: Path) -> None:
+    """The pretrain stage of a recipe that only fine-tunes: the model in the folder `base`, byte for byte."""
+    output.mkdir(parents=True, exist_ok=True)
+    for path in model_files(base):
+        shutil.copyfile(path, output / path.name)
 
 
 def held_out(

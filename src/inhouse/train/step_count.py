@@ -3,9 +3,14 @@
 from itertools import product
 
 from inhouse.model.config import ModelConfig
-from inhouse.model.sizes import Derived
+from inhouse.model.sizes import Derived, ModelSettings
 from inhouse.parallel.layout import ParallelSettings, check_layout
 from inhouse.train.settings import PretrainSettings
+
+
+def pretrains(settings: PretrainSettings, model: ModelSettings) -> bool:
+    """Whether pretraining has a step: with a base only where its tokens are given."""
+    return model.base is None or settings.tokens is not None
 
 
 def plan_steps(

@@ -1,0 +1,51 @@
+"""Whether a run has learned: the loss on batches that it does not train on, before the first step and after the last.
+
+The same batches both times, so that it does not matter which kinds of text they hold: what varies from batch to batch
+falls out of the difference. They lie behind the run's own in the order of batches, and are drawn from all over as many
+as the run has, since kinds may come in turns.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from itertools import pairwise
+from random import Random
+
+from inhouse.common.errors import Refusal
+
+_MOST_BATCHES = 32
+_LEAST_BATCHES = 8  # fewer say nothing about noise
+_STANDARD_ERRORS = 2.0
+_LEAST_RISE = 0.01  # of the loss before: below it, a run that hardly moves is not told from one that gets worse
+
+
+def batches_to_measure(num_steps: int) -> list[int]:
+    """Half as many batches as steps, 32 at most: one at random from each of as many parts of them.
+
+    A single one for a run that is too short to tell noise.
+    """
+    count = min(_MOST_BATCHES, num_steps // 2)
+    if count < _LEAST_BATCHES:
+        return [num_steps]
+    chance, bounds = Random(num_steps), [num_steps + part * num_steps // count for part in range(count + 1)]
+    return [chance.randrange(first, end) for first, end in pairwise(bounds)]
+
+
+def check_learned(before: Sequence[float], after: Sequence[float]) -> None:
+    """Raise `Refusal` where the losses `after` are certainly no better than those of the same batches `before`.
+
+    That is: one is not finite, or they rose on average, by more than two standard errors of the differences' mean and
+    a hundredth of the loss. From fewer than eight batches, or without finite losses before, only the first counts.
+    """
+    lower = "lower the learning rates (lr_factor); the checkpoints are kept"
+    if not all(map(math.isfinite, after)):
+        raise Refusal(f"the loss after the last step is not finite: this run has not learned; {lower}")
+    if len(before) < _LEAST_BATCHES:
+        return
+    rise = statistics.fmean(after) - statistics.fmean(before)
+    noise = statistics.stdev(b - a for a, b in zip(before, after, strict=True)) / math.sqrt(len(before))
+    if rise > max(_STANDARD_ERRORS * noise, _LEAST_RISE * statistics.fmean(before)):
+        raise Refusal(
+            f"the loss was {statistics.fmean(before):.4g} before the first step and is {statistics.fmean(after):.4g} "
+            f"now, on {len(before)} batches that are not trained on: this run has not learned; {lower}"
+        )

@@ -1,0 +1,95 @@
+"""A run that got worse by more than noise is refused, one that learns or stands still is not."""
+
+import json
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.tiny_models import batch_of, tiny_model, train
+
+from inhouse.checkpoint.manifest import read_manifest
+from inhouse.common.errors import Refusal
+from inhouse.resilience.learning_check import batches_to_measure, check_learned
+from inhouse.train.settings import TrainSettings
+from inhouse.train.step import Batch
+
+losses = st.lists(st.floats(0.0, 20.0), min_size=1, max_size=16)
+
+
+@given(losses, st.floats(0.0, 5.0))
+def test_what_fell_on_average_is_never_refused(before: list[float], fall: float) -> None:
+    chance = Random(0)
+    moves = [chance.uniform(-1, 1) for _ in before]
+    mean = sum(moves) / len(moves)
+    check_learned(before, [x + move - mean - fall for x, move in zip(before, moves, strict=True)])
+
+
+@given(st.lists(st.floats(0.0, 20.0), min_size=8, max_size=16), st.floats(1.0, 1e6))
+def test_what_rose_alike_on_all_batches_is_refused(before: list[float], rise: float) -> None:
+    with pytest.raises(Refusal, match=r"was \S+ before the first step and is .* has not learned; .*lr_factor"):
+        check_learned(before, [x + rise for x in before])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_weights_that_give_no_number_are_refused_however_short_the_run(bad: float) -> None:
+    with pytest.raises(Refusal, match="not finite"):
+        check_learned([], [bad])
+    with pytest.raises(Refusal, match="not finite"):
+        check_learned([1.0] * 8, [0.5] * 7 + [bad])
+
+
+def test_noise_is_no_rise() -> None:
+    check_learned([0.01] * 8, [0.0] * 7 + [0.3])  # one batch of eight
+    check_learned([4.16] * 16, [4.19] * 16)  # less than a hundredth
+    check_learned([1.0] * 7, [9.0] * 7)  # too few to tell noise
+
+
+@given(st.integers(1, 10**6))
+def test_what_is_measured_lies_behind_the_run_and_all_over_as_many_batches(steps: int) -> None:
+    batches = batches_to_measure(steps)
+    assert batches == sorted(set(batches)) == batches_to_measure(steps)
+    assert len(batches) == (1 if steps < 16 else min(32, steps // 2))
+    assert steps <= batches[0] and batches[-1] < 2 * steps
+    assert max(b - a for a, b in pairwise([steps, *batches, 2 * steps])) <= 2 * steps / len(batches) + 1
+
+
+def trained(folder: Path, source: Callable[[int], Batch] = batch_of, steps: int = 32, **changes: object) -> None:
+    values = {"batch_tokens": 128, "precision": "fp32", "compile": False, "device": "cpu", "checkpoint_every": 10}
+    settings = TrainSettings(**(values | {"warmup_steps": 2} | changes))
+    train(tiny_model(), source, steps, settings, folder, name="test", run_identity={"seed": 0})
+
+
+def test_a_run_that_diverges_is_refused_at_its_end_each_time_and_its_checkpoints_stay(tmp_path: Path) -> None:
+    for _ in range(4):  # it is no crash: the sentence stays the same
+        with pytest.raises(Refusal, match="has not learned"):
+            trained(tmp_path, lr_factor=1000.0)
+    assert {path.name for path in (tmp_path / "checkpoints").glob("step-*")} >= {"step-00000030", "step-00000032"}
+
+
+def test_the_losses_before_the_first_step_survive_a_restart(tmp_path: Path) -> None:
+    def stopping(step: int) -> Batch:
+        if step == 25:
+            raise KeyboardInterrupt
+        return batch_of(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, stopping, lr_factor=1000.0)
+    with pytest.raises(Refusal, match=r"was 4\.1\d* before"):
+        trained(tmp_path, lr_factor=1000.0)
+
+
+def test_a_run_that_learns_is_not_refused(tmp_path: Path) -> None:
+    trained(tmp_path)
+
+
+def test_no_checkpoint_of_weights_that_are_not_finite_displaces_a_good_one(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        trained(tmp_path, lr_factor=1e30, checkpoint_every=2, warmup_steps=6)
+    for folder in (tmp_path / "checkpoints").glob("step-*"):
+        assert json.dumps(read_manifest(folder)["extra"], allow_nan=False)
+        assert read_manifest(folder)["extra"]["guard"]["consecutive_skipped"] == 0
