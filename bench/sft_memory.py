@@ -23,17 +23,17 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-LENGTH, ROWS, BATCHES = 512, 64, 100
+LENGTH, ROWS, BATCHES = 2_048, 16, 100
 
 
 def write(folder: Path, conversations: int, tokens: int, vocabulary: int) -> None:
-    """Conversations of `tokens` on average, the longest as long as a row; their second half is trained."""
-    from inhouse.posttrain.encoded import ConversationWriter, Laid
+    """Conversations of `tokens` on average, the longest three times the shortest; their second half is trained."""
+    from inhouse.posttrain.rows.encoded import ConversationWriter, Laid
 
     writer, rng = ConversationWriter(folder, vocabulary), np.random.default_rng(0)
     for start in range(0, conversations, 10_000):
-        most, number = LENGTH + 1, min(10_000, conversations - start)
-        lengths = rng.integers(2 * tokens - most, most, number, endpoint=True).astype("<u4")
+        number = min(10_000, conversations - start)
+        lengths = rng.integers(tokens // 2, tokens * 3 // 2, number, endpoint=True).astype("<u4")
         ids = rng.integers(5, vocabulary, lengths.sum()).astype(writer.dtype)
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         writer.add(Laid(ids, (within >= np.repeat(lengths // 2, lengths)).astype(np.uint8), lengths))
@@ -42,7 +42,7 @@ def write(folder: Path, conversations: int, tokens: int, vocabulary: int) -> Non
 
 def pack(folder: Path, batches: int) -> dict[str, float]:
     """Pack, then read batches; seconds of CPU time and bytes."""
-    from inhouse.posttrain.packing import PackedConversations
+    from inhouse.posttrain.rows.packing import PackedConversations
 
     idle, started = _memory(), time.process_time()
     packed = PackedConversations(folder, 0, LENGTH, 0)
@@ -64,7 +64,7 @@ def encode(folder: Path, conversations: int, tokens: int, vocabulary: int) -> di
     """Encode text of about so many tokens a conversation; of the processes that do it, the largest."""
     from inhouse.data.tokenizer import Tokenizer
     from inhouse.posttrain.chat_template import CHAT_TEMPLATE
-    from inhouse.posttrain.encode import encode_all
+    from inhouse.posttrain.rows.encode import encode_all
     from inhouse.posttrain.settings import SftSettings
 
     rng = random.Random(0)
@@ -76,7 +76,7 @@ def encode(folder: Path, conversations: int, tokens: int, vocabulary: int) -> di
                 {"role": role, "content": " ".join(rng.choices(words, k=tokens // 5))} for role in ("user", "assistant")
             ]
             file.write(json.dumps({"messages": turns}) + "\n")
-    settings = SftSettings(conversations=(folder / "own.jsonl",), generated={}, too_long="truncate")
+    settings = SftSettings(conversations=(folder / "own.jsonl",), generated={}, sequence_length=LENGTH)
     peaks: list[float] = []
     stop = threading.Event()
     watcher = threading.Thread(target=_watch, args=(stop, peaks))

@@ -16,7 +16,7 @@ from inhouse.evaluate import own
 from inhouse.evaluate.own import answers_bits_per_byte, ask, own_conversations, said
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, encode_conversation
-from inhouse.posttrain.encode import HELDOUT
+from inhouse.posttrain.rows.encode import HELDOUT
 
 
 def exchange(question: str, answer: str) -> list[dict[str, str]]:

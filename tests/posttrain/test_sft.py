@@ -17,10 +17,10 @@ from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, encode_conversation, encode_prompt
 from inhouse.posttrain.conversations import trained_on
-from inhouse.posttrain.encode import gather
+from inhouse.posttrain.rows.encode import gather
+from inhouse.posttrain.rows.too_long import fit
 from inhouse.posttrain.settings import SamplingDefaults, SftSettings
 from inhouse.posttrain.sft import fine_tune, write_sampling_defaults
-from inhouse.posttrain.too_long import fit
 
 SOURCE = 'def loads(text):\n    """Parse text."""\n'
 FEW = {"addition": 8, "subtraction": 4, "brackets": 2, "strings": 2, "library": 2}

@@ -17,8 +17,8 @@ from inhouse.evaluate.score import Score, ratio
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import encode_conversation, encode_prompt
 from inhouse.posttrain.conversations import TAUGHT
-from inhouse.posttrain.encode import HELDOUT
 from inhouse.posttrain.messages import Message
+from inhouse.posttrain.rows.encode import HELDOUT
 
 KIND, TAUGHT_KIND = "own", "own_trained_on"  # held out; or, of too few to hold any out, some that were trained on
 _WHICH = {KIND: "were held out", TAUGHT_KIND: "the model was trained on: none was held out"}

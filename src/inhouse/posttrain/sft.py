@@ -29,11 +29,11 @@ from inhouse.parallel.process_group import join, rank
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
 from inhouse.posttrain.conversation_reader import read_conversations
 from inhouse.posttrain.conversations import CONVERSATIONS, TAUGHT
-from inhouse.posttrain.encode import HELDOUT, encode_all, repeats
-from inhouse.posttrain.encoded import is_written
 from inhouse.posttrain.opened_model import read_chat_template
-from inhouse.posttrain.packing import PackedConversations
 from inhouse.posttrain.replay import Replay
+from inhouse.posttrain.rows.encode import HELDOUT, encode_all, repeats
+from inhouse.posttrain.rows.encoded import is_written
+from inhouse.posttrain.rows.packing import PackedConversations
 from inhouse.posttrain.settings import SamplingDefaults, SftSettings
 from inhouse.posttrain.step_count import Rows, count_steps, rows_a_step
 from inhouse.train.callbacks import default_callbacks

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 from inhouse.posttrain.chat_template import Encoded
-from inhouse.posttrain.encoded import size
 from inhouse.posttrain.messages import Message
+from inhouse.posttrain.rows.encoded import size
 from inhouse.posttrain.settings import TooLong
 
 Encode = Callable[[Sequence[Message]], Encoded]

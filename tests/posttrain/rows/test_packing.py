@@ -13,8 +13,8 @@ from inhouse.model.config import ModelConfig
 from inhouse.model.cross_entropy import NOT_TRAINED
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import Encoded, encode_conversation
-from inhouse.posttrain.encoded import ConversationWriter, lay
-from inhouse.posttrain.packing import PackedConversations
+from inhouse.posttrain.rows.encoded import ConversationWriter, lay
+from inhouse.posttrain.rows.packing import PackedConversations
 
 FILLER = 0
 

@@ -17,10 +17,10 @@ from inhouse.data.tokenizer import Tokenizer
 from inhouse.environments.registry import ENVIRONMENTS
 from inhouse.posttrain.chat_template import Encoded, encode_conversation
 from inhouse.posttrain.conversation_reader import read_conversations
-from inhouse.posttrain.encoded import ConversationWriter, Laid, is_written, lay
 from inhouse.posttrain.messages import Message
+from inhouse.posttrain.rows.encoded import ConversationWriter, Laid, is_written, lay
+from inhouse.posttrain.rows.too_long import fit
 from inhouse.posttrain.settings import SftSettings
-from inhouse.posttrain.too_long import fit
 
 HELDOUT = "heldout.jsonl"  # in a fine-tuned folder: own conversations that it was not trained on
 LEAST_TO_HOLD_OUT = 40  # different own conversations: of fewer, each is needed for training

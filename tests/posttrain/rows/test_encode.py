@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inhouse.posttrain import encode
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
-from inhouse.posttrain.encode import HELDOUT, LEAST_TO_HOLD_OUT, encode_all, repeats
-from inhouse.posttrain.encoded import EncodedConversations, is_written
+from inhouse.posttrain.rows import encode
+from inhouse.posttrain.rows.encode import HELDOUT, LEAST_TO_HOLD_OUT, encode_all, repeats
+from inhouse.posttrain.rows.encoded import EncodedConversations, is_written
 from inhouse.posttrain.settings import SftSettings
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from inhouse.common.errors import Refusal
 from inhouse.posttrain.chat_template import Encoded
-from inhouse.posttrain.encoded import ConversationWriter, EncodedConversations, is_written, lay, size
+from inhouse.posttrain.rows.encoded import ConversationWriter, EncodedConversations, is_written, lay, size
 
 TWO = [Encoded([5, 6, 7, 8], [False, True, True, False]), Encoded([70_000, 9], [False, True])]
 

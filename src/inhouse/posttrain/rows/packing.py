@@ -12,7 +12,7 @@ import torch
 
 from inhouse.data.loader import permute
 from inhouse.model.cross_entropy import NOT_TRAINED
-from inhouse.posttrain.encoded import EncodedConversations
+from inhouse.posttrain.rows.encoded import EncodedConversations
 from inhouse.posttrain.step_count import LEAST_ROWS
 from inhouse.train.step import Batch
 

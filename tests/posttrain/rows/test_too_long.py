@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inhouse.posttrain.chat_template import encode_conversation
-from inhouse.posttrain.encoded import size
-from inhouse.posttrain.too_long import fit
+from inhouse.posttrain.rows.encoded import size
+from inhouse.posttrain.rows.too_long import fit
 
 SYSTEM = {"role": "system", "content": "Be brief."}
 
