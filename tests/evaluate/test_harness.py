@@ -11,7 +11,7 @@ from inhouse.environments.registry import ENVIRONMENTS
 from inhouse.evaluate.harness import answer, heldout_questions, summarise
 from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.posttrain.chat_template import encode_prompt
-from inhouse.posttrain.encode import gather
+from inhouse.posttrain.rows.encode import gather
 from inhouse.posttrain.settings import SftSettings
 
 SCORED = ("addition", "subtraction", "brackets", "strings")

@@ -16,7 +16,7 @@ from inhouse.evaluate import own
 from inhouse.evaluate.own import answers_bits_per_byte, ask, own_conversations, said
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, encode_conversation
-from inhouse.posttrain.encode import HELDOUT
+from inhouse.posttrain.rows.encode import HELDOUT
 
 
 def exchange(question: str, answer: str) -> list[dict[str, str]]:
@@ -95,8 +95,8 @@ def test_calls_are_shown(tokenizer: Tokenizer, model: Transformer) -> None:
 def test_a_folder_without_any_has_none_and_of_many_the_first_are_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert own_conversations(tmp_path) == []
+    assert own_conversations(tmp_path) == ("own", [])
     lines = [json.dumps({"messages": exchange(str(number), "x")}) for number in range(5)]
     (tmp_path / HELDOUT).write_text("\n".join(lines))
     monkeypatch.setattr(own, "_MOST", 3)
-    assert [messages[0]["content"] for messages in own_conversations(tmp_path)] == ["0", "1", "2"]
+    assert [messages[0]["content"] for messages in own_conversations(tmp_path)[1]] == ["0", "1", "2"]

@@ -119,3 +119,17 @@ def test_own_conversations_that_were_held_out_are_scored_and_answered(data, base
     assert set(evaluate_model(SETTINGS, folder)[0]) == {"own/bits_per_byte", "ends_by_itself"}  # without a corpus too
     others = SETTINGS.model_copy(update={"environments": ("brackets",)})
     assert {sample.kind for sample in evaluate_model(others, folder)[1]} == {"brackets"}
+
+
+def test_where_none_was_held_out_some_that_were_taught_are_asked_and_said_to_be(data, folder):
+    turns = [{"role": "user", "content": "Who wrote it?"}, {"role": "assistant", "content": "We did."}]
+    (folder / "taught.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    scores, samples = evaluate_model(SETTINGS, folder, data)
+    assert set(scores) == {
+        "bits_per_byte",
+        "own_trained_on/bits_per_byte",
+    }
+    assert "trained on" in scores["own_trained_on/bits_per_byte"].how
+    assert [(sample.kind, sample.expected) for sample in samples] == [("own_trained_on", "We did.")]
+    (folder / "heldout.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    assert set(evaluate_model(SETTINGS, folder)[0]) == {"own/bits_per_byte", "ends_by_itself"}

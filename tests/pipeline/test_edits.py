@@ -190,6 +190,10 @@ def conversations_renamed(world: World) -> None:
     world.edit("answers.jsonl", "renamed.jsonl")
 
 
+def with_source(settings: str) -> Callable[[World], None]:
+    return recipe_edit('["answers.jsonl"]', f'[{{ path = "answers.jsonl", {settings} }}]')
+
+
 def forced(stage: str) -> Callable[[World], None]:
     return lambda world: world.anew.append(stage)
 
@@ -241,6 +245,10 @@ EDITS = [
     Edit("a kind less", recipe_edit("addition = 10, ", ""), FROM_SFT),
     Edit("a conversation", lambda w: (w.folder / "answers.jsonl").write_text(CONVERSATION * 2), FROM_SFT),
     Edit("conversations renamed", conversations_renamed, (), ("sft", "export")),
+    Edit("a licence of conversations", with_source('licence = "CC0-1.0"'), (), ("sft", "export")),
+    Edit("conversations with their default weight", with_source("weight = 1.0")),
+    Edit("another weight of conversations", with_source("weight = 3.0"), FROM_SFT),
+    Edit("what is too long", recipe_edit("[sft]", '[sft]\ntoo_long = "split"'), FROM_SFT),
     Edit("conversations touched", lambda w: os.utime(w.folder / "answers.jsonl", (1, 1))),
     Edit("what is asked", recipe_edit("problems_per_kind = 5", "problems_per_kind = 6"), ("evaluate", "export")),
     Edit("what is exported", recipe_edit('["F32"]', '["F16"]'), ("export",)),

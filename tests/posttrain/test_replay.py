@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.posttrain.test_packing import FILLER, conversation, pack
+from tests.posttrain.rows.test_packing import FILLER, conversation, pack
 
 from inhouse.data.documents import Document
 from inhouse.data.shards import ShardWriter, finish_folder

@@ -17,7 +17,8 @@ from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, encode_conversation, encode_prompt
 from inhouse.posttrain.conversations import trained_on
-from inhouse.posttrain.encode import fit, gather
+from inhouse.posttrain.rows.encode import gather
+from inhouse.posttrain.rows.too_long import fit
 from inhouse.posttrain.settings import SamplingDefaults, SftSettings
 from inhouse.posttrain.sft import fine_tune, write_sampling_defaults
 
@@ -184,3 +185,24 @@ def test_few_conversations_make_small_steps_and_are_warned_about(tmp_path, base,
     assert counts["steps"] >= 10
     assert counts["rows"] == {"conversations": 1, "replayed": 1}
     assert "steps are few" in capfd.readouterr().err
+    taught = [json.loads(line)["messages"] for line in (output / "taught.jsonl").read_text().splitlines()]
+    assert [messages[0]["content"] for messages in taught] == [f"Say {number}" for number in range(5)]
+    assert not (output / "heldout.jsonl").exists()
+    assert not (output / "packed").exists()
+
+
+def test_a_fine_tuning_without_own_conversations_keeps_none(tmp_path, base, data, shards):
+    fine_tune(settings(epochs=1), base, data, shards, tmp_path / "sft", seed=0)
+    assert not {path.name for path in (tmp_path / "sft").iterdir()} & {"taught.jsonl", "heldout.jsonl"}
+
+
+def test_a_kill_while_the_encoded_conversations_go_leaves_none_that_look_whole(
+    tmp_path, base, data, shards, monkeypatch
+):
+    output = tmp_path / "sft"
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("shutil.rmtree", lambda folder: (_ for _ in ()).throw(KeyboardInterrupt))
+        fine_tune(settings(epochs=1), base, data, shards, output, seed=0)
+    (output / "packed" / "train" / "ids.bin").unlink()  # some are gone, and others lie there still
+    fine_tune(settings(epochs=1), base, data, shards, output, seed=0)
+    assert not (output / "packed").exists()

@@ -159,12 +159,13 @@ def test_context_and_sequences_are_one_number(recipe: Path) -> None:
 
 
 def test_a_batch_that_is_not_written_holds_whole_sequences(recipe: Path) -> None:
-    def batches(context: int) -> tuple[int, int]:
-        loaded = load_recipe(recipe, [f"model.context={context}", "pretrain.batch_tokens=24_000"])
+    def batches(context: int, *more: str) -> tuple[int, int]:
+        loaded = load_recipe(recipe, [f"model.context={context}", "pretrain.batch_tokens=24_000", *more])
         return loaded.pretrain.batch_tokens, loaded.sft.batch_tokens
 
-    assert batches(3000) == (24_000, 3000)
-    assert batches(8000) == (24_000, 8000)
+    assert batches(3000) == (24_000, 6000)  # a row of conversations and one of replayed text
+    assert batches(3000, "sft.replay=0") == (24_000, 3000)
+    assert batches(8000) == (24_000, 16_000)
     assert batches(1500) == (24_000, 3000)
 
 

@@ -1,4 +1,4 @@
-"""The user's own conversations that fine-tuning held out: how well their answers are foreseen, and what is answered."""
+"""The user's own conversations, of those that fine-tuning held out: how well answers are foreseen, what is answered."""
 
 import json
 import math
@@ -16,25 +16,27 @@ from inhouse.evaluate.harness import Sample, complete
 from inhouse.evaluate.score import Score, ratio
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import encode_conversation, encode_prompt
-from inhouse.posttrain.encode import HELDOUT
+from inhouse.posttrain.conversations import TAUGHT
 from inhouse.posttrain.messages import Message
+from inhouse.posttrain.rows.encode import HELDOUT
 
-KIND = "own"
+KIND, TAUGHT_KIND = "own", "own_trained_on"  # held out; or, of too few to hold any out, some that were trained on
+_WHICH = {KIND: "were held out", TAUGHT_KIND: "the model was trained on: none was held out"}
 _MOST = 200  # conversations
 
 
-def own_conversations(folder: Path) -> list[list[Message]]:
-    """What the model in `folder` was not taught of the user's conversations; none where nothing was held out."""
-    path = folder / HELDOUT
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line)["messages"] for line in islice(lines, _MOST)]
+def own_conversations(folder: Path) -> tuple[str, list[list[Message]]]:
+    """The kind and the messages of what the model in `folder` is asked: what it was not taught, where there is any."""
+    for kind, name in ((KIND, HELDOUT), (TAUGHT_KIND, TAUGHT)):
+        if (path := folder / name).is_file():
+            with path.open(encoding="utf-8") as lines:
+                return kind, [json.loads(line)["messages"] for line in islice(lines, _MOST)]
+    return KIND, []
 
 
 @torch.inference_mode()
 def answers_bits_per_byte(
-    model: Transformer, tokenizer: Tokenizer, conversations: list[list[Message]], template: str
+    model: Transformer, tokenizer: Tokenizer, conversations: list[list[Message]], template: str, kind: str = KIND
 ) -> Score | None:
     """Bits for the assistant's parts given all before them, by their bytes; the standard error is over conversations.
 
@@ -52,11 +54,16 @@ def answers_bits_per_byte(
                 bits.append(token_nats(model, hidden_TD[is_answer], answer).double().sum().item() / math.log(2))
                 sizes.append(len(tokenizer.decode_bytes(answer.tolist())))
             progress.update()
-    return ratio(bits, sizes, "the assistant's parts of own conversations that were held out") if sizes else None
+    return ratio(bits, sizes, f"the assistant's parts of own conversations that {_WHICH[kind]}") if sizes else None
 
 
 def ask(
-    engine: Engine, tokenizer: Tokenizer, conversations: list[list[Message]], max_tokens: int, template: str
+    engine: Engine,
+    tokenizer: Tokenizer,
+    conversations: list[list[Message]],
+    max_tokens: int,
+    template: str,
+    kind: str = KIND,
 ) -> list[Sample]:
     """The model's last answer of each conversation, greedily, beside the one that stands there; nobody scores it.
 
@@ -71,7 +78,7 @@ def ask(
             prompts.append(prompt)
             asked.append((said(messages[last - 1]), said(messages[last])))
     return [
-        Sample(KIND, question, answer, completion.text, None, None, completion.finish_reason == "stop")
+        Sample(kind, question, answer, completion.text, None, None, completion.finish_reason == "stop")
         for (question, answer), completion in zip(
             asked, complete(engine, prompts, params, "own questions"), strict=True
         )

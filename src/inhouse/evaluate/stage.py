@@ -11,7 +11,7 @@ from inhouse.engine.settings import EngineSettings
 from inhouse.environments.registry import ENVIRONMENTS
 from inhouse.evaluate.bits_per_byte import bits_per_byte, xz_bits_per_byte
 from inhouse.evaluate.harness import Sample, answer, heldout_questions, summarise
-from inhouse.evaluate.own import KIND, answers_bits_per_byte, ask, own_conversations
+from inhouse.evaluate.own import TAUGHT_KIND, answers_bits_per_byte, ask, own_conversations
 from inhouse.evaluate.score import Score
 from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.model.transformer import Transformer
@@ -41,7 +41,7 @@ def evaluate_model(
     """
     names = trained_on(folder) if settings.environments is None else settings.environments
     questions = heldout_questions(settings, names, data)
-    own = own_conversations(folder) if settings.environments is None else []
+    kind, own = own_conversations(folder) if settings.environments is None else ("", [])
     if not questions and not data and not own:
         raise ValueError(
             f"nothing to measure: {folder} has no held-out text beside it, and no problems to ask; name environments "
@@ -53,10 +53,10 @@ def evaluate_model(
     template = CHAT_TEMPLATE if template is None else template
     samples = answer(engine, tokenizer, questions, settings.max_answer_tokens, template)
     if own:
-        if (foreseen := answers_bits_per_byte(model, tokenizer, own, template)) is not None:
-            scores[f"{KIND}/bits_per_byte"] = foreseen
-        samples = [*ask(engine, tokenizer, own, settings.max_answer_tokens, template), *samples]
-    return scores | summarise(samples), samples
+        if (foreseen := answers_bits_per_byte(model, tokenizer, own, template, kind)) is not None:
+            scores[f"{kind}/bits_per_byte"] = foreseen
+        samples = [*ask(engine, tokenizer, own, settings.max_answer_tokens, template, kind), *samples]
+    return scores | summarise([sample for sample in samples if sample.kind != TAUGHT_KIND]), samples
 
 
 def _bits_per_byte(settings: EvaluateSettings, data: Path, model: Transformer, tokenizer: Tokenizer) -> Score:

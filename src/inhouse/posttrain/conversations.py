@@ -6,6 +6,7 @@ from inhouse.common.files import read_json
 from inhouse.environments.registry import check_name
 
 CONVERSATIONS = "conversations.json"  # in a fine-tuned folder: what it was trained on
+TAUGHT = "taught.jsonl"  # in one that held no own conversation out: some of those that it was trained on
 _SAY_IT = {  # files of a model folder, and where in them the environments stand
     CONVERSATIONS: ("generated",),
     "stage.json": ("settings", "sft", "generated"),

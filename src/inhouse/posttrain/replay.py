@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from inhouse.data.loader import WindowLoader
-from inhouse.posttrain.packing import PackedConversations
+from inhouse.posttrain.rows.packing import PackedConversations
 from inhouse.train.stage import as_batch
 from inhouse.train.step import Batch
 

@@ -27,7 +27,7 @@ class ConversationSource(Settings):
 
     path: Path
     licence: str = "unknown"
-    weight: float = Field(default=1.0, gt=0, le=1000, description="how often an epoch has them; 0.5: half of them")
+    weight: float = Field(default=1.0, gt=0, le=1000, description="how often an epoch has each; 0.5: every second one")
 
     @model_validator(mode="before")
     @classmethod

@@ -1,10 +1,12 @@
 """The sft stage: conversations of the user's and of our own making beside replayed text, one model folder."""
 
+import json
 import math
 import shutil
 import sys
 import time
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
@@ -25,11 +27,13 @@ from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.layout import ParallelSettings, check_layout
 from inhouse.parallel.process_group import join, rank
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
-from inhouse.posttrain.conversations import CONVERSATIONS
-from inhouse.posttrain.encode import HELDOUT, encode_all, repeats
+from inhouse.posttrain.conversation_reader import read_conversations
+from inhouse.posttrain.conversations import CONVERSATIONS, TAUGHT
 from inhouse.posttrain.opened_model import read_chat_template
-from inhouse.posttrain.packing import PackedConversations, is_written
 from inhouse.posttrain.replay import Replay
+from inhouse.posttrain.rows.encode import HELDOUT, encode_all, repeats
+from inhouse.posttrain.rows.encoded import is_written
+from inhouse.posttrain.rows.packing import PackedConversations
 from inhouse.posttrain.settings import SamplingDefaults, SftSettings
 from inhouse.posttrain.step_count import Rows, count_steps, rows_a_step
 from inhouse.train.callbacks import default_callbacks
@@ -38,6 +42,7 @@ from inhouse.train.settings import PretrainSettings, TrainSettings
 from inhouse.train.stage import held_out
 from inhouse.train.validation import STEPS, Validation
 
+_TAUGHT_ASKED = 5  # own conversations that the evaluate stage asks where none is held out
 _FEW_STEPS = 50  # below, most answers are not learnt (docs/conversations.md)
 
 
@@ -70,7 +75,7 @@ def fine_tune(
     while not is_written(packed_folder / "train"):
         time.sleep(0.1)  # where the first process fails, whoever started all of them ends this one too
     length, filler = settings.sequence_length, loaded.end_of_document
-    packed = PackedConversations(packed_folder / "train", seed, length, filler, repeats(settings, packed_folder, seed))
+    packed = PackedConversations(packed_folder / "train", seed, length, filler, repeats(settings, packed_folder))
     rows = rows_a_step(settings, packed.num_rows, parallel.data)
     check_layout(parallel, model.config, rows.total, length)
     packed.sequences_per_step = rows.conversations
@@ -96,11 +101,10 @@ def fine_tune(
             callbacks=[*validations, *default_callbacks()], mesh=mesh, init_weights=partial(fill_from, folder=base),
         ).run()  # fmt: skip
         if mesh.is_first:
-            counts = {key: packed.index[key] for key in ("files", "heldout", "too_long")}
-            told = {"conversations": packed.num_conversations, "rows": rows._asdict(), "steps": steps}
+            counts = {key: packed.encoded.index[key] for key in ("conversations", "files", "heldout", "too_long")}
+            told = {"rows": rows._asdict(), "steps": steps}
             write_json(output / CONVERSATIONS, {"generated": settings.generated, **told, **counts})
-            if (packed_folder / HELDOUT).is_file():
-                shutil.copyfile(packed_folder / HELDOUT, output / HELDOUT)
+            _keep_own(settings, packed_folder / HELDOUT, output)
             copy_tokenizer(base, output)
             write_atomic(output / "chat_template.jinja", template)
             if own_template is None or not (output / GENERATION_CONFIG).is_file():
@@ -109,15 +113,29 @@ def fine_tune(
             write_sampling_defaults(output, settings.sampling)
         save_model(model, output, writes=mesh.is_first)
         if mesh.is_first:
+            for index in packed_folder.glob("*/index.json"):
+                index.unlink()  # first: a kill half way leaves nothing that looks whole
             shutil.rmtree(packed_folder)
+
+
+def _keep_own(settings: SftSettings, heldout: Path, output: Path) -> None:
+    """Own conversations for the evaluate stage to ask: held out, or else some that were taught."""
+    if heldout.is_file():
+        shutil.copyfile(heldout, output / HELDOUT)
+        return
+    own = chain.from_iterable(read_conversations(source.path) for source in settings.conversations)
+    if taught := list(islice(own, _TAUGHT_ASKED)):
+        lines = (json.dumps({"messages": messages}, ensure_ascii=False) + "\n" for messages in taught)
+        write_atomic(output / TAUGHT, "".join(lines))
 
 
 def _say(packed: PackedConversations, rows: Rows, steps: int, settings: SftSettings) -> None:
     """What is trained on, and what somebody would rather know now than after it."""
-    say = partial(print, file=sys.stderr, flush=True)
+    say, counts = partial(print, file=sys.stderr, flush=True), packed.encoded.index
+    held_out = f", {counts['heldout']:,} more are held out" if counts["heldout"] else ""
     replayed = f" and {rows.replayed} of replayed text" if rows.replayed else ""
     say(
-        f"sft: {packed.num_conversations:,} conversations in {packed.num_rows:,} rows; {steps:,} steps of "
+        f"sft: {counts['conversations']:,} conversations in {packed.num_rows:,} rows{held_out}; {steps:,} steps of "
         f"{rows.conversations} rows{replayed}, {settings.epochs:g} passes"
     )
     if settings.replay and not rows.replayed:
@@ -125,11 +143,12 @@ def _say(packed: PackedConversations, rows: Rows, steps: int, settings: SftSetti
             f"sft: a step is one row, so no text is replayed, and much of the base may be forgotten: set [sft] "
             f"batch_tokens = {2 * settings.sequence_length} or more"
         )
-    if too_long := packed.index["too_long"]:
+    if too_long := counts["too_long"]:
+        total = counts["conversations"] + too_long * (settings.too_long == "leave_out")
         what = {"leave_out": "left out", "truncate": "cut", "split": "split at their turns"}[settings.too_long]
         say(
-            f"sft: {too_long:,} conversations are longer than sequence_length = {settings.sequence_length} tokens "
-            f"and {what}"
+            f"sft: {too_long:,} of {total:,} conversations are longer than sequence_length = "
+            f"{settings.sequence_length} tokens and {what}"
         )
     if steps < _FEW_STEPS:
         enough = math.ceil(_FEW_STEPS * settings.epochs / steps)

@@ -17,7 +17,7 @@ FOLLOWS: dict[tuple[str | int, ...], str] = {
     ("model", "context"): "the longest sequence_length that is written, else 512",
     **{(section, "sequence_length"): "[model] context" for section in ("pretrain", "sft")},
     **{
-        (section, "batch_tokens"): "as many whole sequences as 4,096 tokens hold, at least one"
+        (section, "batch_tokens"): "as many whole sequences as 4,096 tokens hold, at least one, with replay two"
         for section in ("pretrain", "sft")
     },
 }
@@ -32,8 +32,8 @@ def follow(model: ModelSettings, pretrain: PretrainSettings, sft: SftSettings) -
         sft = filled(sft, sequence_length=model.context)
     trained: list[Settings] = []
     for each in (pretrain, sft):
-        length = each.sequence_length
-        trained.append(filled(each, batch_tokens=max(1, each.batch_tokens // length) * length))
+        length, least = each.sequence_length, 2 if each is sft and sft.replay else 1  # a single row replays nothing
+        trained.append(filled(each, batch_tokens=max(least, each.batch_tokens // length) * length))
     return {"model": model, "pretrain": trained[0], "sft": trained[1]}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from inhouse.data.text_size import passes_warning
+from inhouse.posttrain.step_count import lost_beside_made
 from inhouse.recipe.base import NO_SPLIT
 from inhouse.recipe.passes import Passes
 from inhouse.recipe.recipe import Recipe
@@ -20,12 +21,17 @@ def notes(recipe: Recipe, passes: Passes) -> list[str]:
     rules = (_dense, _windows, _tokens, _short_sequences, _micro_batches, _fine_tuning, _evaluation, _alone)
     without_effect = [f"{sentence}; leave it out" for rule in rules for sentence in rule(recipe)]
     warning = passes_warning(passes.passes)
-    return [*without_effect, *([warning] if warning else []), *_without_gguf(recipe)]
+    return [*without_effect, *([warning] if warning else []), *_without_gguf(recipe), *_own_conversations(recipe)]
 
 
 def _without_gguf(recipe: Recipe) -> Iterator[str]:
     if recipe.model.base is not None and not recipe.export.gguf and not _written(recipe.export, "gguf"):
         yield f"[export] gguf: {NO_SPLIT}; the Hugging Face folder is written"
+
+
+def _own_conversations(recipe: Recipe) -> Iterator[str]:
+    if (sentence := lost_beside_made(recipe.sft)) is not None:
+        yield sentence
 
 
 def _written(settings: BaseModel, *names: str) -> list[str]:

@@ -13,7 +13,8 @@ from inhouse.model.config import ModelConfig
 from inhouse.model.cross_entropy import NOT_TRAINED
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import Encoded, encode_conversation
-from inhouse.posttrain.packing import PackedConversations, write_conversations
+from inhouse.posttrain.rows.encoded import ConversationWriter, lay
+from inhouse.posttrain.rows.packing import PackedConversations
 
 FILLER = 0
 
@@ -26,8 +27,10 @@ def conversation(start: int, length: int) -> Encoded:
 def pack(
     conversations: list[Encoded], seed: int = 0, length: int = 16, rows: int = 2, repeats: list[int] | None = None
 ) -> PackedConversations:
-    with TemporaryDirectory() as folder:  # what is mapped stays readable
-        write_conversations(Path(folder), 50_000, conversations)
+    with TemporaryDirectory() as folder:  # what is open stays readable
+        writer = ConversationWriter(Path(folder), 50_000)
+        writer.add(lay(conversations, writer.dtype))
+        writer.finish()
         counts = None if repeats is None else np.array(repeats)
         packed = PackedConversations(Path(folder), seed, length, FILLER, counts)
     packed.sequences_per_step = rows

@@ -5,93 +5,44 @@ Shapes: B rows of a batch, T tokens of a row.
 
 import hashlib
 from bisect import bisect_left, insort
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from inhouse.common.files import read_json, write_json
 from inhouse.data.loader import permute
-from inhouse.data.shards import dtype_for
 from inhouse.model.cross_entropy import NOT_TRAINED
-from inhouse.posttrain.chat_template import Encoded
+from inhouse.posttrain.rows.encoded import EncodedConversations
 from inhouse.posttrain.step_count import LEAST_ROWS
 from inhouse.train.step import Batch
 
-_INDEX = "index.json"
 _ROUNDS = 6
-
-
-class ConversationWriter:
-    """Writes encoded conversations into a folder: ids, whether each is trained, lengths; the index last."""
-
-    def __init__(self, folder: Path, vocab_size: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.dtype = folder, dtype_for(vocab_size)
-        self._ids, self._trained, self._lengths = (
-            (folder / name).open("wb") for name in ("ids.bin", "trained.bin", "lengths.bin")
-        )
-        self._sha, self.num_conversations, self.num_tokens = hashlib.sha256(), 0, 0
-
-    def add(self, conversation: Encoded) -> None:
-        """Append one, up to its last trained token."""
-        trained = np.array(conversation.trained)
-        end = int(np.flatnonzero(trained)[-1]) + 1
-        parts = (
-            (self._ids, np.array(conversation.ids[:end], dtype=self.dtype)),
-            (self._trained, trained[:end].astype(np.uint8)),
-            (self._lengths, np.array([end], dtype="<u4")),
-        )
-        for file, part in parts:
-            file.write(part.tobytes())
-            self._sha.update(part.tobytes())
-        self.num_conversations += 1
-        self.num_tokens += end
-
-    def finish(self, **facts: object) -> None:
-        """Write the index, with `facts`: from here on the folder is whole."""
-        for file in (self._ids, self._trained, self._lengths):
-            file.close()
-        digest = f"sha256:{self._sha.hexdigest()}"
-        write_json(self.folder / _INDEX, {"dtype": self.dtype, "digest": digest, **facts})
-
-
-def is_written(folder: Path) -> bool:
-    return (folder / _INDEX).is_file()
 
 
 class PackedConversations:
     """Rows of `sequence_length` tokens, each filled with whole conversations that cannot see one another.
 
     The rows are packed once (best fit, the longest first); each epoch takes all of them in a new order, a keyed
-    permutation that takes no memory. `batch` is a pure function of (seed, step). Kept in memory are 16 bytes a
-    conversation.
+    permutation that takes no memory. `batch` is a pure function of (seed, step). Kept in memory are some 30 bytes a
+    conversation, whatever its length.
     """
 
     def __init__(
         self, folder: Path, seed: int, sequence_length: int, filler: int, repeats: np.ndarray | None = None
     ) -> None:
-        """`folder` is a `ConversationWriter`'s; `filler` the id that fills up a row, neither seen nor trained on.
+        """`folder` holds `EncodedConversations`; `filler` the id that fills up a row, neither seen nor trained on.
 
         `repeats` says how often each conversation comes in an epoch; None: once.
         """
         self.seed, self.sequence_length, self.filler, self.sequences_per_step = seed, sequence_length, filler, 1
-        self.index = read_json(folder / _INDEX)
-        self._ids = np.memmap(folder / "ids.bin", dtype=self.index["dtype"], mode="r")
-        self._trained = np.memmap(folder / "trained.bin", dtype=np.uint8, mode="r")
-        lengths = np.fromfile(folder / "lengths.bin", dtype="<u4").astype(np.int64)
-        self._ends = np.cumsum(lengths)
-        order = np.random.default_rng((seed, 0)).permutation(len(lengths))
-        order = order if repeats is None else np.repeat(order, repeats[order])
+        self.encoded = EncodedConversations(folder)
+        lengths = self.encoded.lengths.astype(np.int64)
+        entries = np.arange(len(lengths), dtype=np.int32)
+        order = np.random.default_rng((seed, 0)).permutation(entries if repeats is None else entries.repeat(repeats))
         # a conversation's last token is a target alone, so a row holds one token fewer of each
         sizes = lengths[order] - 1
         room = min(sequence_length, max(int(sizes.max()), int(sizes.sum()) // min(LEAST_ROWS, len(sizes))))
         self._row_starts, self._members = _best_fit(order, sizes, room)
-
-    @property
-    def num_conversations(self) -> int:
-        return len(self._ends)
 
     @property
     def num_rows(self) -> int:
@@ -99,7 +50,7 @@ class PackedConversations:
 
     def digest(self) -> str:
         """`sha256:…` of everything that is trained on: two sets of conversations that differ anywhere differ here."""
-        sha = hashlib.sha256(str(self.index["digest"]).encode())
+        sha = hashlib.sha256(self.encoded.digest.encode())
         sha.update(self._members.tobytes())
         return f"sha256:{sha.hexdigest()}"
 
@@ -123,24 +74,15 @@ class PackedConversations:
         start = 0
         members = self._members[self._row_starts[row] : self._row_starts[row + 1]]
         for document, member in enumerate(members.tolist(), 1):
-            first = int(self._ends[member - 1]) if member else 0
-            ids = self._ids[first : self._ends[member]].astype(np.int64)
+            ids, is_trained = self.encoded.read(member)
             end = start + len(ids) - 1
             tokens[start:end] = ids[:-1]
-            targets[start:end] = np.where(self._trained[first + 1 : self._ends[member]], ids[1:], NOT_TRAINED)
+            targets[start:end] = np.where(is_trained[1:], ids[1:].astype(np.int64), NOT_TRAINED)
             documents[start:end] = document
             positions[start:end] = np.arange(end - start)
             start = end
         positions[start:] -= start
         return tokens, targets, documents, positions
-
-
-def write_conversations(folder: Path, vocab_size: int, conversations: Iterable[Encoded]) -> None:
-    """A whole folder at once."""
-    writer = ConversationWriter(folder, vocab_size)
-    for conversation in conversations:
-        writer.add(conversation)
-    writer.finish()
 
 
 def _best_fit(order: np.ndarray, sizes: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -151,7 +93,7 @@ def _best_fit(order: np.ndarray, sizes: np.ndarray, length: int) -> tuple[np.nda
     longest_first = np.argsort(-sizes, kind="stable")
     rows_with: dict[int, list[int]] = {}  # room left -> rows
     rooms: list[int] = []  # those that some row has, sorted
-    row_of = np.empty(len(order), dtype=np.int64)
+    row_of = np.empty(len(order), dtype=np.int32)
     num_rows = 0
     for entry, size in zip(longest_first.tolist(), sizes[longest_first].tolist(), strict=True):
         place = bisect_left(rooms, size)
@@ -170,4 +112,4 @@ def _best_fit(order: np.ndarray, sizes: np.ndarray, length: int) -> tuple[np.nda
         left.append(row)
     by_row = np.argsort(row_of, kind="stable")
     starts = np.concatenate(([0], np.cumsum(np.bincount(row_of, minlength=num_rows))))
-    return starts, order[by_row].astype(np.int64)
+    return starts, order[by_row]

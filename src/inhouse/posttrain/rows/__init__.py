@@ -1,0 +1,1 @@
+"""From conversations to the rows of a batch: encoded into files, fitted, packed."""
