@@ -1,6 +1,6 @@
 """At what learning rates to go on from somebody's model: what it gains on new text, and loses on its old.
 
-    python bench/base_rates.py WORK [--own RUN]
+    PYTHONPATH=. python bench/base_rates.py WORK [--own RUN]
 
 makes in WORK a small Qwen3 as others train one (transformers, AdamW, bf16, tied embedding of deviation 0.02) on a part
 of the standard library, then goes on from it with `[model] base` on other text at several rates, and prints for each
@@ -33,9 +33,9 @@ def texts(folder: Path, pattern: str) -> list[str]:
     return [path.read_text(encoding="utf-8") for path in sorted(folder.glob(pattern))]
 
 
-def train_foreign(folder: Path, old: list[str], steps: int) -> None:
+def train_foreign(folder: Path, old: list[str], steps: int, width: int) -> None:
     """AdamW at 1e-3, cosine, as model cards say."""
-    make_foreign(folder, old, vocab_size=2048, hidden_size=192, layers=4)
+    make_foreign(folder, old, vocab_size=2048, hidden_size=width, layers=2)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).float(), AutoTokenizer.from_pretrained(folder)
     ids = torch.tensor([i for text in old for i in [tokenizer.pad_token_id, *tokenizer.encode(text)]])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1, betas=(0.9, 0.95))
@@ -66,6 +66,8 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--own", type=Path, help="a run whose base model is gone on from instead")
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--width", type=int, default=192)
+    parser.add_argument("--together", action="store_true", help="turn on all the rates together alone")
     arguments = parser.parse_args()
     work: Path = arguments.work
     library = [Path(module.__file__).parent for module in (email, json)]
@@ -73,7 +75,7 @@ def main() -> None:
     held = {"old": [Path(argparse.__file__).read_text()[:40_000], Path(ast.__file__).read_text()[:20_000]]}
     base = arguments.own or work / "foreign"
     if not base.is_dir():
-        train_foreign(base, old, arguments.steps)
+        train_foreign(base, old, arguments.steps, arguments.width)
     if arguments.own:
         base = base / "pretrain"
     pages = sorted(NEW.glob("*.md"))
@@ -94,7 +96,7 @@ def main() -> None:
     rows += [
         (f"{key} × {t}", {key: rate * t})
         for key, rate in RATES_OF_A_BASE.items()
-        if key != "router_lr"
+        if key != "router_lr" and not arguments.together
         for t in (0.2, 5.0)
     ]
     for name, rates in rows:

@@ -40,7 +40,7 @@ from inhouse.train.step import Batch
 RESULTS = Path(__file__).parent / "results"
 VOCABULARY, LENGTH, NUM_EVALUATED = 64, 16, 48
 KINDS = ("constant", "counting", "chain", "skewed", "random")
-ARCHITECTURES: list[Literal["qwen3", "glm4_moe"]] = ["qwen3"] * 5 + ["glm4_moe"]
+ARCHITECTURES: list[Literal["qwen3", "glm4_moe"]] = [*["qwen3"] * 5, "glm4_moe"]
 STANDARD_ERRORS, LEAST_RISE = 3.0, 0.01
 
 

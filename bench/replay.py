@@ -15,6 +15,7 @@ import statistics
 import sys
 import sysconfig
 import tempfile
+import time
 from pathlib import Path
 
 from inhouse.common.files import read_json, write_json
@@ -33,29 +34,31 @@ RESULTS = Path(__file__).parent / "results"
 FOREIGN_BYTES = 300_000
 
 
-def foreign_code() -> list[str]:
-    """Python files of installed packages, chosen by the hash of their path, up to `FOREIGN_BYTES`."""
+def foreign_code() -> dict[str, str]:
+    """Python files of installed packages by their paths, chosen by the hash of these, up to `FOREIGN_BYTES`."""
     site = Path(sysconfig.get_paths()["purelib"])
     names = sorted(
         (path.relative_to(site).as_posix() for path in site.rglob("*.py") if 2_000 < path.stat().st_size < 40_000),
         key=lambda name: hashlib.sha256(name.encode()).digest(),
     )
-    texts: list[str] = []
+    texts: dict[str, str] = {}
+    room = FOREIGN_BYTES
     for name in names:
-        if sum(map(len, texts)) >= FOREIGN_BYTES:
+        room -= (site / name).stat().st_size
+        if room < 0:
             break
-        texts.append((site / name).read_text(encoding="utf-8", errors="replace"))
+        texts[name] = (site / name).read_text(encoding="utf-8", errors="replace")
     return texts
 
 
-def measure(folder: Path, run: Path, problems: int, foreign: list[str]) -> dict[str, float]:
+def measure(folder: Path, run: Path, problems: int, foreign: dict[str, str]) -> dict[str, float]:
     """Figures of the model in `folder`; problems only of one that was fine-tuned."""
     model, tokenizer, template = open_folder(folder)
     context = model.config.max_position
     heldout = [document.text for document in read_documents(run / "data", "heldout")]
     found = {
         "held-out bits per byte": bits_per_byte(model, tokenizer, heldout, context).value,
-        "foreign Python, bits per byte": bits_per_byte(model, tokenizer, foreign, context).value,
+        "foreign Python, bits per byte": bits_per_byte(model, tokenizer, list(foreign.values()), context).value,
     }
     if template is not None and problems:
         scored = [name for name, environment in ENVIRONMENTS.items() if environment.score]
@@ -77,6 +80,7 @@ def main() -> None:
     recipe, foreign = load_recipe(find_recipe("preview"), arguments.overrides), foreign_code()
     known = RESULTS / "replay.json"
     rows = read_json(known) if known.is_file() else []
+    rows = [row for row in rows if row.get("problems") == arguments.problems]
     base = measure(arguments.run / "pretrain", arguments.run, 0, foreign)
     print("base", base, flush=True)
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
@@ -84,32 +88,44 @@ def main() -> None:
             output = Path(tempfile.mkdtemp())
             settings = recipe.sft.model_copy(update={"replay": replay})
             folders = (arguments.run / name for name in ("pretrain", "data", "tokenizer"))
+            row = {"seed": seed, "replay": replay, "problems": arguments.problems}
+            start = time.perf_counter()
             fine_tune(settings, *folders, output, seed)
-
-            row = {"seed": seed, "replay": replay} | measure(output, arguments.run, arguments.problems, foreign)
+            row["minutes of fine-tuning"] = (time.perf_counter() - start) / 60
+            row |= measure(output, arguments.run, arguments.problems, foreign)
             print(row, flush=True)
-            rows.append(row)
+            rows = [other for other in rows if (other["seed"], other["replay"]) != (seed, replay)] + [row]
             shutil.rmtree(output)
             write_json(known, rows)
-    write_results(base, rows)
+    write_results(base, rows, foreign)
 
 
-def write_results(base: dict[str, float], rows: list[dict[str, float]]) -> None:
+def write_results(base: dict[str, float], rows: list[dict[str, float]], foreign: dict[str, str]) -> None:
+    """The table; the last column is of pairs: each seed with replay against the same seed without."""
     command = " ".join(["python bench/replay.py RUN", *sys.argv[2:]])
     shares = sorted({row["replay"] for row in rows})
+    share, packages = max(shares), sorted({name.split("/")[0] for name in foreign})
     lines = [
         "# Replay in fine-tuning", "",
         f"`{command}` on {platform.machine()}: "
-        f"the preview's base, {len({row['seed'] for row in rows})} seeds, means (and deviations) over them.", "",
-        "| what | base | " + " | ".join(f"fine-tuned, replay {share:g}" for share in shares) + " |",
-        "| --- " * (2 + len(shares)) + "|",
+        f"the preview's base, {len({row['seed'] for row in rows})} seeds, means (deviations); "
+        f"{rows[0]['problems']:,} held-out problems a kind. The last column is the mean over pairs of a seed, "
+        "and the pair in which replay does worst.", "",
+        f"Foreign Python: {len(foreign)} files, {sum(len(text.encode()) for text in foreign.values()):,} bytes, of "
+        f"{len(packages)} installed packages ({', '.join(packages)}).", "",
+        "| what | base | " + " | ".join(f"fine-tuned, replay {each:g}" for each in shares) + " | paired, worst |",
+        "| --- " * (3 + len(shares)) + "|",
     ]  # fmt: skip
-    for name in (key for key in rows[0] if key not in ("seed", "replay")):
+    for name in (key for key in rows[0] if key not in ("seed", "replay", "problems")):
         cells = []
-        for share in shares:
-            values = [row[name] for row in rows if row["replay"] == share]
+        for each in shares:
+            values = [row[name] for row in rows if row["replay"] == each]
             spread = f" ({statistics.stdev(values):.4f})" if len(values) > 1 else ""
             cells.append(f"{statistics.mean(values):.4f}{spread}")
+        with_it, without = ({row["seed"]: row[name] for row in rows if row["replay"] == each} for each in (share, 0.0))
+        pairs = [with_it[seed] - without[seed] for seed in with_it.keys() & without.keys()]
+        is_cost = "bits" in name or "minutes" in name
+        cells.append(f"{statistics.mean(pairs):+.4f}, {(max if is_cost else min)(pairs):+.4f}")
         lines.append(f"| {name} | {f'{base[name]:.4f}' if name in base else ''} | {' | '.join(cells)} |")
     (RESULTS / "replay.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

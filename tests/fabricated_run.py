@@ -11,7 +11,7 @@ READS = {
     "data": (),
     "tokenizer": ("data",),
     "pretrain": ("tokenizer",),
-    "sft": ("data", "pretrain"),
+    "sft": ("data", "tokenizer", "pretrain"),
     "evaluate": ("data", "pretrain", "sft"),
     "export": ("sft", "evaluate"),
 }

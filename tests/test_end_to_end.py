@@ -38,8 +38,8 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def shrunk(name: str, text: Path) -> Recipe:
-    return load_recipe(find_recipe(name), [*SHRUNK, f"data.sources.0.path={text}"])
+def shrunk(name: str, text: Path, *changes: str) -> Recipe:
+    return load_recipe(find_recipe(name), [*SHRUNK, f"data.sources.0.path={text}", *changes])
 
 
 @pytest.mark.parametrize("name", ["preview", "preview-moe"])
@@ -79,3 +79,18 @@ def test_a_ready_recipe_gives_a_model_that_answers(name: str, text: Path, tmp_pa
     said.clear()
     make(shrunk(name, text), tmp_path, say=said.append)
     assert all(line.endswith("done before, nothing to do") for line in said)
+
+    weights = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in run.rglob("*.safetensors")}
+    assert len(weights) >= 3
+    said.clear()
+    renamed = ["data.sources.0.licence=CC-BY-4.0", "data.sources.0.name=handbook", "sft.sampling.temperature=0.25"]
+    make(shrunk(name, text, *renamed), tmp_path, say=said.append)
+    assert [line.partition(":")[0] for line in said if line.endswith("into its records")] == ["data", "sft", "export"]
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in run.rglob("*.safetensors")} == weights
+    exported = run / "export" / "huggingface"
+    assert "| handbook | CC-BY-4.0 |" in (exported / "README.md").read_text()
+    for folder in (run / "sft", exported):
+        assert GenerationConfig.from_pretrained(folder).temperature == 0.25
+    assert str(text) not in (exported / "lineage.json").read_text()
+    assert check_lineage(run) == []
+    assert verify_lineage(exported) == verify_lineage(run / "export") == []

@@ -44,7 +44,7 @@ def test_of_processes_the_largest_counts_their_children_too() -> None:
     assert 500 * MIB <= peak.bytes < 2000 * MIB
     with PeakMemory() as later:
         pass
-    assert later.bytes < peak.bytes
+    assert later.bytes <= peak.bytes
 
 
 def test_where_the_kernel_does_not_tell_there_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,8 +156,10 @@ def test_other_peoples_tokenizer(tmp_path):
     assert not {300, 301} & set(loaded.encode("<|user|><think>x"))
     assert loaded.encode_with_special("<|user|><think>")[:2] == [300, 301]
     assert loaded.decode([300, 301], skip_special=True) == "<think>"
+    assert loaded.end_of_document == 300  # which has no token of its own there
+    (tmp_path / "tokenizer_config.json").unlink()
     with pytest.raises(ValueError, match="no special token"):
-        _ = loaded.end_of_document
+        _ = Tokenizer.load(tmp_path).end_of_document
 
 
 @pytest.mark.parametrize(("content", "sentence"), [(None, "no tokenizer.json here"), ("{}", "cannot|can be read")])

@@ -113,6 +113,7 @@ def stand_in(stage: Stage, recipe: Recipe, run: Path, called: list[str]) -> Stag
             write_json(output / "shards/train/shard-00000.json", [name for name, _ in text])
         else:
             told = [path.read_text() for path in stage.conversations]
+            told += [(path / "config.json").read_text() for path in stage.base]
             write_json(output / "model.json", digest_of([settings, [read(name) for name in stage.reads], told]))
         if stage.resumes:
             write_json(output / "metrics.jsonl", os.urandom(4).hex())  # another one every time
@@ -233,6 +234,8 @@ EDITS = [
     Edit("processes that train", added("[parallel]\nshard = 2")),
     Edit("the cluster's queue", added('[cluster]\nqueue = "big"')),
     Edit("epochs of fine-tuning", recipe_edit("[sft]", "[sft]\nepochs = 1.0"), FROM_SFT),
+    Edit("the share of replayed text", recipe_edit("[sft]", "[sft]\nreplay = 0.125"), FROM_SFT),
+    Edit("no replayed text", recipe_edit("[sft]", "[sft]\nreplay = 0.0"), FROM_SFT),
     Edit("how answers are sampled", recipe_edit("= 0.5", "= 0.7"), (), ("sft", "export")),
     Edit("generated problems", recipe_edit("addition = 10", "addition = 11"), FROM_SFT),
     Edit("a kind less", recipe_edit("addition = 10, ", ""), FROM_SFT),
@@ -288,10 +291,11 @@ def test_an_edit_makes_anew_what_depends_on_it_and_nothing_else(edit: Edit, tmp_
 def test_edits_of_the_model_that_a_recipe_starts_from(tmp_path: Path) -> None:
     world = World(tmp_path / "project")
     make_foreign(world.folder / "theirs", ["a text"])
+    world.edit('["F32"]', "[]")  # its tokenizer names no split regex
     assert world.make() == list(STAGES)
     world.add('[model]\nbase = "theirs"\n')
     assert world.make() == list(FROM_TOKENIZER)
-    assert "tokenizer: from the base theirs" in "\n".join(world.said)
+    assert "from the base theirs" in "\n".join(world.said)
     os.utime(world.folder / "theirs/model.safetensors", (1, 1))
     (world.folder / "theirs/README.md").write_text("A card.")
     assert world.make() == []

@@ -110,7 +110,7 @@ def test_settings_leave_out_names_places_and_pace_at_every_depth(source: Source)
     assert {"path", "name", "licence"}.isdisjoint(settings["data"]["sources"][0])
     assert "include" in settings["data"]["sources"][0]
     assert "processes" not in settings["data"]
-    assert {"conversations", "sampling", "log_every", "device"}.isdisjoint(settings["sft"])
+    assert {"sampling", "log_every", "device"}.isdisjoint(settings["sft"])
     assert settings["sft"]["generated"]["addition"] == SftSettings().generated["addition"]
 
 

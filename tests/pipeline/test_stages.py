@@ -43,12 +43,25 @@ def test_what_a_stage_reads_comes_before_it(stages: dict[str, Stage]) -> None:
         "data": (),
         "tokenizer": ("data",),
         "pretrain": ("tokenizer",),
-        "sft": ("data", "pretrain"),
+        "sft": ("data", "tokenizer", "pretrain"),
         "evaluate": ("data", "pretrain", "sft"),
         "export": ("sft", "evaluate"),
     }
     names = list(stages)
     assert all(names.index(read) < names.index(name) for name in names for read in stages[name].reads)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reads"),
+    [
+        (["sft.replay=0"], ("data", "pretrain")),
+        (["sft.generated={addition=5}"], ("tokenizer", "pretrain")),
+        (["sft.generated={addition=5}", "sft.replay=0"], ("pretrain",)),
+    ],
+)
+def test_fine_tuning_reads_text_where_it_asks_about_it_or_replays_it(overrides: list[str], reads: tuple) -> None:
+    (sft,) = (stage for stage in stages_of(recipe_with(*overrides), RUN) if stage.name == "sft")
+    assert sft.reads == reads
 
 
 def test_training_resumes_and_is_carried_out_by_all_processes(recipe: Recipe, stages: dict[str, Stage]) -> None:
@@ -71,6 +84,7 @@ def test_text_from_outside_the_run_is_the_data_stages(recipe: Recipe, stages: di
         ("model.size=tiny", {"pretrain"}),
         ("pretrain.batch_tokens=8192", {"pretrain"}),
         ("sft.epochs=9", {"sft"}),
+        ("sft.replay=0.125", {"sft"}),
         ("evaluate.problems_per_kind=3", {"evaluate"}),
         ("export.gguf=['F16']", {"export"}),
         ("name=other", set()),
@@ -112,7 +126,10 @@ def test_every_stage_is_given_its_settings_and_the_folders_that_it_reads(
         "pretrain": {
             "settings": recipe.pretrain, "model": recipe.model, "tokenizer": RUN / "tokenizer", **trains,
         },
-        "sft": {"settings": recipe.sft, "base": RUN / "pretrain", "data": RUN / "data", **trains},
+        "sft": {
+            "settings": recipe.sft, "base": RUN / "pretrain", "data": RUN / "data", "tokenizer": RUN / "tokenizer",
+            **trains,
+        },
         "evaluate": {
             "settings": recipe.evaluate, "data": RUN / "data", "base": RUN / "pretrain", "model": RUN / "sft",
         },

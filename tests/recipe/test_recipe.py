@@ -134,10 +134,10 @@ def test_paths_are_relative_to_the_recipe_and_in_overrides_to_here(
     write(tmp_path / "here" / "a.jsonl", "")
     loaded = load_recipe(path)
     assert loaded.data.sources[0].path == str(tmp_path / "text")
-    assert loaded.sft.conversations == (tmp_path / "a.jsonl",)
+    assert [source.path for source in loaded.sft.conversations] == [tmp_path / "a.jsonl"]
     loaded = load_recipe(path, ["data.sources.0.path=text", "sft.conversations=['a.jsonl']"])
     assert loaded.data.sources[0].path == str(tmp_path / "here" / "text")
-    assert loaded.sft.conversations == (tmp_path / "here" / "a.jsonl",)
+    assert [source.path for source in loaded.sft.conversations] == [tmp_path / "here" / "a.jsonl"]
     assert load_recipe(path, ["data.sources.0.path=python:stdlib"]).data.sources[0].path == "python:stdlib"
 
 

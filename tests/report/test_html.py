@@ -133,7 +133,7 @@ def test_stages_stand_with_times_memory_and_inputs(run: Path) -> None:
     stages = {row[0]: row[1:] for row in rows(text, "Lineage")[1:]}
     assert list(stages) == ["data", "tokenizer", "pretrain", "sft", "evaluate", "export"]
     assert stages["pretrain"][:3] == ["2026-11-25 03:04:05", "2 min 00 s", "1.50 GiB"]
-    assert stages["sft"][3].split()[::2] == ["data", "pretrain"]
+    assert stages["sft"][3].split()[::2] == ["data", "tokenizer", "pretrain"]
     assert "in 3 min 20 s on A processor, 2 cores; finished 2026-11-25 04:05 UTC" in text
     assert "lineage of mine" in text
 

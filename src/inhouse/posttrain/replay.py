@@ -1,6 +1,6 @@
 """Replay: rows of pretraining text beside the conversations of every batch, so that fine-tuning spoils no base.
 
-Without it the preview's model forgets much of its text (bench/results/replay.md). Rehearsal is an old remedy for
+Without it the preview's model forgets much of its text (bench/replay.py measures it). Rehearsal is an old remedy for
 forgetting (Robins, "Catastrophic forgetting, rehearsal and pseudorehearsal", 1995).
 """
 

@@ -183,7 +183,7 @@ class Trainer:
     def _losses_of(self, batches: Iterable[int]) -> dict[int, float]:
         """The loss of each of the batches, under the weights as they are, in nats a trained token."""
         with self.supervisor.validating():
-            sums = {n: self.step.evaluate([self._batch(n)]) for n in batches}
+            sums = {n: self.step.evaluate([self.batch_of(n).to(self.device)]) for n in batches}
         return {n: nats / max(count, 1) for n, (nats, count) in sums.items()}
 
     def _open_checkpoints(self) -> Checkpointer:
