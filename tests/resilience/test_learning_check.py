@@ -14,7 +14,7 @@ from tests.tiny_models import batch_of, tiny_model, train
 
 from inhouse.checkpoint.manifest import read_manifest
 from inhouse.common.errors import Refusal
-from inhouse.resilience.learning_check import batches_to_measure, check_learned
+from inhouse.resilience.learning_check import batches_to_measure, check_learned, is_above_start
 from inhouse.train.settings import TrainSettings
 from inhouse.train.step import Batch
 
@@ -53,9 +53,10 @@ def test_noise_is_no_rise() -> None:
 def test_what_is_measured_lies_behind_the_run_and_all_over_as_many_batches(steps: int) -> None:
     batches = batches_to_measure(steps)
     assert batches == sorted(set(batches)) == batches_to_measure(steps)
-    assert len(batches) == (1 if steps < 16 else min(32, steps // 2))
-    assert steps <= batches[0] and batches[-1] < 2 * steps
-    assert max(b - a for a, b in pairwise([steps, *batches, 2 * steps])) <= 2 * steps / len(batches) + 1
+    assert len(batches) == min(32, max(8, steps // 2))
+    behind = max(steps, 8)
+    assert steps <= batches[0] and batches[-1] < steps + behind
+    assert max(b - a for a, b in pairwise([steps, *batches, steps + behind])) <= 2 * behind / len(batches) + 1
 
 
 def trained(folder: Path, source: Callable[[int], Batch] = batch_of, steps: int = 32, **changes: object) -> None:
@@ -81,6 +82,40 @@ def test_the_losses_before_the_first_step_survive_a_restart(tmp_path: Path) -> N
         trained(tmp_path, stopping, lr_factor=1000.0)
     with pytest.raises(Refusal, match=r"was 4\.1\d* before"):
         trained(tmp_path, lr_factor=1000.0)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 12])
+def test_a_run_shorter_than_any_window_is_refused_as_well(tmp_path: Path, steps: int) -> None:
+    with pytest.raises(Refusal, match=r"was 4\.1\d* before the first step and is .* on 8 batches .* has not learned"):
+        trained(tmp_path / "diverges", steps=steps, warmup_steps=0, lr_factor=1000.0)
+    trained(tmp_path / "learns", steps=steps, warmup_steps=0)
+
+
+def test_a_run_that_stands_worse_than_it_began_says_so_once_on_the_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Refusal, match="has not learned"):
+        trained(tmp_path / "diverges", lr_factor=1000.0, spike_window=8)
+    assert capsys.readouterr().err.count("most of the 8 losses before step ") == 1
+    trained(tmp_path / "learns", spike_window=8)
+    assert "most of" not in capsys.readouterr().err
+
+
+kinds = st.lists(st.floats(0.0, 12.0), min_size=1, max_size=4)
+
+
+@given(kinds, st.floats(0.0, 0.01), st.integers(0, 10**6))
+def test_no_order_of_kinds_stands_worse_than_it_began(levels: list[float], noise: float, seed: int) -> None:
+    """However the kinds come: in turns, at random, one of them alone."""
+    chance = Random(seed)
+    last = [chance.choice(levels[: chance.randint(1, len(levels))]) * (1 + noise * chance.random()) for _ in range(64)]
+    assert not is_above_start(levels, last)
+    assert is_above_start(levels, [1.02 * max(levels) + 0.1] * 64)
+
+
+def test_before_there_is_anything_to_compare_nothing_stands_worse() -> None:
+    assert not is_above_start([], [1.0])
+    assert not is_above_start([1.0], [])
 
 
 def test_a_run_that_learns_is_not_refused(tmp_path: Path) -> None:

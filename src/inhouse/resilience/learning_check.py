@@ -1,8 +1,8 @@
-"""Whether a run has learned: the loss on batches that it does not train on, before the first step and after the last.
+"""Whether a run has learned: the loss on batches that are not its own, before the first step and after the last.
 
 The same batches both times, so that it does not matter which kinds of text they hold: what varies from batch to batch
-falls out of the difference. They lie behind the run's own in the order of batches, and are drawn from all over as many
-as the run has, since kinds may come in turns.
+falls out of the difference. They lie behind the run's own in the order of batches (where text is seen several times,
+in its next pass), and are drawn from all over as many as the run has, since kinds may come in turns.
 """
 
 import math
@@ -20,22 +20,26 @@ _LEAST_RISE = 0.01  # of the loss before: below it, a run that hardly moves is n
 
 
 def batches_to_measure(num_steps: int) -> list[int]:
-    """Half as many batches as steps, 32 at most: one at random from each of as many parts of them.
-
-    A single one for a run that is too short to tell noise.
-    """
-    count = min(_MOST_BATCHES, num_steps // 2)
-    if count < _LEAST_BATCHES:
-        return [num_steps]
-    chance, bounds = Random(num_steps), [num_steps + part * num_steps // count for part in range(count + 1)]
+    """Half as many batches as steps, 8 to 32: one at random from each of as many parts of those behind the run."""
+    count = min(_MOST_BATCHES, max(_LEAST_BATCHES, num_steps // 2))
+    behind = max(num_steps, count)
+    chance, bounds = Random(num_steps), [num_steps + part * behind // count for part in range(count + 1)]
     return [chance.randrange(first, end) for first, end in pairwise(bounds)]
+
+
+def is_above_start(before: Sequence[float], last: Sequence[float]) -> bool:
+    """Whether most of the `last` losses of a run are above that of every batch `before` its first step.
+
+    Whatever kinds of batches there are, it stands worse than it began. It may come back, so this ends no run.
+    """
+    return bool(before and last) and statistics.median(last) > (1 + _LEAST_RISE) * max(before)
 
 
 def check_learned(before: Sequence[float], after: Sequence[float]) -> None:
     """Raise `Refusal` where the losses `after` are certainly no better than those of the same batches `before`.
 
     That is: one is not finite, or they rose on average, by more than two standard errors of the differences' mean and
-    a hundredth of the loss. From fewer than eight batches, or without finite losses before, only the first counts.
+    a hundredth of the loss. Where fewer than eight were finite before, only the first counts.
     """
     lower = "lower the learning rates (lr_factor); the checkpoints are kept"
     if not all(map(math.isfinite, after)):
@@ -47,5 +51,5 @@ def check_learned(before: Sequence[float], after: Sequence[float]) -> None:
     if rise > max(_STANDARD_ERRORS * noise, _LEAST_RISE * statistics.fmean(before)):
         raise Refusal(
             f"the loss was {statistics.fmean(before):.4g} before the first step and is {statistics.fmean(after):.4g} "
-            f"now, on {len(before)} batches that are not trained on: this run has not learned; {lower}"
+            f"now, on {len(before)} batches behind its own: this run has not learned; {lower}"
         )

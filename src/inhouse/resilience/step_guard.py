@@ -22,7 +22,7 @@ _SIGMA = 1.4826  # times the median absolute deviation, it estimates a normal di
 _LEAST_JUMP = 0.5  # nats: late in fine-tuning the losses lie so close that noise is many deviations
 _LEAST_RISE = 0.1  # of the highest loss: in a run that has diverged, half a nat is nothing
 MOST_REWINDS = 5  # from one place, or for losses as high
-_REMEMBERED = 16  # windows: how long a rewound spike counts
+_REMEMBERED = 16  # windows, or half of the steps so far: how long a spike counts
 
 
 class Verdict(Enum):
@@ -43,7 +43,7 @@ class StepFlags(NamedTuple):
 
 
 class Spike(NamedTuple):
-    """A loss that was rewound, or dropped where there was no checkpoint yet."""
+    """A loss that was rewound, dropped where there was no checkpoint yet, or the last of its like that was applied."""
 
     step: int
     place: int  # the checkpoint to go back to
@@ -69,7 +69,9 @@ class StepGuard:
     (by the median absolute deviation), half a nat, and a tenth of that highest loss. So what the window has seen is no
     spike, whatever the mixture. It is judged once the window is full.
 
-    It is rewound, unless five spikes of the last 16 windows were rewound from the same checkpoint, or were as high.
+    It is rewound, unless five spikes of the last 16 windows, or of the run's second half so far, were rewound from the
+    same checkpoint, or were as high. One that is applied counts in place of the oldest of those five, so that a rare
+    kind of batch, once known, stays known for as long as it comes.
     """
 
     def __init__(self, settings: ResilienceSettings) -> None:
@@ -84,6 +86,11 @@ class StepGuard:
     def num_left_out(self) -> int:
         """Batches left out after spikes."""
         return sum(end - first for first, end in self.left_out)
+
+    @property
+    def window(self) -> list[float]:
+        """The last losses that reached the weights; none before there are `spike_window`."""
+        return list(self._losses) if len(self._losses) == self._settings.spike_window else []
 
     def batch(self, step: int) -> int:
         """The index of the batch that `step` trains on."""
@@ -100,10 +107,14 @@ class StepGuard:
         self.consecutive = 0
         jump = self._least_jump()
         is_spike = loss - max(self._losses, default=loss) > jump
-        self._spikes = [s for s in self._spikes if step - s.step <= _REMEMBERED * self._settings.spike_window]
-        if is_spike and sum(s.place == place or s.loss + jump >= loss for s in self._spikes) < MOST_REWINDS:
+        remembered = max(_REMEMBERED * self._settings.spike_window, step // 2)
+        self._spikes = [s for s in self._spikes if step - s.step <= remembered]
+        alike = [s for s in self._spikes if s.place == place or s.loss + jump >= loss]
+        if is_spike:
             self._spikes.append(Spike(step, place, loss))
-            return Verdict.REWIND
+            if len(alike) < MOST_REWINDS:
+                return Verdict.REWIND
+            self._spikes.remove(alike[0])
         self._losses.append(loss)
         return Verdict.GO_ON if is_spike else Verdict.APPLY
 
@@ -155,7 +166,7 @@ class StepGuard:
 
     def _least_jump(self) -> float:
         """By how much a spike is above the highest loss of the window, in nats."""
-        if len(self._losses) < self._settings.spike_window:
+        if not self.window:
             return math.inf
         median = statistics.median(self._losses)
         deviation = _SIGMA * statistics.median(abs(x - median) for x in self._losses)

@@ -3,6 +3,7 @@
 import time
 
 from inhouse.common.processes import Terminated
+from inhouse.resilience.learning_check import is_above_start
 from inhouse.train.loop import Callback, Trainer
 from inhouse.train.metrics import MetricsLogger
 from inhouse.train.step import Batch, Gradients
@@ -10,7 +11,7 @@ from inhouse.train.step import Batch, Gradients
 
 def default_callbacks() -> list[Callback]:
     """Those of every run, in their order; the last one ends the run on SIGTERM, so others come before it."""
-    return [ReplicaCheck(), MetricsLogger(), Checkpoints()]
+    return [ReplicaCheck(), WorseWarning(), MetricsLogger(), Checkpoints()]
 
 
 class ReplicaCheck(Callback):
@@ -19,6 +20,22 @@ class ReplicaCheck(Callback):
     def after_step(self, trainer: Trainer, batch: Batch, gradients: Gradients) -> None:
         if is_save_due(trainer, gradients) or trainer.done % trainer.settings.digest_every == 0:
             trainer.check_replicas()
+
+
+class WorseWarning(Callback):
+    """Says once, while there is time to stop it, that a run stands worse than it began."""
+
+    def on_start(self, trainer: Trainer) -> None:
+        self._is_said = False
+
+    def after_step(self, trainer: Trainer, batch: Batch, gradients: Gradients) -> None:
+        before, last = list(trainer.losses_before.values()), trainer.guard.window
+        if not self._is_said and is_above_start(before, last):
+            self._is_said = True
+            trainer.say(
+                f"most of the {len(last)} losses before step {trainer.done:,} are above {max(before):.4g}, which none "
+                f"was before the first step; a run that ends so is refused: lower the learning rates (lr_factor)"
+            )
 
 
 class Checkpoints(Callback):

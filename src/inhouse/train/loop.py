@@ -78,7 +78,7 @@ class Trainer:
         self.paused = 0.0  # seconds that callbacks held up the steps
         self.figures: dict[str, float] = {}  # of callbacks, for the log of this step
         self.changes: list[dict[str, Any]] = []  # of settings, and from which step on they hold
-        self.losses_before: dict[int, float] = {}  # of batches that are not trained on, before the first step
+        self.losses_before: dict[int, float] = {}  # of batches behind the run's own, before the first step
         settings, model = self.settings, self.model
         self.run_identity = run_identity(self.num_steps, model.config, settings, self.run_identity)
         setup = digest_of([self.run_identity, self.mesh.layout.model_dump(mode="json"), code_digest()])
