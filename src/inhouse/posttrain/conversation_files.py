@@ -3,18 +3,18 @@
 Memory holds one record (of parquet a few), whatever the length of the file.
 """
 
-import bz2
-import gzip
 import io
 import json
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import zstandard
+
+from inhouse.data.readers.compression import decoder_of
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet")  # in a folder, each also with one of
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
@@ -56,7 +56,8 @@ def read_records(path: Path) -> Iterator[tuple[str, Any]]:
             if raw.peek(4)[:4] == b"PAR1":
                 records = _rows(path)
             else:
-                stream = _unpacked(raw)
+                decoder = decoder_of(raw.peek(16), "")  # whatever the name says
+                stream = io.BufferedReader(decoder(raw), _WINDOW) if decoder else raw
                 records = _elements(stream) if _is_array(stream) else _lines(stream)
             for place, value in records:
                 yield place, value
@@ -71,44 +72,6 @@ def read_records(path: Path) -> Iterator[tuple[str, Any]]:
 
 class _Misread(ValueError):
     """What is wrong at a place in a file."""
-
-
-def _unpacked(raw: io.BufferedReader) -> io.BufferedReader:
-    """The stream behind the compression that the first bytes say."""
-    openers: dict[bytes, Callable[[Any], Any]] = {
-        b"\x1f\x8b": gzip.GzipFile, b"BZh": bz2.BZ2File, b"\xfd7zXZ": lzma.LZMAFile, b"\x28\xb5\x2f\xfd": _ZstdFile,
-    }  # fmt: skip
-    head = raw.peek(6)
-    for magic, opener in openers.items():
-        if head.startswith(magic):
-            return io.BufferedReader(opener(fileobj=raw) if opener is gzip.GzipFile else opener(raw), _WINDOW)
-    return raw
-
-
-class _ZstdFile(io.RawIOBase):
-    """Zstandard frames end to end; unlike the library's own reader it notices that the last one is cut short."""
-
-    def __init__(self, raw: IO[bytes]) -> None:
-        self._raw, self._packed, self._unpacked = raw, b"", b""
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._unpacked:
-            packed = self._packed or self._raw.read(1 << 12)
-            if not packed:
-                if not self._frame.eof:
-                    raise EOFError("it ends inside a frame")
-                return 0
-            if self._frame.eof:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
-            self._unpacked = self._frame.decompress(packed)
-            self._packed = self._frame.unused_data if self._frame.eof else b""
-        part, self._unpacked = self._unpacked[: len(buffer)], self._unpacked[len(buffer) :]
-        memoryview(buffer)[: len(part)] = part
-        return len(part)
 
 
 def _is_array(stream: io.BufferedReader) -> bool:

@@ -105,17 +105,23 @@ def fine_tune(
             told = {"rows": rows._asdict(), "steps": steps}
             write_json(output / CONVERSATIONS, {"generated": settings.generated, **told, **counts})
             _keep_own(settings, packed_folder / HELDOUT, output)
-            copy_tokenizer(base, output)
-            write_atomic(output / "chat_template.jinja", template)
-            if own_template is None or not (output / GENERATION_CONFIG).is_file():
-                ends = [loaded.end_of_turn, loaded.end_of_document]
-                write_generation_config(output, {"eos_token_id": ends, "pad_token_id": loaded.end_of_document})
-            write_sampling_defaults(output, settings.sampling)
+            _write_beside(base, output, settings.sampling)
         save_model(model, output, writes=mesh.is_first)
         if mesh.is_first:
             for index in packed_folder.glob("*/index.json"):
                 index.unlink()  # first: a kill half way leaves nothing that looks whole
             shutil.rmtree(packed_folder)
+
+
+def _write_beside(base: Path, output: Path, sampling: SamplingDefaults) -> None:
+    """What a model folder has beside the weights: the base's own, or ours where it was never taught to chat."""
+    template, tokenizer = read_chat_template(base), Tokenizer.load(base)
+    copy_tokenizer(base, output)
+    write_atomic(output / "chat_template.jinja", CHAT_TEMPLATE if template is None else template)
+    if template is None or not (output / GENERATION_CONFIG).is_file():
+        ends = [tokenizer.end_of_turn, tokenizer.end_of_document]
+        write_generation_config(output, {"eos_token_id": ends, "pad_token_id": tokenizer.end_of_document})
+    write_sampling_defaults(output, sampling)
 
 
 def _keep_own(settings: SftSettings, heldout: Path, output: Path) -> None:
