@@ -28,7 +28,7 @@ def run(folder: Path, layout: ParallelSettings, until: int) -> None:
     slots = mesh.dp_rows(12)
 
     def part(step: int) -> Batch:
-        if step == until:
+        if step == until < NUM_STEPS:
             raise KeyboardInterrupt
         whole = batch_of(step, num_sequences=12)
         for slot in slots if step < NUM_STEPS else ():  # behind the run's own lie those that say whether it learned

@@ -47,6 +47,7 @@ def test_every_stage_has_its_settings_inputs_outputs_code_and_host(run: Path) ->
         "sft: 2026-11-25T03:04:05+00:00, 1 min 00 s",
         'settings  {"sft": {"setting of": "sft"}}',
         f"input     data {record['inputs']['stages']['data']}",
+        f"input     tokenizer {record['inputs']['stages']['tokenizer']}",
         f"input     pretrain {record['inputs']['stages']['pretrain']}",
         f"output    metrics.jsonl {record['outputs']['metrics.jsonl']}",
         "code      inhouse 0.1.0, commit abc123 modified, source sha256:code",
