@@ -12,7 +12,6 @@ import argparse
 import json
 import shutil
 import tempfile
-import time
 from itertools import product
 from pathlib import Path
 
@@ -112,15 +111,14 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             write_lines(Path(folder) / "lines.jsonl")
             settings = SftSettings(conversations=({"path": f"{folder}/lines.jsonl"},), generated={}, epochs=epochs)
-            output, started = Path(folder) / "sft", time.monotonic()
+            output = Path(folder) / "sft"
             stages = (arguments.run / name for name in ("pretrain", "data", "tokenizer"))
             fine_tune(settings, *stages, output, seed=1)
-            seconds = time.monotonic() - started
             steps = json.loads((output / "conversations.json").read_text())["steps"]
             shown = new_wordings(output)
             right = sum(sample.reply.strip() == sample.expected for sample in shown)
             change = heldout_bits(output, arguments.run) - base
-            rows.append(f"| {epochs:g} | {steps} | {seconds:.0f} | {right} of {len(shown)} | {change:+.4f} |")
+            rows.append(f"| {epochs:g} | {steps} | {right} of {len(shown)} | {change:+.4f} |")
             print(rows[-1], flush=True)
             shutil.rmtree(output)
     answers = [f"- {sample.prompt} {sample.reply.strip()}" for sample in shown]
@@ -130,7 +128,7 @@ def main() -> None:
         f"preview's base, one seed. `generated = {{}}`, everything else has its default. Right is an answer to a "
         f"wording that no line has, to the letter, greedy. The last column is "
         f"the change of the held-out text's bits per byte, {base:.4f} of the base.", "",
-        "| epochs | steps | seconds | right | bits per byte |", "| --- | --- | --- | --- | --- |", *rows, "",
+        "| epochs | steps | right | bits per byte |", "| --- | --- | --- | --- |", *rows, "",
         "Answers after the last row's training:", "", *answers,
     ]) + "\n")  # fmt: skip
 
