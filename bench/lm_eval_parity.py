@@ -28,7 +28,9 @@ import torch
 
 from inhouse.api.server import listen, new_server
 from inhouse.api.settings import ServeSettings
-from inhouse.serve.server import open_app
+from inhouse.engine.engine import Engine
+from inhouse.posttrain.opened_model import open_folder
+from inhouse.serve.app import create_app
 
 TOLERANCE = 1e-3
 TASK = """\
@@ -82,7 +84,9 @@ def served(folder: Path) -> Iterator[str]:
     """`folder` behind HTTP on a free port, in a thread of this process; gives the completions URL."""
     settings = ServeSettings()
     listener = listen("127.0.0.1", 0)
-    server = new_server(open_app(folder, "served", None, settings), settings)
+    model, tokenizer, template = open_folder(folder)
+    app = create_app(Engine(model, tokenizer), tokenizer, name="served", chat_template=template, settings=settings)
+    server = new_server(app, settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -72,14 +72,5 @@ class Model:
 
     def _stream(self, prompt: list[int], params: SamplingParams | None) -> Iterator[str]:
         params = params or SamplingParams(max_tokens=max(1, self.engine.max_context - len(prompt)), temperature=0.0)
-        request = self.engine.add(prompt, params)
-        finish_reason = None
-        try:
-            while finish_reason is None:
-                for output in self.engine.step():
-                    if output.id == request:
-                        finish_reason = output.finish_reason
-                        yield output.text
-        finally:
-            if finish_reason is None:
-                self.engine.abort(request)
+        for output in self.engine.stream(prompt, params):
+            yield output.text

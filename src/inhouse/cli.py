@@ -7,6 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from inhouse.api.settings import ServeSettings
+from inhouse.engine.settings import EngineSettings
+from inhouse.options import with_settings
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data = typer.Typer(no_args_is_help=True, help="Look at the text that a recipe names.")
 app.add_typer(data, name="data")
@@ -185,6 +189,7 @@ def chat(
 
 
 @app.command()
+@with_settings(ServeSettings, EngineSettings)
 def serve(
     model: ModelPath,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
@@ -193,14 +198,12 @@ def serve(
     api_key_env: Annotated[
         str | None, typer.Option(metavar="VARIABLE", help="The environment variable that holds the API key.")
     ] = None,
-    compile: Annotated[
-        bool, typer.Option("--compile", help="torch.compile: about a minute more to start, then faster answers.")
-    ] = False,
     dtype: Dtype = "fp32",
+    *,
+    settings: tuple[ServeSettings, EngineSettings],
 ) -> None:
     """Serve a model over HTTP with the OpenAI API, until Ctrl-C or SIGTERM."""
     from inhouse.common.model_paths import find_model, model_name
-    from inhouse.engine.settings import EngineSettings
     from inhouse.serve.server import serve as serve_model
 
     api_key = None if api_key_env is None else os.environ.get(api_key_env)
@@ -210,7 +213,7 @@ def serve(
     folder, name = find_model(model), name or model_name(model)
     print(f"opening {name} ({folder})", flush=True)
     serve_model(
-        folder, host, port, api_key, name=name, engine=EngineSettings(compile=compile), dtype=dtype,
+        folder, host, port, api_key, settings[0], name=name, engine=settings[1], dtype=dtype,
         key_variable=api_key_env or "",
     )  # fmt: skip
 

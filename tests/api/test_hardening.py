@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -15,7 +14,7 @@ from inhouse.api.body import read_body
 from inhouse.api.errors import HANDLERS
 from inhouse.api.events import DONE, EventStream, event, unless_gone
 from inhouse.api.metrics import ServerMetrics
-from inhouse.api.middleware import Counted, Keyed
+from inhouse.api.middleware import stack
 from inhouse.api.protocol import DetokenizeRequest
 from inhouse.api.settings import ServeSettings
 
@@ -25,17 +24,19 @@ async def size(request: Request) -> Response:
     return PlainTextResponse(str(len(body.tokens)))
 
 
-def post(*requests: dict[str, object], api_key: str | None = None) -> tuple[list[httpx.Response], ServerMetrics]:
+def post(
+    *requests: dict[str, object], api_key: str | None = None, is_loopback: bool = True, **settings: object
+) -> tuple[list[httpx.Response], ServerMetrics]:
     """Answers to POST /size requests, given as httpx's arguments."""
     metrics = ServerMetrics()
     app = Starlette(
         routes=[Route("/size", size, methods=["POST"]), Route("/health", lambda request: PlainTextResponse("ok"))],
-        middleware=[Middleware(Counted, metrics=metrics), Middleware(Keyed, api_key=api_key)],
+        middleware=stack(ServeSettings(**settings), metrics, api_key, is_loopback),
         exception_handlers=HANDLERS,
     )
 
     async def run() -> list[httpx.Response]:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:8000") as client:
             return [await client.request(**({"method": "POST", "url": "/size"} | request)) for request in requests]
 
     return asyncio.run(run()), metrics
@@ -57,6 +58,65 @@ def test_the_key_opens_every_path_but_health_is_open():
     answers, metrics = post(right, wrong, health, nowhere, api_key="key")
     assert [answer.status_code for answer in answers] == [200, 401, 200, 404]
     assert metrics.responses[("other", 401)] == metrics.responses[("other", 404)] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ("Bearer key", 200), ("bearer key", 200), ("BEARER  key ", 200), ("Basic key", 401), ("key", 401), ("", 401),
+        ("Bearer", 401), ("Bearer kéy", 401), ("Bearer key key", 401),
+    ],
+)  # fmt: skip
+def test_a_scheme_is_written_in_any_case_and_a_refusal_says_which(given, status):
+    ((answer,), _) = post({"headers": {"authorization": given.encode("latin-1")}, "json": {"tokens": []}}, api_key="key")
+    assert answer.status_code == status
+    assert answer.headers.get("www-authenticate") == (None if status == 200 else "Bearer")
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200), ("LOCALHOST:8000", 200), ("127.0.0.1:80", 200), ("[::1]:8000", 200), ("[::1]", 200),
+        ("evil.example", 421), ("localhost.evil.example:8000", 421), ("127.0.0.1.evil.example", 421), ("", 421),
+    ],
+)  # fmt: skip
+def test_on_loopback_a_server_answers_to_its_own_names(host, status):
+    request = {"headers": {"host": host}, "json": {"tokens": []}}
+    ((answer,), _) = post(request)
+    assert answer.status_code == status and (status == 200 or "error" in answer.json())
+    ((answer,), _) = post(request, is_loopback=False)
+    assert answer.status_code == 200
+    ((answer,), _) = post(request, is_loopback=False, allowed_hosts=("api.example",))
+    assert answer.status_code == 421
+
+
+def test_web_pages_may_ask_where_they_are_allowed_to():
+    page = {"headers": {"origin": "http://localhost:3000"}, "json": {"tokens": []}}
+    own = {"headers": {"origin": "http://localhost:8000"}, "json": {"tokens": []}}
+    asks = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
+    preflight = {"method": "OPTIONS", "headers": {"origin": "http://localhost:3000"} | asks}
+    answers, _ = post(page, own, preflight)
+    assert [answer.status_code for answer in answers] == [403, 200, 403]
+    for origins in (("http://localhost:3000",), ("*",)):
+        answers, _ = post(preflight, page, api_key="key", cors_origins=origins)
+        assert [answer.status_code for answer in answers] == [200, 401]  # the question before carries no key
+        assert all(answer.headers["access-control-allow-origin"] in ("*", "http://localhost:3000") for answer in answers)
+    answers, _ = post(page, cors_origins=("http://localhost:4000",))
+    assert answers[0].status_code == 403
+
+
+def test_requests_have_ids_and_lines_in_a_log_where_asked(caplog):
+    caplog.set_level("INFO", logger="inhouse.access")
+    named = {"headers": {"x-request-id": "mine-1", "authorization": "Bearer secret"}, "json": {"tokens": [77]}}
+    forged = {"headers": {"x-request-id": "a b"}, "url": "/no%0awhere?key=secret"}
+    answers, _ = post(named, forged)
+    assert answers[0].headers["x-request-id"] == "mine-1" and len(answers[1].headers["x-request-id"]) == 32
+    assert not caplog.records
+    post(named, forged, access_log=True)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "POST /size 200" in first and first.endswith("mine-1")
+    assert "POST /no\\nwhere 404" in second
+    assert "secret" not in caplog.text and "77" not in caplog.text
 
 
 async def chunks(closed: list[bool]) -> AsyncIterator[bytes]:

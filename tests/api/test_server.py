@@ -4,7 +4,8 @@ import socket
 
 import pytest
 
-from inhouse.api.server import is_loopback, listen
+from inhouse.api.connections import is_loopback
+from inhouse.api.server import listen
 
 
 def test_an_address_in_use_is_one_sentence():

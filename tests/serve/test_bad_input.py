@@ -5,6 +5,7 @@ import socket
 
 import httpx
 import pytest
+import torch
 
 from inhouse.data.tokenizer import Tokenizer
 
@@ -62,6 +63,8 @@ def test_what_is_no_json_object(server, body):
         ({"temperature": True}, "temperature"),
         ({"top_p": 1.01}, "top_p"),
         ({"top_k": -2}, "top_k"),
+        ({"top_k": 2**63 - 1}, "top_k"),
+        ({"top_k": 2**64}, "top_k"),
         ({"n": 0}, "n"),
         ({"n": 129}, "n"),
         ({"n": 1.5}, "n"),
@@ -250,3 +253,36 @@ def test_the_api_key(run_server):
                 refused(server.get(path, headers=headers), 401, None, "invalid_api_key")
         assert server.get("/health").status_code == 200
         assert server.get("/v1/models", headers={"authorization": "Bearer sécret".encode()}).status_code == 200
+
+
+@pytest.mark.parametrize("odd", [{"temperature": 1e-39}, {"temperature": 5e-324}, {"top_k": 2**31 - 1}, {"top_p": 1e-300}])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_the_ends_of_the_ranges_are_answered(server, path, odd):
+    body = (CHAT if "chat" in path else TEXT) | {"max_tokens": 3, "temperature": 1} | odd
+    assert server.post(path, body).status_code == 200
+
+
+def test_more_messages_than_a_conversation_has(server):
+    message = refused(server.post("/v1/chat/completions", CHAT | {"messages": CHAT["messages"] * 110_000}), 400, "messages")
+    assert "4096" in message
+
+
+def test_weights_that_are_no_numbers_refuse_requests_one_by_one(new_engine, run_server):
+    engine = new_engine(4)
+    weight = engine.model.embed_tokens.weight
+    with torch.no_grad():
+        kept = weight.clone()
+        weight.fill_(torch.nan)
+        try:
+            with run_server(engine) as server:
+                for _ in range(3):
+                    answer = server.post("/v1/completions", TEXT | {"n": 4})
+                    assert answer.status_code == 500 and "not a number" in answer.json()["error"]["message"]
+                    streamed = server.post("/v1/completions", TEXT | {"stream": True})
+                    assert '"server_error"' in streamed.text and "[DONE]" not in streamed.text
+                assert server.get("/health").status_code == 200
+                assert server.served.worker.in_flight == engine.pages_in_use == 0
+                weight.copy_(kept)
+                assert server.post("/v1/completions", TEXT).status_code == 200
+        finally:
+            weight.copy_(kept)

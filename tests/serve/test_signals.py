@@ -76,3 +76,20 @@ def test_the_request_that_is_printed_is_answered(run_server, template, key, monk
         done = subprocess.run(["bash", "-c", f"{line} -s -f"], capture_output=True, text=True, timeout=180)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["model"] == name
+
+
+def test_an_engine_that_can_compute_no_more_ends_the_process(folder, eventually):
+    """So that a supervisor starts it again; requests under way are told."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    dead = "from inhouse.model.transformer import Transformer\nTransformer.forward = lambda *given: 1 / 0\n"
+    process = subprocess.Popen([sys.executable, "-c", dead + PROGRAM, str(folder), str(port)], stderr=subprocess.PIPE)
+    try:
+        eventually(lambda: answers(url), seconds=180)
+        answer = httpx.post(f"{url}/v1/completions", json={"model": "mine", "prompt": "a"}, timeout=120)
+        assert answer.status_code == 500 and "ZeroDivision" not in answer.text
+        assert process.wait(timeout=120) == 1
+    finally:
+        process.kill()
+        process.stderr.close()

@@ -1,31 +1,72 @@
-"""What stands before every endpoint of a server: the API key, and counting."""
+"""What stands before every endpoint of a server, from the outside in: request ids and the access log, counting, who may
+ask from where, the API key, and how many at once."""
 
 import hmac
+import logging
+import re
+import time
+from collections.abc import Collection
+from uuid import uuid4
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inhouse.api.errors import ApiError
 from inhouse.api.metrics import ServerMetrics
+from inhouse.api.settings import ServeSettings
+
+access = logging.getLogger("inhouse.access")
+OPEN = ("/health",)  # without a key
+ALWAYS = ("/health", "/metrics")  # however busy the server is
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 
-class Keyed:
-    """401 unless the request carries the key; compared in constant time, never logged. /health asks for none."""
+def stack(settings: ServeSettings, metrics: ServerMetrics, api_key: str | None, is_loopback: bool) -> list[Middleware]:
+    """All of it, in order; on a loopback address strange host names and web pages are refused."""
+    hosts = settings.allowed_hosts or (LOOPBACK if is_loopback else ())
+    layers = [Middleware(Logged, is_on=settings.access_log), Middleware(Counted, metrics=metrics)]
+    layers.append(Middleware(Guarded, hosts=hosts, origins=settings.cors_origins))
+    if settings.cors_origins:  # answers the browser's questions in advance, which carry no key
+        layers.append(
+            Middleware(
+                CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=("GET", "POST"),
+                allow_headers=("*",), expose_headers=("x-request-id",),
+            )
+        )  # fmt: skip
+    return [*layers, Middleware(Keyed, api_key=api_key), Middleware(Bounded, most=settings.max_connections)]
 
-    def __init__(self, app: ASGIApp, api_key: str | None) -> None:
-        self.app = app
-        self.expected = None if api_key is None else f"Bearer {api_key}".encode()
+
+class Logged:
+    """Every answer carries an x-request-id, the client's own where it sent one; a line in the log where that is on."""
+
+    def __init__(self, app: ASGIApp, is_on: bool) -> None:
+        self.app, self.is_on = app, is_on
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self.expected is not None and scope["path"] != "/health":
-            given = Headers(scope=scope).get("authorization", "").encode("latin-1", "replace")
-            if not hmac.compare_digest(given, self.expected):
-                message = "Missing or wrong API key; send Authorization: Bearer KEY."
-                error = ApiError(401, message, code="invalid_api_key")
-                await error.response()(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given, start, status = Headers(scope=scope).get("x-request-id", ""), time.monotonic(), 499
+        identity = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = identity
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        finally:
+            if self.is_on:
+                peer, took = (scope.get("client") or ("-",))[0], 1000 * (time.monotonic() - start)
+                path = scope["path"].encode("unicode_escape").decode()[:200]
+                access.info("%s %s %s %d %.0f ms %s", peer, scope["method"], path, status, took, identity)
 
 
 class Counted:
@@ -43,3 +84,67 @@ class Counted:
             await send(message)
 
         await self.app(scope, receive, count if scope["type"] == "http" else send)
+
+
+class Guarded:
+    """Refuses requests that call the server by another name (DNS rebinding: a stranger's page whose name points here),
+    and those that a browser sends for a page of another origin, unless `origins` has it."""
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str], origins: Collection[str]) -> None:
+        self.app, self.hosts, self.origins = app, {host.lower() for host in hosts}, set(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (error := self._fault(Headers(scope=scope))) is not None:
+            await error.response()(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def _fault(self, headers: Headers) -> ApiError | None:
+        host = headers.get("host", "").lower()
+        name = re.sub(r":\d*$", "", host)
+        if self.hosts and name not in self.hosts:
+            return ApiError(421, "The server is not called so; --allowed-hosts on its command line names what it is.")
+        origin = headers.get("origin")
+        is_own = origin is not None and origin.lower().partition("://")[2] == host
+        if self.hosts and not (origin is None or is_own or {origin, "*"} & self.origins):
+            return ApiError(403, "Web pages of this origin may not ask; --cors-origins on the command line allows it.")
+        return None
+
+
+class Keyed:
+    """401 unless the request carries the key; compared in constant time, never logged."""
+
+    def __init__(self, app: ASGIApp, api_key: str | None) -> None:
+        self.app, self.expected = app, None if api_key is None else api_key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self.expected is not None and scope["path"] not in OPEN:
+            scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+            is_right = hmac.compare_digest(key.strip().encode("latin-1", "replace"), self.expected)
+            if not is_right or scheme.lower() != "bearer":
+                message, asks = "Missing or wrong API key; send Authorization: Bearer KEY.", {"www-authenticate": "Bearer"}
+                error = ApiError(401, message, code="invalid_api_key", headers=asks)
+                await error.response()(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+class Bounded:
+    """503 while `most` requests are at work; who asks for the server's health is always answered."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self.app, self.most, self.at_work = app, most, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in ALWAYS:
+            await self.app(scope, receive, send)
+        elif self.at_work >= self.most:
+            headers = {"retry-after": "1"}
+            error = ApiError(503, f"{self.most} requests are at work; try again later.", headers=headers)
+            await error.response()(scope, receive, send)
+        else:
+            self.at_work += 1
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                self.at_work -= 1

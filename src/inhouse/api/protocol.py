@@ -14,6 +14,7 @@ from inhouse.api.errors import ApiError, from_validation
 MAX_STOP_STRINGS = 4
 MAX_STOP_CHARACTERS = 1000
 MAX_TOP_LOGPROBS = 20
+MAX_MESSAGES = 4096  # rendering ten times as many holds up everybody's streams for half a second
 IGNORED = {
     "user", "store", "metadata", "safety_identifier", "service_tier", "parallel_tool_calls", "prediction",
     "reasoning_effort", "verbosity", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
@@ -74,7 +75,7 @@ class GenerationRequest(Request):
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     temperature: float = Field(default=1.0, ge=0.0, le=2.0)
     top_p: float = Field(default=1.0, ge=0.0, le=1.0)
-    top_k: int = Field(default=0, ge=0, description="not in the API; 0: all")
+    top_k: int = Field(default=0, ge=0, le=2**31 - 1, description="not in the API; 0: all")
     max_tokens: int | None = Field(default=None, ge=0)
     frequency_penalty: Annotated[float, _neutral(0)] = 0.0
     presence_penalty: Annotated[float, _neutral(0)] = 0.0
@@ -170,7 +171,7 @@ class ChatMessage(Request):
 class ChatRequest(GenerationRequest):
     """POST /v1/chat/completions."""
 
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool = False
@@ -197,7 +198,7 @@ class TokenizeRequest(Request):
 
     model: str | None = None
     prompt: str | None = None
-    messages: list[ChatMessage] = []
+    messages: list[ChatMessage] = Field(default=[], max_length=MAX_MESSAGES)
     add_special_tokens: bool = False  # our tokenizers add none of their own, so both values mean the same
 
     @model_validator(mode="after")

@@ -1,11 +1,11 @@
 """A socket and a uvicorn around an application, with the limits that strangers meet."""
 
-import ipaddress
 import socket
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from inhouse.api.connections import Connections
 from inhouse.api.settings import ServeSettings
 
 
@@ -18,16 +18,13 @@ def listen(host: str, port: int) -> socket.socket:
         raise ValueError(f"cannot listen on {host} port {port} ({error}); choose another host or port") from error
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens on `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def new_server(app: ASGIApp, settings: ServeSettings) -> uvicorn.Server:
-    """uvicorn, set up so that nobody can hold it for ever; it logs no requests: the metrics count them."""
+    """uvicorn, set up so that nobody can hold it for ever. Raises `ValueError` where the TLS files are none."""
+    connections = Connections(settings)
+
+    async def sweep() -> None:
+        connections.sweep()
+
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -35,7 +32,16 @@ def new_server(app: ASGIApp, settings: ServeSettings) -> uvicorn.Server:
         server_header=False,
         proxy_headers=False,
         ws="none",
-        limit_concurrency=settings.max_connections,
+        http=connections.protocol,  # type: ignore[arg-type]  # whatever makes a protocol
+        callback_notify=sweep,
+        timeout_notify=1,
         timeout_graceful_shutdown=settings.shutdown_timeout,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
     )
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        files = " and ".join(str(file) for file in (settings.tls_certificate, settings.tls_key) if file)
+        raise ValueError(f"{files}: not a certificate and its key in PEM ({error})") from error
     return uvicorn.Server(config)

@@ -1,5 +1,7 @@
 """How a server behaves towards strangers: every limit in one place."""
 
+from pathlib import Path
+
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from inhouse.common.settings import Settings
@@ -12,7 +14,22 @@ class ServeSettings(Settings):
     max_choices: PositiveInt = Field(default=128, description="prompts times n in one request")
     max_logprobs: PositiveInt = Field(default=2_000_000, description="in one response: tokens times candidates")
     max_body_bytes: PositiveInt = Field(default=4 * 2**20, description="of one request; more gets 413")
-    max_connections: PositiveInt = Field(default=512, description="open connections; more get 503")
+    max_connections: PositiveInt = Field(default=512, description="requests at work; more get 503")
+    max_connections_per_peer: PositiveInt = Field(
+        default=128, description="open connections of one address; this machine's own are not counted"
+    )
+    header_timeout: PositiveFloat = Field(
+        default=10.0, description="seconds that a connection may be silent, or take for a request's headers"
+    )
     read_timeout: PositiveFloat = Field(default=30.0, description="seconds for a request's body to arrive")
     write_timeout: PositiveFloat = Field(default=60.0, description="seconds that a client may leave a chunk unread")
     shutdown_timeout: PositiveInt = Field(default=10, description="seconds for running requests after SIGTERM")
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="names that requests may call the server; none given: any, on loopback its own"
+    )
+    cors_origins: tuple[str, ...] = Field(
+        default=(), description="web pages that may ask, such as http://localhost:3000; * is all"
+    )
+    tls_certificate: Path | None = Field(default=None, description="a PEM file: the server speaks HTTPS")
+    tls_key: Path | None = Field(default=None, description="the certificate's private key, if not in the same file")
+    access_log: bool = Field(default=False, description="a line for every request on stderr: no bodies, no keys")

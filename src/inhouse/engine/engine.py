@@ -4,7 +4,10 @@ Rollouts, evaluation and serving all go through this engine. It belongs to one t
 """
 
 import itertools
+import logging
 import secrets
+from collections import deque
+from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from contextlib import suppress
 
@@ -12,12 +15,15 @@ import torch
 
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.kv_cache import KVCache, PageTable
-from inhouse.engine.request import Completion, FinishReason, SamplingParams, StepOutput, TokenLogprobs
+from inhouse.engine.request import Completion, Failure, FinishReason, SamplingParams, StepOutput, TokenLogprobs
 from inhouse.engine.runner import ModelRunner
 from inhouse.engine.sampler import draw
-from inhouse.engine.scheduler import Scheduler, Sequence
+from inhouse.engine.scheduler import Scheduled, Scheduler, Sequence
 from inhouse.engine.settings import EngineSettings
 from inhouse.model.transformer import Transformer
+
+log = logging.getLogger(__name__)
+Drawn = tuple[Sequence, int, TokenLogprobs]
 
 
 class Engine:
@@ -42,6 +48,7 @@ class Engine:
         )
         self._runner = ModelRunner(model, self._cache, self._scheduler.table, self.settings.compile)
         self._sequences: dict[int, Sequence] = {}
+        self._streams: dict[int, deque[StepOutput | Failure]] = {}  # what `stream` has not yielded yet
         self._new_id = itertools.count()
         self._ends: set[int] = set()
         for name in ("end_of_document", "end_of_turn"):
@@ -89,6 +96,8 @@ class Engine:
         if sequence is None:
             return None
         sequence.stream.finish()
+        if sequence.num_missing > 1:  # nobody has seen yet whether what is computed are numbers
+            self._clear(sequence)
         return self._finish(sequence, "abort")
 
     def forget_prefixes(self) -> None:
@@ -97,7 +106,10 @@ class Engine:
         self._pages.forget()
 
     def generate(self, prompts: Items[list[int]], params: SamplingParams | Items[SamplingParams]) -> list[Completion]:
-        """Continue all prompts, each with its own `params` where several are given; completions in the same order."""
+        """Continue all prompts, each with its own `params` where several are given; completions in the same order.
+
+        Raises `RuntimeError` where one of them cannot be computed (`Failure`).
+        """
         each = [params] * len(prompts) if isinstance(params, SamplingParams) else params
         done: dict[int, Completion] = {}
         wanted: list[int] = []
@@ -105,27 +117,71 @@ class Engine:
             for prompt, own in zip(prompts, each, strict=True):
                 wanted.append(self.add(prompt, own))
             while len(done) < len(wanted):
-                done.update((o.id, o.completion) for o in self.step() if o.completion is not None and o.id in wanted)
+                for output in self.step():
+                    if output.id in wanted and (completion := checked(output).completion) is not None:
+                        done[output.id] = completion
         finally:
             for identity in wanted:
                 self.abort(identity)
         return [done[identity] for identity in wanted]
 
+    def stream(self, prompt: list[int], params: SamplingParams) -> Iterator[StepOutput]:
+        """Continue one prompt, token by token. Several streams may be read in any order; closing one ends its request.
+
+        Raises as `add` and `generate` do.
+        """
+        request = self.add(prompt, params)
+        arrived = self._streams[request] = deque()
+        try:
+            while True:
+                while not arrived:
+                    self.step()
+                output = checked(arrived.popleft())
+                yield output
+                if output.finish_reason is not None:
+                    return
+        finally:
+            del self._streams[request]
+            self.abort(request)
+
     @torch.inference_mode()
-    def step(self) -> list[StepOutput]:
+    def step(self) -> list[StepOutput | Failure]:
         """One forward pass: the next token of every sequence whose turn it is, and part of the prompts that wait.
 
-        Where it fails, all requests are gone and the engine is as new.
+        What belongs to a `stream` is kept for it. A sequence that cannot be computed ends with a `Failure`, and the
+        others go on. Where nothing can be computed any more it raises: then all requests are gone, the engine is as
+        new.
         """
         try:
             scheduled = self._scheduler.schedule()
-            if not scheduled:
-                return []
+            failed: dict[int, str] = {}
+            drawn = self._advance(scheduled, failed) if scheduled else []
+            outputs: list[StepOutput | Failure] = []
+            if failed:
+                drawn, outputs = self._drop(scheduled, drawn, failed)
+            outputs += [self._append(*new) for new in drawn]
+        except BaseException:
+            for identity in list(self._sequences):
+                self.abort(identity)
+            self._doubt()
+            for identity, arrived in self._streams.items():
+                arrived.append(Failure(identity, "the engine failed"))
+            raise
+        for output in outputs:
+            if output.id in self._streams:
+                self._streams[output.id].append(output)
+        return [output for output in outputs if output.id not in self._streams]
+
+    def _advance(self, scheduled: list[Scheduled], failed: dict[int, str]) -> list[Drawn]:
+        """Tokens drawn by these sequences; what `failed`, by the id of the sequence, is found by halving.
+
+        A pass that is repeated writes the same keys and draws by the same random numbers.
+        """
+        try:
             ready, logits_NV, log_totals_N = self._runner.run(scheduled)
-            for sequence, num_tokens, _ in scheduled:
-                sequence.num_computed += num_tokens
-            if not ready:
-                return []
+            is_finite_N = log_totals_N.isfinite()
+            if not bool(is_finite_N.all()):
+                logits_NV = logits_NV.masked_fill(~is_finite_N[:, None], 0.0)  # something to draw, and to drop
             tokens, logprobs = draw(
                 logits_NV,
                 log_totals_N,
@@ -133,13 +189,59 @@ class Engine:
                 [sequence.seed for sequence in ready],
                 [len(sequence.tokens) - sequence.num_prompt for sequence in ready],
             )
-            return [self._append(*new) for new in zip(ready, tokens, logprobs, strict=True)]
-        except BaseException:
-            for identity in list(self._sequences):
-                self.abort(identity)
-            self._pages.forget()  # pages were published that have not been computed
+        except Exception as error:
             self._runner.copies = {}
-            raise
+            if len(scheduled) > 1:
+                middle = len(scheduled) // 2  # in this order: later ones share pages that earlier ones compute
+                return self._advance(scheduled[:middle], failed) + self._advance(scheduled[middle:], failed)
+            self._check_alive(error)
+            log.exception("a request cannot be computed")
+            failed[scheduled[0].sequence.id] = "the computation of it failed; the log says why"
+            return []
+        for sequence, num_tokens, _ in scheduled:
+            sequence.num_computed += num_tokens
+        drawn: list[Drawn] = []
+        for sequence, is_finite, token, known in zip(ready, is_finite_N.tolist(), tokens, logprobs, strict=True):
+            if is_finite:
+                drawn.append((sequence, token, known))
+            else:
+                failed[sequence.id] = "the model's output for it is not a number"
+        return drawn
+
+    def _check_alive(self, error: Exception) -> None:
+        """Raise `error` if the model cannot even compute a single token: then it is not the request's fault."""
+        first = torch.zeros(1, 1, dtype=torch.int64, device=self._cache.device)
+        try:
+            self.model(first, first)
+        except Exception:
+            raise error from None
+
+    def _drop(
+        self, scheduled: list[Scheduled], drawn: list[Drawn], failed: dict[int, str]
+    ) -> tuple[list[Drawn], list[StepOutput | Failure]]:
+        """End what failed. Who was admitted beside it may share pages that it should have filled, and begins again."""
+        outputs: list[StepOutput | Failure] = []
+        again = {item.sequence.id for item in scheduled if item.is_admitted} - failed.keys()
+        for item in reversed(scheduled):
+            if item.sequence.id in again:
+                self._scheduler.send_back(item.sequence)
+        for identity, reason in failed.items():
+            sequence = self._sequences[identity]
+            self._clear(sequence)
+            sequence.stream.finish()
+            self._finish(sequence, "abort")
+            outputs.append(Failure(identity, reason))
+        self._doubt()
+        return [new for new in drawn if new[0].id not in again], outputs
+
+    def _clear(self, sequence: Sequence) -> None:
+        """What a mask hides must still be finite: pages go back without the keys and values of a failure."""
+        self._cache.clear(self._pages.only_here(sequence.pages))
+
+    def _doubt(self) -> None:
+        """Forget what may have been published and never computed."""
+        self._pages.forget()
+        self._runner.copies = {}
 
     def _append(self, sequence: Sequence, token: int, logprobs: TokenLogprobs) -> StepOutput:
         sequence.tokens.append(token)
@@ -180,3 +282,10 @@ class Engine:
             prompt_logprobs=sequence.prompt_logprobs if sequence.params.prompt_logprobs else None,
             experts=experts,
         )
+
+
+def checked(output: StepOutput | Failure) -> StepOutput:
+    """The output, unless it is a failure: `RuntimeError`."""
+    if isinstance(output, Failure):
+        raise RuntimeError(f"a request has failed: {output.reason}")
+    return output

@@ -70,6 +70,10 @@ class PageTable:
         if key not in self._page_of and page not in self._hash_of:
             self._page_of[key], self._hash_of[page] = page, key
 
+    def only_here(self, pages: Sequence[int]) -> list[int]:
+        """Those that nobody else shares."""
+        return [page for page in pages if self._references[page] == 1]
+
     def release(self, pages: Sequence[int]) -> None:
         """Give references back; of a sequence's pages the later ones are given out again first."""
         for page in reversed(pages):
@@ -99,6 +103,14 @@ class KVCache:
         num_moe = sum(config.layer_is_moe(layer) for layer in range(config.num_layers))
         shape = (num_pages * page_size, num_moe, config.num_experts_per_token)
         self.experts = torch.zeros(shape, dtype=torch.int16, device=device)
+
+    @property
+    def device(self) -> torch.device:
+        return self.experts.device
+
+    def clear(self, pages: Sequence[int]) -> None:
+        for rows in self._pages:
+            rows[list(pages)] = 0
 
     @staticmethod
     def bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:

@@ -3,11 +3,16 @@
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
 from inhouse.common.settings import Settings
 
 FinishReason = Literal["stop", "length", "abort"]
+MIN_TEMPERATURE = 1e-4  # logits over less leave fp32's range, and the likeliest token alone well before
+
+
+def _greedy_if_tiny(temperature: float) -> float:
+    return temperature if temperature >= MIN_TEMPERATURE else 0.0
 
 
 class SamplingParams(Settings):
@@ -17,9 +22,11 @@ class SamplingParams(Settings):
     """
 
     max_tokens: PositiveInt
-    temperature: float = Field(default=1.0, ge=0.0, le=100.0, allow_inf_nan=False)
+    temperature: Annotated[float, AfterValidator(_greedy_if_tiny)] = Field(
+        default=1.0, ge=0.0, le=100.0, allow_inf_nan=False, description=f"below {MIN_TEMPERATURE:g} as 0"
+    )
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
-    top_k: NonNegativeInt = 0
+    top_k: int = Field(default=0, ge=0, le=2**31 - 1)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     stop_token_ids: tuple[int, ...] = ()
@@ -73,3 +80,10 @@ class StepOutput(NamedTuple):
     prompt_logprobs: list[TokenLogprobs] | None
     finish_reason: FinishReason | None
     completion: Completion | None
+
+
+class Failure(NamedTuple):
+    """A request that ended because it cannot be computed, in words for whoever asked."""
+
+    id: int
+    reason: str

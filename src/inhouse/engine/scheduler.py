@@ -66,6 +66,12 @@ class Scheduler:
             self.running.remove(sequence)
             self._vacate(sequence)
 
+    def send_back(self, sequence: Sequence) -> None:
+        """A running sequence waits again, before all others, and computes its tokens anew."""
+        self.running.remove(sequence)
+        self._vacate(sequence)
+        self.waiting.appendleft(sequence)
+
     def schedule(self) -> list[Scheduled]:
         """The next step: one token for every decoding sequence, and up to `max_prefill` tokens of prompts."""
         scheduled: list[Scheduled] = []
@@ -100,9 +106,8 @@ class Scheduler:
         if len(sequence.pages) * self.page_size >= len(sequence.tokens):
             return True
         while not self.pages.num_free:
-            youngest = self.running.pop()
-            self._vacate(youngest)
-            self.waiting.appendleft(youngest)
+            youngest = self.running[-1]
+            self.send_back(youngest)
             if youngest is sequence:
                 return False
         self._append_page(sequence)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from inhouse.common.progress import Progress
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.engine.engine import Engine
+from inhouse.engine.engine import Engine, checked
 from inhouse.engine.request import Completion, SamplingParams
 from inhouse.environments.environment import Environment, Problem
 from inhouse.environments.registry import ENVIRONMENTS
@@ -69,7 +69,8 @@ def complete(
     completions: dict[int, Completion] = {}
     with Progress(what, len(ids), "answers") as progress:
         while len(completions) < len(ids):
-            done = {output.id: output.completion for output in engine.step() if output.completion is not None}
+            outputs = map(checked, engine.step())
+            done = {output.id: output.completion for output in outputs if output.completion is not None}
             completions |= done
             progress.update(len(done))
     return [completions[each] for each in ids]

@@ -1,15 +1,14 @@
 """The HTTP application of one model: its endpoints, behind the API key and the counting."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.middleware import Middleware
 
 from inhouse.api.errors import HANDLERS
 from inhouse.api.metrics import ServerMetrics
-from inhouse.api.middleware import Counted, Keyed
+from inhouse.api.middleware import stack
 from inhouse.api.settings import ServeSettings
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
@@ -26,15 +25,18 @@ def create_app(
     chat_template: str | None,
     api_key: str | None = None,
     settings: ServeSettings | None = None,
+    is_loopback: bool = True,
+    on_crash: Callable[[], None] = lambda: None,
 ) -> Starlette:
-    """The OpenAI-compatible API of one model, called `name`. It owns the engine while its lifespan lasts.
+    """The OpenAI-compatible API of one model, called `name`. It owns the engine while its lifespan lasts; where that
+    can compute no more, `on_crash` is called on the event loop.
 
     Without a `chat_template` the chat endpoint refuses requests; with an `api_key` every path but /health asks for it.
     """
     if api_key is not None and not api_key.strip():
         raise ValueError("the API key is empty; give one, or none at all to let everybody in")
     settings, metrics = settings or ServeSettings(), ServerMetrics()
-    worker = Worker(engine, metrics, settings.max_queue)
+    worker = Worker(engine, metrics, settings.max_queue, on_crash)
     longest_token = max(len(tokenizer.decode_bytes([token])) for token in range(tokenizer.vocab_size))
     served = Served(name, engine, tokenizer, chat_template, worker, settings, longest_token)
 
@@ -48,7 +50,7 @@ def create_app(
 
     app = Starlette(
         routes=Endpoints(served, metrics).routes(),
-        middleware=[Middleware(Counted, metrics=metrics), Middleware(Keyed, api_key=api_key)],
+        middleware=stack(settings, metrics, api_key, is_loopback),
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )

@@ -7,9 +7,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from starlette.applications import Starlette
-
-from inhouse.api.server import is_loopback, listen, new_server
+from inhouse.api.connections import is_loopback
+from inhouse.api.middleware import access
+from inhouse.api.server import listen, new_server
 from inhouse.api.settings import ServeSettings
 from inhouse.engine.engine import Engine
 from inhouse.engine.settings import EngineSettings
@@ -35,23 +35,38 @@ def serve(
     It computes in `dtype` (fp32 or bf16), on the GPU where there is one. `key_variable` is what the request that is
     printed calls the environment variable with the key.
 
-    Running requests get `settings.shutdown_timeout` seconds to end. Raises `ValueError` where the folder is no model
-    or the address cannot be had.
+    Running requests get `settings.shutdown_timeout` seconds to end. Raises `ValueError` where the folder is no model,
+    the address cannot be had or the TLS files are none, and `RuntimeError` where the engine could compute no more.
     """
     settings = settings or ServeSettings()
     listener = listen(host, port)
     with listener:
-        app = open_app(model_folder, name or model_folder.resolve().name, api_key, settings, engine, dtype)
-        if api_key is None and not is_loopback(host):
+        is_local = is_loopback(host)
+        model, tokenizer, chat_template = open_folder(model_folder, dtype)
+
+        def stop() -> None:
+            server.should_exit = True
+
+        app = create_app(
+            Engine(model, tokenizer, engine), tokenizer, name=name or model_folder.resolve().name,
+            chat_template=chat_template, api_key=api_key, settings=settings, is_loopback=is_local, on_crash=stop,
+        )  # fmt: skip
+        server = new_server(app, settings)
+        if api_key is None and not is_local:
             log.warning("%s can be reached from other machines and there is no API key", host)
-        address = f"[{host}]" if ":" in host else host
-        url, served = f"http://{address}:{listener.getsockname()[1]}/v1", app.state.served
+        if settings.access_log:
+            access.setLevel(logging.INFO)
+            access.addHandler(logging.StreamHandler())
+        address, scheme = f"[{host}]" if ":" in host else host, "https" if settings.tls_certificate else "http"
+        url, served = f"{scheme}://{address}:{listener.getsockname()[1]}/v1", app.state.served
         print(f"{served.name} is served at {url}; Ctrl-C stops it", file=sys.stderr, flush=True)
         variable = None if api_key is None else key_variable
         request = example_request(url, served.name, served.chat_template is not None, variable)
         print(f"try: {request}", file=sys.stderr, flush=True)
         with suppress(KeyboardInterrupt):  # uvicorn has shut down in order before it lets it through
-            new_server(app, settings).run(sockets=[listener])
+            server.run(sockets=[listener])
+    if served.worker.failure is not None:  # a supervisor starts a process that failed again
+        raise RuntimeError("the engine can compute no more; the log above says why")
 
 
 def example_request(url: str, name: str, is_chat: bool, key_variable: str | None) -> str:
@@ -65,23 +80,3 @@ def example_request(url: str, name: str, is_chat: bool, key_variable: str | None
     key = "" if key_variable is None else f' -H "Authorization: Bearer ${key_variable}"'
     data = shlex.quote(json.dumps(body, ensure_ascii=False))
     return f"curl {shlex.quote(f'{url}/{path}')} -H 'Content-Type: application/json'{key} -d {data}"
-
-
-def open_app(
-    model_folder: Path,
-    name: str,
-    api_key: str | None,
-    settings: ServeSettings,
-    engine: EngineSettings | None = None,
-    dtype: str = "fp32",
-) -> Starlette:
-    """The application that serves the model in `model_folder`."""
-    model, tokenizer, chat_template = open_folder(model_folder, dtype)
-    return create_app(
-        Engine(model, tokenizer, engine),
-        tokenizer,
-        name=name,
-        chat_template=chat_template,
-        api_key=api_key,
-        settings=settings,
-    )

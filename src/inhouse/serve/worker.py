@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from inhouse.api.errors import ApiError
 from inhouse.api.metrics import ServerMetrics
 from inhouse.engine.engine import Engine
-from inhouse.engine.request import SamplingParams, StepOutput
+from inhouse.engine.request import Failure, SamplingParams, StepOutput
 
 log = logging.getLogger(__name__)
 Job = tuple[list[int], SamplingParams]
@@ -46,8 +46,10 @@ class Ticket:
 class Worker:
     """Admission and delivery, which run on the event loop; `_run` and what it calls run on the engine's thread."""
 
-    def __init__(self, engine: Engine, metrics: ServerMetrics, max_queue: int) -> None:
-        self.engine, self.metrics = engine, metrics
+    def __init__(
+        self, engine: Engine, metrics: ServerMetrics, max_queue: int, on_crash: Callable[[], None] = lambda: None
+    ) -> None:
+        self.engine, self.metrics, self.on_crash = engine, metrics, on_crash
         self.capacity = engine.settings.max_sequences + max_queue
         self.tickets: set[Ticket] = set()
         self.failure: str | None = None
@@ -127,6 +129,7 @@ class Worker:
         self.failure = "The engine has crashed; the server's log says why. Restart the server."
         for ticket in self.tickets:
             ticket.arrived.put_nowait(ApiError(500, self.failure))
+        self.on_crash()
 
     def _run(self) -> None:
         """Carry out commands, step, hand the outputs to the loop, until told to stop or the engine fails."""
@@ -139,7 +142,13 @@ class Worker:
                     command()
                 batches: dict[Ticket, Outputs] = {}
                 for output in self.engine.step():
+                    if output.id not in self._owners:
+                        continue  # another sequence of its request has failed in this step
                     ticket, job = self._owners[output.id]
+                    if isinstance(output, Failure):
+                        self._refuse(ticket, ApiError(500, f"The request cannot be answered: {output.reason}."))
+                        batches.pop(ticket, None)
+                        continue
                     if output.finish_reason is not None:
                         del self._owners[output.id]
                     batches.setdefault(ticket, []).append((job, output))
@@ -154,8 +163,11 @@ class Worker:
             for job, (prompt, params) in enumerate(ticket.jobs):
                 self._owners[self.engine.add(prompt, params)] = ticket, job
         except ValueError as error:  # what the engine will not take, in its own words
-            self._abort(ticket)
-            self._loop.call_soon_threadsafe(ticket.arrived.put_nowait, ApiError(400, str(error)))
+            self._refuse(ticket, ApiError(400, str(error)))
+
+    def _refuse(self, ticket: Ticket, error: ApiError) -> None:
+        self._abort(ticket)
+        self._loop.call_soon_threadsafe(ticket.arrived.put_nowait, error)
 
     def _abort(self, ticket: Ticket) -> None:
         for identity in [identity for identity, (owner, _) in self._owners.items() if owner is ticket]:

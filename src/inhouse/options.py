@@ -1,0 +1,87 @@
+"""Command-line options made from settings types, so that every setting has one and none has two meanings."""
+
+import inspect
+import tomllib
+import types
+import typing
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from inhouse.common.settings import Settings
+from inhouse.recipe.errors import words
+
+Verb = TypeVar("Verb", bound=Callable[..., None])
+
+
+def with_settings(*kinds: type[Settings]) -> Callable[[Verb], Verb]:
+    """Gives a verb an option for every field of these types; as `settings` it is called with one of each, in order.
+
+    A value is that of the option, else of the environment variable INHOUSE_NAME, else of the key in the file given as
+    --settings, else the default. Raises `ValueError` with a sentence for what does not fit.
+    """
+    fields = {name: field for kind in kinds for name, field in kind.model_fields.items()}
+
+    def decorate(verb: Verb) -> Verb:
+        @wraps(verb)
+        def run(settings_file: Path | None, **given: Any) -> None:
+            set_here = {name: given.pop(name) for name in fields}
+            values = _read(settings_file, fields) | {name: v for name, v in set_here.items() if v not in (None, [])}
+            verb(settings=tuple(_checked(kind, values, settings_file) for kind in kinds), **given)
+
+        own = inspect.signature(verb, eval_str=True)
+        file = Annotated[Path | None, typer.Option("--settings", metavar="FILE", help="A TOML file of the settings below.")]
+        options = {"settings_file": file} | {name: _option(name, field) for name, field in fields.items()}
+        parameters = [each for name, each in own.parameters.items() if name != "settings"]
+        parameters += [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+            for name, annotation in options.items()
+        ]
+        run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return typing.cast(Verb, run)
+
+    return decorate
+
+
+def _option(name: str, field: FieldInfo) -> Any:
+    """The annotation that typer makes an option of: no value where it is not given."""
+    kind, flag = field.annotation, f"--{name.replace('_', '-')}"
+    if isinstance(kind, types.UnionType):
+        (kind,) = (each for each in typing.get_args(kind) if each is not types.NoneType)
+    if typing.get_origin(kind) is tuple:
+        kind = list[typing.get_args(kind)[0]]  # type: ignore[misc]
+    default = "" if field.default in (None, ()) else f"; default: {str(field.default).lower()}"
+    help = f"{field.description}{default}"
+    names = (f"{flag}/--no-{flag[2:]}",) if kind is bool else (flag,)
+    return Annotated[kind | None, typer.Option(*names, help=help, envvar=_variable(name), show_default=False)]  # type: ignore[operator]
+
+
+def _variable(name: str) -> str:
+    return f"INHOUSE_{name.upper()}"
+
+
+def _read(file: Path | None, fields: dict[str, FieldInfo]) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{file}: not valid TOML: {error}") from error
+    if unknown := sorted(values.keys() - fields.keys()):
+        raise ValueError(f"{file}: there is no setting {unknown[0]}; there are {', '.join(fields)}")
+    return values
+
+
+def _checked(kind: type[Settings], values: dict[str, Any], file: Path | None) -> Settings:
+    try:
+        return kind(**{name: value for name, value in values.items() if name in kind.model_fields})
+    except ValidationError as error:
+        detail = error.errors()[0]
+        name = str(detail["loc"][0])
+        where = f"{name} in {file}" if file is not None else f"--{name.replace('_', '-')}"
+        raise ValueError(f"{where} (or {_variable(name)}): {detail['input']!r} {words(detail)}") from error

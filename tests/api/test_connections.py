@@ -1,0 +1,187 @@
+"""Connections that say nothing, read nothing or are too many: they end, and everybody else is answered meanwhile."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from inhouse.api.connections import RESERVE, Connection, Connections
+from inhouse.api.metrics import ServerMetrics
+from inhouse.api.middleware import stack
+from inhouse.api.server import listen, new_server
+from inhouse.api.settings import ServeSettings
+
+HALF = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+PATIENT = {"header_timeout": 1000.0, "write_timeout": 1000.0}
+
+
+class Served:
+    """A server of a page that is `large` bytes, and of one that waits for `gate`."""
+
+    def __init__(self, settings: ServeSettings, large: int) -> None:
+        self.gate = threading.Event()
+        app = Starlette(
+            routes=[
+                Route("/health", lambda request: PlainTextResponse("ok")),
+                Route("/large", lambda request: Response(bytes(large))),
+                Route("/wait", self.wait),
+            ],
+            middleware=stack(settings, ServerMetrics(), None, is_loopback=True),
+        )
+        self.server = new_server(app, settings)
+        self.listener = listen("127.0.0.1", 0)
+        self.address = self.listener.getsockname()
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
+
+    def wait(self, request: Request) -> Response:
+        self.gate.wait(60)
+        return PlainTextResponse("done")
+
+    @property
+    def open(self) -> list[Connection]:
+        connections: Connections = self.server.config.http.__self__
+        return list(connections._open)
+
+    def connect(self, sent: bytes, **options: int) -> socket.socket:
+        connection = socket.socket()
+        for name, value in options.items():
+            connection.setsockopt(socket.SOL_SOCKET, getattr(socket, name), value)
+        connection.settimeout(30)
+        connection.connect(self.address)
+        connection.sendall(sent)
+        return connection
+
+    def health(self) -> httpx.Response:
+        return httpx.get(f"http://127.0.0.1:{self.address[1]}/health", timeout=30)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end, "did not become true in time"
+        time.sleep(0.01)
+
+
+@contextmanager
+def serving(large: int = 10, **settings: object) -> Iterator[Served]:
+    served = Served(ServeSettings(shutdown_timeout=1, **settings), large)
+    served.thread.start()
+    until(lambda: served.server.started)
+    try:
+        yield served
+    finally:
+        served.gate.set()
+        served.server.should_exit = True
+        served.thread.join(60)
+        served.listener.close()
+        assert not served.thread.is_alive()
+
+
+def is_ended(connection: socket.socket) -> bool:
+    try:
+        while connection.recv(1 << 16):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
+@pytest.mark.parametrize("sent", [b"", HALF, b"\r\n", HALF + b"x" * 1000])
+def test_more_silent_connections_than_fit_keep_nobody_out(sent):
+    with serving(max_connections=4, **PATIENT) as served, ExitStack() as opened:
+        for number in range(4 + RESERVE + 30):
+            opened.enter_context(served.connect(sent))
+            if number % 20 == 0:
+                assert served.health().text == "ok"
+        assert served.health().text == "ok"
+        assert len(served.open) <= 4 + RESERVE
+
+
+@pytest.mark.parametrize("sent", [b"", HALF, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+def test_a_silent_connection_ends_in_time_however_slowly_it_speaks(sent):
+    with serving(header_timeout=0.5) as served, served.connect(sent) as connection:
+        speaks = threading.Event()
+
+        def drip() -> None:
+            while not speaks.wait(0.1):
+                try:
+                    connection.send(b"G" if not sent else b"a")
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        assert is_ended(connection)
+        speaks.set()
+        thread.join()
+        until(lambda: not served.open)
+
+
+def test_what_nobody_reads_ends_too():
+    with serving(large=50 << 20, write_timeout=0.5) as served:
+        request = b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        with served.connect(request, SO_RCVBUF=4096) as connection:
+            assert connection.recv(10)
+            until(lambda: not served.open)
+
+
+def test_a_request_at_work_is_never_cut_off():
+    with serving(header_timeout=0.2, write_timeout=0.2) as served:
+        connection = served.connect(b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        with connection:
+            time.sleep(3)  # sweeps come every second
+            served.gate.set()
+            assert b"done" in connection.recv(1000)
+
+
+def test_while_all_are_at_work_others_are_told_so_and_the_health_is_answered():
+    with serving(max_connections=3, **PATIENT) as served, ExitStack() as opened:
+        request = b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        waiting = [opened.enter_context(served.connect(request)) for _ in range(3)]
+        until(lambda: sum(not each.is_silent for each in served.open) == 3)
+        refused = httpx.get(f"http://127.0.0.1:{served.address[1]}/large")
+        assert refused.status_code == 503 and refused.json()["error"]["type"] == "server_error"
+        assert refused.headers["retry-after"] == "1"
+        assert served.health().text == "ok"
+        served.gate.set()
+        assert all(b"done" in connection.recv(1000) for connection in waiting)
+
+
+def test_one_address_has_no_more_than_its_share(monkeypatch):
+    monkeypatch.setattr("inhouse.api.connections.is_loopback", lambda host: False)
+    with serving(max_connections_per_peer=2, **PATIENT) as served, ExitStack() as opened:
+        request = b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        first = opened.enter_context(served.connect(request))
+        until(lambda: any(not each.is_silent for each in served.open))
+        silent = opened.enter_context(served.connect(HALF))
+        until(lambda: len(served.open) == 2)
+        opened.enter_context(served.connect(request))
+        assert is_ended(silent)  # gave way to one that asks
+        until(lambda: sum(not each.is_silent for each in served.open) == 2)
+        with served.connect(b"") as third:
+            answer = third.recv(1000)
+        assert answer.startswith(b"HTTP/1.1 503") and b'"server_error"' in answer
+        served.gate.set()
+        assert b"done" in first.recv(1000)
+
+
+def test_small_answers_are_sent_at_once():
+    with serving(**PATIENT) as served, served.connect(b""):
+        until(lambda: len(served.open) == 1)
+        (connection,) = served.open
+        plain = connection.transport.get_extra_info("socket")
+        assert plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_what_is_no_http_is_refused_in_the_apis_shape():
+    with serving() as served, served.connect(b"\x16\x03\x01 hello\r\n\r\n") as connection:
+        answer = b"".join(iter(lambda: connection.recv(1000), b""))
+    assert answer.startswith(b"HTTP/1.1 400") and b'"invalid_request_error"' in answer
