@@ -35,7 +35,9 @@ def with_settings(*kinds: type[Settings]) -> Callable[[Verb], Verb]:
             verb(settings=tuple(_checked(kind, values, settings_file) for kind in kinds), **given)
 
         own = inspect.signature(verb, eval_str=True)
-        file = Annotated[Path | None, typer.Option("--settings", metavar="FILE", help="A TOML file of the settings below.")]
+        file = Annotated[
+            Path | None, typer.Option("--settings", metavar="FILE", help="A TOML file of the settings below.")
+        ]
         options = {"settings_file": file} | {name: _option(name, field) for name, field in fields.items()}
         parameters = [each for name, each in own.parameters.items() if name != "settings"]
         parameters += [

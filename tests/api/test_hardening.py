@@ -68,7 +68,9 @@ def test_the_key_opens_every_path_but_health_is_open():
     ],
 )  # fmt: skip
 def test_a_scheme_is_written_in_any_case_and_a_refusal_says_which(given, status):
-    ((answer,), _) = post({"headers": {"authorization": given.encode("latin-1")}, "json": {"tokens": []}}, api_key="key")
+    ((answer,), _) = post(
+        {"headers": {"authorization": given.encode("latin-1")}, "json": {"tokens": []}}, api_key="key"
+    )
     assert answer.status_code == status
     assert answer.headers.get("www-authenticate") == (None if status == 200 else "Bearer")
 
@@ -100,7 +102,9 @@ def test_web_pages_may_ask_where_they_are_allowed_to():
     for origins in (("http://localhost:3000",), ("*",)):
         answers, _ = post(preflight, page, api_key="key", cors_origins=origins)
         assert [answer.status_code for answer in answers] == [200, 401]  # the question before carries no key
-        assert all(answer.headers["access-control-allow-origin"] in ("*", "http://localhost:3000") for answer in answers)
+        assert all(
+            answer.headers["access-control-allow-origin"] in ("*", "http://localhost:3000") for answer in answers
+        )
     answers, _ = post(page, cors_origins=("http://localhost:4000",))
     assert answers[0].status_code == 403
 

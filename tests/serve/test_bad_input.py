@@ -255,7 +255,9 @@ def test_the_api_key(run_server):
         assert server.get("/v1/models", headers={"authorization": "Bearer sécret".encode()}).status_code == 200
 
 
-@pytest.mark.parametrize("odd", [{"temperature": 1e-39}, {"temperature": 5e-324}, {"top_k": 2**31 - 1}, {"top_p": 1e-300}])
+@pytest.mark.parametrize(
+    "odd", [{"temperature": 1e-39}, {"temperature": 5e-324}, {"top_k": 2**31 - 1}, {"top_p": 1e-300}]
+)
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
 def test_the_ends_of_the_ranges_are_answered(server, path, odd):
     body = (CHAT if "chat" in path else TEXT) | {"max_tokens": 3, "temperature": 1} | odd
@@ -263,7 +265,9 @@ def test_the_ends_of_the_ranges_are_answered(server, path, odd):
 
 
 def test_more_messages_than_a_conversation_has(server):
-    message = refused(server.post("/v1/chat/completions", CHAT | {"messages": CHAT["messages"] * 110_000}), 400, "messages")
+    message = refused(
+        server.post("/v1/chat/completions", CHAT | {"messages": CHAT["messages"] * 110_000}), 400, "messages"
+    )
     assert "4096" in message
 
 

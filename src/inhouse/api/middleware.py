@@ -122,7 +122,10 @@ class Keyed:
             scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
             is_right = hmac.compare_digest(key.strip().encode("latin-1", "replace"), self.expected)
             if not is_right or scheme.lower() != "bearer":
-                message, asks = "Missing or wrong API key; send Authorization: Bearer KEY.", {"www-authenticate": "Bearer"}
+                message, asks = (
+                    "Missing or wrong API key; send Authorization: Bearer KEY.",
+                    {"www-authenticate": "Bearer"},
+                )
                 error = ApiError(401, message, code="invalid_api_key", headers=asks)
                 await error.response()(scope, receive, send)
                 return
