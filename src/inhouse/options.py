@@ -52,15 +52,16 @@ def with_settings(*kinds: type[Settings]) -> Callable[[Verb], Verb]:
 
 def _option(name: str, field: FieldInfo) -> Any:
     """The annotation that typer makes an option of: no value where it is not given."""
-    kind, flag = field.annotation, f"--{name.replace('_', '-')}"
+    kind: Any = field.annotation
+    flag = f"--{name.replace('_', '-')}"
     if isinstance(kind, types.UnionType):
         (kind,) = (each for each in typing.get_args(kind) if each is not types.NoneType)
     if typing.get_origin(kind) is tuple:
-        kind = list[typing.get_args(kind)[0]]  # type: ignore[misc]
+        kind = list[typing.get_args(kind)[0]]
     default = "" if field.default in (None, ()) else f"; default: {str(field.default).lower()}"
     help = f"{field.description}{default}"
     names = (f"{flag}/--no-{flag[2:]}",) if kind is bool else (flag,)
-    return Annotated[kind | None, typer.Option(*names, help=help, envvar=_variable(name), show_default=False)]  # type: ignore[operator]
+    return Annotated[kind | None, typer.Option(*names, help=help, envvar=_variable(name), show_default=False)]
 
 
 def _variable(name: str) -> str:
