@@ -68,10 +68,12 @@ def make(
         text = job_for(emit, job)
         print(text, end="") if output is None else output.write_text(text, encoding="utf-8")
         return
+    from inhouse.pipeline.changes import holds_text
     from inhouse.recipe.notes import notes
     from inhouse.recipe.passes import passes_over_text
 
-    passes = passes_over_text(loaded, runs / loaded.name)
+    run = runs / loaded.name
+    passes = passes_over_text(loaded, run, holds_text(loaded, run))
     if os.environ.get("RANK", "0") == "0":
         for line in notes(loaded, passes):
             print(f"note: {line}", file=sys.stderr)
@@ -83,7 +85,7 @@ def make(
     from inhouse.pipeline.runner import make as run_recipe
     from inhouse.report.summary import summary
 
-    if run := run_recipe(loaded, runs, until, anew=anew, agrees=_agrees):
+    if run_recipe(loaded, runs, until, anew=anew, agrees=_agrees):
         print(summary(run))
 
 

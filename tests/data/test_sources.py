@@ -172,6 +172,20 @@ def test_a_name_that_is_not_utf8_can_be_printed() -> None:
 
 
 def test_names_are_distinct() -> None:
-    taken: set[str] = set()
-    given = ["a", "a", "b", "a", "x.jsonl", "x.jsonl#1", "y#1"]
-    assert [distinct(name, taken) for name in given] == ["a", "a~2", "b", "a~3", "x.jsonl", "x.jsonl#1~2", "y#1"]
+    taken: dict[str, int] = {}
+    given = ["a", "a", "b", "a", "a~4", "a", "x.jsonl", "x.jsonl#1", "y#1"]
+    names = ["a", "a~2", "b", "a~3", "a~4", "a~5", "x.jsonl", "x.jsonl#1~2", "y#1"]
+    assert [distinct(name, taken) for name in given] == names
+
+
+def test_thousands_of_one_name_are_looked_at_once_each() -> None:
+    class Counted(dict):
+        looks = 0
+
+        def __contains__(self, key: object) -> bool:
+            self.looks += 1
+            return super().__contains__(key)
+
+    taken = Counted()
+    assert len({distinct("a", taken) for _ in range(1_000)}) == 1_000
+    assert taken.looks < 4_000

@@ -93,6 +93,14 @@ def test_conversations_count_by_content_wherever_they_lie_and_whatever_the_file_
     assert folders[0] != folders[1]
 
 
+def test_what_lies_beside_conversations_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "answers.jsonl").write_text("one")
+    before = identify(stage_of(conversations=(tmp_path,)), tmp_path, {})
+    for name in (".DS_Store", "answers.jsonl.swp", "README.md"):
+        (tmp_path / name).write_text("x")
+    assert identify(stage_of(conversations=(tmp_path,)), tmp_path, {}) == before
+
+
 def test_groups_of_inputs_cannot_collide(source: Source, tmp_path: Path) -> None:
     inputs = identify(stage_of(source.model_copy(update={"name": "data"}), base=(tmp_path,)), tmp_path, {}).inputs
     assert {name: len(found) for name, found in inputs.items()} == {"stages": 0, "sources": 1, "base": 1}

@@ -44,7 +44,25 @@ def test_parquet_is_read_by_content_too(tmp_path):
     pyarrow.parquet.write_table(table, tmp_path / "x.data")
     first, second = read_records(tmp_path / "x.data")
     assert first == ("row 1", {"n": 1, "turns": [{"from": "x"}]})
-    assert second == ("row 2", {"n": None, "turns": None})
+    assert second == ("row 2", {})
+
+
+def test_arguments_of_other_tools_that_parquet_fills_in_are_not_read(tmp_path):
+    calls = [{"name": "weather", "arguments": {"city": "Rome"}}, {"name": "add", "arguments": {"a": 1, "b": [2, None]}}]
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist([{"calls": [call]} for call in calls]), tmp_path / "x.parquet"
+    )
+    found = [record["calls"][0]["arguments"] for _, record in read_records(tmp_path / "x.parquet")]
+    assert found[0] == {"city": "Rome"}
+    assert found[1] == {"a": 1, "b": [2, None]}
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+def test_parquet_that_was_compressed_again_is_a_sentence(tmp_path, pack):
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"n": 1}]), tmp_path / "x.parquet")
+    (tmp_path / "x.parquet.gz").write_bytes(pack((tmp_path / "x.parquet").read_bytes()))
+    with pytest.raises(ValueError, match=r"x\.parquet\.gz, which is parquet inside: .*unpack"):
+        list(read_records(tmp_path / "x.parquet.gz"))
 
 
 def test_places_are_lines_and_records(tmp_path):

@@ -83,6 +83,20 @@ def test_definitions_have_one_order_of_keys_and_keep_all_of_them():
     assert with_tools([ASK], []) == [ASK]
 
 
+def test_ids_may_be_numbers_on_either_side():
+    calls = [{"id": number, "function": {"name": "f", "arguments": {}}} for number in (1, 2)]
+    messages = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "", "tool_calls": calls},
+        {"role": "tool", "content": "b", "tool_call_id": "2"},
+        {"role": "tool", "content": "a", "tool_call_id": 1},
+    ]
+    check_messages(messages)
+    assert [message["content"] for message in as_rendered(messages)[1][2:]] == ["a", "b"]
+    with pytest.raises(ValueError, match="no call before it"):
+        check_messages([*messages, {"role": "tool", "content": "c", "tool_call_id": [1]}])
+
+
 def test_results_follow_the_order_of_their_calls_each_behind_its_own_message():
     def result(id: str | None) -> dict:
         return {"role": "tool", "content": str(id)} | ({} if id is None else {"tool_call_id": id})

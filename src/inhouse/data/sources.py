@@ -126,7 +126,7 @@ class _Walk:
         if prefix and self.leaves_out_environments and any(entry.name == "pyvenv.cfg" for entry in entries):
             self.findings.excluded += 1
             return
-        names: set[str] = set()
+        names: dict[str, int] = {}
         for entry in entries:
             name = distinct(prefix + printable(entry.name), names)
             if (wanted := self._status(entry, name)) is not None:
@@ -164,13 +164,13 @@ def printable(name: str) -> str:
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
-def distinct(name: str, taken: set[str]) -> str:
-    """`name`, or where another has it already `name~2`, `name~3` …; it is taken from then on."""
+def distinct(name: str, taken: dict[str, int]) -> str:
+    """`name`, or where another has it already `name~2`, `name~3` …; it is taken from then on, with the last number."""
     numbered = _NUMBERED.fullmatch(name)
     is_anothers = numbered is not None and numbered[1] in taken  # x.jsonl#7 is what a record of x.jsonl is called
-    free, number = name, 1
+    free, number = name, taken.get(name, 1)
     while free in taken or (is_anothers and number == 1):
         number += 1
         free = f"{name}~{number}"
-    taken.add(free)
+    taken |= {free: 1, name: number}
     return free

@@ -31,7 +31,7 @@ from inhouse.common.lineage import (
 from inhouse.common.memory import PeakMemory
 from inhouse.common.processes import Terminated
 from inhouse.common.progress import duration
-from inhouse.pipeline.aside import next_place, set_aside
+from inhouse.pipeline.aside import next_place, set_aside, was_trained
 from inhouse.pipeline.branch import branch_from
 from inhouse.pipeline.changes import changes_of, label_changes
 from inhouse.pipeline.identity import Identity, identify
@@ -43,6 +43,7 @@ from inhouse.pipeline.stages import Stage, partial_folder, stages_of
 from inhouse.posttrain.conversation_reader import check_conversations
 from inhouse.recipe.recipe import Recipe
 from inhouse.report.html import write_report
+from inhouse.resilience.goodput import worked
 
 _TOLD = (UNTRAINED, BRANCH, SETTINGS_CHANGED)  # what a stage writes for its record
 
@@ -143,11 +144,16 @@ def _run_stage(planned: Planned, run: Path, is_forced: bool, say: Say) -> bool:
     if record and not changes and not is_forced:
         if breaks := check_outputs(folder, record):
             raise ValueError(f"{breaks[0]}; run again with --anew {stage.name} to make it anew")
-        return _update_record(stage, folder, record, identity, say)
+        words = _update_record(stage, folder, record, identity)
+        told = "; ".join([*words, "written into its records"]) if words else "done before, nothing to do"
+        say(f"{stage.name}: {told}")
+        return bool(words)
     if record is None and folder.exists():
         raise ValueError(f"{folder} was not written by inhouse (it has no {RECORD}); move it away and run again")
     if not is_forced and (place := put_back(stage, run, identity)):
         say(f"{stage.name}: this was made before; put back from {place}")
+        if back := read_record(folder):
+            _update_record(stage, folder, back, identity)  # names and places may be others since
         return True
     reason = "; ".join(change.words for change in changes) or "asked for"
     say(f"{stage.name}: " + (f"{reason}: made anew" if record else "started"))
@@ -156,7 +162,7 @@ def _run_stage(planned: Planned, run: Path, is_forced: bool, say: Say) -> bool:
     try:
         with PeakMemory() as peak:
             carry_out(stage, run, partial)
-        _finish(partial, begun, time.monotonic() - started, peak.bytes)
+        _finish(partial, begun, max(worked(partial), time.monotonic() - started), peak.bytes)
     except BaseException as error:
         cannot_write = _cannot_write(stage, run, error)  # looks at the disk: before room is made
         if not stage.resumes:
@@ -170,13 +176,11 @@ def _run_stage(planned: Planned, run: Path, is_forced: bool, say: Say) -> bool:
     return True
 
 
-def _update_record(stage: Stage, folder: Path, record: Record, identity: Identity, say: Say) -> bool:
-    """Bring names and places up to date in a finished stage; False where they were."""
+def _update_record(stage: Stage, folder: Path, record: Record, identity: Identity) -> list[str]:
+    """Bring names and places up to date in a finished stage; return in words what was other."""
     listings = {"listings": identity.listings} if identity.listings else {}
     labels = {"labels": stage.labels} if stage.labels else {}
     words = [change.words for change in label_changes(stage, record)]
-    told = "; ".join([*words, "written into its records"]) if words else "done before, nothing to do"
-    say(f"{stage.name}: {told}")
     if words and stage.relabel:
         held = {name for name in record["outputs"] if any(fnmatchcase(name, each) for each in stage.label_files)}
         outputs = {name: value for name, value in record["outputs"].items() if name not in held}
@@ -187,7 +191,7 @@ def _update_record(stage: Stage, folder: Path, record: Record, identity: Identit
         record = record | {"outputs": dict(sorted((outputs | fresh).items()))}
     if record | labels | listings != read_json(folder / RECORD):
         write_json(folder / RECORD, record | labels | listings)
-    return bool(words)
+    return words
 
 
 def _cannot_write(stage: Stage, run: Path, error: BaseException) -> ValueError | None:
@@ -219,7 +223,7 @@ def _begin(stage: Stage, run: Path, identity: Identity, is_forced: bool, say: Sa
     if earlier and stage.resumes and not changes_of(stage, earlier, identity) and earlier["anew"] >= is_forced:
         attempts = earlier["attempts"]
         is_forced = earlier["anew"]
-    elif earlier and stage.resumes:
+    elif earlier and (stage.resumes or was_trained(partial)):
         place = set_aside(partial, stage.name)
         branch = branch and (place if branch == partial else branch)
         words = "; ".join(change.words for change in changes_of(stage, earlier, identity))

@@ -58,6 +58,8 @@ def read_records(path: Path) -> Iterator[tuple[str, Any]]:
             else:
                 decoder = decoder_of(raw.peek(16), "")  # whatever the name says
                 stream = io.BufferedReader(decoder(raw), _WINDOW) if decoder else raw
+                if stream.peek(4)[:4] == b"PAR1":
+                    raise _Misread("which is parquet inside: parquet is compressed already, unpack the file")
                 records = _elements(stream) if _is_array(stream) else _lines(stream)
             for place, value in records:
                 yield place, value
@@ -172,6 +174,13 @@ class _Window:
         return bool(more)
 
 
+def _without_nulls(value: Any) -> Any:
+    """A struct of parquet has every key that any row has; arguments of other tools would be learnt with this one's."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
+
+
 def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     """The rows of a parquet file; a null is as if the key were not there."""
     try:
@@ -185,6 +194,6 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
             for batch in table.iter_batches(batch_size=64):
                 for row in batch.to_pylist():
                     number += 1
-                    yield f"row {number}", row
+                    yield f"row {number}", _without_nulls(row)
     except (pyarrow.ArrowException, OSError) as error:
         raise _Misread(f"row {number + 1}: damaged ({str(error).splitlines()[0]})") from None

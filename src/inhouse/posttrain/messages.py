@@ -33,7 +33,7 @@ def check_messages(messages: Any) -> None:
             raise ValueError(f"message {number}: {error}") from None
         call_ids.update(str(call.get("id")) for call in message.get("tool_calls") or ())
         answered = message.get("tool_call_id")
-        if answered is not None and answered not in call_ids:
+        if answered is not None and str(answered) not in call_ids:
             raise ValueError(f"message {number}: no call before it has the tool_call_id {answered!r}")
 
 
@@ -133,13 +133,13 @@ def as_rendered(messages: Sequence[Message]) -> tuple[list[dict[str, Any]] | Non
 
 def _results_in_order(messages: Sequence[Message]) -> list[Message]:
     ordered: list[Message] = []
-    places: dict[str | None, tuple[int, int]] = {}  # of a call: its message, and which of its calls
+    places: dict[str, tuple[int, int]] = {}  # of a call: its message, and which of its calls
 
     def place(result: Message) -> tuple[int, int]:
-        return places.get(result.get("tool_call_id"), (0, 0))
+        return places.get(str(result.get("tool_call_id")), (0, 0))
 
     for number, message in enumerate(messages):
-        places |= {call.get("id"): (number, at) for at, call in enumerate(message.get("tool_calls") or ())}
+        places |= {str(call.get("id")): (number, at) for at, call in enumerate(message.get("tool_calls") or ())}
         at = len(ordered)
         if message["role"] == "tool" and message.get("tool_call_id") is not None:
             while at and ordered[at - 1]["role"] == "tool" and place(ordered[at - 1]) > place(message):

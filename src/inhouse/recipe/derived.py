@@ -43,7 +43,7 @@ def all_numbers(recipe: Recipe, passes: Passes | None = None) -> list[Number]:
     derived = {
         "model": shape,
         "pretrain": [*steps, *(passes.numbers() if passes else ())],
-        "sft": plan_sft(recipe.sft, recipe.parallel, recipe.seed),
+        "sft": plan_sft(recipe.sft, recipe.seed),
         "parallel": [Derived("processes", recipe.parallel.processes, "replicate × shard × context")],
     }
     numbers = []
