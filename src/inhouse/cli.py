@@ -1,5 +1,6 @@
 """The verbs: parse, call the library, print. Heavy imports stand inside the verb that needs them."""
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -143,17 +144,17 @@ def prune(
     """Delete what a run keeps aside: stages that were replaced, and begun ones with other settings."""
     from rich.filesize import decimal
 
-    from inhouse.pipeline.runs import find_prunable
+    from inhouse.pipeline.runs import hold_for_pruning
     from inhouse.pipeline.runs import prune as delete
 
-    found = find_prunable(runs / name, checkpoints)
-    if not found:
-        print(f"{runs / name}: nothing lies aside")
-        return
-    print("\n".join(f"{decimal(size)}  {path}" for path, size in found))
-    if not yes and not _agrees("Delete these for good?"):
-        raise ValueError("nothing was deleted; add --yes to delete without a question")
-    delete([path for path, _ in found])
+    with hold_for_pruning(runs / name, checkpoints) as found:
+        if not found:
+            print(f"{runs / name}: nothing lies aside")
+            return
+        print("\n".join(f"{decimal(size)}  {path}" for path, size in found))
+        if not yes and not _agrees("Delete these for good?"):
+            raise ValueError("nothing was deleted; add --yes to delete without a question")
+        delete([path for path, _ in found])
 
 
 @app.command()
@@ -329,6 +330,9 @@ def trace(
 
 def main() -> None:
     """The `inhouse` command: errors are sentences on stderr; `--debug`, in any place, shows the traceback too."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 must not stop a run
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     is_debug = len(arguments) < len(sys.argv) - 1
     try:

@@ -87,6 +87,15 @@ def test_what_is_never_meant_as_text_is_left_out_unless_asked_for(folder: Path) 
     assert ".env" not in names(folder, default_excludes=False, exclude=(".env",))
 
 
+def test_runs_are_no_text_whatever_their_folder_is_called(folder: Path) -> None:
+    """Else every make would read the last one's report, and make everything anew."""
+    for name in ("out/mine/data/stage.json", "out/mine/report.html", "sft/own.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    assert names(folder) == ["B.txt", "a/10.txt", "a/2.txt", "b.txt", "c/d/x.md", "sft/own.txt"]
+    assert "report.html" in names(folder / "out" / "mine")  # asked for by name
+
+
 def test_what_is_left_out_is_counted(folder: Path) -> None:
     findings = Findings()
     assert names(folder, findings, include=("*.md",)) == ["c/d/x.md"]

@@ -10,7 +10,7 @@ from tests.fabricated_run import change_record
 from inhouse.common.files import read_json
 from inhouse.common.lineage import RECORD, stale
 from inhouse.pipeline.aside import kept_aside
-from inhouse.pipeline.runner import run_stages
+from inhouse.pipeline.runner import Stopped, run_stages
 from inhouse.pipeline.stages import Stage
 
 HOURS = 7200.0
@@ -143,3 +143,15 @@ def test_work_is_what_all_attempts_took_without_the_nights_between(tmp_path: Pat
     assert read_json(run / "pretrain" / RECORD)["seconds"] == 700.0
     with pytest.raises(ValueError, match=r"this would make anew pretrain \(11 min 40 s\)"):
         run_stages(three_stages(rate=0.2), run)
+
+
+def test_unfinished_work_that_is_left_where_it_is_repeats_nothing(run: Path) -> None:
+    def stop(output: Path) -> None:
+        line = {"attempt": 1, "furthest": 3, "boot": "", "monotonic": 0, "time": 0, "seconds": {"stepping": HOURS}}
+        (output / "goodput.jsonl").write_text(json.dumps(line) + "\n")
+        raise KeyboardInterrupt
+
+    stages = three_stages(rate=0.2)
+    with pytest.raises(Stopped):
+        run_stages([stages[0], stages[1]._replace(write=stop)], run, agrees=lambda question: True)
+    assert run_stages(three_stages(), run) == []  # the old value is back

@@ -171,6 +171,31 @@ def test_a_folder_stands_for_its_files_of_known_endings(tmp_path):
         files_of(tmp_path / "missing.jsonl")
 
 
+def test_links_are_followed_once_and_runs_are_no_conversations(tmp_path):
+    for name in ("mine/a.jsonl", "other/b.jsonlines", "mine/runs/x/data/stage.json", "mine/runs/x/data/counts.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "mine" / "linked").symlink_to("../other")
+    (tmp_path / "other" / "up").symlink_to(tmp_path / "mine")
+    assert [str(path.relative_to(tmp_path / "mine")) for path in files_of(tmp_path / "mine")] == [
+        "a.jsonl", "linked/b.jsonlines",
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_read_is_never_left_out_in_silence(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "q.jsonl")
+    for path in (tmp_path, tmp_path / "q.jsonl"):
+        with pytest.raises(ValueError, match=r"q\.jsonl"):
+            files_of(path)
+
+    def denied(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(PermissionError):
+        files_of(tmp_path)
+
+
 def _empty(folder: Path) -> Path:
     (folder / "empty").mkdir()
     return folder / "empty"

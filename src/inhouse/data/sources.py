@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inhouse.common.files import digest
+from inhouse.common.lineage import STAGES, is_run
 from inhouse.data.findings import BadInput, Findings
 from inhouse.data.patterns import Selection
 from inhouse.data.settings import STDLIB, Source
@@ -96,7 +97,7 @@ class _Walk:
 
     def __init__(self, source: Source, findings: Findings) -> None:
         self.selection, self.findings = selection_of(source), findings
-        self.leaves_out_environments = source.default_excludes
+        self.leaves_out_others = source.default_excludes
         self.seen: set[tuple[int, int]] = set()
 
     def files(self, root: Path) -> Iterator[InputFile]:
@@ -123,7 +124,9 @@ class _Walk:
         if (status.st_dev, status.st_ino) in self.seen:
             return
         self.seen.add((status.st_dev, status.st_ino))
-        if prefix and self.leaves_out_environments and any(entry.name == "pyvenv.cfg" for entry in entries):
+        found = {entry.name for entry in entries}
+        is_no_text = "pyvenv.cfg" in found or (not found.isdisjoint(STAGES) and is_run(folder))  # wherever runs are
+        if prefix and self.leaves_out_others and is_no_text:
             self.findings.excluded += 1
             return
         names: dict[str, int] = {}

@@ -16,7 +16,7 @@ from inhouse.common.progress import Progress
 from inhouse.common.settings import Settings
 from inhouse.data.findings import Findings
 from inhouse.data.settings import Source
-from inhouse.data.sources import InputFile, content_digest, input_files, locate
+from inhouse.data.sources import InputFile, content_digest, input_files, locate, version_of
 from inhouse.pipeline.stages import Stage
 from inhouse.posttrain.conversation_files import conversation_files
 
@@ -49,9 +49,12 @@ def identify(stage: Stage, run: Path, known: Record, results: Mapping[str, str] 
 
 
 def listings_of(stage: Stage) -> dict[str, list[str]]:
-    """By group, of everything from outside the run that `stage` reads: a digest of names, sizes and times."""
+    """By group, of everything from outside the run that `stage` reads: a digest of names, inodes, sizes and times.
+
+    Not of names, sizes and times alone: what git or an archive unpacks may have one time for all files.
+    """
     groups = {
-        "sources": [_digest_lines(f"{f.name} {f.size} {f.version.changed}" for f in _files(s)) for s in stage.sources],
+        "sources": [_digest_lines(f"{f.name} {f.version}" for f in _files(s)) for s in stage.sources],
         "conversations": [_listing(path, conversation_files) for path in stage.conversations],
         "base": [_listing(path, model_files) for path in stage.base],
     }
@@ -86,7 +89,7 @@ def _files(source: Source) -> Iterator[InputFile]:
 
 def _listing(path: Path, files_in: Callable[[Path], list[Path]]) -> str:
     status = ((name, file.stat()) for name, file in _named(path, files_in))
-    return _digest_lines(f"{name} {each.st_size} {each.st_mtime_ns}" for name, each in status)
+    return _digest_lines(f"{name} {version_of(each)}" for name, each in status)
 
 
 def _named(path: Path, files_in: Callable[[Path], list[Path]]) -> Iterator[tuple[str, Path]]:
@@ -117,5 +120,5 @@ def _digest_content(name: str, files: Iterable[tuple[str, str]]) -> str:
 def _digest_lines(lines: Iterable[str]) -> str:
     sha = hashlib.sha256()
     for line in lines:
-        sha.update(f"{line}\n".encode())
+        sha.update(f"{line}\n".encode("utf-8", "backslashreplace"))
     return f"sha256:{sha.hexdigest()}"

@@ -47,7 +47,8 @@ def make_plan(stages: Sequence[Stage], run: Path, anew: Sequence[str]) -> list[P
         repeats = 0.0
         if not aside and not (is_known and branch_from(stage, run, identity)):
             repeats = max(worked(folder), record["seconds"]) if record and reasons else 0.0
-            if partial and (not is_known or changes_of(stage, partial, identity)):
+            is_begun = bool(reasons) or record is None  # else what is unfinished is left where it is
+            if is_begun and partial and (not is_known or changes_of(stage, partial, identity)):
                 repeats += worked(partial_place)
         if aside:
             put_back[stage.name] = result_digest(aside)

@@ -11,7 +11,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -27,6 +27,7 @@ from inhouse.common.lineage import (
     Record,
     check_outputs,
     read_record,
+    stale,
 )
 from inhouse.common.memory import PeakMemory
 from inhouse.common.processes import Terminated
@@ -78,15 +79,30 @@ def make(
     for option, name in (("--until", until), *(("--anew", name) for name in anew)):
         if name is not None and name not in STAGES:
             raise ValueError(f"{option} {name}: no such stage; the stages are {', '.join(STAGES)}")
+    if late := [name for name in anew if until is not None and STAGES.index(name) > STAGES.index(until)]:
+        raise ValueError(f"--anew {late[0]} comes after --until {until}: it would not be made")
     with leading(recipe, run) as is_leader:
         if not is_leader:
             return None
         stages = stages_of(recipe, run)
         check_conversations(_unread_conversations(stages, run), say=say)
-        is_changed = run_stages(stages, run, say, until, anew, agrees)
-        if is_changed or not (run / "report.html").exists():
-            write_report(run)
+        before = stale(run)
+        try:
+            run_stages(stages, run, say, until, anew, agrees)
+        except BaseException:
+            with suppress(Exception):  # what stopped the run is what is told
+                _update_report(run, before)
+            raise
+        _update_report(run, before)
         return run
+
+
+def _update_report(run: Path, before: dict[str, str]) -> None:
+    """Write the report where it is older than what it is about, or other stages are stale than `before`."""
+    report, records = run / "report.html", [run / stage / RECORD for stage in STAGES]
+    made = [record.stat().st_mtime_ns for record in records if record.is_file()]
+    if made and (not report.exists() or report.stat().st_mtime_ns < max(made) or stale(run) != before):
+        write_report(run)
 
 
 def _unread_conversations(stages: Sequence[Stage], run: Path) -> list[Path]:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+_DEEPEST = 100  # levels of a tool's parameters, or of a call's arguments
 ROLES = ("system", "user", "assistant", "tool")
 Message = dict[str, Any]
 
@@ -70,6 +71,21 @@ def _check_text(text: Any, what: str) -> None:
         raise ValueError(f"the {what} holds half of a surrogate pair, which is not text") from None
 
 
+def _as_json(value: Any, what: str) -> str:
+    """Raises `ValueError` for what is nested so deeply that a template could not write it."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            below
+            for each in level
+            if isinstance(each, dict | list)
+            for below in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return json.dumps(value, ensure_ascii=False)
+    raise ValueError(f"the {what} is nested more than {_DEEPEST} deep")
+
+
 def object_arguments(call: Any) -> dict[str, Any]:
     """A tool call as templates want it: under `function`, its arguments an object where it had them as JSON text.
 
@@ -86,7 +102,7 @@ def object_arguments(call: Any) -> dict[str, Any]:
             raise ValueError(f"the arguments of {function['name']} are not JSON ({error})") from None
     if not isinstance(arguments, dict):
         raise ValueError(f"the arguments of {function['name']} are not an object")
-    _check_text(json.dumps(function, ensure_ascii=False) + json.dumps(arguments, ensure_ascii=False), "tool call")
+    _check_text(_as_json(function, "tool call") + _as_json(arguments, "tool call"), "tool call")
     given_id = {"id": call["id"]} if call.get("id") is not None else {}
     return {**given_id, "type": "function", "function": {"name": function["name"], "arguments": arguments}}
 
@@ -107,7 +123,7 @@ def _definition(tool: Any) -> dict[str, Any]:
     function = tool.get("function", tool) if isinstance(tool, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise ValueError("a tool has no function with a name")
-    _check_text(json.dumps(function, ensure_ascii=False), "tool")
+    _check_text(_as_json(function, "tool"), "tool")
     ordered = {key: function[key] for key in _DEFINITION_KEYS if function.get(key) is not None}
     others = {key: value for key, value in function.items() if key not in (*_DEFINITION_KEYS, "type")}
     return {"type": "function", "function": ordered | others}
