@@ -80,21 +80,24 @@ def main() -> None:
     recipe, foreign = load_recipe(find_recipe("preview"), arguments.overrides), foreign_code()
     known = RESULTS / "replay.json"
     rows = read_json(known) if known.is_file() else []
-    rows = [row for row in rows if row.get("problems") == arguments.problems]
     base = measure(arguments.run / "pretrain", arguments.run, 0, foreign)
+    of = {"problems": arguments.problems, "base": base["held-out bits per byte"], "changed": arguments.overrides}
+    rows = [row for row in rows if row.items() >= of.items()]  # what was measured before an interruption
     print("base", base, flush=True)
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         for replay in (recipe.sft.replay, 0.0):
+            if any((row["seed"], row["replay"]) == (seed, replay) for row in rows):
+                continue
             output = Path(tempfile.mkdtemp())
             settings = recipe.sft.model_copy(update={"replay": replay})
             folders = (arguments.run / name for name in ("pretrain", "data", "tokenizer"))
-            row = {"seed": seed, "replay": replay, "problems": arguments.problems}
+            row = {"seed": seed, "replay": replay, **of}
             start = time.perf_counter()
             fine_tune(settings, *folders, output, seed)
             row["minutes of fine-tuning"] = (time.perf_counter() - start) / 60
             row |= measure(output, arguments.run, arguments.problems, foreign)
             print(row, flush=True)
-            rows = [other for other in rows if (other["seed"], other["replay"]) != (seed, replay)] + [row]
+            rows.append(row)
             shutil.rmtree(output)
             write_json(known, rows)
     write_results(base, rows, foreign)
@@ -116,7 +119,7 @@ def write_results(base: dict[str, float], rows: list[dict[str, float]], foreign:
         "| what | base | " + " | ".join(f"fine-tuned, replay {each:g}" for each in shares) + " | paired, worst |",
         "| --- " * (3 + len(shares)) + "|",
     ]  # fmt: skip
-    for name in (key for key in rows[0] if key not in ("seed", "replay", "problems")):
+    for name in (key for key in rows[0] if key not in ("seed", "replay", "problems", "base", "changed")):
         cells = []
         for each in shares:
             values = [row[name] for row in rows if row["replay"] == each]

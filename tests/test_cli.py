@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -298,6 +299,54 @@ def test_make_until_a_stage_then_again_then_trace(inhouse: Callable[..., Done], 
     broken = inhouse("trace", "runs/mine", "--verify")
     assert broken.status == 2
     assert "was made from another data" in broken.err
+
+
+def test_the_report_is_of_what_is_there_and_says_what_is_stale(inhouse: Callable[..., Done], recipe: Path) -> None:
+    """Also where the run ended, or the machine died, after a stage and before the report."""
+    assert inhouse("make", recipe, "--until", "tokenizer").status == 0
+    report = Path("runs/mine/report.html")
+    os.utime(report, (1, 1))
+    assert inhouse("make", recipe, "--until", "tokenizer").status == 0
+    assert report.stat().st_mtime > 1
+    assert "stale" not in report.read_text()
+    changed = ("--set", "tokenizer.vocab_size=280")
+    assert inhouse("make", recipe, *changed, "--until", "data").status == 0
+    assert "vocab_size: 270 → 280" in report.read_text()
+    assert inhouse("make", recipe, "--until", "data").status == 0
+    assert "vocab_size: 270 → 280" not in report.read_text()
+
+
+def test_a_stage_that_would_not_be_made_cannot_be_made_anew(inhouse: Callable[..., Done], recipe: Path) -> None:
+    done = inhouse("make", recipe, "--until", "data", "--anew", "pretrain")
+    assert done.status == 2
+    assert done.err.endswith("inhouse: --anew pretrain comes after --until data: it would not be made\n")
+
+
+def test_a_run_is_not_its_own_base(inhouse: Callable[..., Done], recipe: Path, tmp_path: Path) -> None:
+    fabricate(tmp_path / "runs" / "mine")
+    done = inhouse("make", recipe, "--set", "model.base=runs/mine", "--dry-run")
+    assert done.status == 2
+
+
+def test_patterns_are_shown_as_they_are(inhouse: Callable[..., Done], recipe: Path) -> None:
+    changed = ("--set", 'data.sources.0.include=["[a-z]*.md"]', "--set", "data.split_at=[/INST]")
+    done = inhouse("make", recipe, *changed, "--dry-run")
+    assert done.status == 0, done.err
+    assert "[a-z]*.md" in done.out and "[/INST]" in done.out
+
+
+def test_a_terminal_that_knows_few_letters_stops_nothing(recipe: Path, tmp_path: Path) -> None:
+    """Nor does the name of a folder that is no UTF-8."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    shutil.move(recipe.parent / "text", folder / "text")
+    shutil.move(recipe, folder / "mine.toml")
+    command = [sys.executable, "-m", "inhouse", "make", "mine.toml", "--until", "tokenizer"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    for changed in ([], ["--set", "tokenizer.vocab_size=280"]):
+        done = subprocess.run(command + changed, cwd=folder, env=environment, capture_output=True)
+        assert done.returncode == 0, done.stderr
+    assert b"270 \\u2192 280" in done.stdout
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

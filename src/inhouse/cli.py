@@ -1,5 +1,6 @@
 """The verbs: parse, call the library, print. Heavy imports stand inside the verb that needs them."""
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -72,10 +73,12 @@ def make(
         text = job_for(emit, job)
         print(text, end="") if output is None else output.write_text(text, encoding="utf-8")
         return
+    from inhouse.pipeline.changes import holds_text
     from inhouse.recipe.notes import notes
     from inhouse.recipe.passes import passes_over_text
 
-    passes = passes_over_text(loaded, runs / loaded.name)
+    run = runs / loaded.name
+    passes = passes_over_text(loaded, run, holds_text(loaded, run))
     if os.environ.get("RANK", "0") == "0":
         for line in notes(loaded, passes):
             print(f"note: {line}", file=sys.stderr)
@@ -87,7 +90,7 @@ def make(
     from inhouse.pipeline.runner import make as run_recipe
     from inhouse.report.summary import summary
 
-    if run := run_recipe(loaded, runs, until, anew=anew, agrees=_agrees):
+    if run_recipe(loaded, runs, until, anew=anew, agrees=_agrees):
         print(summary(run))
 
 
@@ -145,17 +148,17 @@ def prune(
     """Delete what a run keeps aside: stages that were replaced, and begun ones with other settings."""
     from rich.filesize import decimal
 
-    from inhouse.pipeline.runs import find_prunable
+    from inhouse.pipeline.runs import hold_for_pruning
     from inhouse.pipeline.runs import prune as delete
 
-    found = find_prunable(runs / name, checkpoints)
-    if not found:
-        print(f"{runs / name}: nothing lies aside")
-        return
-    print("\n".join(f"{decimal(size)}  {path}" for path, size in found))
-    if not yes and not _agrees("Delete these for good?"):
-        raise ValueError("nothing was deleted; add --yes to delete without a question")
-    delete([path for path, _ in found])
+    with hold_for_pruning(runs / name, checkpoints) as found:
+        if not found:
+            print(f"{runs / name}: nothing lies aside")
+            return
+        print("\n".join(f"{decimal(size)}  {path}" for path, size in found))
+        if not yes and not _agrees("Delete these for good?"):
+            raise ValueError("nothing was deleted; add --yes to delete without a question")
+        delete([path for path, _ in found])
 
 
 @app.command()
@@ -330,6 +333,9 @@ def trace(
 
 def main() -> None:
     """The `inhouse` command: errors are sentences on stderr; `--debug`, in any place, shows the traceback too."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 must not stop a run
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     is_debug = len(arguments) < len(sys.argv) - 1
     try:

@@ -120,6 +120,25 @@ def test_bad_numbers_in_config_are_one_line(model: Transformer, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        {"rope_scaling": "linear"}, {"rope_parameters": [1]}, {"model_type": []}, {"architectures": [1]},
+        {"num_attention_heads": 0, "head_dim": 0}, {"num_attention_heads": 0, "head_dim": None},
+        {"num_hidden_layers": 10**9}, {"hidden_size": "64"}, {"rms_norm_eps": []}, {"layer_types": 3},
+    ],
+)  # fmt: skip
+def test_values_of_another_kind_in_config_are_one_line(
+    change: dict[str, object], model: Transformer, tmp_path: Path
+) -> None:
+    save_model(model, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(ValueError, match=r"config\.json") as error:
+        load_model(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     "names", ["{}", '{"weight_map": {"a": "../secret.safetensors"}}', '{"weight_map": {"a": "b"}}']
 )
 def test_bad_index_is_named(names: str, model: Transformer, tmp_path: Path) -> None:

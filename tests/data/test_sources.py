@@ -87,6 +87,15 @@ def test_what_is_never_meant_as_text_is_left_out_unless_asked_for(folder: Path) 
     assert ".env" not in names(folder, default_excludes=False, exclude=(".env",))
 
 
+def test_runs_are_no_text_whatever_their_folder_is_called(folder: Path) -> None:
+    """Else every make would read the last one's report, and make everything anew."""
+    for name in ("out/mine/data/stage.json", "out/mine/report.html", "sft/own.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    assert names(folder) == ["B.txt", "a/10.txt", "a/2.txt", "b.txt", "c/d/x.md", "sft/own.txt"]
+    assert "report.html" in names(folder / "out" / "mine")  # asked for by name
+
+
 def test_what_is_left_out_is_counted(folder: Path) -> None:
     findings = Findings()
     assert names(folder, findings, include=("*.md",)) == ["c/d/x.md"]
@@ -172,6 +181,20 @@ def test_a_name_that_is_not_utf8_can_be_printed() -> None:
 
 
 def test_names_are_distinct() -> None:
-    taken: set[str] = set()
-    given = ["a", "a", "b", "a", "x.jsonl", "x.jsonl#1", "y#1"]
-    assert [distinct(name, taken) for name in given] == ["a", "a~2", "b", "a~3", "x.jsonl", "x.jsonl#1~2", "y#1"]
+    taken: dict[str, int] = {}
+    given = ["a", "a", "b", "a", "a~4", "a", "x.jsonl", "x.jsonl#1", "y#1"]
+    names = ["a", "a~2", "b", "a~3", "a~4", "a~5", "x.jsonl", "x.jsonl#1~2", "y#1"]
+    assert [distinct(name, taken) for name in given] == names
+
+
+def test_thousands_of_one_name_are_looked_at_once_each() -> None:
+    class Counted(dict):
+        looks = 0
+
+        def __contains__(self, key: object) -> bool:
+            self.looks += 1
+            return super().__contains__(key)
+
+    taken = Counted()
+    assert len({distinct("a", taken) for _ in range(1_000)}) == 1_000
+    assert taken.looks < 4_000

@@ -101,3 +101,12 @@ def test_what_was_stopped_or_lies_aside_is_branched_off_too(run: Path, text: Pat
 def test_asked_for_anew_it_begins_at_the_start(run: Path, text: Path) -> None:
     make(run, text, 24, anew=("pretrain",))
     assert "branch" not in read_json(run / "pretrain" / RECORD)
+
+
+def test_a_run_so_short_that_its_warm_up_was_cut_is_no_branch_point(run: Path, text: Path, tmp_path: Path) -> None:
+    """Its rates rose faster than those of a longer run: the steps would not be the same."""
+    short = tmp_path / "short" / "mine"
+    short.parent.mkdir()
+    make(short, text, 20, warmup_steps=6)  # at most a fifth: 4
+    stage = stages(short, text, 100, warmup_steps=6)[1]
+    assert branch_from(stage, short, identify(stage, short, {})) is None

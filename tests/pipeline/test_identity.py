@@ -93,6 +93,34 @@ def test_conversations_count_by_content_wherever_they_lie_and_whatever_the_file_
     assert folders[0] != folders[1]
 
 
+@pytest.mark.parametrize("of", ["conversations", "sources"])
+def test_another_file_is_not_taken_for_the_old_one_though_size_and_time_are_the_same(
+    source: Source, tmp_path: Path, of: str
+) -> None:
+    """As git and archives leave them: one time for all files."""
+
+    def identity(number: int, known: Any) -> Any:
+        path = tmp_path / str(number) / "a.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"text {number}")
+        os.utime(path, (1, 1))
+        located = source.model_copy(update={"path": str(path.parent)})
+        given = {"sources": (located,)} if of == "sources" else {"conversations": (path,)}
+        found = identify(stage_of(*given.pop("sources", ()), **given), tmp_path, known)
+        return {"inputs": found.inputs, "listings": found.listings}
+
+    first = identity(1, {})
+    assert identity(2, first)["inputs"] != first["inputs"]
+
+
+def test_what_lies_beside_conversations_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "answers.jsonl").write_text("one")
+    before = identify(stage_of(conversations=(tmp_path,)), tmp_path, {})
+    for name in (".DS_Store", "answers.jsonl.swp", "README.md"):
+        (tmp_path / name).write_text("x")
+    assert identify(stage_of(conversations=(tmp_path,)), tmp_path, {}) == before
+
+
 def test_groups_of_inputs_cannot_collide(source: Source, tmp_path: Path) -> None:
     inputs = identify(stage_of(source.model_copy(update={"name": "data"}), base=(tmp_path,)), tmp_path, {}).inputs
     assert {name: len(found) for name, found in inputs.items()} == {"stages": 0, "sources": 1, "base": 1}

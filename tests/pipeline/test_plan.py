@@ -10,7 +10,7 @@ from tests.fabricated_run import change_record
 from inhouse.common.files import read_json
 from inhouse.common.lineage import RECORD, stale
 from inhouse.pipeline.aside import kept_aside
-from inhouse.pipeline.runner import run_stages
+from inhouse.pipeline.runner import Stopped, run_stages
 from inhouse.pipeline.stages import Stage
 
 HOURS = 7200.0
@@ -116,3 +116,42 @@ def test_the_advice_never_gives_up_a_branch(run: Path, monkeypatch: pytest.Monke
 def test_what_a_stage_was_forced_to_is_no_branch_and_its_record_says_so(run: Path) -> None:
     assert run_stages(three_stages(), run, anew=["pretrain"]) == ["pretrain"]
     assert read_json(run / "pretrain" / RECORD)["anew"] is True
+
+
+def test_going_back_repeats_nothing_and_nobody_is_asked(run: Path) -> None:
+    """What lies aside is put back, and so is what was made from it."""
+    change_record(run, "sft", seconds=HOURS)
+    run_stages(three_stages(rate=0.2), run, agrees=lambda question: True)
+    called: list[str] = []
+    assert run_stages(three_stages(called=called), run) == ["pretrain", "sft"]
+    assert called == []
+    assert run_stages(three_stages(), run) == []
+
+
+def test_work_is_what_all_attempts_took_without_the_nights_between(tmp_path: Path) -> None:
+    run = tmp_path / "mine"
+
+    def train(output: Path) -> None:
+        lines = [
+            {"attempt": number, "furthest": 3, "boot": "", "monotonic": 0, "time": 0, "seconds": seconds}
+            for number, seconds in enumerate(({"stepping": 400.0}, {"stepping": 300.0, "idle": 50_000.0}), 1)
+        ]
+        (output / "goodput.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    stages = three_stages()
+    run_stages([stages[0], stages[1]._replace(write=train), stages[2]], run)
+    assert read_json(run / "pretrain" / RECORD)["seconds"] == 700.0
+    with pytest.raises(ValueError, match=r"this would make anew pretrain \(11 min 40 s\)"):
+        run_stages(three_stages(rate=0.2), run)
+
+
+def test_unfinished_work_that_is_left_where_it_is_repeats_nothing(run: Path) -> None:
+    def stop(output: Path) -> None:
+        line = {"attempt": 1, "furthest": 3, "boot": "", "monotonic": 0, "time": 0, "seconds": {"stepping": HOURS}}
+        (output / "goodput.jsonl").write_text(json.dumps(line) + "\n")
+        raise KeyboardInterrupt
+
+    stages = three_stages(rate=0.2)
+    with pytest.raises(Stopped):
+        run_stages([stages[0], stages[1]._replace(write=stop)], run, agrees=lambda question: True)
+    assert run_stages(three_stages(), run) == []  # the old value is back

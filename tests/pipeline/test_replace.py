@@ -1,13 +1,16 @@
 """Killed at any rename, nothing trained is lost, and the next attempt ends where the first would have."""
 
+import json
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from inhouse.common.lineage import check_lineage
+from inhouse.common.files import read_json
+from inhouse.common.lineage import RECORD, check_lineage
 from inhouse.pipeline.aside import kept_aside, next_place, set_aside
-from inhouse.pipeline.runner import run_stages
+from inhouse.pipeline.runner import Stopped, run_stages
 from inhouse.pipeline.stages import Stage, partial_folder
 
 
@@ -113,3 +116,46 @@ def test_a_damaged_one_is_not_put_back(run: Path) -> None:
     run_stages([training(1)[0], training(1)[1]], run, quiet)
     assert (run / "pretrain" / "weights.txt").read_text() == "1"
     assert place.exists()
+
+
+def copied(rate: int) -> list[Stage]:
+    """The same stage, when it trains nothing: as with a base and without tokens to train it on."""
+    stages = training(rate)
+    return [stages[0], stages[1]._replace(resumes=False)]
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_what_was_trained_is_kept_whatever_replaces_it(tmp_path: Path, is_finished: bool) -> None:
+    """By what lies there: the stage that comes may be one that trains nothing."""
+    run = tmp_path / "mine"
+
+    def write(output: Path) -> None:
+        (output / "checkpoints").mkdir(exist_ok=True)
+        (output / "weights.txt").write_text("hours")
+        line = {"attempt": 1, "furthest": 3, "boot": "", "monotonic": 0, "time": 0, "seconds": {"stepping": 7200.0}}
+        (output / "goodput.jsonl").write_text(json.dumps(line) + "\n")
+        if not is_finished:
+            raise KeyboardInterrupt
+
+    with suppress(Stopped):
+        run_stages([training(1)[0], training(1)[1]._replace(write=write)], run, quiet)
+    with pytest.raises(ValueError, match=r"2 h 00 min of work; nothing was changed"):
+        run_stages([training(1)[0], copied(3)[1]], run, quiet)
+    run_stages([training(1)[0], copied(3)[1]], run, quiet, agrees=lambda question: True)
+    assert all_weights(run) == {"hours", "3"}
+
+
+def test_what_is_put_back_gets_todays_names_and_places(tmp_path: Path) -> None:
+    """What is made from it afterwards takes them from its record."""
+    run = tmp_path / "mine"
+
+    def stages(rate: int, licence: str) -> list[Stage]:
+        return [training(1)[0], training(rate)[1]._replace(labels={"licence": licence})]
+
+    run_stages(stages(1, "unknown"), run, quiet)
+    run_stages(stages(2, "unknown"), run, quiet)
+    said: list[str] = []
+    run_stages(stages(1, "CC-BY-4.0"), run, said.append)
+    assert any("put back" in line for line in said)
+    assert read_json(run / "pretrain" / RECORD)["labels"] == {"licence": "CC-BY-4.0"}
+    assert run_stages(stages(1, "CC-BY-4.0"), run, quiet) == []

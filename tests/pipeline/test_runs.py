@@ -1,5 +1,7 @@
 """The list of runs says how far each is, its size, what is stale; pruning deletes what it showed and nothing else."""
 
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from tests.fabricated_run import change_record, fabricate
 from inhouse.checkpoint.manifest import write_manifest
 from inhouse.common.files import lock_folder, write_json
 from inhouse.common.lineage import OUTDATED, check_lineage
-from inhouse.pipeline.runs import find_prunable, list_runs, prune
+from inhouse.pipeline.runs import hold_for_pruning, list_runs, prune
 
 
 def unfinished(run: Path, *steps: int) -> None:
@@ -16,6 +18,11 @@ def unfinished(run: Path, *steps: int) -> None:
         folder = run / ".pretrain.partial" / "checkpoints" / f"step-{step:08d}"
         folder.mkdir(parents=True)
         write_manifest(folder, {"facts": {"num_steps": 2_000}}, {})
+
+
+def find_prunable(run: Path, checkpoints: bool = False) -> list[tuple[Path, int]]:
+    with hold_for_pruning(run, checkpoints) as found:
+        return found
 
 
 def aside(run: Path, name: str, size: int) -> Path:
@@ -52,7 +59,7 @@ def test_a_run_at_work_is_told_from_one_that_stopped_and_is_not_pruned(tmp_path:
         assert list_runs(tmp_path)[0].state == "at work"
         unfinished(run, 7)
         assert list_runs(tmp_path)[0].state == "in pretrain at step 7 of 2,000"
-        with pytest.raises(ValueError, match="is at work"):
+        with pytest.raises(ValueError, match="another run"):
             find_prunable(run)
     assert list_runs(tmp_path)[0].state == "stopped in pretrain at step 7 of 2,000"
 
@@ -102,3 +109,41 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         find_prunable(tmp_path)
     with pytest.raises(ValueError, match="no such folder"):
         list_runs(tmp_path / "nowhere")
+
+
+def test_nobody_changes_a_run_between_the_look_and_the_deletion(tmp_path: Path) -> None:
+    """A make could set another model aside under the name that was shown."""
+    run = fabricate(tmp_path / "mine")
+    with hold_for_pruning(run), pytest.raises(ValueError, match="another run"), lock_folder(run):
+        pass
+
+
+def test_unfinished_work_that_was_given_up_does_not_make_a_run_unfinished_and_can_be_pruned(tmp_path: Path) -> None:
+    run = fabricate(tmp_path / "mine")
+    unfinished(run, 7)
+    assert list_runs(tmp_path)[0].state == "finished; unfinished work with other settings is in .pretrain.partial"
+    assert [path.name for path, _ in find_prunable(run)] == [".pretrain.partial"]
+    write_json(run / OUTDATED, {"pretrain": "a new rate"})  # it is being remade
+    assert list_runs(tmp_path)[0].state == "stopped in pretrain at step 7 of 2,000"
+    assert find_prunable(run) == []
+
+
+def test_a_run_is_listed_while_its_files_come_and_go(tmp_path: Path) -> None:
+    run = fabricate(tmp_path / "mine")
+    is_over = threading.Event()
+
+    def change() -> None:
+        while not is_over.is_set():
+            for name in ("a", "b"):
+                (run / "pretrain" / name / "step").mkdir(parents=True)
+            shutil.rmtree(run / "pretrain" / "a")
+            shutil.rmtree(run / "pretrain" / "b")
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(300):
+            assert len(list_runs(tmp_path)) == 1
+    finally:
+        is_over.set()
+        thread.join()

@@ -286,3 +286,15 @@ def test_without_marks_a_template_trains_as_with_them(tokenizer, parts):
     prompt = encode_prompt(tokenizer, messages[:-1], UNMARKED)
     assert ids[: len(prompt)] == prompt
     assert not any(trained[: len(prompt)]) and trained[len(prompt)]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 1 / 0 }}", "{% for i in range(10**9) %}{% endfor %}", '{{ "%(x)s" % {} }}', "{{ messages[0].x.y }}",
+        "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "{{ messages | sum }}", "{% if %}",
+    ],
+)  # fmt: skip
+def test_whatever_goes_wrong_in_a_strangers_template_is_a_sentence(tokenizer, template):
+    with pytest.raises(ValueError, match="the chat template"):
+        encode_prompt(tokenizer, [{"role": "user", "content": "q"}], template=template)

@@ -44,7 +44,25 @@ def test_parquet_is_read_by_content_too(tmp_path):
     pyarrow.parquet.write_table(table, tmp_path / "x.data")
     first, second = read_records(tmp_path / "x.data")
     assert first == ("row 1", {"n": 1, "turns": [{"from": "x"}]})
-    assert second == ("row 2", {"n": None, "turns": None})
+    assert second == ("row 2", {})
+
+
+def test_arguments_of_other_tools_that_parquet_fills_in_are_not_read(tmp_path):
+    calls = [{"name": "weather", "arguments": {"city": "Rome"}}, {"name": "add", "arguments": {"a": 1, "b": [2, None]}}]
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist([{"calls": [call]} for call in calls]), tmp_path / "x.parquet"
+    )
+    found = [record["calls"][0]["arguments"] for _, record in read_records(tmp_path / "x.parquet")]
+    assert found[0] == {"city": "Rome"}
+    assert found[1] == {"a": 1, "b": [2, None]}
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+def test_parquet_that_was_compressed_again_is_a_sentence(tmp_path, pack):
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"n": 1}]), tmp_path / "x.parquet")
+    (tmp_path / "x.parquet.gz").write_bytes(pack((tmp_path / "x.parquet").read_bytes()))
+    with pytest.raises(ValueError, match=r"x\.parquet\.gz, which is parquet inside: .*unpack"):
+        list(read_records(tmp_path / "x.parquet.gz"))
 
 
 def test_places_are_lines_and_records(tmp_path):
@@ -151,6 +169,31 @@ def test_a_folder_stands_for_its_files_of_known_endings(tmp_path):
         files_of(_empty(tmp_path))
     with pytest.raises(FileNotFoundError):
         files_of(tmp_path / "missing.jsonl")
+
+
+def test_links_are_followed_once_and_runs_are_no_conversations(tmp_path):
+    for name in ("mine/a.jsonl", "other/b.jsonlines", "mine/runs/x/data/stage.json", "mine/runs/x/data/counts.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "mine" / "linked").symlink_to("../other")
+    (tmp_path / "other" / "up").symlink_to(tmp_path / "mine")
+    assert [str(path.relative_to(tmp_path / "mine")) for path in files_of(tmp_path / "mine")] == [
+        "a.jsonl", "linked/b.jsonlines",
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_read_is_never_left_out_in_silence(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "q.jsonl")
+    for path in (tmp_path, tmp_path / "q.jsonl"):
+        with pytest.raises(ValueError, match=r"q\.jsonl"):
+            files_of(path)
+
+    def denied(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(PermissionError):
+        files_of(tmp_path)
 
 
 def _empty(folder: Path) -> Path:

@@ -45,6 +45,16 @@ def test_what_files_hold_is_said(tmp_path):
     assert contents[-1].layouts == {"Alpaca": 1200, "OpenAI messages": 1}
 
 
+def test_keys_of_strangers_are_shown_and_not_obeyed(tmp_path):
+    keys = {"\x1b]0;x\x07\x1b[31mred": 1, "k\nsft: done in 0.0 s": 2} | {f"z{number:02}": 3 for number in range(40)}
+    write(tmp_path / "one.jsonl", GOOD | keys)
+    said: list[str] = []
+    check_conversations([tmp_path / "one.jsonl"], say=said.append)
+    (line,) = said
+    assert line.isprintable()
+    assert line.endswith("and 32 more)")
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [

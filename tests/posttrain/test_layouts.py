@@ -186,6 +186,11 @@ def test_thinking_has_several_names(key):
         ({"instruction": "q", "output": "a", "system": 3}, "message 1: the content is not a string"),
         ({"question": {"text": "q"}, "answer": "a"}, "message 1: the content is not a string"),
         ({"prompt": 3, "completion": "a"}, "prompt and completion must each be text or a list"),
+        ({"prompt": ["q"], "completion": "a", "tools": [{"name": "f"}]}, "message 1 is not an object"),
+        (
+            {"messages": ["q", ANSWER], "tools": [{"name": "f"}]},
+            "must be a list of at least one message, each an object",
+        ),
     ],
 )
 def test_what_is_no_conversation_is_a_sentence(record, sentence):

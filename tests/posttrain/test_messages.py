@@ -1,5 +1,7 @@
 """What is a conversation and what is none, with the number of the message that is wrong."""
 
+from typing import Any
+
 import pytest
 
 from inhouse.posttrain.messages import as_rendered, check_messages, object_arguments, with_tools
@@ -81,6 +83,31 @@ def test_definitions_have_one_order_of_keys_and_keep_all_of_them():
     wrapped = {"type": "function", "function": bare}
     assert with_tools([{"role": "system", "content": "s"}, ASK], [wrapped])[0] == {**first, "content": "s"}
     assert with_tools([ASK], []) == [ASK]
+
+
+def test_what_is_nested_too_deeply_for_a_template_is_refused_before_anything_runs():
+    deep: Any = {}
+    for _ in range(700):
+        deep = {"properties": deep}
+    tool = {"name": "f", "parameters": deep}
+    with pytest.raises(ValueError, match="nested more than 100 deep"):
+        with_tools([{"role": "user", "content": "q"}], [tool])
+    with pytest.raises(ValueError, match="nested more than 100 deep"):
+        object_arguments({"name": "f", "arguments": deep})
+
+
+def test_ids_may_be_numbers_on_either_side():
+    calls = [{"id": number, "function": {"name": "f", "arguments": {}}} for number in (1, 2)]
+    messages = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "", "tool_calls": calls},
+        {"role": "tool", "content": "b", "tool_call_id": "2"},
+        {"role": "tool", "content": "a", "tool_call_id": 1},
+    ]
+    check_messages(messages)
+    assert [message["content"] for message in as_rendered(messages)[1][2:]] == ["a", "b"]
+    with pytest.raises(ValueError, match="no call before it"):
+        check_messages([*messages, {"role": "tool", "content": "c", "tool_call_id": [1]}])
 
 
 def test_results_follow_the_order_of_their_calls_each_behind_its_own_message():

@@ -21,6 +21,7 @@ from inhouse.posttrain.rows.encode import gather
 from inhouse.posttrain.rows.too_long import fit
 from inhouse.posttrain.settings import SamplingDefaults, SftSettings
 from inhouse.posttrain.sft import fine_tune, write_sampling_defaults
+from inhouse.train.loop import Trainer
 
 SOURCE = 'def loads(text):\n    """Parse text."""\n'
 FEW = {"addition": 8, "subtraction": 4, "brackets": 2, "strings": 2, "library": 2}
@@ -189,6 +190,18 @@ def test_few_conversations_make_small_steps_and_are_warned_about(tmp_path, base,
     assert [messages[0]["content"] for messages in taught] == [f"Say {number}" for number in range(5)]
     assert not (output / "heldout.jsonl").exists()
     assert not (output / "packed").exists()
+
+
+def test_what_was_taught_is_kept_as_it_was_and_nothing_that_was_left_out(tmp_path, base, data, shards, monkeypatch):
+    """Files are not read again after hours of training, in which they may have gone."""
+    long, short = own_file(tmp_path / "a.jsonl", 6, words=200), own_file(tmp_path / "b.jsonl", 9)
+    sources = [long, {"path": short, "weight": 0.5}]
+    monkeypatch.setattr(Trainer, "run", lambda trainer: [file.unlink() for file in (long, short)])
+    output = tmp_path / "sft"
+    output.mkdir()
+    fine_tune(settings(conversations=sources, generated={}), base, data, shards, output, 0)
+    taught = [json.loads(line)["messages"] for line in (output / "taught.jsonl").read_text().splitlines()]
+    assert [messages[0]["content"] for messages in taught] == [f"Say {number}" for number in (0, 2, 4, 6, 8)]
 
 
 def test_a_fine_tuning_without_own_conversations_keeps_none(tmp_path, base, data, shards):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from inhouse.parallel.layout import ParallelSettings
 from inhouse.posttrain import step_count
 from inhouse.posttrain.settings import SftSettings
 from inhouse.posttrain.step_count import lost_beside_made, plan_sft, rows_a_step
@@ -21,25 +20,21 @@ from inhouse.posttrain.step_count import lost_beside_made, plan_sft, rows_a_step
     ],
 )  # fmt: skip
 def test_a_step_has_at_least_one_row_of_each(rows: int, share: float, expected: tuple[int, int]) -> None:
-    assert rows_a_step(SftSettings(batch_tokens=rows * 512, replay=share), 10_000, 1) == expected
+    assert rows_a_step(SftSettings(batch_tokens=rows * 512, replay=share), 10_000) == expected
 
 
 @pytest.mark.parametrize(("num_rows", "expected"), [(1, (1, 1)), (5, (1, 1)), (8, (2, 2)), (12, (3, 3)), (999, (4, 4))])
 def test_few_conversations_make_small_steps(num_rows: int, expected: tuple[int, int]) -> None:
-    assert rows_a_step(SftSettings(), num_rows, 1) == expected
-
-
-def test_rows_are_shared_evenly_by_the_processes() -> None:
-    assert rows_a_step(SftSettings(), 5, 4).total == 4
+    assert rows_a_step(SftSettings(), num_rows) == expected
 
 
 def test_the_dry_run_counts_own_conversations_and_estimates_the_steps(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "There. " * 20}]
     path = tmp_path / "own.jsonl"
     path.write_text((json.dumps({"messages": turns}) + "\n") * 300)
-    found = {name: value for name, value, _ in plan_sft(SftSettings(conversations=[path]), ParallelSettings(), seed=0)}
+    found = {name: value for name, value, _ in plan_sft(SftSettings(conversations=[path]), seed=0)}
     assert (found["own conversations"], found["made conversations"]) == (300, 14_500)
-    alone = plan_sft(SftSettings(conversations=[path], generated={}, epochs=4), ParallelSettings(), 0)
+    alone = plan_sft(SftSettings(conversations=[path], generated={}, epochs=4), 0)
     assert 60 < found["steps, about"] < 2_000
     assert 20 < {name: value for name, value, _ in alone}["steps, about"] < 40
 

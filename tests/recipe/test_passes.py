@@ -8,9 +8,10 @@ import pytest
 
 from inhouse.common.files import read_json, write_json
 from inhouse.data.text_size import estimated_tokens, passes_warning
+from inhouse.pipeline.changes import holds_text
 from inhouse.pipeline.runner import make
 from inhouse.recipe.derived import all_numbers
-from inhouse.recipe.passes import passes_over_text
+from inhouse.recipe.passes import Passes, passes_over_text
 from inhouse.recipe.recipe import Recipe, load_recipe
 
 
@@ -27,27 +28,39 @@ def recipe(tmp_path: Path) -> Recipe:
     return load_recipe(path)
 
 
+def passes_of(recipe: Recipe, run: Path) -> Passes:
+    return passes_over_text(recipe, run, holds_text(recipe, run))
+
+
 def test_passes_are_estimated_then_counted_while_the_text_is_the_same(recipe: Recipe, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "mine"
-    before = passes_over_text(recipe, run)
+    before = passes_of(recipe, run)
     assert before.rule.startswith("estimated")
     make(recipe, tmp_path / "runs", until="tokenizer", say=lambda line: None)
-    after = passes_over_text(recipe, run)
+    after = passes_of(recipe, run)
     shards = read_json(run / "tokenizer" / "shards" / "train" / "index.json")["shards"]
     assert after.text_tokens == sum(shard["tokens"] for shard in shards)
     assert after.rule == f"counted in {run / 'tokenizer'}"
     assert after.passes == pytest.approx(999_424 / after.text_tokens)
     assert 1 / 2.5 < before.passes / after.passes < 2.5
     other = recipe.model_copy(update={"tokenizer": recipe.tokenizer.model_copy(update={"vocab_size": 380})})
-    assert passes_over_text(other, run).rule.startswith("estimated")
+    assert passes_of(other, run).rule.startswith("estimated")
     record = read_json(run / "data" / "stage.json")
     del record["settings"]["data"]["holdout_one_in"]  # a record of before there was the key
     write_json(run / "data" / "stage.json", record)
-    assert passes_over_text(recipe, run).rule.startswith("counted")
+    assert passes_of(recipe, run).rule.startswith("counted")
+    source = recipe.data.sources[0]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "a.py").write_text("x = 1\n" * 9_000)
+    named = recipe.data.model_copy(update={"sources": (source.model_copy(update={"path": str(elsewhere)}),)})
+    assert passes_of(recipe.model_copy(update={"data": named}), run).rule.startswith("estimated")
+    (Path(source.path) / "new.py").write_text("y = 1\n" * 9_000)
+    assert passes_of(recipe, run).rule.startswith("estimated")
 
 
 def test_the_dry_run_shows_them_with_the_other_numbers_of_pretraining(recipe: Recipe, tmp_path: Path) -> None:
-    passes = passes_over_text(recipe, tmp_path / "none")
+    passes = passes_of(recipe, tmp_path / "none")
     rows = {number.name: number for number in all_numbers(recipe, passes) if number.section == "pretrain"}
     assert rows["passes over the text"].value == round(passes.passes, 2)
     assert rows["tokens of text"].rule.startswith("estimated: ")

@@ -120,6 +120,8 @@ def read_config(folder: Path) -> ModelConfig:
     except ValueError as error:
         reason = str(error).removeprefix("config.json ").splitlines()
         raise ValueError(f"{path}: {' '.join(line.strip() for line in reason)}") from error
+    except (TypeError, AttributeError, KeyError, ArithmeticError) as error:  # a value of another kind than its key's
+        raise ValueError(f"{path}: does not describe a model ({type(error).__name__}: {error})") from error
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

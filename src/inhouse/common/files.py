@@ -25,7 +25,8 @@ def digests(folder: Path) -> dict[str, str]:
 
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a file so that `path` is the old content or the new, whatever happens in between, a power cut included."""
-    data = content.encode() if isinstance(content, str) else content
+    # a file's name that is not UTF-8 has half surrogate pairs, for which JSON has the very escapes that Python writes
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:

@@ -27,7 +27,8 @@ Record = dict[str, Any]
 def digest_of(value: Any) -> str:
     """The digest of a JSON value, whatever the order of its keys."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
+    data = canonical.encode("utf-8", "backslashreplace")  # names of files that are not UTF-8 have half pairs
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 @cache
@@ -79,6 +80,11 @@ def result_digest(record: Record) -> str:
 
 def is_unread(record: Record, file: str) -> bool:
     return any(fnmatchcase(file, pattern) for pattern in record.get("unread", ()))
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run of ours: it holds a finished stage."""
+    return any((folder / stage / RECORD).is_file() for stage in STAGES)
 
 
 def stale(run: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inhouse.common.files import digest
+from inhouse.common.lineage import STAGES, is_run
 from inhouse.data.findings import BadInput, Findings
 from inhouse.data.patterns import Selection
 from inhouse.data.settings import STDLIB, Source
@@ -96,7 +97,7 @@ class _Walk:
 
     def __init__(self, source: Source, findings: Findings) -> None:
         self.selection, self.findings = selection_of(source), findings
-        self.leaves_out_environments = source.default_excludes
+        self.leaves_out_others = source.default_excludes
         self.seen: set[tuple[int, int]] = set()
 
     def files(self, root: Path) -> Iterator[InputFile]:
@@ -123,10 +124,12 @@ class _Walk:
         if (status.st_dev, status.st_ino) in self.seen:
             return
         self.seen.add((status.st_dev, status.st_ino))
-        if prefix and self.leaves_out_environments and any(entry.name == "pyvenv.cfg" for entry in entries):
+        found = {entry.name for entry in entries}
+        is_no_text = "pyvenv.cfg" in found or (not found.isdisjoint(STAGES) and is_run(folder))  # wherever runs are
+        if prefix and self.leaves_out_others and is_no_text:
             self.findings.excluded += 1
             return
-        names: set[str] = set()
+        names: dict[str, int] = {}
         for entry in entries:
             name = distinct(prefix + printable(entry.name), names)
             if (wanted := self._status(entry, name)) is not None:
@@ -164,13 +167,13 @@ def printable(name: str) -> str:
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
-def distinct(name: str, taken: set[str]) -> str:
-    """`name`, or where another has it already `name~2`, `name~3` …; it is taken from then on."""
+def distinct(name: str, taken: dict[str, int]) -> str:
+    """`name`, or where another has it already `name~2`, `name~3` …; it is taken from then on, with the last number."""
     numbered = _NUMBERED.fullmatch(name)
     is_anothers = numbered is not None and numbered[1] in taken  # x.jsonl#7 is what a record of x.jsonl is called
-    free, number = name, 1
+    free, number = name, taken.get(name, 1)
     while free in taken or (is_anothers and number == 1):
         number += 1
         free = f"{name}~{number}"
-    taken.add(free)
+    taken |= {free: 1, name: number}
     return free

@@ -9,6 +9,9 @@ from inhouse.common.settings import Settings
 Architecture = Literal["qwen3", "glm4_moe", "exaone_moe"]
 
 
+MOST_LAYERS = 10_000  # a folder that says more is damaged, and would take minutes to be refused
+
+
 class ParameterCount(NamedTuple):
     """`total` parameters, and those `active` for one token (embedding and head included in both)."""
 
@@ -29,7 +32,7 @@ class ModelConfig(Settings):
     architecture: Architecture
     vocab_size: PositiveInt
     hidden_size: PositiveInt
-    num_layers: PositiveInt
+    num_layers: int = Field(gt=0, le=MOST_LAYERS)
     num_heads: PositiveInt
     num_kv_heads: PositiveInt
     head_dim: PositiveInt

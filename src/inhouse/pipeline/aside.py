@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
+from inhouse.resilience.goodput import FILE as GOODPUT
+
 _ASIDE = ".aside"
+
+
+def was_trained(folder: Path) -> bool:
+    """Whether a stage's folder, finished or not, holds what training wrote: by what lies there, whoever asks."""
+    return any((folder / name).exists() for name in ("checkpoints", GOODPUT, "metrics.jsonl"))
 
 
 def set_aside(folder: Path, name: str) -> Path:

@@ -36,4 +36,5 @@ def _holds_branch_point(folder: Path, record: Record, recipe: Recipe) -> bool:
     new, _ = plan_steps(recipe.pretrain, config, recipe.parallel)
     saved = (int(path.name.removeprefix("step-")) for path in (folder / "checkpoints").glob("step-????????"))
     warmup = warmup_steps(new, recipe.pretrain)
-    return old < new and any(warmup <= step <= steps_before_decay(old, recipe.pretrain) for step in saved)
+    is_same = warmup == warmup_steps(old, recipe.pretrain)  # a short run's is shorter: its rates rose faster
+    return old < new and is_same and any(warmup <= step <= steps_before_decay(old, recipe.pretrain) for step in saved)

@@ -1,14 +1,16 @@
 """What differs between a stage's record and what is wanted now, in words: the reason why it is made anew."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic_core import PydanticUndefined
 
-from inhouse.common.lineage import Record
+from inhouse.common.lineage import Record, read_record
 from inhouse.common.settings import Settings
-from inhouse.pipeline.identity import Identity, result_settings
-from inhouse.pipeline.stages import Stage
+from inhouse.pipeline.identity import Identity, listings_of, result_settings
+from inhouse.pipeline.stages import Stage, stages_of
+from inhouse.recipe.recipe import Recipe
 
 
 class Change(NamedTuple):
@@ -35,6 +37,19 @@ def changes_of(stage: Stage, record: Record, identity: Identity) -> list[Change]
     found += _inputs("conversation", names, theirs.get("conversations", []), ours)
     found += _inputs("base", [path.name for path in stage.base], theirs.get("base", []), ours)
     return found
+
+
+def holds_text(recipe: Recipe, run: Path) -> bool:
+    """Whether `run` has the tokens of the text that the recipe names. Raises `ValueError` where a file is not there."""
+    return all(_is_as_recorded(stage, run) for stage in stages_of(recipe, run) if stage.name in ("data", "tokenizer"))
+
+
+def _is_as_recorded(stage: Stage, run: Path) -> bool:
+    """Whether a finished stage has these settings and files, by their names, sizes and times: none of them is read."""
+    record = read_record(run / stage.name)
+    if record is None or record.get("listings", {}) != (listings := listings_of(stage)):
+        return False
+    return not changes_of(stage, record, Identity(result_settings(stage.settings), record["inputs"], listings))
 
 
 def label_changes(stage: Stage, record: Record) -> list[Change]:

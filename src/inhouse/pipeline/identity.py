@@ -4,8 +4,9 @@ A stage folder whose record has the identity that is wanted is the result that w
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from inhouse.common.files import digest
@@ -15,8 +16,9 @@ from inhouse.common.progress import Progress
 from inhouse.common.settings import Settings
 from inhouse.data.findings import Findings
 from inhouse.data.settings import Source
-from inhouse.data.sources import content_digest, input_files, locate
+from inhouse.data.sources import InputFile, content_digest, input_files, locate, version_of
 from inhouse.pipeline.stages import Stage
+from inhouse.posttrain.conversation_files import conversation_files
 
 
 class Identity(NamedTuple):
@@ -27,25 +29,46 @@ class Identity(NamedTuple):
     listings: dict[str, list[str]]
 
 
-def identify(stage: Stage, run: Path, known: Record) -> Identity:
+def identify(stage: Stage, run: Path, known: Record, results: Mapping[str, str] = MappingProxyType({})) -> Identity:
     """The identity of `stage` as its inputs lie in `run` and outside of it now.
 
-    `known` is the record of its last result, where there is one. Raises `ValueError` where a file is not there.
+    `known` is the record of its last result, where there is one; `results` are digests of stages that will be others
+    than those in `run`. Raises `ValueError` where a file is not there.
     """
     inputs: dict[str, Any] = {"stages": {}}
     for name in stage.reads:
         record = read_record(run / name)
-        inputs["stages"][name] = None if record is None else result_digest(record)
-    listings = {}
-    digests = {
-        "sources": [_source_digest(source, known, i) for i, source in enumerate(stage.sources)],
-        "conversations": [_path_digest(path, known, "conversations", i) for i, path in enumerate(stage.conversations)],
-        "base": [_path_digest(path, known, "base", i, model_files) for i, path in enumerate(stage.base)],
-    }
-    for group, found in digests.items():
-        if found:
-            listings[group], inputs[group] = [list(each) for each in zip(*found, strict=True)]
+        inputs["stages"][name] = results.get(name) or (None if record is None else result_digest(record))
+    listings = listings_of(stage)
+    for group, ours in listings.items():
+        inputs[group] = [
+            _known(known, group, number, listing) or _content(stage, group, number)
+            for number, listing in enumerate(ours)
+        ]
     return Identity(result_settings(stage.settings), inputs, listings)
+
+
+def listings_of(stage: Stage) -> dict[str, list[str]]:
+    """By group, of everything from outside the run that `stage` reads: a digest of names, inodes, sizes and times.
+
+    Not of names, sizes and times alone: what git or an archive unpacks may have one time for all files.
+    """
+    groups = {
+        "sources": [_digest_lines(f"{f.name} {f.version}" for f in _files(s)) for s in stage.sources],
+        "conversations": [_listing(path, conversation_files) for path in stage.conversations],
+        "base": [_listing(path, model_files) for path in stage.base],
+    }
+    return {group: listings for group, listings in groups.items() if listings}
+
+
+def _content(stage: Stage, group: str, number: int) -> str:
+    """The digest of what is in the files of one source, of one set of conversations, or of the base."""
+    if group == "sources":
+        source = stage.sources[number]
+        return _digest_content(source.name, ((file.name, content_digest(file)) for file in _files(source)))
+    is_base = group == "base"
+    path, files_in = (stage.base[number], model_files) if is_base else (stage.conversations[number], conversation_files)
+    return _digest_content(path.name, ((name, digest(file)) for name, file in _named(path, files_in)))
 
 
 def result_settings(value: Any) -> Any:
@@ -60,39 +83,21 @@ def result_settings(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _source_digest(source: Source, known: Record, index: int) -> tuple[str, str]:
-    """The digests of a source's listing (names, sizes, times) and of its content."""
-    located = locate(source)
-
-    def files() -> Iterator[Any]:
-        return input_files(located, Findings())
-
-    listing = _digest_lines(f"{file.name} {file.size} {file.version.changed}" for file in files())
-    if (content := _known(known, "sources", index, listing)) is None:
-        content = _digest_content(source.name, ((file.name, content_digest(file)) for file in files()))
-    return listing, content
+def _files(source: Source) -> Iterator[InputFile]:
+    return input_files(locate(source), Findings())
 
 
-def _all_files(folder: Path) -> list[Path]:
-    return [file for file in sorted(folder.rglob("*")) if file.is_file()]
+def _listing(path: Path, files_in: Callable[[Path], list[Path]]) -> str:
+    status = ((name, file.stat()) for name, file in _named(path, files_in))
+    return _digest_lines(f"{name} {version_of(each)}" for name, each in status)
 
 
-def _path_digest(
-    path: Path, known: Record, group: str, index: int, files_in: Callable[[Path], list[Path]] = _all_files
-) -> tuple[str, str]:
-    """The same of a folder, or of one file, whose own name does not count."""
-
-    def files() -> Iterator[tuple[str, Path]]:
-        if path.is_dir():
-            yield from ((file.relative_to(path).as_posix(), file) for file in files_in(path))
-        else:
-            yield "", path
-
-    status = ((name, file.stat()) for name, file in files())
-    listing = _digest_lines(f"{name} {each.st_size} {each.st_mtime_ns}" for name, each in status)
-    if (content := _known(known, group, index, listing)) is None:
-        content = _digest_content(path.name, ((name, digest(file)) for name, file in files()))
-    return listing, content
+def _named(path: Path, files_in: Callable[[Path], list[Path]]) -> Iterator[tuple[str, Path]]:
+    """The files of a folder with their names in it, or one file, whose own name does not count."""
+    if path.is_dir():
+        yield from ((file.relative_to(path).as_posix(), file) for file in files_in(path))
+    else:
+        yield "", path
 
 
 def _known(known: Record, group: str, index: int, listing: str) -> str | None:
@@ -115,5 +120,5 @@ def _digest_content(name: str, files: Iterable[tuple[str, str]]) -> str:
 def _digest_lines(lines: Iterable[str]) -> str:
     sha = hashlib.sha256()
     for line in lines:
-        sha.update(f"{line}\n".encode())
+        sha.update(f"{line}\n".encode("utf-8", "backslashreplace"))
     return f"sha256:{sha.hexdigest()}"

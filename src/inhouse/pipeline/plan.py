@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inhouse.common.files import write_json
-from inhouse.common.lineage import OUTDATED, Record, read_record
+from inhouse.common.lineage import OUTDATED, Record, read_record, result_digest
 from inhouse.common.progress import duration
-from inhouse.pipeline.aside import kept_aside
+from inhouse.pipeline.aside import kept_aside, was_trained
 from inhouse.pipeline.branch import branch_from
 from inhouse.pipeline.changes import changes_of
 from inhouse.pipeline.identity import Identity, identify
 from inhouse.pipeline.replace import read_partial
 from inhouse.pipeline.stages import Stage, partial_folder
-from inhouse.resilience.goodput import read_times
+from inhouse.resilience.goodput import worked
 
 ASKS_ABOVE = 600.0  # seconds of earlier work that are repeated without a question
 
@@ -31,22 +31,28 @@ def make_plan(stages: Sequence[Stage], run: Path, anew: Sequence[str]) -> list[P
     """The stages in order. Raises `ValueError` where a file that one reads is not there."""
     plan: list[Planned] = []
     remade: set[str] = set()
+    put_back: dict[str, str] = {}  # stages whose result lies aside, and its digest
     for stage in stages:
-        record = read_record(run / stage.name)
-        partial = read_partial(partial_folder(run, stage.name)) if stage.resumes else None
-        identity = identify(stage, run, record or partial or {})
+        folder, partial_place = run / stage.name, partial_folder(run, stage.name)
+        record = read_record(folder)
+        partial = read_partial(partial_place) if stage.resumes or was_trained(partial_place) else None
+        identity = identify(stage, run, record or partial or {}, put_back)
         reasons: list[str] = []
-        repeats = 0.0
         if record:
             reasons = [change.words for change in changes_of(stage, record, identity)]
             reasons += [f"{name} is made anew" for name in stage.reads if name in remade]
             reasons += ["--anew"] * (stage.name in anew)
         is_known = not remade & set(stage.reads) and stage.name not in anew
-        if not (is_known and (branch_from(stage, run, identity) or _is_aside(stage, run, identity))):
-            repeats = record["seconds"] if record and reasons else 0.0
-            if partial and (not is_known or changes_of(stage, partial, identity)):
-                repeats += sum((read_times(partial_folder(run, stage.name)) or {}).values())
-        if reasons:
+        aside = _aside(stage, run, identity) if is_known and (reasons or not record) else None
+        repeats = 0.0
+        if not aside and not (is_known and branch_from(stage, run, identity)):
+            repeats = max(worked(folder), record["seconds"]) if record and reasons else 0.0
+            is_begun = bool(reasons) or record is None  # else what is unfinished is left where it is
+            if is_begun and partial and (not is_known or changes_of(stage, partial, identity)):
+                repeats += worked(partial_place)
+        if aside:
+            put_back[stage.name] = result_digest(aside)
+        elif reasons:
             remade.add(stage.name)
         known = {"inputs": identity.inputs, "listings": identity.listings}
         plan.append(Planned(stage, known, "; ".join(reasons), repeats))
@@ -84,6 +90,7 @@ def write_outdated(run: Path, plan: Sequence[Planned]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _is_aside(stage: Stage, run: Path, identity: Identity) -> bool:
-    records = [read_partial(place) for place in kept_aside(run, stage.name)]
-    return any(record and "outputs" in record and not changes_of(stage, record, identity) for record in records)
+def _aside(stage: Stage, run: Path, identity: Identity) -> Record | None:
+    """The record of what is wanted, where it lies aside, finished."""
+    records = (read_record(place) for place in kept_aside(run, stage.name))
+    return next((record for record in records if record and not changes_of(stage, record, identity)), None)

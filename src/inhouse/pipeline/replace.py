@@ -5,7 +5,7 @@ from pathlib import Path
 
 from inhouse.common.files import read_json, sync_folder
 from inhouse.common.lineage import RECORD, Record, check_outputs, in_groups, read_record
-from inhouse.pipeline.aside import kept_aside, set_aside
+from inhouse.pipeline.aside import kept_aside, set_aside, was_trained
 from inhouse.pipeline.changes import changes_of
 from inhouse.pipeline.identity import Identity
 from inhouse.pipeline.stages import Stage, partial_folder
@@ -15,7 +15,7 @@ def replace(stage: Stage, run: Path) -> Path | None:
     """Put a complete stage in its place; return where the old one is kept, which was trained, or else goes."""
     folder, partial = run / stage.name, partial_folder(run, stage.name)
     old, place = _old(folder), None
-    if folder.exists() and stage.resumes:
+    if folder.exists() and (stage.resumes or was_trained(folder)):
         place = set_aside(folder, stage.name)
     elif folder.exists():
         folder.rename(old)

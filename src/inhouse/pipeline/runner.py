@@ -11,7 +11,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -27,11 +27,12 @@ from inhouse.common.lineage import (
     Record,
     check_outputs,
     read_record,
+    stale,
 )
 from inhouse.common.memory import PeakMemory
 from inhouse.common.processes import Terminated
 from inhouse.common.progress import duration
-from inhouse.pipeline.aside import next_place, set_aside
+from inhouse.pipeline.aside import next_place, set_aside, was_trained
 from inhouse.pipeline.branch import branch_from
 from inhouse.pipeline.changes import changes_of, label_changes
 from inhouse.pipeline.identity import Identity, identify
@@ -43,6 +44,7 @@ from inhouse.pipeline.stages import Stage, partial_folder, stages_of
 from inhouse.posttrain.conversation_reader import check_conversations
 from inhouse.recipe.recipe import Recipe
 from inhouse.report.html import write_report
+from inhouse.resilience.goodput import worked
 
 _TOLD = (UNTRAINED, BRANCH, SETTINGS_CHANGED)  # what a stage writes for its record
 
@@ -77,15 +79,30 @@ def make(
     for option, name in (("--until", until), *(("--anew", name) for name in anew)):
         if name is not None and name not in STAGES:
             raise ValueError(f"{option} {name}: no such stage; the stages are {', '.join(STAGES)}")
+    if late := [name for name in anew if until is not None and STAGES.index(name) > STAGES.index(until)]:
+        raise ValueError(f"--anew {late[0]} comes after --until {until}: it would not be made")
     with leading(recipe, run) as is_leader:
         if not is_leader:
             return None
         stages = stages_of(recipe, run)
         check_conversations(_unread_conversations(stages, run), say=say)
-        is_changed = run_stages(stages, run, say, until, anew, agrees)
-        if is_changed or not (run / "report.html").exists():
-            write_report(run)
+        before = stale(run)
+        try:
+            run_stages(stages, run, say, until, anew, agrees)
+        except BaseException:
+            with suppress(Exception):  # what stopped the run is what is told
+                _update_report(run, before)
+            raise
+        _update_report(run, before)
         return run
+
+
+def _update_report(run: Path, before: dict[str, str]) -> None:
+    """Write the report where it is older than what it is about, or other stages are stale than `before`."""
+    report, records = run / "report.html", [run / stage / RECORD for stage in STAGES]
+    made = [record.stat().st_mtime_ns for record in records if record.is_file()]
+    if made and (not report.exists() or report.stat().st_mtime_ns < max(made) or stale(run) != before):
+        write_report(run)
 
 
 def _unread_conversations(stages: Sequence[Stage], run: Path) -> list[Path]:
@@ -143,11 +160,16 @@ def _run_stage(planned: Planned, run: Path, is_forced: bool, say: Say) -> bool:
     if record and not changes and not is_forced:
         if breaks := check_outputs(folder, record):
             raise ValueError(f"{breaks[0]}; run again with --anew {stage.name} to make it anew")
-        return _update_record(stage, folder, record, identity, say)
+        words = _update_record(stage, folder, record, identity)
+        told = "; ".join([*words, "written into its records"]) if words else "done before, nothing to do"
+        say(f"{stage.name}: {told}")
+        return bool(words)
     if record is None and folder.exists():
         raise ValueError(f"{folder} was not written by inhouse (it has no {RECORD}); move it away and run again")
     if not is_forced and (place := put_back(stage, run, identity)):
         say(f"{stage.name}: this was made before; put back from {place}")
+        if back := read_record(folder):
+            _update_record(stage, folder, back, identity)  # names and places may be others since
         return True
     reason = "; ".join(change.words for change in changes) or "asked for"
     say(f"{stage.name}: " + (f"{reason}: made anew" if record else "started"))
@@ -156,7 +178,7 @@ def _run_stage(planned: Planned, run: Path, is_forced: bool, say: Say) -> bool:
     try:
         with PeakMemory() as peak:
             carry_out(stage, run, partial)
-        _finish(partial, begun, time.monotonic() - started, peak.bytes)
+        _finish(partial, begun, max(worked(partial), time.monotonic() - started), peak.bytes)
     except BaseException as error:
         cannot_write = _cannot_write(stage, run, error)  # looks at the disk: before room is made
         if not stage.resumes:
@@ -170,13 +192,11 @@ def _run_stage(planned: Planned, run: Path, is_forced: bool, say: Say) -> bool:
     return True
 
 
-def _update_record(stage: Stage, folder: Path, record: Record, identity: Identity, say: Say) -> bool:
-    """Bring names and places up to date in a finished stage; False where they were."""
+def _update_record(stage: Stage, folder: Path, record: Record, identity: Identity) -> list[str]:
+    """Bring names and places up to date in a finished stage; return in words what was other."""
     listings = {"listings": identity.listings} if identity.listings else {}
     labels = {"labels": stage.labels} if stage.labels else {}
     words = [change.words for change in label_changes(stage, record)]
-    told = "; ".join([*words, "written into its records"]) if words else "done before, nothing to do"
-    say(f"{stage.name}: {told}")
     if words and stage.relabel:
         held = {name for name in record["outputs"] if any(fnmatchcase(name, each) for each in stage.label_files)}
         outputs = {name: value for name, value in record["outputs"].items() if name not in held}
@@ -187,7 +207,7 @@ def _update_record(stage: Stage, folder: Path, record: Record, identity: Identit
         record = record | {"outputs": dict(sorted((outputs | fresh).items()))}
     if record | labels | listings != read_json(folder / RECORD):
         write_json(folder / RECORD, record | labels | listings)
-    return bool(words)
+    return words
 
 
 def _cannot_write(stage: Stage, run: Path, error: BaseException) -> ValueError | None:
@@ -219,7 +239,7 @@ def _begin(stage: Stage, run: Path, identity: Identity, is_forced: bool, say: Sa
     if earlier and stage.resumes and not changes_of(stage, earlier, identity) and earlier["anew"] >= is_forced:
         attempts = earlier["attempts"]
         is_forced = earlier["anew"]
-    elif earlier and stage.resumes:
+    elif earlier and (stage.resumes or was_trained(partial)):
         place = set_aside(partial, stage.name)
         branch = branch and (place if branch == partial else branch)
         words = "; ".join(change.words for change in changes_of(stage, earlier, identity))

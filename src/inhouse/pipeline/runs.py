@@ -1,7 +1,10 @@
 """The runs in a folder: how far each is, what it takes on the disk, what of it is stale, and what may go."""
 
 import fcntl
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +12,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from inhouse.checkpoint.manifest import read_manifest
-from inhouse.common.files import write_json
+from inhouse.common.files import lock_folder, write_json
 from inhouse.common.lineage import RECORD, STAGES, is_unread, read_record, stale
 from inhouse.pipeline.aside import kept_aside
 from inhouse.pipeline.stages import partial_folder
@@ -45,23 +48,25 @@ def runs_table(runs: list[Run]) -> Table:
     return drawn
 
 
-def find_prunable(run: Path, checkpoints: bool = False) -> list[tuple[Path, int]]:
-    """What `prune` would delete of a run, with its bytes: what lies aside, and if asked, finished stages' checkpoints.
+@contextmanager
+def hold_for_pruning(run: Path, checkpoints: bool = False) -> Iterator[list[tuple[Path, int]]]:
+    """What `prune` would delete of a run, with its bytes; nobody else changes the run while the block looks and asks.
 
-    Without its checkpoints a pretraining cannot be made longer. An earlier inhouse counted them in what later stages
+    It is what lies aside, unfinished work that a finished run has no use for, and if asked finished stages'
+    checkpoints. Without these a pretraining cannot be made longer. An earlier inhouse counted them in what later stages
     were made from; there they stay. Raises `ValueError` where `run` is none, or is at work.
     """
     if not _is_run(run):
         raise ValueError(f"{run}: no run here; `inhouse runs` lists them")
-    if _is_locked(run):
-        raise ValueError(f"{run}: is at work; wait for it or stop it")
-    records = {run / stage: record for stage in STAGES if checkpoints and (record := read_record(run / stage))}
-    finished = [folder / "checkpoints" for folder, record in records.items() if is_unread(record, "checkpoints/*")]
-    return [(path, _size(path)) for path in (*kept_aside(run), *finished) if path.is_dir()]
+    with lock_folder(run):
+        records = {run / stage: record for stage in STAGES if checkpoints and (record := read_record(run / stage))}
+        finished = [folder / "checkpoints" for folder, record in records.items() if is_unread(record, "checkpoints/*")]
+        found = [path for path in (*kept_aside(run), *_unwanted(run), *finished) if path.is_dir()]
+        yield [(path, _size(path)) for path in found]
 
 
 def prune(paths: list[Path]) -> None:
-    """Delete some of what `find_prunable` found; records of finished stages no longer vouch for what is gone."""
+    """Delete some of what `hold_for_pruning` found; records of finished stages no longer vouch for what is gone."""
     for path in paths:
         record = read_record(path.parent)
         if record:
@@ -76,15 +81,25 @@ def _is_run(path: Path) -> bool:
 
 def _state(run: Path) -> str:
     finished = [stage for stage in STAGES if read_record(run / stage)]
-    begun = [stage for stage in STAGES if partial_folder(run, stage).is_dir()]
+    left = [] if _is_locked(run) else _unwanted(run)
+    begun = [
+        stage for stage in STAGES if partial_folder(run, stage).is_dir() and partial_folder(run, stage) not in left
+    ]
     if begun:
         how = "in" if _is_locked(run) else "stopped in"
         return f"{how} {begun[0]}{_progress(partial_folder(run, begun[0]))}"
     if _is_locked(run):
         return "at work"
     if len(finished) == len(STAGES):
-        return "finished"
+        return f"finished; unfinished work with other settings is in {left[0].name}" if left else "finished"
     return f"made up to {finished[-1]}" if finished else "nothing finished"
+
+
+def _unwanted(run: Path) -> list[Path]:
+    """Unfinished stages beside finished ones that are what the recipe wants: of another recipe that was given up."""
+    if stale(run) or not all(read_record(run / stage) for stage in STAGES):
+        return []
+    return [partial for stage in STAGES if (partial := partial_folder(run, stage)).is_dir()]
 
 
 def _progress(partial: Path) -> str:
@@ -111,9 +126,8 @@ def _is_locked(run: Path) -> bool:
 def _size(folder: Path) -> int:
     """Bytes of the files below; what a job at work deletes meanwhile counts nothing."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += (Path(path) / name).stat().st_size
     return total

@@ -99,6 +99,10 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
 
     model = recipe.model
     base: tuple[Path, ...] = () if model.base is None else (find_model(model.base),)
+    if base and base[0].resolve().is_relative_to(run.resolve()):
+        raise ValueError(
+            f"[model] base: {base[0]} lies in the run that it is the base of, {run}; give the recipe another name"
+        )
     from_base = {"base": [_base_label(path, model.base_licence) for path in base]} if base else {}
     is_pretrained = pretrains(recipe.pretrain, model)
     shape = {} if base else {"model": model}  # a base's is in its digest

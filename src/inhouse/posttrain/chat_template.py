@@ -145,8 +145,9 @@ def _encode(tokenizer: Tokenizer, messages: Sequence[Message], template: str, ad
             return _compile(template).render(
                 messages=messages, tools=guarded_tools, add_generation_prompt=is_prompt, **names
             )
-        except (jinja2.TemplateError, TypeError) as error:
-            raise ValueError(f"the chat template cannot render these messages: {error}") from error
+        except Exception as error:  # whatever a stranger's template does
+            reason = f"{type(error).__name__}: {error}" if not isinstance(error, jinja2.TemplateError) else error
+            raise ValueError(f"the chat template cannot render these messages: {reason}") from error
 
     guarded = _guarded(shown, specials, marks.guard)
     rendered = render(guarded, add_generation_prompt)

@@ -6,7 +6,9 @@ Memory holds one record (of parquet a few), whatever the length of the file.
 import io
 import json
 import lzma
+import os
 import re
+import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +16,10 @@ from typing import IO, Any
 
 import zstandard
 
+from inhouse.common.lineage import is_run
 from inhouse.data.readers.compression import decoder_of
 
-ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet")  # in a folder, each also with one of
+ENDINGS = (".jsonl", ".ndjson", ".jsonlines", ".json", ".parquet")  # in a folder, each also with one of
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 LONGEST_RECORD = 1 << 26  # characters; a file that is no JSON is not read to its end to find out
 _BOM = b"\xef\xbb\xbf"
@@ -25,24 +28,42 @@ _DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 
 
 def conversation_files(path: Path) -> list[Path]:
-    """The file `path`, or those with a known ending in the folder `path`, in order; hidden ones are left out.
+    """The file `path`, or those with a known ending in the folder `path`, in order; links are followed.
 
-    Raises ValueError for a folder without any, FileNotFoundError where there is nothing.
+    Hidden ones are left out, and folders of runs. Raises ValueError for a folder without any and for what is neither a
+    file nor a folder, OSError where something is not there or may not be read.
     """
     if not path.is_dir():
-        path.stat()
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError(f"{path}: is neither a folder nor a file; name one")
         return [path]
-    names = sorted(name for name in path.rglob("*") if name.is_file() and _is_known(name.relative_to(path)))
-    if not names:
+    found, seen = list[Path](), set[tuple[int, int]]()
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for folder, folders, names in os.walk(path, onerror=refuse, followlinks=True):
+        here = Path(folder)
+        status = here.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not is_run(here / name))
+        found += [here / name for name in names if _is_known(name)]
+    if not found:
         raise ValueError(f"{path}: no {', '.join(ENDINGS)} file in this folder (nor one of these compressed)")
-    return names
+    for file in found:
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise ValueError(f"{file}: is no file that can be read; move it away")
+    return sorted(found)
 
 
-def _is_known(name: Path) -> bool:
-    plain = name.name.lower()
+def _is_known(name: str) -> bool:
+    plain = name.lower()
     for ending in COMPRESSED:
         plain = plain.removesuffix(ending)
-    return plain.endswith(ENDINGS) and not any(part.startswith(".") for part in name.parts)
+    return plain.endswith(ENDINGS) and not name.startswith(".")
 
 
 def read_records(path: Path) -> Iterator[tuple[str, Any]]:
@@ -58,6 +79,8 @@ def read_records(path: Path) -> Iterator[tuple[str, Any]]:
             else:
                 decoder = decoder_of(raw.peek(16), "")  # whatever the name says
                 stream = io.BufferedReader(decoder(raw), _WINDOW) if decoder else raw
+                if stream.peek(4)[:4] == b"PAR1":
+                    raise _Misread("which is parquet inside: parquet is compressed already, unpack the file")
                 records = _elements(stream) if _is_array(stream) else _lines(stream)
             for place, value in records:
                 yield place, value
@@ -172,6 +195,13 @@ class _Window:
         return bool(more)
 
 
+def _without_nulls(value: Any) -> Any:
+    """A struct of parquet has every key that any row has; arguments of other tools would be learnt with this one's."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
+
+
 def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     """The rows of a parquet file; a null is as if the key were not there."""
     try:
@@ -185,6 +215,6 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
             for batch in table.iter_batches(batch_size=64):
                 for row in batch.to_pylist():
                     number += 1
-                    yield f"row {number}", row
+                    yield f"row {number}", _without_nulls(row)
     except (pyarrow.ArrowException, OSError) as error:
         raise _Misread(f"row {number + 1}: damaged ({str(error).splitlines()[0]})") from None

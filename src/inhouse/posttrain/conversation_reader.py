@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inhouse.common.progress import Progress
+from inhouse.common.terminal import visible
 from inhouse.posttrain.conversation_files import conversation_files, read_records
 from inhouse.posttrain.layouts import Conversation, to_conversation
 from inhouse.posttrain.messages import Message
 
+_KEYS_SHOWN = 10
 _LARGE = 100_000_000  # bytes: reading more takes so long that a bar is shown
 
 
@@ -34,7 +36,10 @@ class Contents(NamedTuple):
         parts = [f"{layout} {count:,}" for layout, count in self.layouts.most_common()]
         layouts = next(iter(self.layouts)) if len(parts) == 1 else ", ".join(parts)
         said = f"{self.file.name}: {total:,} conversation{'s' * (total != 1)}, {layouts}"
-        return said + (f" (passed over: {', '.join(sorted(self.ignored))})" if self.ignored else "")
+        if self.ignored:
+            more = f" and {len(self.ignored) - _KEYS_SHOWN} more" * (len(self.ignored) > _KEYS_SHOWN)
+            said += f" (passed over: {', '.join(sorted(self.ignored)[:_KEYS_SHOWN])}{more})"
+        return visible(said).replace("\n", visible("\r"))  # keys are a stranger's: one line, nothing obeyed
 
 
 def read_placed(path: Path) -> Iterator[Placed]:

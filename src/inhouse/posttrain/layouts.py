@@ -63,8 +63,8 @@ def to_conversation(record: Any) -> Conversation:
     messages, layout, ignored = _dialogue(record, used) or _pair(record, used) or _unknown(record)
     if messages[:1] and isinstance(messages[0], dict) and messages[0].get("role") != "system":
         messages = [*_system(record, used), *messages]
-    messages = with_tools(messages, _tools(record, used))
     check_messages(messages)
+    messages = with_tools(messages, _tools(record, used))
     answers = [message for message in messages if message["role"] == "assistant"]
     if not answers:
         raise ValueError("no message of the assistant, so nothing to train on")

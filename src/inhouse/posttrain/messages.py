@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+_DEEPEST = 100  # levels of a tool's parameters, or of a call's arguments
 ROLES = ("system", "user", "assistant", "tool")
 Message = dict[str, Any]
 
@@ -33,7 +34,7 @@ def check_messages(messages: Any) -> None:
             raise ValueError(f"message {number}: {error}") from None
         call_ids.update(str(call.get("id")) for call in message.get("tool_calls") or ())
         answered = message.get("tool_call_id")
-        if answered is not None and answered not in call_ids:
+        if answered is not None and str(answered) not in call_ids:
             raise ValueError(f"message {number}: no call before it has the tool_call_id {answered!r}")
 
 
@@ -70,6 +71,21 @@ def _check_text(text: Any, what: str) -> None:
         raise ValueError(f"the {what} holds half of a surrogate pair, which is not text") from None
 
 
+def _as_json(value: Any, what: str) -> str:
+    """Raises `ValueError` for what is nested so deeply that a template could not write it."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            below
+            for each in level
+            if isinstance(each, dict | list)
+            for below in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return json.dumps(value, ensure_ascii=False)
+    raise ValueError(f"the {what} is nested more than {_DEEPEST} deep")
+
+
 def object_arguments(call: Any) -> dict[str, Any]:
     """A tool call as templates want it: under `function`, its arguments an object where it had them as JSON text.
 
@@ -86,7 +102,7 @@ def object_arguments(call: Any) -> dict[str, Any]:
             raise ValueError(f"the arguments of {function['name']} are not JSON ({error})") from None
     if not isinstance(arguments, dict):
         raise ValueError(f"the arguments of {function['name']} are not an object")
-    _check_text(json.dumps(function, ensure_ascii=False) + json.dumps(arguments, ensure_ascii=False), "tool call")
+    _check_text(_as_json(function, "tool call") + _as_json(arguments, "tool call"), "tool call")
     given_id = {"id": call["id"]} if call.get("id") is not None else {}
     return {**given_id, "type": "function", "function": {"name": function["name"], "arguments": arguments}}
 
@@ -107,7 +123,7 @@ def _definition(tool: Any) -> dict[str, Any]:
     function = tool.get("function", tool) if isinstance(tool, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise ValueError("a tool has no function with a name")
-    _check_text(json.dumps(function, ensure_ascii=False), "tool")
+    _check_text(_as_json(function, "tool"), "tool")
     ordered = {key: function[key] for key in _DEFINITION_KEYS if function.get(key) is not None}
     others = {key: value for key, value in function.items() if key not in (*_DEFINITION_KEYS, "type")}
     return {"type": "function", "function": ordered | others}
@@ -133,13 +149,13 @@ def as_rendered(messages: Sequence[Message]) -> tuple[list[dict[str, Any]] | Non
 
 def _results_in_order(messages: Sequence[Message]) -> list[Message]:
     ordered: list[Message] = []
-    places: dict[str | None, tuple[int, int]] = {}  # of a call: its message, and which of its calls
+    places: dict[str, tuple[int, int]] = {}  # of a call: its message, and which of its calls
 
     def place(result: Message) -> tuple[int, int]:
-        return places.get(result.get("tool_call_id"), (0, 0))
+        return places.get(str(result.get("tool_call_id")), (0, 0))
 
     for number, message in enumerate(messages):
-        places |= {call.get("id"): (number, at) for at, call in enumerate(message.get("tool_calls") or ())}
+        places |= {str(call.get("id")): (number, at) for at, call in enumerate(message.get("tool_calls") or ())}
         at = len(ordered)
         if message["role"] == "tool" and message.get("tool_call_id") is not None:
             while at and ordered[at - 1]["role"] == "tool" and place(ordered[at - 1]) > place(message):

@@ -1,12 +1,10 @@
 """The sft stage: conversations of the user's and of our own making beside replayed text, one model folder."""
 
-import json
 import math
 import shutil
 import sys
 import time
 from functools import partial
-from itertools import chain, islice
 from pathlib import Path
 
 import torch
@@ -27,13 +25,12 @@ from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.layout import ParallelSettings, check_layout
 from inhouse.parallel.process_group import join, rank
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
-from inhouse.posttrain.conversation_reader import read_conversations
 from inhouse.posttrain.conversations import CONVERSATIONS, TAUGHT
 from inhouse.posttrain.opened_model import read_chat_template
 from inhouse.posttrain.replay import Replay
 from inhouse.posttrain.rows.encode import HELDOUT, encode_all, repeats
 from inhouse.posttrain.rows.encoded import is_written
-from inhouse.posttrain.rows.packing import PackedConversations
+from inhouse.posttrain.rows.packing import PackedConversations, filled_batch
 from inhouse.posttrain.settings import SamplingDefaults, SftSettings
 from inhouse.posttrain.step_count import Rows, count_steps, rows_a_step
 from inhouse.train.callbacks import default_callbacks
@@ -42,7 +39,6 @@ from inhouse.train.settings import PretrainSettings, TrainSettings
 from inhouse.train.stage import held_out
 from inhouse.train.validation import STEPS, Validation
 
-_TAUGHT_ASKED = 5  # own conversations that the evaluate stage asks where none is held out
 _FEW_STEPS = 50  # below, most answers are not learnt (docs/conversations.md)
 
 
@@ -64,6 +60,7 @@ def fine_tune(
     template = CHAT_TEMPLATE if own_template is None else own_template
     with torch.device("meta"):
         model = Transformer(read_config(base))
+    check_layout(parallel, model.config, settings.rows(), settings.sequence_length)
     if settings.sequence_length > model.config.max_position:
         raise ValueError(
             f"[sft] sequence_length = {settings.sequence_length} is more than the base model's context of "
@@ -76,8 +73,7 @@ def fine_tune(
         time.sleep(0.1)  # where the first process fails, whoever started all of them ends this one too
     length, filler = settings.sequence_length, loaded.end_of_document
     packed = PackedConversations(packed_folder / "train", seed, length, filler, repeats(settings, packed_folder))
-    rows = rows_a_step(settings, packed.num_rows, parallel.data)
-    check_layout(parallel, model.config, rows.total, length)
+    rows = rows_a_step(settings, packed.num_rows)
     packed.sequences_per_step = rows.conversations
     shards = tokenizer / "shards"
     mixed = Replay(packed, shards / "train", rows.replayed) if rows.replayed else packed
@@ -91,10 +87,11 @@ def fine_tune(
     if rank() == 0:
         _say(packed, rows, steps, settings)
     with join(parallel, settings.device, "sft") as mesh:
-        batch_of = partial(mixed.batch, rows=mesh.dp_rows(rows.total))
-        validations = _validation(packed_folder, seed, length, filler, rows.total, mesh)
+        dealt = math.ceil(rows.total / parallel.data) * parallel.data  # few conversations: some processes get filler
+        batch_of = partial(filled_batch, mixed, rows=mesh.dp_rows(dealt))
+        validations = _validation(packed_folder, seed, length, filler, dealt, mesh)
         if rows.replayed:  # the step's loss is of both kinds: this one says what of the text is kept
-            shape = PretrainSettings(batch_tokens=training.batch_tokens, sequence_length=length, attention="document")
+            shape = PretrainSettings(batch_tokens=dealt * length, sequence_length=length, attention="document")
             validations += held_out(shards / "heldout", loaded, shape, mesh, name="text")
         Trainer(
             model, batch_of, steps, training, output, name="sft", run_identity=run_identity,
@@ -104,7 +101,7 @@ def fine_tune(
             counts = {key: packed.encoded.index[key] for key in ("conversations", "files", "heldout", "too_long")}
             told = {"rows": rows._asdict(), "steps": steps}
             write_json(output / CONVERSATIONS, {"generated": settings.generated, **told, **counts})
-            _keep_own(settings, packed_folder / HELDOUT, output)
+            _keep_own(packed_folder, output)
             _write_beside(base, output, settings.sampling)
         save_model(model, output, writes=mesh.is_first)
         if mesh.is_first:
@@ -124,15 +121,11 @@ def _write_beside(base: Path, output: Path, sampling: SamplingDefaults) -> None:
     write_sampling_defaults(output, sampling)
 
 
-def _keep_own(settings: SftSettings, heldout: Path, output: Path) -> None:
+def _keep_own(packed: Path, output: Path) -> None:
     """Own conversations for the evaluate stage to ask: held out, or else some that were taught."""
-    if heldout.is_file():
-        shutil.copyfile(heldout, output / HELDOUT)
-        return
-    own = chain.from_iterable(read_conversations(source.path) for source in settings.conversations)
-    if taught := list(islice(own, _TAUGHT_ASKED)):
-        lines = (json.dumps({"messages": messages}, ensure_ascii=False) + "\n" for messages in taught)
-        write_atomic(output / TAUGHT, "".join(lines))
+    for name in (HELDOUT, TAUGHT):
+        if (packed / name).is_file():
+            shutil.copyfile(packed / name, output / name)
 
 
 def _say(packed: PackedConversations, rows: Rows, steps: int, settings: SftSettings) -> None:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from inhouse.environments.registry import ENVIRONMENTS
 from inhouse.model.sizes import Derived
-from inhouse.parallel.layout import ParallelSettings
 from inhouse.posttrain.conversation_reader import read_conversations
 from inhouse.posttrain.messages import Message
 from inhouse.posttrain.settings import SftSettings
@@ -33,13 +32,13 @@ class Rows(NamedTuple):
         return self.conversations + self.replayed
 
 
-def rows_a_step(settings: SftSettings, num_rows: int, unit: int) -> Rows:
-    """As the settings say, but few conversations make small steps, of a multiple of `unit` rows all together.
+def rows_a_step(settings: SftSettings, num_rows: int) -> Rows:
+    """As the settings say, but few conversations make small steps, on one process and on many.
 
     At least one row is conversations, and where text is replayed at least one is text; a single row is no text.
     """
     wanted = max(1, num_rows // STEPS_AN_EPOCH) / (1 - settings.replay)
-    total = min(settings.rows(), math.ceil(wanted / unit) * unit)
+    total = min(settings.rows(), math.ceil(wanted))
     replayed = min(total - 1, max(1, round(total * settings.replay))) if settings.replay else 0
     return Rows(total - replayed, replayed)
 
@@ -48,7 +47,7 @@ def count_steps(settings: SftSettings, num_rows: int, rows: Rows) -> int:
     return max(1, math.ceil(settings.epochs * num_rows / rows.conversations))
 
 
-def plan_sft(settings: SftSettings, parallel: ParallelSettings, seed: int) -> list[Derived]:
+def plan_sft(settings: SftSettings, seed: int) -> list[Derived]:
     """What a fine-tuning comes to, before it is encoded: conversations, and by their bytes about how many steps.
 
     Reads the user's files. Raises `ValueError` as `read_conversations` does.
@@ -68,7 +67,7 @@ def plan_sft(settings: SftSettings, parallel: ParallelSettings, seed: int) -> li
         num_turns += 2 * count
     tokens = num_bytes / _BYTES_A_TOKEN + _TURN_TOKENS * num_turns
     num_rows = max(min(own + generated, LEAST_ROWS), math.ceil(tokens / settings.sequence_length))
-    rows = rows_a_step(settings, num_rows, parallel.data)
+    rows = rows_a_step(settings, num_rows)
     return [
         Derived("own conversations", own, "counted in the files"),
         Derived("made conversations", generated, "the counts in generated, at most"),

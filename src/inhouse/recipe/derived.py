@@ -43,7 +43,7 @@ def all_numbers(recipe: Recipe, passes: Passes | None = None) -> list[Number]:
     derived = {
         "model": shape,
         "pretrain": [*steps, *(passes.numbers() if passes else ())],
-        "sft": plan_sft(recipe.sft, recipe.parallel, recipe.seed),
+        "sft": plan_sft(recipe.sft, recipe.seed),
         "parallel": [Derived("processes", recipe.parallel.processes, "replicate × shard × context")],
     }
     numbers = []
@@ -112,6 +112,5 @@ def _show(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.0f}" if 1e4 <= value < 1e12 else f"{value:.4g}"
-    if isinstance(value, tuple | dict):
-        return ", ".join(map(str, value)) or "none"
-    return str(value).replace("[", r"\[")
+    text = (", ".join(map(str, value)) or "none") if isinstance(value, tuple | dict) else str(value)
+    return text.replace("[", r"\[")

@@ -83,7 +83,10 @@ def _fine_tuning(recipe: Recipe) -> Iterator[str]:
 def _evaluation(recipe: Recipe) -> Iterator[str]:
     asked = recipe.evaluate.environments
     is_none = not any(recipe.sft.generated.values()) if asked is None else not asked
-    for name in _written(recipe.evaluate, "problems_per_kind", "unscored_per_kind", "max_answer_tokens"):
+    counts = ["problems_per_kind", "unscored_per_kind"]
+    if not recipe.sft.conversations:  # else own conversations are asked, and their answers cut by it
+        counts.append("max_answer_tokens")
+    for name in _written(recipe.evaluate, *counts):
         if is_none:
             yield f"[evaluate] {name} has no effect: no environment's problems are asked"
 

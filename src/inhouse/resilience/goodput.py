@@ -124,6 +124,11 @@ class Goodput:
                 os.fsync(file.fileno())
 
 
+def worked(folder: Path) -> float:
+    """Seconds of all attempts at the stage in `folder`, without what lay between them; 0 where it keeps no ledger."""
+    return sum(seconds for kind, seconds in (read_times(folder) or {}).items() if kind != "idle")
+
+
 def read_times(folder: Path) -> Times | None:
     """The seconds of a stage by kind, all attempts together; None where it kept no ledger."""
     lines = _read_lines(folder / FILE)

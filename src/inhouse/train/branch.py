@@ -81,8 +81,10 @@ def _find_origin(old: Path, identity: dict[str, Any], settings: TrainSettings) -
     differences, _ = compare(theirs, identity, default_settings(settings), KEYS_THAT_MAY_CHANGE)
     if differences := [change for change in differences if change.key not in _LENGTH]:
         return f"{old} was trained with other settings: {describe(differences)}"
+    if warmup_steps(theirs["num_steps"], settings) != (warmup := warmup_steps(num_steps, settings)):
+        return f"{old} had a shorter warm-up, because it had few steps"
     latest = min(steps_before_decay(total, settings) for total in (theirs["num_steps"], num_steps))
-    usable = [step for step in steps if warmup_steps(num_steps, settings) <= step <= latest]
+    usable = [step for step in steps if warmup <= step <= latest]
     if not usable:
         return f"{old} holds no checkpoint between warm-up and decay"
     first_steps = theirs.get("first_steps", theirs["num_steps"])

@@ -128,6 +128,12 @@ def test_by_path_pieces_stay_with_their_file(is_held_out: Callable[[str], bool],
         assert by_path(*others, (name, "1"), (f"{name}@1", "2"), (f"{name}@2", "3"))[-3:] == [where] * 3
 
 
+def test_by_path_copies_of_one_file_are_as_that_file_alone(names: Names) -> None:
+    """Nothing else is left of the others, so it goes by blocks."""
+    train = list(islice(names(False), 2))
+    assert by_path((train[0], "same"), (train[1], "same")) == [*by_path((train[0], "same")), DROP]
+
+
 def test_by_path_of_identical_texts_the_first_held_out_one_is_kept(names: Names) -> None:
     held, train = list(islice(names(True), 3)), list(islice(names(False), 3))
     documents = [(train[0], "same"), (held[0], "same"), (train[1], "same"), (held[1], "same"), (train[2], "alone")]

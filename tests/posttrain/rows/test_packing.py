@@ -14,7 +14,7 @@ from inhouse.model.cross_entropy import NOT_TRAINED
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import Encoded, encode_conversation
 from inhouse.posttrain.rows.encoded import ConversationWriter, lay
-from inhouse.posttrain.rows.packing import PackedConversations
+from inhouse.posttrain.rows.packing import PackedConversations, filled_batch
 
 FILLER = 0
 
@@ -127,3 +127,18 @@ def test_conversations_of_a_row_do_not_see_one_another(tokenizer):
     assert before.keys() == after.keys()
     assert len(before) == 36 and max(number for _, number in before) > 1
     assert sum(not torch.equal(before[place], after[place]) for place in before) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.integers(1, 7), processes=st.integers(1, 9))
+def test_a_step_is_dealt_to_any_number_of_processes(rows, processes):
+    """All get as many rows; what is learnt is the step's, whoever has which."""
+    packed = pack([conversation(100 * number, 9) for number in range(1, 30)], rows=rows)
+    share = -(-rows // processes)
+    parts = [filled_batch(packed, 3, range(share * rank, share * (rank + 1))) for rank in range(processes)]
+    assert {part.tokens_BT.shape for part in parts} == {(share, 16)}
+    whole = packed.batch(3)
+    for mine, theirs in zip(zip(*parts, strict=True), whole, strict=True):
+        assert torch.equal(torch.cat(mine)[:rows], theirs)
+    targets = torch.cat([part.targets_BT for part in parts])
+    assert bool((targets[rows:] == NOT_TRAINED).all())

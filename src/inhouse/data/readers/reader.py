@@ -148,7 +148,7 @@ class Reader:
         if entry.depth == MAX_DEPTH:
             raise BadInput("nested", f"more than {MAX_DEPTH} archives deep")
         is_source = entry.depth == 0 and self._is_file_source
-        prefix, taken = "" if is_source else f"{entry.name}/", set[str]()
+        prefix, taken = "" if is_source else f"{entry.name}/", dict[str, int]()
         with ExitStack() as closing:
             if layout == "zip":
                 file = closing.enter_context(seekable(stream, self.scratch))

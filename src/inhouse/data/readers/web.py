@@ -39,7 +39,7 @@ def html_text(markup: str) -> str:
     page = LexborHTMLParser(markup)
     page.strip_tags(_WITHOUT_TEXT)
     text = "".join(_pieces(page.body)) if page.body is not None else ""
-    return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", text)).strip()
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r"(?<![ \t])[ \t]+\n", "\n", text)).strip()
 
 
 def _pieces(body: Any) -> Iterator[str]:

@@ -80,7 +80,7 @@ def route(rows: np.ndarray, settings: DataSettings) -> np.ndarray:
     held, kept = rows["held"], first_copies(rows, rows["held"])
     if settings.holdout_by == "path":
         if held[kept].all() or not held[kept].any():
-            if len(np.unique(rows["path"])) == 1:
+            if len(np.unique(rows["path"][kept])) == 1:
                 return np.where(kept, BLOCKS, DROP).astype(np.uint8)
             held = rows["path"] == _small_file(rows[kept])
             kept = first_copies(rows, held)

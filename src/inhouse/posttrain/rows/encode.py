@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from functools import lru_cache, partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,12 +18,14 @@ from inhouse.data.tokenizer import Tokenizer
 from inhouse.environments.registry import ENVIRONMENTS
 from inhouse.posttrain.chat_template import Encoded, encode_conversation
 from inhouse.posttrain.conversation_reader import read_conversations
+from inhouse.posttrain.conversations import TAUGHT
 from inhouse.posttrain.messages import Message
 from inhouse.posttrain.rows.encoded import ConversationWriter, Laid, is_written, lay
 from inhouse.posttrain.rows.too_long import fit
 from inhouse.posttrain.settings import SftSettings
 
 HELDOUT = "heldout.jsonl"  # in a fine-tuned folder: own conversations that it was not trained on
+_TAUGHT_KEPT = 5  # that the evaluate stage asks where none is held out
 LEAST_TO_HOLD_OUT = 40  # different own conversations: of fewer, each is needed for training
 _HELD_OUT_ONE_IN, _MOST_HELD_OUT = 20, 1_000
 _CHUNK, _CHUNK_CHARACTERS = 1_000, 1 << 21  # conversations, or text, that a process encodes at a time
@@ -37,10 +40,13 @@ class Sourced(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """Encoded conversations, the file of each, and `_COUNTED` of every file, in the last row of what was made."""
+    """Encoded pieces of conversations, the file and the place in the chunk of the conversation of each, and `_COUNTED`
+    of every file, in the last row of what was made."""
 
     laid: Laid
     files: np.ndarray
+    places: np.ndarray
+    num_read: int
     counts: np.ndarray
 
 
@@ -64,7 +70,8 @@ def gather(settings: SftSettings, data: Path, seed: int) -> Iterator[Sourced]:
 
 
 def encode_all(settings: SftSettings, tokenizer: Path, template: str, data: Path, folder: Path, seed: int) -> None:
-    """Write `folder/train` and, of enough own conversations, `folder/heldout` with the messages in heldout.jsonl.
+    """Write `folder/train` and, of enough own conversations, `folder/heldout` with the messages in heldout.jsonl; of
+    fewer, the first that are trained on stand in taught.jsonl.
 
     Does nothing where an earlier attempt wrote them whole. Raises `ValueError` where there is no conversation, or none
     that fits into a row.
@@ -82,20 +89,25 @@ def encode_all(settings: SftSettings, tokenizer: Path, template: str, data: Path
             else:
                 yield each
 
-    writer, files = ConversationWriter(folder / "train", vocab_size), list[np.ndarray]()
+    writer = ConversationWriter(folder / "train", vocab_size)
+    files, numbers, num_read = list[np.ndarray](), list[np.ndarray](), 0
     counts = np.zeros((len(settings.conversations) + 1, len(_COUNTED)), dtype=np.int64)
     with Progress("conversations", None, "conversations") as progress:
         for chunk in map_ordered(partial(_encode, encoding=encoding), _chunks(to_train_on()), 0):
             writer.add(chunk.laid)
             files.append(chunk.files)
+            numbers.append(num_read + chunk.places)
+            num_read += chunk.num_read
             counts += chunk.counts
-            progress.update(len(chunk.files))
+            progress.update(chunk.num_read)
     total = dict(zip(_COUNTED, counts.sum(axis=0).tolist(), strict=True))
     if not writer.num_conversations:
         raise ValueError(_nothing(settings, total["too_long"]))
     if held_out:
         _write_held_out(folder, held_out, encoding, vocab_size)
     np.save(folder / "files.npy", np.concatenate(files))
+    if not held_out:
+        _write_taught(settings, folder, np.concatenate(files), np.concatenate(numbers))
     of_files = [dict(zip(_COUNTED, row, strict=True)) for row in counts[:-1].tolist()]
     writer.finish(**total, heldout=len(held_out), files=of_files)
 
@@ -144,12 +156,26 @@ def _key(messages: list[Message]) -> int:
 
 
 def _write_held_out(folder: Path, held_out: list[list[Message]], encoding: _Encoding, vocab_size: int) -> None:
-    lines = (json.dumps({"messages": messages}, ensure_ascii=False) + "\n" for messages in held_out)
-    write_atomic(folder / HELDOUT, "".join(lines))
+    write_atomic(folder / HELDOUT, _as_lines(held_out))
     writer = ConversationWriter(folder / "heldout", vocab_size)
     writer.add(_encode([Sourced(-1, messages) for messages in held_out], encoding).laid)
     if writer.num_conversations:
         writer.finish()
+
+
+def _write_taught(settings: SftSettings, folder: Path, files: np.ndarray, numbers: np.ndarray) -> None:
+    """The first own conversations of which a part comes in an epoch; `numbers` are those of the pieces, from 0."""
+    times = repeats(settings, folder)
+    is_taught = (files >= 0) & (True if times is None else times > 0)
+    wanted = np.unique(numbers[is_taught])[:_TAUGHT_KEPT].tolist()
+    if wanted:
+        own = chain.from_iterable(read_conversations(source.path) for source in settings.conversations)
+        taught = [messages for number, messages in enumerate(islice(own, wanted[-1] + 1)) if number in wanted]
+        write_atomic(folder / TAUGHT, _as_lines(taught))
+
+
+def _as_lines(conversations: Iterable[list[Message]]) -> str:
+    return "".join(json.dumps({"messages": messages}, ensure_ascii=False) + "\n" for messages in conversations)
 
 
 def _chunks(conversations: Iterable[Sourced]) -> Iterator[list[Sourced]]:
@@ -169,13 +195,15 @@ def _encode(chunk: list[Sourced], encoding: _Encoding) -> _Chunk:
     settings, tokenizer = encoding.settings, _tokenizer(encoding.tokenizer, encoding.stamp)
     encode = partial(encode_conversation, tokenizer, template=encoding.template)
     counts = np.zeros((len(settings.conversations) + 1, len(_COUNTED)), dtype=np.int64)
-    found, files = list[Encoded](), list[int]()
-    for file, messages in chunk:
+    found, files, places = list[Encoded](), list[int](), list[int]()
+    for place, (file, messages) in enumerate(chunk):
         pieces, was_too_long = fit(encode, messages, settings.sequence_length, settings.too_long)
         found += pieces
         files += [file] * len(pieces)
+        places += [place] * len(pieces)
         counts[file] += bool(pieces), was_too_long, sum(sum(piece.trained) for piece in pieces)
-    return _Chunk(lay(found, dtype_for(tokenizer.vocab_size)), np.array(files, dtype=np.int32), counts)
+    laid = lay(found, dtype_for(tokenizer.vocab_size))
+    return _Chunk(laid, np.array(files, dtype=np.int32), np.array(places, dtype=np.int64), len(chunk), counts)
 
 
 @lru_cache(1)

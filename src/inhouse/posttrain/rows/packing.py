@@ -6,6 +6,7 @@ Shapes: B rows of a batch, T tokens of a row.
 import hashlib
 from bisect import bisect_left, insort
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -83,6 +84,27 @@ class PackedConversations:
             start = end
         positions[start:] -= start
         return tokens, targets, documents, positions
+
+
+class Steps(Protocol):
+    """What gives the batches of steps, of so many rows each: conversations alone, or with replayed text."""
+
+    sequences_per_step: int
+
+    def batch(self, step: int, rows: range | None = None) -> Batch: ...
+
+
+def filled_batch(steps: Steps, step: int, rows: range) -> Batch:
+    """Those `rows` of a step's batch; rows that it does not have teach nothing, so that all processes get as many."""
+    within = range(min(rows.start, steps.sequences_per_step - 1), min(rows.stop, steps.sequences_per_step))
+    batch = steps.batch(step, within)
+    if within == rows:
+        return batch
+    missing = len(range(max(rows.start, within.stop), rows.stop))
+    filler = batch._replace(targets_BT=torch.full_like(batch.targets_BT, NOT_TRAINED))
+    kept = len(within) if within.start == rows.start else 0
+    columns = ((x, y) for x, y in zip(batch, filler, strict=True) if x is not None and y is not None)
+    return Batch(*(torch.cat((x[:kept], y[:1].expand(missing, -1))) for x, y in columns))
 
 
 def _best_fit(order: np.ndarray, sizes: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
