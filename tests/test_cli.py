@@ -11,16 +11,18 @@ import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import typer
 from tests.fabricated_run import change_record, fabricate
 
 from inhouse import cli
+from inhouse.api.settings import ServeSettings
 from inhouse.cli import main
 from inhouse.common.files import write_json
 from inhouse.common.lineage import OUTDATED
+from inhouse.engine.settings import EngineSettings
 
 
 class Done(NamedTuple):
@@ -380,3 +382,55 @@ def test_a_signal_ends_a_run_with_one_sentence(recipe: Path, tmp_path: Path, num
         "inhouse: stopped in pretrain; its checkpoints and every finished stage are kept in runs/mine"
     )
     assert (tmp_path / "runs" / "mine" / "tokenizer" / "stage.json").exists()
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], tuple[ServeSettings, EngineSettings]]:
+    """The settings that `serve` was called with."""
+    given: list[tuple[ServeSettings, EngineSettings]] = []
+    monkeypatch.setattr("inhouse.common.model_paths.find_model", lambda path: path)
+    monkeypatch.setattr("inhouse.serve.server.serve", lambda *args, engine, **options: given.append((args[4], engine)))
+    return lambda: given[-1]
+
+
+def test_every_setting_of_the_server_is_an_option_a_variable_and_a_key(
+    inhouse: Callable[..., Done], served: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this order of precedence; what is not given has its default."""
+    (tmp_path / "serve.toml").write_text(
+        'max_queue = 1\nmax_choices = 2\nread_timeout = 3\ncors_origins = ["http://a"]\n'
+    )
+    monkeypatch.setenv("INHOUSE_MAX_QUEUE", "5")
+    monkeypatch.setenv("INHOUSE_MAX_CHOICES", "6")
+    monkeypatch.setenv("INHOUSE_MAX_SEQUENCES", "7")
+    done = inhouse("serve", ".", "--settings", "serve.toml", "--max-queue", "9", "--compile", "--allowed-hosts", "b")
+    assert done.status == 0, done.err
+    limits, engine = served()
+    assert (limits.max_queue, limits.max_choices, limits.read_timeout) == (9, 6, 3.0)
+    assert (limits.cors_origins, limits.allowed_hosts) == (("http://a",), ("b",))
+    assert (engine.max_sequences, engine.compile, engine.page_size) == (7, True, 16)
+    monkeypatch.setenv("COLUMNS", "200")
+    help = inhouse("serve", "--help").out
+    for name in (*ServeSettings.model_fields, *EngineSettings.model_fields):
+        assert f"--{name.replace('_', '-')}" in help
+
+
+@pytest.mark.parametrize(
+    ("arguments", "content", "sentence"),
+    [
+        ("--max-queue -1", "", "--max-queue (in --settings max_queue, else INHOUSE_MAX_QUEUE): -1 must be at least 0"),
+        (
+            "",
+            "max_queue = true",
+            "--max-queue (in --settings max_queue, else INHOUSE_MAX_QUEUE): True needs a whole number",
+        ),
+        ("", "max_que = 1", "serve.toml: there is no setting max_que; there are max_queue, "),
+        ("", "max_queue = ", "serve.toml: not valid TOML"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_a_sentence(
+    inhouse: Callable[..., Done], served: object, tmp_path: Path, arguments: str, content: str, sentence: str
+) -> None:
+    (tmp_path / "serve.toml").write_text(content)
+    done = inhouse("serve", ".", "--settings", "serve.toml", *arguments.split())
+    assert (done.status, done.err[: len(sentence) + 9]) == (2, f"inhouse: {sentence}")

@@ -32,7 +32,7 @@ def with_settings(*kinds: type[Settings]) -> Callable[[Verb], Verb]:
         def run(settings_file: Path | None, **given: Any) -> None:
             set_here = {name: given.pop(name) for name in fields}
             values = _read(settings_file, fields) | {name: v for name, v in set_here.items() if v not in (None, [])}
-            verb(settings=tuple(_checked(kind, values, settings_file) for kind in kinds), **given)
+            verb(settings=tuple(_checked(kind, values) for kind in kinds), **given)
 
         own = inspect.signature(verb, eval_str=True)
         file = Annotated[
@@ -57,11 +57,12 @@ def _option(name: str, field: FieldInfo) -> Any:
     if isinstance(kind, types.UnionType):
         (kind,) = (each for each in typing.get_args(kind) if each is not types.NoneType)
     if typing.get_origin(kind) is tuple:
-        kind = list[typing.get_args(kind)[0]]
+        kind = types.GenericAlias(list, typing.get_args(kind)[:1])
     default = "" if field.default in (None, ()) else f"; default: {str(field.default).lower()}"
     help = f"{field.description}{default}"
     names = (f"{flag}/--no-{flag[2:]}",) if kind is bool else (flag,)
-    return Annotated[kind | None, typer.Option(*names, help=help, envvar=_variable(name), show_default=False)]
+    option = typer.Option(*names, help=help, envvar=_variable(name), show_default=False)
+    return Annotated[kind | None, option]
 
 
 def _variable(name: str) -> str:
@@ -80,11 +81,12 @@ def _read(file: Path | None, fields: dict[str, FieldInfo]) -> dict[str, Any]:
     return values
 
 
-def _checked(kind: type[Settings], values: dict[str, Any], file: Path | None) -> Settings:
+def _checked(kind: type[Settings], values: dict[str, Any]) -> Settings:
     try:
         return kind(**{name: value for name, value in values.items() if name in kind.model_fields})
     except ValidationError as error:
         detail = error.errors()[0]
         name = str(detail["loc"][0])
-        where = f"{name} in {file}" if file is not None else f"--{name.replace('_', '-')}"
-        raise ValueError(f"{where} (or {_variable(name)}): {detail['input']!r} {words(detail)}") from error
+        raise ValueError(
+            f"--{name.replace('_', '-')} (in --settings {name}, else {_variable(name)}): {detail['input']!r} {words(detail)}"
+        ) from error

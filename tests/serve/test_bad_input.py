@@ -224,7 +224,7 @@ def test_a_body_that_never_comes(small_body):
     with socket.create_connection((host, int(port)), timeout=120) as connection:
         lines = [
             "POST /v1/completions HTTP/1.1",
-            "Host: x",
+            "Host: localhost",
             "Content-Type: application/json",
             "Content-Length: 9",
             "",

@@ -236,7 +236,7 @@ class Engine:
 
     def _clear(self, sequence: Sequence) -> None:
         """What a mask hides must still be finite: pages go back without the keys and values of a failure."""
-        self._cache.clear(self._pages.only_here(sequence.pages))
+        self._cache.clear(self._pages.unpublish(sequence.pages[sequence.num_found :]))
 
     def _doubt(self) -> None:
         """Forget what may have been published and never computed."""

@@ -70,9 +70,13 @@ class PageTable:
         if key not in self._page_of and page not in self._hash_of:
             self._page_of[key], self._hash_of[page] = page, key
 
-    def only_here(self, pages: Sequence[int]) -> list[int]:
-        """Those that nobody else shares."""
-        return [page for page in pages if self._references[page] == 1]
+    def unpublish(self, pages: Sequence[int]) -> list[int]:
+        """Those that nobody else shares, and that nobody finds any more from now on."""
+        alone = [page for page in pages if self._references[page] == 1]
+        for page in alone:
+            if (key := self._hash_of.pop(page, None)) is not None:
+                del self._page_of[key]
+        return alone
 
     def release(self, pages: Sequence[int]) -> None:
         """Give references back; of a sequence's pages the later ones are given out again first."""

@@ -23,7 +23,7 @@ class Sequence:
         self.num_computed = 0
         self.pages: list[int] = []
         self.hashes: list[bytes] = []
-        self.num_published = 0
+        self.num_found = self.num_published = 0  # pages that others had computed; pages that others may find
         self.row = -1  # of the scheduler's table, while it runs
         self.stream = TextStream(params.stop)
         self.logprobs: list[TokenLogprobs] = []
@@ -126,7 +126,8 @@ class Scheduler:
         sequence.row = self._free_rows.pop()
         self.pages.share(known)
         self.table[sequence.row, : len(known)] = known
-        sequence.num_computed, sequence.num_published = len(known) * self.page_size, len(known)
+        sequence.num_computed = len(known) * self.page_size
+        sequence.num_found = sequence.num_published = len(known)
         sequence.pages = known
         for _ in range(num_new):
             self._append_page(sequence)
