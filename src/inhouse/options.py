@@ -87,6 +87,5 @@ def _checked(kind: type[Settings], values: dict[str, Any]) -> Settings:
     except ValidationError as error:
         detail = error.errors()[0]
         name = str(detail["loc"][0])
-        raise ValueError(
-            f"--{name.replace('_', '-')} (in --settings {name}, else {_variable(name)}): {detail['input']!r} {words(detail)}"
-        ) from error
+        where = f"--{name.replace('_', '-')} (in --settings {name}, else {_variable(name)})"
+        raise ValueError(f"{where}: {detail['input']!r} {words(detail)}") from error

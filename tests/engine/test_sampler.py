@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inhouse.engine.request import SamplingParams
-from inhouse.engine.sampler import draw, truncate, uniform
+from inhouse.engine.sampler import Drawing, draw, truncate, uniform
 
 
 def truncate_row(logits, temperature, top_k, top_p):
@@ -49,7 +49,8 @@ def test_ties_do_not_widen_the_set():
 def test_draws_follow_the_distribution():
     logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]]).expand(4000, 4)
     params = [SamplingParams(max_tokens=1, temperature=0.8)] * 4000
-    tokens, _ = draw(logits, logits.logsumexp(dim=-1), params, [1] * 2000 + [2] * 2000, [*range(2000), *range(2000)])
+    drawings = [Drawing(each, 1 + row // 2000, (), range(row % 2000), ()) for row, each in enumerate(params)]
+    tokens, _ = draw(logits, logits.logsumexp(dim=-1), drawings)
     expected = (logits[0] / 0.8).softmax(-1).numpy()
     share = np.bincount(tokens, minlength=4) / 4000
     assert np.abs(share - expected).max() < 4 * math.sqrt(0.25 / 4000)
@@ -60,7 +61,8 @@ def test_a_batch_of_greedy_and_drawn_rows():
     logits = torch.randn(3, 50, generator=generator)
     greedy = SamplingParams(max_tokens=1, temperature=0, logprobs=2)
     drawn = SamplingParams(max_tokens=1)
-    tokens, logprobs = draw(logits, logits.logsumexp(dim=-1), [greedy, drawn, greedy], [1, 2, 3], [0, 0, 0])
+    drawings = [Drawing(each, row + 1, (), (), ()) for row, each in enumerate((greedy, drawn, greedy))]
+    tokens, logprobs = draw(logits, logits.logsumexp(dim=-1), drawings)
     assert tokens[0] == int(logits[0].argmax()) and tokens[2] == int(logits[2].argmax())
     assert logprobs[0].sampling_logprob == 0 and logprobs[0].logprob < 0 and logprobs[1].sampling_logprob < 0
     assert [i for i, _ in logprobs[0].top] == logits[0].topk(2)[1].tolist() and logprobs[1].top == []

@@ -76,9 +76,17 @@ def test_what_is_no_json_object(server, body):
         ({"stop": [1]}, "stop[0]"),
         ({"stream": "yes"}, "stream"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
-        ({"frequency_penalty": 0.5}, "frequency_penalty"),
-        ({"presence_penalty": -1}, "presence_penalty"),
-        ({"logit_bias": {"5": 1}}, "logit_bias"),
+        ({"frequency_penalty": 2.5}, "frequency_penalty"),
+        ({"presence_penalty": -3}, "presence_penalty"),
+        ({"min_p": 1.5}, "min_p"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"min_tokens": -1}, "min_tokens"),
+        ({"logit_bias": {"5": 101}}, "logit_bias.5"),
+        ({"logit_bias": {"five": 1}}, "logit_bias.five.[key]"),
+        ({"logit_bias": [1]}, "logit_bias"),
+        ({"logit_bias": {str(token): 1 for token in range(2000)}}, "logit_bias"),
+        ({"logit_bias": {"5000": 1}}, None),
+        ({"stop_token_ids": [-1]}, None),
         ({"temprature": 1}, "temprature"),
         ({"model": 5}, "model"),
     ],
@@ -256,7 +264,22 @@ def test_the_api_key(run_server):
 
 
 @pytest.mark.parametrize(
-    "odd", [{"temperature": 1e-39}, {"temperature": 5e-324}, {"top_k": 2**31 - 1}, {"top_p": 1e-300}]
+    "odd",
+    [
+        {"temperature": 1e-39},
+        {"temperature": 5e-324},
+        {"top_k": 2**31 - 1},
+        {"top_p": 1e-300},
+        {"min_p": 1},
+        {"min_p": 1e-300},
+        {
+            "logit_bias": {"5": -100, "6": 100},
+            "presence_penalty": 2,
+            "frequency_penalty": -2,
+            "repetition_penalty": 0.1,
+        },
+        {"min_tokens": 2**40, "ignore_eos": True, "stop_token_ids": [5]},
+    ],
 )
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
 def test_the_ends_of_the_ranges_are_answered(server, path, odd):

@@ -14,6 +14,7 @@ from inhouse.api.errors import ApiError, from_validation
 MAX_STOP_STRINGS = 4
 MAX_STOP_CHARACTERS = 1000
 MAX_TOP_LOGPROBS = 20
+MAX_BIASES = 1024
 MAX_MESSAGES = 4096  # rendering ten times as many holds up everybody's streams for half a second
 IGNORED = {
     "user", "store", "metadata", "safety_identifier", "service_tier", "parallel_tool_calls", "prediction",
@@ -77,9 +78,17 @@ class GenerationRequest(Request):
     top_p: float = Field(default=1.0, ge=0.0, le=1.0)
     top_k: int = Field(default=0, ge=0, le=2**31 - 1, description="not in the API; 0: all")
     max_tokens: int | None = Field(default=None, ge=0)
-    frequency_penalty: Annotated[float, _neutral(0)] = 0.0
-    presence_penalty: Annotated[float, _neutral(0)] = 0.0
-    logit_bias: Annotated[Any, _neutral({})] = {}
+    frequency_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
+    presence_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
+    logit_bias: dict[Annotated[int, Field(strict=False)], Annotated[float, Field(ge=-100, le=100)]] = Field(
+        default={}, max_length=MAX_BIASES
+    )
+    # not in the API
+    min_p: float = Field(default=0.0, ge=0.0, le=1.0)
+    repetition_penalty: float = Field(default=1.0, ge=0.1, le=10.0)
+    min_tokens: int = Field(default=0, ge=0)
+    ignore_eos: bool = False
+    stop_token_ids: list[int] = Field(default=[], max_length=MAX_BIASES)
 
     @field_validator("stop", mode="before")
     @classmethod

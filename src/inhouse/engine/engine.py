@@ -17,7 +17,7 @@ from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.kv_cache import KVCache, PageTable
 from inhouse.engine.request import Completion, Failure, FinishReason, SamplingParams, StepOutput, TokenLogprobs
 from inhouse.engine.runner import ModelRunner
-from inhouse.engine.sampler import draw
+from inhouse.engine.sampler import Drawing, draw
 from inhouse.engine.scheduler import Scheduled, Scheduler, Sequence
 from inhouse.engine.settings import EngineSettings
 from inhouse.model.transformer import Transformer
@@ -84,6 +84,9 @@ class Engine:
             )
         if not 0 <= min(prompt) <= max(prompt) < self.model.config.vocab_size:
             raise ValueError(f"the prompt has token ids outside 0..{self.model.config.vocab_size - 1}")
+        named = [*params.logit_bias, *params.stop_token_ids]
+        if named and not 0 <= min(named) <= max(named) < self.model.config.vocab_size:
+            raise ValueError(f"logit_bias or stop_token_ids name tokens outside 0..{self.model.config.vocab_size - 1}")
         seed = secrets.randbits(63) if params.seed is None else params.seed
         sequence = Sequence(next(self._new_id), prompt, params, seed)
         self._sequences[sequence.id] = sequence
@@ -182,13 +185,7 @@ class Engine:
             is_finite_N = log_totals_N.isfinite()
             if not bool(is_finite_N.all()):
                 logits_NV = logits_NV.masked_fill(~is_finite_N[:, None], 0.0)  # something to draw, and to drop
-            tokens, logprobs = draw(
-                logits_NV,
-                log_totals_N,
-                [sequence.params for sequence in ready],
-                [sequence.seed for sequence in ready],
-                [len(sequence.tokens) - sequence.num_prompt for sequence in ready],
-            )
+            tokens, logprobs = draw(logits_NV, log_totals_N, [self._drawing(sequence) for sequence in ready])
         except Exception as error:
             self._runner.copies = {}
             if len(scheduled) > 1:
@@ -207,6 +204,12 @@ class Engine:
             else:
                 failed[sequence.id] = "the model's output for it is not a number"
         return drawn
+
+    def _drawing(self, sequence: Sequence) -> Drawing:
+        tokens, number = sequence.tokens, sequence.num_prompt
+        if not sequence.params.changes_logits:  # only their number counts
+            return Drawing(sequence.params, sequence.seed, (), range(len(tokens) - number), ())
+        return Drawing(sequence.params, sequence.seed, tokens[:number], tokens[number:], self._ends)
 
     def _check_alive(self, error: Exception) -> None:
         """Raise `error` if the model cannot even compute a single token: then it is not the request's fault."""

@@ -18,7 +18,9 @@ def _greedy_if_tiny(temperature: float) -> float:
 class SamplingParams(Settings):
     """How to continue one prompt. Temperature 0 is greedy; top_k 0 and top_p 1 leave every token possible.
 
-    The same `seed` gives the same tokens whatever the request is batched with. Raises `pydantic.ValidationError`.
+    Penalties and biases change the logits before temperature, top_k, top_p and min_p; log-probabilities are reported
+    of the unchanged ones. The same `seed` gives the same tokens whatever the request is batched with. Raises
+    `pydantic.ValidationError`.
     """
 
     max_tokens: PositiveInt
@@ -27,6 +29,14 @@ class SamplingParams(Settings):
     )
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     top_k: int = Field(default=0, ge=0, le=2**31 - 1)
+    min_p: float = Field(default=0.0, ge=0.0, le=1.0, description="least part of the likeliest token's probability")
+    presence_penalty: float = Field(default=0.0, ge=-2.0, le=2.0, description="off the logit of what was generated")
+    frequency_penalty: float = Field(default=0.0, ge=-2.0, le=2.0, description="the same, for each time")
+    repetition_penalty: float = Field(
+        default=1.0, ge=0.1, le=10.0, description="divides the logits of what is in prompt or answer, where positive"
+    )
+    logit_bias: dict[int, float] = Field(default={}, description="added to the logits of tokens")
+    min_tokens: int = Field(default=0, ge=0, description="before them no token ends the answer")
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     stop_token_ids: tuple[int, ...] = ()
@@ -34,6 +44,13 @@ class SamplingParams(Settings):
     prompt_logprobs: bool = False
     experts: bool = Field(default=False, description="report the experts chosen for the prompt and the completion")
     ignore_eos: bool = False
+
+    @property
+    def changes_logits(self) -> bool:
+        return bool(
+            self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1.0
+            or self.logit_bias or self.min_tokens
+        )  # fmt: skip
 
 
 class TokenLogprobs(NamedTuple):

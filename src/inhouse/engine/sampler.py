@@ -5,7 +5,8 @@ same tokens whatever it is batched with, and after it was interrupted.
 Shapes: N requests, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,14 +30,62 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def truncate(logits_NV: Tensor, temperature_N: Tensor, top_k_N: Tensor, top_p_N: Tensor) -> Tensor:
-    """Logits over temperature, minus infinity outside the top k and the smallest set of probability top_p within it.
+class Drawing(NamedTuple):
+    """One row of a draw: its parameters, its random numbers' seed, its tokens so far, and which of all end it."""
+
+    params: SamplingParams
+    seed: int
+    prompt: Sequence[int]
+    generated: Sequence[int]
+    ends: Collection[int]
+
+
+def penalise(logits_NV: Tensor, drawings: Sequence[Drawing]) -> Tensor:
+    """The logits that rows with penalties or biases draw from; the rest unchanged.
+
+    Presence and frequency penalties as in OpenAI's API (of generated tokens), the repetition penalty of Keskar et al.
+    2019 (CTRL, section 4.1; of prompt and answer).
+    """
+    changed = [row for row, drawing in enumerate(drawings) if drawing.params.changes_logits]
+    if not changed:
+        return logits_NV
+    logits_NV = logits_NV.clone()
+    device = logits_NV.device
+    for row in changed:
+        params, logits_V = drawings[row].params, logits_NV[row]
+        prompt, generated = drawings[row].prompt, drawings[row].generated
+        if params.repetition_penalty != 1.0:
+            seen = torch.tensor(sorted({*prompt, *generated}), device=device)
+            known = logits_V[seen]
+            logits_V[seen] = torch.where(
+                known > 0, known / params.repetition_penalty, known * params.repetition_penalty
+            )
+        if generated and (params.presence_penalty or params.frequency_penalty):
+            tokens, counts = np.unique(np.array(generated), return_counts=True)
+            less = params.presence_penalty + params.frequency_penalty * counts
+            logits_V[torch.from_numpy(tokens).to(device)] -= torch.from_numpy(less).to(device, logits_V.dtype)
+        for token, bias in params.logit_bias.items():
+            logits_V[token] += bias
+        if len(generated) < params.min_tokens:
+            ends = [*drawings[row].ends, *params.stop_token_ids]
+            logits_V[torch.tensor(ends, dtype=torch.int64, device=device)] = -torch.inf
+    return logits_NV
+
+
+def truncate(
+    logits_NV: Tensor, temperature_N: Tensor, top_k_N: Tensor, top_p_N: Tensor, min_p_N: Tensor | None = None
+) -> Tensor:
+    """Logits over temperature, minus infinity outside the top k, the smallest set of probability top_p within it, and
+    what has at least min_p of the likeliest token's probability.
 
     A learner that must see the sampler's distribution calls this too. top_k 0: all; a greedy row (temperature 0) keeps
     its likeliest token alone.
     """
     is_greedy_N = temperature_N == 0
     scaled_NV = logits_NV / temperature_N.masked_fill(is_greedy_N, 1.0)[:, None]
+    if min_p_N is not None:
+        least_N1 = scaled_NV.amax(dim=-1, keepdim=True) + min_p_N.log()[:, None]
+        scaled_NV = scaled_NV.masked_fill(scaled_NV < least_N1, -torch.inf)
     vocab_size = logits_NV.shape[1]
     top_k_N = torch.where(top_k_N == 0, vocab_size, top_k_N).clamp(max=vocab_size).masked_fill(is_greedy_N, 1)
     if bool((top_k_N == vocab_size).all()) and bool((top_p_N >= 1).all()):
@@ -63,31 +112,25 @@ def _keep(logits_MV: Tensor, top_k_M1: Tensor, top_p_M1: Tensor, num_sorted: int
     return torch.full_like(logits_MV, -torch.inf).scatter(1, order, values.masked_fill(is_out, -torch.inf))
 
 
-def draw(
-    logits_NV: Tensor,
-    log_totals_N: Tensor,
-    params: Sequence[SamplingParams],
-    seeds: Sequence[int],
-    counters: Sequence[int],
-) -> tuple[list[int], list[TokenLogprobs]]:
-    """One token a row of fp32 logits, whose log-sum-exp is `log_totals_N`, with its log-probabilities.
-
-    `counters` number the tokens of each request.
-    """
+def draw(logits_NV: Tensor, log_totals_N: Tensor, drawings: Sequence[Drawing]) -> tuple[list[int], list[TokenLogprobs]]:
+    """One token a row of fp32 logits, whose log-sum-exp is `log_totals_N`, with its log-probabilities."""
+    params, penalised_NV = [drawing.params for drawing in drawings], penalise(logits_NV, drawings)
     if all(p.temperature == 0 for p in params):
         # on a CPU by numpy, whose argmax is vectorised: 20 times as fast as torch's
         is_cpu = logits_NV.device.type == "cpu"
-        tokens_N = torch.from_numpy(logits_NV.numpy().argmax(axis=-1)) if is_cpu else logits_NV.argmax(dim=-1)
+        tokens_N = torch.from_numpy(penalised_NV.numpy().argmax(axis=-1)) if is_cpu else penalised_NV.argmax(dim=-1)
         sampling_N = [0.0] * len(params)
     else:
         device = logits_NV.device
         scaled_NV = truncate(
-            logits_NV,
+            penalised_NV,
             torch.tensor([p.temperature for p in params], device=device),
             torch.tensor([p.top_k for p in params], device=device),
             torch.tensor([p.top_p for p in params], device=device),
+            torch.tensor([p.min_p for p in params], device=device) if any(p.min_p for p in params) else None,
         )
-        tokens_N = _invert(scaled_NV, torch.from_numpy(uniform(seeds, counters)).to(device))
+        chances = uniform([drawing.seed for drawing in drawings], [len(drawing.generated) for drawing in drawings])
+        tokens_N = _invert(scaled_NV, torch.from_numpy(chances).to(device))
         sampling_N = logprobs_of(scaled_NV, scaled_NV.logsumexp(dim=-1), tokens_N).tolist()
     tops = likeliest(logits_NV, [p.logprobs for p in params])
     logprobs = map(TokenLogprobs, logprobs_of(logits_NV, log_totals_N, tokens_N).tolist(), sampling_N, tops)
