@@ -46,7 +46,7 @@ class SftSettings(TrainSettings):
         description="conversations by environment, at most; what is given is all: one that is not named has none",
     )
     replay: float = Field(
-        default=0.5, ge=0, lt=1, description="share of a step's rows that is pretraining text; 0: none"
+        default=0.25, ge=0, lt=1, description="share of a step's rows that is pretraining text; 0: none"
     )
     too_long: TooLong = Field(default="leave_out", description="of conversations with more than sequence_length tokens")
     epochs: PositiveFloat = Field(default=2.0, description="how often every conversation is seen")
@@ -55,7 +55,7 @@ class SftSettings(TrainSettings):
     # lower rates than in pretraining: the base model's knowledge is to stay
     matrix_lr: PositiveFloat = Field(default=0.01, description="Muon: matrices and expert stacks")
     embedding_lr: PositiveFloat = Field(default=0.03, description="AdamW: the embedding")
-    head_lr: PositiveFloat = Field(default=0.005, description="AdamW: the head")
+    head_lr: PositiveFloat = Field(default=0.0025, description="AdamW: the head")
     scalar_lr: PositiveFloat = Field(default=0.003, description="AdamW: norms and the router")
 
     def rows(self) -> int:
