@@ -31,7 +31,7 @@ def follow(pieces: list[bytes], stop: tuple[str, ...] = (), ends: bool = False, 
         known = TokenLogprobs(-1.0, -1.0, [(token, -1.0)])
         prompt = [known] * (len(options.get("echo") or [0]) - 1)
         reason = "stop" if is_last else None
-        deltas.append(choice.take(StepOutput(0, token, text, stream.num_characters, known, prompt, reason, None)))
+        deltas.append(choice.take(StepOutput(0, token, text, stream.num_characters, known, 0, prompt, reason, None)))
         if is_last:
             break
     assert choice.num_tokens == len(deltas)

@@ -66,7 +66,9 @@ def test_a_stream_says_what_the_whole_answer_says(client):
             tokens[choice.index] += choice.logprobs.content if choice.logprobs else []
     assert texts == [choice.message.content for choice in whole.choices]
     assert reasons == [choice.finish_reason for choice in whole.choices]
-    assert usages[-1] == whole.usage
+    assert usages[-1].model_dump(exclude={"prompt_tokens_details"}) == whole.usage.model_dump(
+        exclude={"prompt_tokens_details"}
+    )
     assert set(usages[:-1]) == {None}
     for choice, streamed in zip(whole.choices, tokens, strict=True):
         assert [token.token for token in choice.logprobs.content] == [token.token for token in streamed]
@@ -189,3 +191,13 @@ def test_errors_are_the_clients_own_types(client):
     with pytest.raises(openai.BadRequestError) as caught:
         client.completions.create(model=NAME, prompt=[5] * CONTEXT)
     assert caught.value.code == "context_length_exceeded"
+
+
+def test_what_the_prefix_cache_held_is_told(run_server):
+    """Of whole pages, however many answers a prompt gets; in the metrics too."""
+    body = {"model": "tiny", "prompt": [list(range(40, 80)), list(range(90, 100))], "max_tokens": 2, "n": 2}
+    with run_server() as server:
+        first, second = (server.post("/v1/completions", body).json()["usage"] for _ in range(2))
+        assert first["prompt_tokens_details"] == {"cached_tokens": 0}
+        assert second["prompt_tokens_details"] == {"cached_tokens": 32}
+        assert f"inhouse_cached_tokens_total {32 * 3}" in server.get("/metrics").text  # of the second sample too

@@ -38,7 +38,7 @@ class ServerMetrics:
     def __init__(self) -> None:
         self.responses: Counter[tuple[str, int]] = Counter()
         self.prompt_tokens = 0
-        self.generated_tokens = 0
+        self.cached_tokens = self.generated_tokens = 0
         self.aborted = 0
         self.latency = Histogram()
         self.first_token = Histogram()
@@ -50,6 +50,7 @@ class ServerMetrics:
             lines.append(f'inhouse_requests_total{{path="{path}",status="{status}"}} {count}')
         for name, text, value in (
             ("prompt_tokens_total", "Tokens of prompts admitted.", self.prompt_tokens),
+            ("cached_tokens_total", "Tokens of prompts found in the prefix cache.", self.cached_tokens),
             ("generated_tokens_total", "Tokens generated.", self.generated_tokens),
             ("aborted_sequences_total", "Sequences whose client went away.", self.aborted),
         ):

@@ -263,9 +263,10 @@ class Engine:
         if reason is not None:
             text += stream.finish()
         prompt_logprobs = sequence.prompt_logprobs if num_drawn == 1 and params.prompt_logprobs else None
+        num_cached = (sequence.num_cached or 0) if num_drawn == 1 else 0
         completion = None if reason is None else self._finish(sequence, reason)
         return StepOutput(
-            sequence.id, token, text, stream.num_characters, logprobs, prompt_logprobs, reason, completion
+            sequence.id, token, text, stream.num_characters, logprobs, num_cached, prompt_logprobs, reason, completion
         )
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> Completion:

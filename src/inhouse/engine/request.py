@@ -86,7 +86,8 @@ class StepOutput(NamedTuple):
     """One new token of one request, and the text that has become certain with it.
 
     `text_end` counts the characters of the request up to the end of this token, those held back included and a half one
-    not. `prompt_logprobs` come with the first token where they were asked for, `completion` with the last.
+    not. `num_cached`, the tokens of the prompt that were in the prefix cache, and, where they were asked for,
+    `prompt_logprobs` come with the first token, `completion` with the last.
     """
 
     id: int
@@ -94,6 +95,7 @@ class StepOutput(NamedTuple):
     text: str
     text_end: int
     logprobs: TokenLogprobs
+    num_cached: int
     prompt_logprobs: list[TokenLogprobs] | None
     finish_reason: FinishReason | None
     completion: Completion | None

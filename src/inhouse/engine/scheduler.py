@@ -24,6 +24,7 @@ class Sequence:
         self.pages: list[int] = []
         self.hashes: list[bytes] = []
         self.num_found = self.num_published = 0  # pages that others had computed; pages that others may find
+        self.num_cached: int | None = None  # tokens of the prompt that were there when it was first admitted
         self.row = -1  # of the scheduler's table, while it runs
         self.stream = TextStream(params.stop)
         self.logprobs: list[TokenLogprobs] = []
@@ -127,6 +128,8 @@ class Scheduler:
         self.pages.share(known)
         self.table[sequence.row, : len(known)] = known
         sequence.num_computed = len(known) * self.page_size
+        if sequence.num_cached is None:
+            sequence.num_cached = sequence.num_computed
         sequence.num_found = sequence.num_published = len(known)
         sequence.pages = known
         for _ in range(num_new):

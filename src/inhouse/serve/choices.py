@@ -73,13 +73,14 @@ class Choice:
         """
         self.tokenizer, self.num_top, self.keep_ended = tokenizer, num_top, keep_ended
         self.echo, self.echo_only = echo, echo_only
-        self.num_tokens = 0
+        self.num_tokens = self.num_cached = 0  # of the answer; of the prompt, in the prefix cache
         self._released = self._num_echoed = self._end = 0  # characters
         self._held: deque[Entry] = deque()
 
     def take(self, output: StepOutput) -> Delta:
         """The sequence has one more token."""
         text, is_last = "", output.finish_reason is not None
+        self.num_cached += output.num_cached
         if self.echo is not None:
             text, self.echo = self._begin(self.echo, output.prompt_logprobs), None
         if not self.echo_only:

@@ -113,10 +113,16 @@ class OpenAIFace(Face[Body]):
             yield event(self._head | {"choices": [], "usage": self._usage()})
         yield DONE
 
-    def _usage(self) -> dict[str, int]:
-        """Prompts count once, however many answers they get."""
+    def _usage(self) -> dict[str, Any]:
+        """Prompts count once, however many answers they get: as the first of each had them in the cache."""
         prompt, completion = sum(map(len, self.prompts)), sum(choice.num_tokens for choice in self.choices)
-        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        cached = sum(choice.num_cached for choice in self.choices[:: self.body.n])
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": cached},
+        }
 
 
 def jobs_of(

@@ -123,6 +123,7 @@ class Worker:
             if not ticket.running:
                 self.metrics.latency.observe(now - ticket.started)
             self.metrics.generated_tokens += len(outputs)
+            self.metrics.cached_tokens += sum(output.num_cached for _, output in outputs)
             ticket.arrived.put_nowait(outputs)
 
     def _fail(self) -> None:
