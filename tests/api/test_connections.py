@@ -1,10 +1,14 @@
 """Connections that say nothing, read nothing or are too many: they end, and everybody else is answered meanwhile."""
 
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -193,3 +197,33 @@ def test_what_is_no_http_is_refused_in_the_apis_shape():
     with serving() as served, served.connect(b"\x16\x03\x01 hello\r\n\r\n") as connection:
         answer = b"".join(iter(lambda: connection.recv(1000), b""))
     assert answer.startswith(b"HTTP/1.1 400") and b'"invalid_request_error"' in answer
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """One for localhost, signed by itself, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
+    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
+def test_with_a_certificate_it_speaks_https(certificate):
+    with serving(tls_certificate=certificate[0], tls_key=certificate[1]) as served:
+        context = ssl.create_default_context(cafile=str(certificate[0]))
+        with httpx.Client(verify=context, base_url=f"https://127.0.0.1:{served.address[1]}", timeout=30) as client:
+            assert client.get("/health").text == "ok"
+        with pytest.raises(httpx.TransportError):
+            served.health()
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_what_is_no_certificate_is_a_sentence(tmp_path, content):
+    path = tmp_path / "x.pem"
+    if content:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=r"x\.pem: not a certificate"):
+        new_server(Starlette(), ServeSettings(tls_certificate=path))
