@@ -38,7 +38,7 @@ class Served:
                 Route("/large", lambda request: Response(bytes(large))),
                 Route("/wait", self.wait),
             ],
-            middleware=stack(settings, ServerMetrics(), None, is_loopback=True),
+            middleware=stack(settings, ServerMetrics(), None, host="127.0.0.1"),
         )
         self.server = new_server(app, settings)
         self.listener = listen("127.0.0.1", 0)

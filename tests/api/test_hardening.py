@@ -25,13 +25,13 @@ async def size(request: Request) -> Response:
 
 
 def post(
-    *requests: dict[str, object], api_key: str | None = None, is_loopback: bool = True, **settings: object
+    *requests: dict[str, object], api_key: str | None = None, host: str = "127.0.0.1", **settings: object
 ) -> tuple[list[httpx.Response], ServerMetrics]:
     """Answers to POST /size requests, given as httpx's arguments."""
     metrics = ServerMetrics()
     app = Starlette(
         routes=[Route("/size", size, methods=["POST"]), Route("/health", lambda request: PlainTextResponse("ok"))],
-        middleware=stack(ServeSettings(**settings), metrics, api_key, is_loopback),
+        middleware=stack(ServeSettings(**settings), metrics, api_key, host),
         exception_handlers=HANDLERS,
     )
 
@@ -86,10 +86,17 @@ def test_on_loopback_a_server_answers_to_its_own_names(host, status):
     request = {"headers": {"host": host}, "json": {"tokens": []}}
     ((answer,), _) = post(request)
     assert answer.status_code == status and (status == 200 or "error" in answer.json())
-    ((answer,), _) = post(request, is_loopback=False)
+    ((answer,), _) = post(request, host="0.0.0.0")
     assert answer.status_code == 200
-    ((answer,), _) = post(request, is_loopback=False, allowed_hosts=("api.example",))
+    ((answer,), _) = post(request, host="0.0.0.0", allowed_hosts=("api.example",))
     assert answer.status_code == 421
+
+
+def test_a_server_answers_to_the_address_that_it_listens_on_and_to_names_that_are_given():
+    for host, name in (("127.0.0.5", "127.0.0.5:8000"), ("::1", "[::1]:8000"), ("127.0.0.1", "api.example")):
+        request = {"headers": {"host": name}, "json": {"tokens": []}}
+        ((answer,), _) = post(request, host=host, allowed_hosts=("api.example",))
+        assert answer.status_code == 200
 
 
 def test_web_pages_may_ask_where_they_are_allowed_to():

@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from inhouse.api.connections import is_loopback
 from inhouse.api.errors import ApiError
 from inhouse.api.metrics import ServerMetrics
 from inhouse.api.settings import ServeSettings
@@ -25,9 +26,10 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 
-def stack(settings: ServeSettings, metrics: ServerMetrics, api_key: str | None, is_loopback: bool) -> list[Middleware]:
-    """All of it, in order; on a loopback address strange host names and web pages are refused."""
-    hosts = settings.allowed_hosts or (LOOPBACK if is_loopback else ())
+def stack(settings: ServeSettings, metrics: ServerMetrics, api_key: str | None, host: str) -> list[Middleware]:
+    """All of it, in order, for a server on `host`; on a loopback one strange host names and web pages are refused."""
+    own = (*LOOPBACK, f"[{host}]" if ":" in host else host) if is_loopback(host) else ()
+    hosts = (*own, *settings.allowed_hosts)
     layers = [Middleware(Logged, is_on=settings.access_log), Middleware(Counted, metrics=metrics)]
     layers.append(Middleware(Guarded, hosts=hosts, origins=settings.cors_origins))
     if settings.cors_origins:  # answers the browser's questions in advance, which carry no key

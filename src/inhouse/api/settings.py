@@ -25,7 +25,7 @@ class ServeSettings(Settings):
     write_timeout: PositiveFloat = Field(default=60.0, description="seconds that a client may leave a chunk unread")
     shutdown_timeout: PositiveInt = Field(default=10, description="seconds for running requests after SIGTERM")
     allowed_hosts: tuple[str, ...] = Field(
-        default=(), description="names that requests may call the server; none given: any, on loopback its own"
+        default=(), description="names that requests may call the server, on loopback beside its own; none: any"
     )
     cors_origins: tuple[str, ...] = Field(
         default=(), description="web pages that may ask, such as http://localhost:3000; * is all"

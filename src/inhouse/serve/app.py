@@ -25,10 +25,10 @@ def create_app(
     chat_template: str | None,
     api_key: str | None = None,
     settings: ServeSettings | None = None,
-    is_loopback: bool = True,
+    host: str = "127.0.0.1",
     on_crash: Callable[[], None] = lambda: None,
 ) -> Starlette:
-    """The OpenAI-compatible API of one model, called `name`. It owns the engine while its lifespan lasts; where that
+    """The OpenAI-compatible API of one model, called `name`, for a server on `host`. It owns the engine while its lifespan lasts; where that
     can compute no more, `on_crash` is called on the event loop.
 
     Without a `chat_template` the chat endpoint refuses requests; with an `api_key` every path but /health asks for it.
@@ -50,7 +50,7 @@ def create_app(
 
     app = Starlette(
         routes=Endpoints(served, metrics).routes(),
-        middleware=stack(settings, metrics, api_key, is_loopback),
+        middleware=stack(settings, metrics, api_key, host),
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )

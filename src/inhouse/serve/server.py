@@ -41,7 +41,6 @@ def serve(
     settings = settings or ServeSettings()
     listener = listen(host, port)
     with listener:
-        is_local = is_loopback(host)
         model, tokenizer, chat_template = open_folder(model_folder, dtype)
 
         def stop() -> None:
@@ -49,10 +48,10 @@ def serve(
 
         app = create_app(
             Engine(model, tokenizer, engine), tokenizer, name=name or model_folder.resolve().name,
-            chat_template=chat_template, api_key=api_key, settings=settings, is_loopback=is_local, on_crash=stop,
+            chat_template=chat_template, api_key=api_key, settings=settings, host=host, on_crash=stop,
         )  # fmt: skip
         server = new_server(app, settings)
-        if api_key is None and not is_local:
+        if api_key is None and not is_loopback(host):
             log.warning("%s can be reached from other machines and there is no API key", host)
         if settings.access_log:
             access.setLevel(logging.INFO)
