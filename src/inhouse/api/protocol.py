@@ -18,7 +18,7 @@ MAX_BIASES = 1024
 MAX_MESSAGES = 4096  # rendering ten times as many holds up everybody's streams for half a second
 IGNORED = {
     "user", "store", "metadata", "safety_identifier", "service_tier", "parallel_tool_calls", "prediction",
-    "reasoning_effort", "verbosity", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
+    "verbosity", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
 }  # fmt: skip
 Prompt = str | list[int]
 
@@ -149,15 +149,19 @@ def _is_ids(value: Any) -> bool:
 
 
 class ChatMessage(Request):
-    """One message; text parts are joined by line breaks. What clients send back of an answer (`refusal`) is ignored."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
+    """One message; text parts are joined by line breaks. A `name` is not rendered, as in the templates of others; what
+    clients send back of an answer and says nothing to the model (`refusal`, `annotations`) is ignored."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str = ""
+    content: str | None = None
+    name: str | None = None
     reasoning_content: str | None = None
+    tool_call_id: str | None = None
     tool_calls: Annotated[Any, _neutral([])] = []
     function_call: Annotated[Any, _neutral()] = None
+    audio: Annotated[Any, _neutral()] = None
+    refusal: str | None = None
+    annotations: list[Any] = []
 
     @field_validator("content", mode="before")
     @classmethod
@@ -168,10 +172,16 @@ class ChatMessage(Request):
             raise PydanticCustomError("unsupported", "only parts of type text are supported")
         return "\n".join(part["text"] for part in content)
 
+    @model_validator(mode="after")
+    def _says_something(self) -> "ChatMessage":
+        if self.content is None and self.role != "assistant":
+            raise PydanticCustomError("no_content", "a message of this role needs a content")
+        return self
+
     def to_template(self) -> dict[str, str]:
         """The message as chat templates know it."""
         role = "system" if self.role == "developer" else self.role
-        message = {"role": role, "content": self.content}
+        message = {"role": role, "content": self.content or ""}
         if self.reasoning_content is not None:
             message["reasoning_content"] = self.reasoning_content
         return message
@@ -194,6 +204,7 @@ class ChatRequest(GenerationRequest):
     audio: Annotated[Any, _neutral()] = None
     moderation: Annotated[Any, _neutral()] = None
     web_search_options: Annotated[Any, _neutral()] = None
+    reasoning_effort: Annotated[Any, _neutral("none")] = "none"
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ChatRequest":

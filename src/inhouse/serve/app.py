@@ -28,9 +28,9 @@ def create_app(
     host: str = "127.0.0.1",
     on_crash: Callable[[], None] = lambda: None,
 ) -> Starlette:
-    """The OpenAI-compatible API of one model, called `name`, for a server on `host`. It owns the engine while its lifespan lasts; where that
-    can compute no more, `on_crash` is called on the event loop.
+    """The OpenAI-compatible API of one model, called `name`, for a server on `host`.
 
+    It owns the engine while its lifespan lasts; where that can compute no more, `on_crash` is called on the event loop.
     Without a `chat_template` the chat endpoint refuses requests; with an `api_key` every path but /health asks for it.
     """
     if api_key is not None and not api_key.strip():

@@ -71,7 +71,7 @@ class Served(NamedTuple):
                 400, f"The model '{self.name}' has no chat template (a base model); use /v1/completions.",
                 param="messages", code="no_chat_template",
             )  # fmt: skip
-        self.check_text("".join(message.content for message in messages), "messages")
+        self.check_text("".join(message.content or "" for message in messages), "messages")
         rendered: list[dict[str, Any]] = [message.to_template() for message in messages]
         try:
             return encode_prompt(self.tokenizer, rendered, template=self.chat_template)
