@@ -32,9 +32,10 @@ ODD: list[Any] = [
 ]  # fmt: skip
 VALID: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {
-        "messages": [{"role": "system", "content": "a"}, {"role": "user", "content": "What is 1 + 1?"}],
-        "max_tokens": 2, "temperature": 1, "top_p": 0.9, "top_k": 5, "min_p": 0.1, "n": 1, "stop": ["x"], "seed": 1, "stream": False,
-        "logprobs": True, "top_logprobs": 2, "logit_bias": {"5": 1}, "presence_penalty": 0.5, "min_tokens": 1,
+        "messages": [{"role": "system", "content": "a"}, {"role": "user", "content": "1 + 1?"}],
+        "max_tokens": 2, "temperature": 1, "top_p": 0.9, "top_k": 5, "min_p": 0.1, "n": 1, "stop": ["x"], "seed": 1,
+        "stream": False, "logprobs": True, "top_logprobs": 2, "logit_bias": {"5": 1}, "presence_penalty": 0.5,
+        "min_tokens": 1,
     },
     "/v1/completions": {
         "prompt": "def f(", "max_tokens": 2, "temperature": 1, "top_p": 0.9, "echo": True, "logprobs": 2, "best_of": 1,

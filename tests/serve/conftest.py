@@ -12,6 +12,7 @@ import httpx
 import pytest
 import torch
 from openai import OpenAI
+from starlette.applications import Starlette
 
 from inhouse.api.server import listen, new_server
 from inhouse.api.settings import ServeSettings
@@ -33,6 +34,7 @@ class Server(NamedTuple):
     url: str
     served: Served
     http: httpx.Client  # one for all: making one costs more than a request
+    served_app: Starlette
 
     def client(self, **options: object) -> OpenAI:
         return OpenAI(
@@ -59,7 +61,7 @@ def running(engine: object, tokenizer: Tokenizer, settings: ServeSettings, **opt
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
         with httpx.Client(base_url=url, timeout=180) as http:
-            yield Server(url, app.state.served, http)
+            yield Server(url, app.state.served, http, app)
     finally:
         server.should_exit = True
         thread.join(timeout=180)

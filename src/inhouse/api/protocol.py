@@ -4,10 +4,22 @@ A field that could only be obeyed by doing something that inhouse does not do is
 neutral value; one that changes nothing about the answer (`user`, `store`, …) is ignored; any other is unknown (400).
 """
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from inhouse.api.errors import ApiError, from_validation
 
@@ -21,9 +33,17 @@ IGNORED = {
     "verbosity", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
 }  # fmt: skip
 Prompt = str | list[int]
+# what the OpenAPI document says where a validator of ours takes more than the type says
+_STOP = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_CHARACTERS}
+_IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
+_BATCH = {"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, _IDS]}}
+_PROMPT = {"anyOf": [{"type": "string"}, _IDS, _BATCH]}
+_TEXT = {"type": {"const": "text"}, "text": {"type": "string"}}
+_PART = {"type": "object", "required": ["type", "text"], "properties": _TEXT}
+_CONTENT = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}, {"type": "null"}]}
 
 
-def _neutral(*values: Any) -> AfterValidator:
+def _neutral(*values: Any) -> "_Neutral":
     """Accept only values that ask for nothing."""
 
     def check(value: Any) -> Any:
@@ -31,7 +51,20 @@ def _neutral(*values: Any) -> AfterValidator:
             raise PydanticCustomError("unsupported", "this server does not support it; leave it out")
         return value
 
-    return AfterValidator(check)
+    return _Neutral(values, check)
+
+
+class _Neutral(NamedTuple):
+    """Both what validates and what the OpenAPI document says of it."""
+
+    values: tuple[Any, ...]
+    check: Callable[[Any], Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: GetJsonSchemaHandler) -> Any:
+        return {"enum": [*self.values, None]}
 
 
 def _misfit(param: str, why: str) -> ApiError:
@@ -43,6 +76,18 @@ class Request(BaseModel):
     """Strict types; a null means that the field was left out, as the API has it."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> Any:
+        """What may be left out may be null; what is ignored may be anything."""
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        required = schema.get("required", [])
+        for name, field in schema.get("properties", {}).items():
+            if name not in required and {"type": "null"} not in field.get("anyOf", []):
+                kept = {key: field.pop(key) for key in ("title", "description", "default") if key in field}
+                schema["properties"][name] = kept | {"anyOf": [dict(field), {"type": "null"}]}
+        schema["properties"] = schema.get("properties", {}) | {name: {} for name in sorted(IGNORED)}
+        return schema
 
     @model_validator(mode="before")
     @classmethod
@@ -72,7 +117,9 @@ class GenerationRequest(Request):
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: int = Field(default=1, ge=1, le=128)
-    stop: list[str] = []
+    stop: Annotated[
+        list[str], WithJsonSchema({"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": 4}]})
+    ] = []
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     temperature: float = Field(default=1.0, ge=0.0, le=2.0)
     top_p: float = Field(default=1.0, ge=0.0, le=1.0)
@@ -118,7 +165,7 @@ class GenerationRequest(Request):
 class CompletionRequest(GenerationRequest):
     """POST /v1/completions. `prompt` is always a batch."""
 
-    prompt: list[Prompt] = [""]
+    prompt: Annotated[list[Prompt], WithJsonSchema(_PROMPT)] = [""]
     echo: bool = False
     logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
     best_of: int | None = Field(default=None, ge=1, le=128)
@@ -153,7 +200,7 @@ class ChatMessage(Request):
     clients send back of an answer and says nothing to the model (`refusal`, `annotations`) is ignored."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | None = None
+    content: Annotated[str | None, WithJsonSchema(_CONTENT)] = None
     name: str | None = None
     reasoning_content: str | None = None
     tool_call_id: str | None = None

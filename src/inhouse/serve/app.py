@@ -49,7 +49,7 @@ def create_app(
             await run_in_threadpool(worker.stop)
 
     app = Starlette(
-        routes=Endpoints(served, metrics).routes(),
+        routes=Endpoints(served, metrics, api_key is not None).routes(),
         middleware=stack(settings, metrics, api_key, host),
         exception_handlers=HANDLERS,
         lifespan=lifespan,

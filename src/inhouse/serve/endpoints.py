@@ -13,22 +13,40 @@ from starlette.routing import Route
 from inhouse.api.body import read_body
 from inhouse.api.events import EventStream, unless_gone
 from inhouse.api.metrics import CONTENT_TYPE, ServerMetrics
+from inhouse.api.middleware import OPEN
+from inhouse.api.openapi import EVENTS, JSON, Operation, document
+from inhouse.api.protocol import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from inhouse.serve import tokens
 from inhouse.serve.chat import Chat
 from inhouse.serve.completions import Completions
 from inhouse.serve.generation import Face
 from inhouse.serve.served import Served
 
+OPERATIONS = (
+    Operation("/v1/models", "get", "The one model."),
+    Operation("/v1/models/{model}", "get", "The one model, by its name."),
+    Operation("/v1/completions", "post", "Continue prompts.", CompletionRequest, (JSON, EVENTS)),
+    Operation("/v1/chat/completions", "post", "Answer a conversation.", ChatRequest, (JSON, EVENTS)),
+    Operation("/tokenize", "post", "The tokens of a text or of a conversation.", TokenizeRequest),
+    Operation("/detokenize", "post", "The text of tokens.", DetokenizeRequest),
+    Operation("/tokenizer_info", "get", "What clients without a tokenizer need to know of it."),
+    Operation("/health", "get", "Whether the engine works."),
+    Operation("/metrics", "get", "Prometheus' text format.", None, ("text/plain",)),
+    Operation("/openapi.json", "get", "This document."),
+)
+
 
 class Endpoints:
     """The API of one served model."""
 
-    def __init__(self, served: Served, metrics: ServerMetrics) -> None:
+    def __init__(self, served: Served, metrics: ServerMetrics, has_key: bool) -> None:
         self.served, self.metrics, self.limits = served, metrics, served.settings
+        self.document = document(OPERATIONS, has_key, OPEN)
         self.card = {"id": served.name, "object": "model", "created": int(time.time()), "owned_by": "inhouse"}
 
     def routes(self) -> list[Route]:
         return [
+            Route("/openapi.json", self.openapi),
             Route("/v1/models", self.models),
             Route("/v1/models/{model:path}", self.model),
             Route("/v1/completions", partial(self.generate, Completions), methods=["POST"]),
@@ -39,6 +57,9 @@ class Endpoints:
             Route("/health", self.health),
             Route("/metrics", self.show_metrics),
         ]
+
+    async def openapi(self, request: Request) -> Response:
+        return JSONResponse(self.document)
 
     async def models(self, request: Request) -> Response:
         return JSONResponse({"object": "list", "data": [self.card]})

@@ -1,0 +1,85 @@
+"""The OpenAPI document of a server, made from the types that its requests are parsed by."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from inhouse.api.protocol import Request
+
+JSON, EVENTS = "application/json", "text/event-stream"
+_ERRORS = {
+    400: "What is wrong with the request.", 401: "The API key is missing or wrong.",
+    403: "A web page of this origin may not ask.", 404: "There is no such model.", 405: "The path has other methods.", 408: "The body did not arrive in time.",
+    413: "The body is too large.", 415: "The body is not declared as JSON.", 421: "The server is not called so.",
+    429: "All places and the queue are full.", 500: "The request cannot be answered.",
+    503: "The server is busy, shutting down, or its engine has failed.",
+}  # fmt: skip
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+
+
+class Operation(NamedTuple):
+    """One path: its method, what it is for, the type of its body, and the media types of its answers."""
+
+    path: str
+    method: str
+    summary: str
+    body: type[Request] | None = None
+    answers: tuple[str, ...] = (JSON,)
+
+
+def document(operations: Sequence[Operation], has_key: bool, open_paths: Sequence[str]) -> dict[str, Any]:
+    """As OpenAPI 3.1 has it. `open_paths` ask for no key."""
+    schemas: dict[str, Any] = {"Error": _ERROR}
+    paths: dict[str, Any] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, schemas) | (
+            {"security": []} if operation.path in open_paths else {}
+        )
+    keys = {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}} if has_key else {}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "inhouse", "version": version("inhouse")},
+        "paths": paths,
+        "components": {"schemas": schemas, **keys},
+        **({"security": [{"key": []}]} if has_key else {}),
+    }
+
+
+def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
+    schema = {JSON: {"schema": {"type": "object"}}, EVENTS: {"schema": {"type": "string"}}}
+    plain = {"schema": {"type": "string"}}
+    answers: dict[str, Any] = {
+        "200": {"description": "The answer.", "content": {kind: schema.get(kind, plain) for kind in operation.answers}}
+    }
+    error = {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
+    for status, description in _ERRORS.items():
+        answers[str(status)] = {"description": description, "content": error}
+    described: dict[str, Any] = {"summary": operation.summary, "responses": answers}
+    names = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
+    if names:
+        described["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+            for name in names
+        ]
+    if operation.body is not None:
+        whole = operation.body.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= whole.pop("$defs", {})
+        schemas[operation.body.__name__] = whole
+        reference = {"$ref": f"#/components/schemas/{operation.body.__name__}"}
+        described["requestBody"] = {"required": True, "content": {JSON: {"schema": reference}}}
+    return described
