@@ -8,12 +8,19 @@ from inhouse.api.protocol import Request
 
 JSON, EVENTS = "application/json", "text/event-stream"
 _ERRORS = {
-    400: "What is wrong with the request.", 401: "The API key is missing or wrong.",
-    403: "A web page of this origin may not ask.", 404: "There is no such model.", 405: "The path has other methods.", 408: "The body did not arrive in time.",
-    413: "The body is too large.", 415: "The body is not declared as JSON.", 421: "The server is not called so.",
-    429: "All places and the queue are full.", 500: "The request cannot be answered.",
+    400: "What is wrong with the request.",
+    401: "The API key is missing or wrong.",
+    403: "A web page of this origin may not ask.",
+    404: "There is no such model.",
+    405: "The path has other methods.",
+    408: "The body did not arrive in time.",
+    413: "The body is too large.",
+    415: "The body is not declared as JSON.",
+    421: "The server is not called so.",
+    429: "All places and the queue are full.",
+    500: "The request cannot be answered.",
     503: "The server is busy, shutting down, or its engine has failed.",
-}  # fmt: skip
+}
 _ERROR = {
     "type": "object",
     "required": ["error"],
