@@ -199,6 +199,17 @@ def test_what_is_no_http_is_refused_in_the_apis_shape():
     assert answer.startswith(b"HTTP/1.1 400") and b'"invalid_request_error"' in answer
 
 
+def test_what_is_no_http_behind_a_request_at_work_ends_its_connection(caplog):
+    with serving(**PATIENT) as served:
+        request = b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        with served.connect(request + b"\x16\x03\x01 hello\r\n\r\n") as connection:
+            until(lambda: any(not each.is_silent for each in served.open))
+            served.gate.set()
+            assert is_ended(connection)
+        assert served.health().text == "ok"
+    assert "Traceback" not in caplog.text
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """One for localhost, signed by itself, and its key."""

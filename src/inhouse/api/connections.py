@@ -6,6 +6,7 @@ import ipaddress
 import socket
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import h11
@@ -109,7 +110,8 @@ class Connection(H11Protocol):
             h11.Data(data=bytes(response.body)),
             h11.EndOfMessage(),
         ):
-            self.transport.write(self.conn.send(event) or b"")
+            with suppress(h11.LocalProtocolError):  # an answer is under way: it is cut off
+                self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
 
