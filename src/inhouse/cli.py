@@ -21,7 +21,9 @@ USER_ERROR, INTERNAL_ERROR = 2, 1
 
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A run, an exported or a Hugging Face folder.")]
-Dtype = Annotated[str, typer.Option(metavar="fp32|bf16", help="What the model computes in.")]
+Dtype = Annotated[
+    str, typer.Option(metavar="auto|fp32|bf16", help="What the model computes in; auto: as its weights are stored.")
+]
 
 
 def _print_version(is_asked: bool) -> None:
@@ -168,7 +170,7 @@ def chat(
     max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 512,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 0.0,
     seed: Annotated[int | None, typer.Option(help="For the same answer again at a temperature above 0.")] = None,
-    dtype: Dtype = "fp32",
+    dtype: Dtype = "auto",
 ) -> None:
     """Talk to a model. A base model, which knows no turns, goes on from the text instead."""
     from inhouse.chat import Model
@@ -201,7 +203,7 @@ def serve(
     api_key_env: Annotated[
         str | None, typer.Option(metavar="VARIABLE", help="The environment variable that holds the API key.")
     ] = None,
-    dtype: Dtype = "fp32",
+    dtype: Dtype = "auto",
     *,
     settings: tuple[ServeSettings, EngineSettings],
 ) -> None:

@@ -39,6 +39,22 @@ def test_everything_comes_from_the_folder(folder):
     assert opened.model.dtype == torch.bfloat16 and opened.chat_template == "mine"
 
 
+@pytest.mark.parametrize(
+    ("stored", "computed"),
+    [
+        ({"dtype": "bfloat16"}, torch.bfloat16), ({"torch_dtype": "bfloat16"}, torch.bfloat16),
+        ({"dtype": "float16"}, torch.float32), ({"dtype": None}, torch.float32), ({"dtype": 3}, torch.float32),
+    ],
+)  # fmt: skip
+def test_auto_computes_as_the_weights_are_stored(folder, stored, computed):
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("dtype", None)
+    (folder / "config.json").write_text(json.dumps(config | stored))
+    assert open_folder(folder, "auto").model.dtype == computed
+    with pytest.raises(ValueError, match="it is one of auto, fp32, bf16"):
+        open_folder(folder, "fp8")
+
+
 @pytest.mark.parametrize("missing", ["config.json", "tokenizer.json"])
 def test_what_is_no_model_folder_is_a_sentence(folder, missing):
     (folder / missing).unlink()

@@ -4,10 +4,14 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from inhouse.checkpoint.model_folder import DTYPES, load_model
+from inhouse.checkpoint.model_folder import CONFIG, DTYPES, load_model
 from inhouse.common.devices import pick_device
+from inhouse.common.files import read_json
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.model.transformer import Transformer
+
+
+AUTO = "auto"
 
 
 class OpenedModel(NamedTuple):
@@ -21,14 +25,24 @@ class OpenedModel(NamedTuple):
 def open_folder(folder: Path, dtype: str = "fp32") -> OpenedModel:
     """Open any folder in Hugging Face layout of an architecture that inhouse knows.
 
-    Its weights are kept as it computes, in `dtype` (fp32 or bf16), on the GPU where there is one. Raises `ValueError`
-    with a sentence for another dtype, and where the folder is no such model.
+    Its weights are kept as it computes, in `dtype` (fp32, bf16, or auto: bf16 where the folder's weights are), on the
+    GPU where there is one. Raises `ValueError` with a sentence for another dtype, and where the folder is no such model.
     """
+    if dtype == AUTO:
+        dtype = _stored_dtype(folder)
     if dtype not in DTYPES:
-        raise ValueError(f"dtype = {dtype!r} is not known; it is one of {', '.join(DTYPES)}")
+        raise ValueError(f"dtype = {dtype!r} is not known; it is one of {', '.join((AUTO, *DTYPES))}")
     tokenizer, device = Tokenizer.load(folder), pick_device("auto")
     model = load_model(folder, DTYPES[dtype], device, weights_dtype=DTYPES[dtype])
     return OpenedModel(model, tokenizer, read_chat_template(folder))
+
+
+def _stored_dtype(folder: Path) -> str:
+    """As config.json says; fp16, in which nothing here computes, becomes fp32, which holds all of its numbers."""
+    path = folder / CONFIG
+    said = read_json(path) if path.is_file() else {}
+    name = said.get("dtype", said.get("torch_dtype")) if isinstance(said, dict) else None
+    return "bf16" if name == "bfloat16" else "fp32"
 
 
 def read_chat_template(folder: Path) -> str | None:
