@@ -10,7 +10,6 @@ from inhouse.common.files import read_json
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.model.transformer import Transformer
 
-
 AUTO = "auto"
 
 
@@ -25,8 +24,9 @@ class OpenedModel(NamedTuple):
 def open_folder(folder: Path, dtype: str = "fp32") -> OpenedModel:
     """Open any folder in Hugging Face layout of an architecture that inhouse knows.
 
-    Its weights are kept as it computes, in `dtype` (fp32, bf16, or auto: bf16 where the folder's weights are), on the
-    GPU where there is one. Raises `ValueError` with a sentence for another dtype, and where the folder is no such model.
+    Its weights are kept as it computes, in `dtype` (fp32, bf16, or auto: bf16 where the folder's weights are), on
+    the GPU where there is one. Raises `ValueError` with a sentence for another dtype, and where the folder is no such
+    model.
     """
     if dtype == AUTO:
         dtype = _stored_dtype(folder)

@@ -32,8 +32,8 @@ def serve(
 ) -> None:
     """Serve the model in `model_folder` under `name` (default: the folder's) until it is told to stop.
 
-    It computes in `dtype` (fp32, bf16, or auto, as its weights are stored), on the GPU where there is one. `key_variable` is what the request that is
-    printed calls the environment variable with the key.
+    It computes in `dtype` (fp32, bf16, or auto, as its weights are stored), on the GPU where there is one.
+    `key_variable` is what the request that is printed calls the environment variable with the key.
 
     Running requests get `settings.shutdown_timeout` seconds to end. Raises `ValueError` where the folder is no model,
     the address cannot be had or the TLS files are none, and `RuntimeError` where the engine could compute no more.
