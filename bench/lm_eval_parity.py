@@ -84,7 +84,7 @@ def served(folder: Path) -> Iterator[str]:
     """`folder` behind HTTP on a free port, in a thread of this process; gives the completions URL."""
     settings = ServeSettings()
     listener = listen("127.0.0.1", 0)
-    model, tokenizer, template = open_folder(folder)
+    model, tokenizer, template, _ = open_folder(folder)
     app = create_app(Engine(model, tokenizer), tokenizer, name="served", chat_template=template, settings=settings)
     server = new_server(app, settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -82,7 +82,7 @@ def write_lines(path: Path) -> None:
 
 def new_wordings(folder: Path) -> list[Sample]:
     """What the model in `folder` says to the wordings that it was not taught."""
-    model, tokenizer, template = open_folder(folder)
+    model, tokenizer, template, _ = open_folder(folder)
     asked = [
         json.loads(line(question, answer))["messages"]
         for answer, questions in FACTS.items() for question in questions[-ASKED:]
@@ -91,7 +91,7 @@ def new_wordings(folder: Path) -> list[Sample]:
 
 
 def heldout_bits(folder: Path, run: Path) -> float:
-    model, tokenizer, _ = open_folder(folder)
+    model, tokenizer, *_ = open_folder(folder)
     texts = [document.text for document in read_documents(run / "data", "heldout")]
     return bits_per_byte(model, tokenizer, texts, model.config.max_position).value
 

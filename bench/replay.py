@@ -53,7 +53,7 @@ def foreign_code() -> dict[str, str]:
 
 def measure(folder: Path, run: Path, problems: int, foreign: dict[str, str]) -> dict[str, float]:
     """Figures of the model in `folder`; problems only of one that was fine-tuned."""
-    model, tokenizer, template = open_folder(folder)
+    model, tokenizer, template, _ = open_folder(folder)
     context = model.config.max_position
     heldout = [document.text for document in read_documents(run / "data", "heldout")]
     found = {

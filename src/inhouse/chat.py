@@ -31,8 +31,8 @@ class Model:
 
         Raises `ValueError` where there is no model, or one that inhouse does not compute.
         """
-        model, tokenizer, chat_template = open_folder(find_model(Path(path)), dtype)
-        return cls(Engine(model, tokenizer), tokenizer, chat_template)
+        opened = open_folder(find_model(Path(path)), dtype)
+        return cls(opened.engine(), opened.tokenizer, opened.chat_template)
 
     def chat(self, messages: str | Sequence[Message], params: SamplingParams | None = None) -> str:
         """The assistant's answer to a conversation, or to one user message given as plain text."""

@@ -8,9 +8,10 @@ import torch
 
 from inhouse.checkpoint.model_folder import load_model, save_model
 from inhouse.data.tokenizer import Tokenizer
+from inhouse.engine.request import SamplingParams
 from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
-from inhouse.posttrain.opened_model import open_folder, read_chat_template
+from inhouse.posttrain.opened_model import Generation, open_folder, read_chat_template
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_everything_comes_from_the_folder(folder):
-    model, tokenizer, template = open_folder(folder)
+    model, tokenizer, template, _ = open_folder(folder)
     assert model.dtype == torch.float32 and bool((model.lm_head.weight == 0.25).all())
     assert tokenizer.vocab_size == 300 and template is None
     (folder / "chat_template.jinja").write_text("mine")
@@ -81,3 +82,38 @@ def test_its_weights_are_kept_as_it_computes(folder: Path) -> None:
         assert torch.equal(opened(tokens).hidden_BTD, masters(tokens).hidden_BTD)
     with pytest.raises(ValueError, match="dtype = 'fp8' is not known; it is one of fp32, bf16"):
         open_folder(folder, "fp8")
+
+
+@pytest.mark.parametrize(
+    ("said", "ends", "sampling"),
+    [
+        ({}, (), {}),
+        ({"eos_token_id": 7}, (7,), {}),
+        ({"eos_token_id": [7, 9], "temperature": 0.6, "top_k": 20, "top_p": 0.95, "do_sample": True}, (7, 9),
+         {"temperature": 0.6, "top_k": 20, "top_p": 0.95}),
+        ({"eos_token_id": None, "temperature": None, "do_sample": False, "top_p": 0.9}, (), {"temperature": 0.0}),
+        ({"repetition_penalty": 1.1, "min_p": 0.1, "max_length": 20}, (), {"repetition_penalty": 1.1, "min_p": 0.1}),
+    ],
+)  # fmt: skip
+def test_what_the_folder_says_of_generating_holds_everywhere(folder, said, ends, sampling):
+    (folder / "generation_config.json").write_text(json.dumps(said))
+    generation = open_folder(folder).generation
+    assert generation == Generation(ends, SamplingParams(max_tokens=1, **sampling))
+
+
+def test_any_of_the_ends_ends_an_answer(folder):
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 9]}))
+    engine = open_folder(folder).engine()
+    for end in (7, 9):
+        params = SamplingParams(max_tokens=5, temperature=0, logit_bias={end: 90.0})
+        assert engine.generate([[1, 2]], params)[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    "said", [[], {"eos_token_id": "x"}, {"eos_token_id": [True]}, {"temperature": "hot"}, {"top_p": 3}, {"top_k": -1}]
+)
+def test_a_generation_config_that_makes_no_sense_is_a_sentence(folder, said):
+    (folder / "generation_config.json").write_text(json.dumps(said))
+    with pytest.raises(ValueError, match=r"generation_config\.json: ") as error:
+        open_folder(folder)
+    assert "\n" not in str(error.value)

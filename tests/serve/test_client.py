@@ -12,6 +12,8 @@ import torch
 from openai import OpenAI
 from openai.types import Completion
 
+from inhouse.engine.request import SamplingParams
+
 NAME = "tiny"
 CONTEXT = 128
 MESSAGES = [{"role": "user", "content": "What is 2 + 3?"}]
@@ -201,3 +203,13 @@ def test_what_the_prefix_cache_held_is_told(run_server):
         assert first["prompt_tokens_details"] == {"cached_tokens": 0}
         assert second["prompt_tokens_details"] == {"cached_tokens": 32}
         assert f"inhouse_cached_tokens_total {32 * 3}" in server.get("/metrics").text  # of the second sample too
+
+
+def test_what_a_request_does_not_say_is_as_the_models_folder_has_it(run_server):
+    body = {"model": "tiny", "prompt": "def", "max_tokens": 12, "seed": 5}
+    with run_server(sampling=SamplingParams(max_tokens=1, temperature=0)) as server:
+        silent, same, other = (
+            server.post("/v1/completions", body | said).json()["choices"][0]["text"]
+            for said in ({}, {"temperature": 0}, {"temperature": 2, "top_p": 1})
+        )
+    assert silent == same != other

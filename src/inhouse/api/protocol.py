@@ -121,9 +121,10 @@ class GenerationRequest(Request):
         list[str], WithJsonSchema({"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": 4}]})
     ] = []
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    temperature: float = Field(default=1.0, ge=0.0, le=2.0)
-    top_p: float = Field(default=1.0, ge=0.0, le=1.0)
-    top_k: int = Field(default=0, ge=0, le=2**31 - 1, description="not in the API; 0: all")
+    # without a value these are as the model's folder says
+    temperature: float | None = Field(default=None, ge=0.0, le=2.0)
+    top_p: float | None = Field(default=None, ge=0.0, le=1.0)
+    top_k: int | None = Field(default=None, ge=0, le=2**31 - 1, description="not in the API; 0: all")
     max_tokens: int | None = Field(default=None, ge=0)
     frequency_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
     presence_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
@@ -131,8 +132,8 @@ class GenerationRequest(Request):
         default={}, max_length=MAX_BIASES
     )
     # not in the API
-    min_p: float = Field(default=0.0, ge=0.0, le=1.0)
-    repetition_penalty: float = Field(default=1.0, ge=0.1, le=10.0)
+    min_p: float | None = Field(default=None, ge=0.0, le=1.0)
+    repetition_penalty: float | None = Field(default=None, ge=0.1, le=10.0)
     min_tokens: int = Field(default=0, ge=0)
     ignore_eos: bool = False
     stop_token_ids: list[int] = Field(default=[], max_length=MAX_BIASES)

@@ -7,7 +7,7 @@ import itertools
 import logging
 import secrets
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
 from contextlib import suppress
 
@@ -29,10 +29,17 @@ Drawn = tuple[Sequence, int, TokenLogprobs]
 class Engine:
     """Continues prompts with `model`, whose weights it neither copies nor changes.
 
+    What ends an answer, beside what a request names, are `end_ids` and the tokenizer's ends of a document and a turn.
     Raises `ValueError` where the cache is too small for anything.
     """
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, settings: EngineSettings | None = None) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        settings: EngineSettings | None = None,
+        end_ids: Iterable[int] = (),
+    ) -> None:
         self.model, self.tokenizer, self.settings = model, tokenizer, settings or EngineSettings()
         config, page_size = model.config, self.settings.page_size
         page_bytes = page_size * KVCache.bytes_per_token(config, model.dtype)
@@ -50,7 +57,7 @@ class Engine:
         self._sequences: dict[int, Sequence] = {}
         self._streams: dict[int, deque[StepOutput | Failure]] = {}  # what `stream` has not yielded yet
         self._new_id = itertools.count()
-        self._ends: set[int] = set()
+        self._ends = set(end_ids)
         for name in ("end_of_document", "end_of_turn"):
             with suppress(ValueError):  # other people's tokenizers have one of the two
                 self._ends.add(getattr(tokenizer, name))

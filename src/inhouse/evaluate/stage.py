@@ -6,8 +6,6 @@ from pathlib import Path
 from inhouse.common.files import write_atomic, write_json
 from inhouse.data.documents import read_documents
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.engine.engine import Engine
-from inhouse.engine.settings import EngineSettings
 from inhouse.environments.registry import ENVIRONMENTS
 from inhouse.evaluate.bits_per_byte import bits_per_byte, xz_bits_per_byte
 from inhouse.evaluate.harness import Sample, answer, heldout_questions, summarise
@@ -47,9 +45,10 @@ def evaluate_model(
             f"nothing to measure: {folder} has no held-out text beside it, and no problems to ask; name environments "
             f"with --env, of {', '.join(ENVIRONMENTS)} (library needs the text of a run)"
         )
-    model, tokenizer, template = open_folder(folder, settings.dtype)
+    opened = open_folder(folder, settings.dtype)
+    model, tokenizer, template = opened[:3]
     scores = {"bits_per_byte": _bits_per_byte(settings, data, model, tokenizer)} if data else {}
-    engine = Engine(model, tokenizer, EngineSettings())
+    engine = opened.engine()
     template = CHAT_TEMPLATE if template is None else template
     samples = answer(engine, tokenizer, questions, settings.max_answer_tokens, template)
     if own:

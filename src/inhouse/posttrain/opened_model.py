@@ -4,13 +4,26 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from inhouse.checkpoint.model_folder import CONFIG, DTYPES, load_model
+from pydantic import ValidationError
+
+from inhouse.checkpoint.model_folder import CONFIG, DTYPES, GENERATION_CONFIG, load_model
 from inhouse.common.devices import pick_device
 from inhouse.common.files import read_json
 from inhouse.data.tokenizer import Tokenizer
+from inhouse.engine.engine import Engine
+from inhouse.engine.request import SamplingParams
+from inhouse.engine.settings import EngineSettings
 from inhouse.model.transformer import Transformer
 
 AUTO = "auto"
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+
+
+class Generation(NamedTuple):
+    """What a folder says of generating: tokens that end an answer, and how to sample where nobody says."""
+
+    end_ids: tuple[int, ...] = ()
+    sampling: SamplingParams = SamplingParams(max_tokens=1)
 
 
 class OpenedModel(NamedTuple):
@@ -19,6 +32,11 @@ class OpenedModel(NamedTuple):
     model: Transformer
     tokenizer: Tokenizer
     chat_template: str | None
+    generation: Generation
+
+    def engine(self, settings: EngineSettings | None = None) -> Engine:
+        """What generates from it, up to any of the tokens that end an answer. Raises `ValueError` as `Engine` does."""
+        return Engine(self.model, self.tokenizer, settings, self.generation.end_ids)
 
 
 def open_folder(folder: Path, dtype: str = "fp32") -> OpenedModel:
@@ -34,7 +52,27 @@ def open_folder(folder: Path, dtype: str = "fp32") -> OpenedModel:
         raise ValueError(f"dtype = {dtype!r} is not known; it is one of {', '.join((AUTO, *DTYPES))}")
     tokenizer, device = Tokenizer.load(folder), pick_device("auto")
     model = load_model(folder, DTYPES[dtype], device, weights_dtype=DTYPES[dtype])
-    return OpenedModel(model, tokenizer, read_chat_template(folder))
+    return OpenedModel(model, tokenizer, read_chat_template(folder), read_generation(folder))
+
+
+def read_generation(folder: Path) -> Generation:
+    """`generation_config.json`, with the meaning that transformers gives it. Raises `ValueError` where it makes none."""
+    path = folder / GENERATION_CONFIG
+    said = read_json(path) if path.is_file() else {}
+    if not isinstance(said, dict):
+        raise ValueError(f"{path}: not a JSON object")
+    ends = said.get("eos_token_id")
+    ends = [ends] if isinstance(ends, int) else [] if ends is None else ends
+    if not isinstance(ends, list) or not all(type(end) is int for end in ends):
+        raise ValueError(f"{path}: eos_token_id is neither a number nor a list of them")
+    sampling = {name: said[name] for name in _SAMPLING if said.get(name) is not None}
+    if said.get("do_sample") is False:
+        sampling = {"temperature": 0}
+    try:
+        return Generation(tuple(ends), SamplingParams(max_tokens=1, **sampling))
+    except ValidationError as error:
+        name = ".".join(map(str, error.errors()[0]["loc"]))
+        raise ValueError(f"{path}: {name} = {sampling.get(name)!r} is nothing to sample by") from error
 
 
 def _stored_dtype(folder: Path) -> str:

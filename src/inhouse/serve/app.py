@@ -12,6 +12,7 @@ from inhouse.api.middleware import stack
 from inhouse.api.settings import ServeSettings
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
+from inhouse.engine.request import SamplingParams
 from inhouse.serve.endpoints import Endpoints
 from inhouse.serve.served import Served
 from inhouse.serve.worker import Worker
@@ -23,6 +24,7 @@ def create_app(
     *,
     name: str,
     chat_template: str | None,
+    sampling: SamplingParams | None = None,
     api_key: str | None = None,
     settings: ServeSettings | None = None,
     host: str = "127.0.0.1",
@@ -31,14 +33,15 @@ def create_app(
     """The OpenAI-compatible API of one model, called `name`, for a server on `host`.
 
     It owns the engine while its lifespan lasts; where that can compute no more, `on_crash` is called on the event loop.
-    Without a `chat_template` the chat endpoint refuses requests; with an `api_key` every path but /health asks for it.
+    `sampling` is how it samples where a request does not say. Without a `chat_template` the chat endpoint refuses requests; with an `api_key` every path but /health asks for it.
     """
     if api_key is not None and not api_key.strip():
         raise ValueError("the API key is empty; give one, or none at all to let everybody in")
     settings, metrics = settings or ServeSettings(), ServerMetrics()
     worker = Worker(engine, metrics, settings.max_queue, on_crash)
     longest_token = max(len(tokenizer.decode_bytes([token])) for token in range(tokenizer.vocab_size))
-    served = Served(name, engine, tokenizer, chat_template, worker, settings, longest_token)
+    sampling = sampling or SamplingParams(max_tokens=1)
+    served = Served(name, engine, tokenizer, chat_template, worker, settings, longest_token, sampling)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

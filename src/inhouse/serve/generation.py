@@ -18,6 +18,7 @@ from inhouse.serve.choices import Choice, Delta
 from inhouse.serve.served import Served
 from inhouse.serve.worker import Job
 
+SAMPLED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")  # as the model's folder says, if not here
 Body = TypeVar("Body", bound=GenerationRequest)
 
 
@@ -133,18 +134,17 @@ def jobs_of(
     body, context, limits = face.body, face.served.context, face.served.settings
     for prompt in face.prompts:
         face.served.check_prompt(prompt, param)
+    said = {name: value for name in SAMPLED if (value := getattr(body, name)) is not None}
+    sampled = face.served.sampling.model_dump(include=set(SAMPLED)) | said
+    sampled["top_p"] = max(sampled["top_p"], 1e-6)  # the API allows 0: the likeliest token alone
     jobs = [
         (
             prompt,
             SamplingParams(
                 max_tokens=min(max_tokens or context, context - len(prompt)),
-                temperature=body.temperature,
-                top_p=max(body.top_p, 1e-6),  # the API allows 0: the likeliest token alone
-                top_k=body.top_k,
-                min_p=body.min_p,
+                **sampled,
                 presence_penalty=body.presence_penalty,
                 frequency_penalty=body.frequency_penalty,
-                repetition_penalty=body.repetition_penalty,
                 logit_bias=body.logit_bias,
                 min_tokens=body.min_tokens,
                 ignore_eos=body.ignore_eos,

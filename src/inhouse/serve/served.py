@@ -8,6 +8,7 @@ from inhouse.api.protocol import ChatMessage
 from inhouse.api.settings import ServeSettings
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
+from inhouse.engine.request import SamplingParams
 from inhouse.posttrain.chat_template import encode_prompt
 from inhouse.serve.worker import Worker
 
@@ -22,6 +23,7 @@ class Served(NamedTuple):
     worker: Worker
     settings: ServeSettings
     longest_token: int  # bytes
+    sampling: SamplingParams  # where a request does not say
 
     @property
     def context(self) -> int:

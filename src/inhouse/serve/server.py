@@ -11,7 +11,6 @@ from inhouse.api.connections import is_loopback
 from inhouse.api.middleware import access
 from inhouse.api.server import listen, new_server
 from inhouse.api.settings import ServeSettings
-from inhouse.engine.engine import Engine
 from inhouse.engine.settings import EngineSettings
 from inhouse.posttrain.opened_model import open_folder
 from inhouse.serve.app import create_app
@@ -41,14 +40,15 @@ def serve(
     settings = settings or ServeSettings()
     listener = listen(host, port)
     with listener:
-        model, tokenizer, chat_template = open_folder(model_folder, dtype)
+        opened = open_folder(model_folder, dtype)
 
         def stop() -> None:
             server.should_exit = True
 
         app = create_app(
-            Engine(model, tokenizer, engine), tokenizer, name=name or model_folder.resolve().name,
-            chat_template=chat_template, api_key=api_key, settings=settings, host=host, on_crash=stop,
+            opened.engine(engine), opened.tokenizer, name=name or model_folder.resolve().name,
+            chat_template=opened.chat_template, sampling=opened.generation.sampling, api_key=api_key,
+            settings=settings, host=host, on_crash=stop,
         )  # fmt: skip
         server = new_server(app, settings)
         if api_key is None and not is_loopback(host):
