@@ -56,7 +56,7 @@ def open_folder(folder: Path, dtype: str = "fp32") -> OpenedModel:
 
 
 def read_generation(folder: Path) -> Generation:
-    """`generation_config.json`, with the meaning that transformers gives it. Raises `ValueError` where it makes none."""
+    """`generation_config.json`, as transformers means it. Raises `ValueError` where it makes no sense."""
     path = folder / GENERATION_CONFIG
     said = read_json(path) if path.is_file() else {}
     if not isinstance(said, dict):

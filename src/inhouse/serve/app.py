@@ -33,7 +33,8 @@ def create_app(
     """The OpenAI-compatible API of one model, called `name`, for a server on `host`.
 
     It owns the engine while its lifespan lasts; where that can compute no more, `on_crash` is called on the event loop.
-    `sampling` is how it samples where a request does not say. Without a `chat_template` the chat endpoint refuses requests; with an `api_key` every path but /health asks for it.
+    `sampling` is how it samples where a request does not say. Without a `chat_template` the chat endpoint refuses
+    requests; with an `api_key` every path but /health asks for it.
     """
     if api_key is not None and not api_key.strip():
         raise ValueError("the API key is empty; give one, or none at all to let everybody in")
