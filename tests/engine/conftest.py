@@ -27,6 +27,7 @@ class ByteTokenizer:
     """Token i is the byte i; 256 and 257 end a document and a turn."""
 
     end_of_document, end_of_turn = 256, 257
+    skipped = frozenset((256, 257))
 
     def decode_bytes(self, ids: list[int]) -> bytes:
         return bytes(i for i in ids if i < 256)

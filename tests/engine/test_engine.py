@@ -169,7 +169,7 @@ def test_end_tokens_end_a_request_unless_ignored(models, prompts, naive):
     greedy = naive("dense", prompts[4], 12)
 
     class Ending:
-        end_of_document, end_of_turn = greedy[5], 299
+        end_of_document, end_of_turn, skipped = greedy[5], 299, frozenset()
 
         def decode_bytes(self, ids):
             return b"x"
@@ -183,6 +183,7 @@ def test_end_tokens_end_a_request_unless_ignored(models, prompts, naive):
 def test_stop_strings_across_tokens_end_a_request(models, prompts, naive):
     class Words:
         end_of_document = end_of_turn = 299
+        skipped = frozenset[int]()
 
         def decode_bytes(self, ids):
             return b"".join(f"<{i}>".encode() for i in ids)
@@ -260,7 +261,7 @@ def test_generate_leaves_the_worlds_settings_alone(new_engine, prompts):
 
 
 class Letters:
-    end_of_document, end_of_turn = 256, 257
+    end_of_document, end_of_turn, skipped = 256, 257, frozenset()
 
     def decode_bytes(self, ids):
         return b"x" * len(ids)

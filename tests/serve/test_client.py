@@ -213,3 +213,17 @@ def test_what_a_request_does_not_say_is_as_the_models_folder_has_it(run_server):
             for said in ({}, {"temperature": 0}, {"temperature": 2, "top_p": 1})
         )
     assert silent == same != other
+
+
+def test_special_tokens_are_no_part_of_the_text(run_server, tokenizer):
+    """They are tokens all the same: counted, and in the log-probabilities."""
+    start = tokenizer.special["<|im_start|>"]
+    body = {"model": "tiny", "prompt": "def", "max_tokens": 3, "temperature": 0, "logit_bias": {start: 100}}
+    with run_server() as server:
+        answer = server.post("/v1/completions", body | {"logprobs": 0}).json()
+        streamed = server.post("/v1/completions", body | {"stream": True}).text
+    (choice,) = answer["choices"]
+    assert choice["text"] == ""
+    assert choice["logprobs"]["tokens"] == ["<|im_start|>"] * 3
+    assert answer["usage"]["completion_tokens"] == 3
+    assert "im_start" not in streamed

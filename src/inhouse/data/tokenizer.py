@@ -55,7 +55,7 @@ class Tokenizer:
         self._plain = _without_special(backend)
         added = backend.get_added_tokens_decoder()
         self.special = {token.content: i for i, token in added.items()}
-        self._skipped = frozenset(i for i, token in added.items() if token.special)
+        self.skipped = frozenset(i for i, token in added.items() if token.special)  # no part of a generated text
         self._bytes = _bytes_of_tokens(backend)
 
     @classmethod
@@ -163,7 +163,7 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
         """The text of the tokens; bytes that are not UTF-8 become U+FFFD."""
-        kept = (i for i in ids if i not in self._skipped) if skip_special else ids
+        kept = (i for i in ids if i not in self.skipped) if skip_special else ids
         return self.decode_bytes(kept).decode("utf-8", "replace")
 
 

@@ -57,7 +57,7 @@ class Engine:
         self._sequences: dict[int, Sequence] = {}
         self._streams: dict[int, deque[StepOutput | Failure]] = {}  # what `stream` has not yielded yet
         self._new_id = itertools.count()
-        self._ends = set(end_ids)
+        self._ends, self._special = set(end_ids), tokenizer.skipped  # these are no part of the text
         for name in ("end_of_document", "end_of_turn"):
             with suppress(ValueError):  # other people's tokenizers have one of the two
                 self._ends.add(getattr(tokenizer, name))
@@ -262,7 +262,7 @@ class Engine:
         if token in params.stop_token_ids or (token in self._ends and not params.ignore_eos):
             reason = "stop"
         else:
-            text = stream.push(self.tokenizer.decode_bytes([token]))
+            text = stream.push(b"" if token in self._special else self.tokenizer.decode_bytes([token]))
             if stream.is_stopped:
                 reason = "stop"
             elif num_drawn == params.max_tokens or len(sequence.tokens) == self.max_context:
