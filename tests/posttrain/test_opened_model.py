@@ -80,7 +80,7 @@ def test_its_weights_are_kept_as_it_computes(folder: Path) -> None:
     tokens = torch.arange(40).view(2, 20)
     with torch.no_grad():
         assert torch.equal(opened(tokens).hidden_BTD, masters(tokens).hidden_BTD)
-    with pytest.raises(ValueError, match="dtype = 'fp8' is not known; it is one of fp32, bf16"):
+    with pytest.raises(ValueError, match="dtype = 'fp8' is not known; it is one of auto, fp32, bf16"):
         open_folder(folder, "fp8")
 
 

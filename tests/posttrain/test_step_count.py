@@ -36,7 +36,7 @@ def test_the_dry_run_counts_own_conversations_and_estimates_the_steps(tmp_path: 
     assert (found["own conversations"], found["made conversations"]) == (300, 14_500)
     alone = plan_sft(SftSettings(conversations=[path], generated={}, epochs=4), 0)
     assert 60 < found["steps, about"] < 2_000
-    assert 20 < {name: value for name, value, _ in alone}["steps, about"] < 40
+    assert 10 < {name: value for name, value, _ in alone}["steps, about"] < 40
 
 
 def test_it_takes_no_torch() -> None:
