@@ -122,11 +122,8 @@ def test_the_example_in_python_takes_the_likeliest_token(
 
         max_context = 100
 
-        def add(self, prompt: list[int], params: Any) -> int:
+        def stream(self, prompt: list[int], params: Any) -> list[Any]:
             asked.append(params)
-            return 0
-
-        def step(self) -> list[Any]:
             return [Output(0, "stop", "17 + 25 = 42")]
 
     import inhouse.chat

@@ -162,13 +162,13 @@ def test_every_process_gets_the_whole_recipe(project: Path) -> None:
 
 def test_a_run_is_a_base_and_its_own_template_goes_on(project: Path, run: Path) -> None:
     recipe = load(project, f"model.base={run}")
-    (stage,) = {stage.base for stage in stages_of(recipe, run) if stage.base}
+    (stage,) = {stage.base for stage in stages_of(recipe, run.with_name("another")) if stage.base}
     assert stage == (run / "sft",)
 
 
 def test_the_dry_run_says_what_follows_from_the_base(project: Path) -> None:
     recipe = load_recipe(project / "from-a-model.toml")
-    passes = passes_over_text(recipe, project / "runs" / "none")
+    passes = passes_over_text(recipe, project / "runs" / "none", is_made=False)
     numbers = {f"{n.section}.{n.name}": (n.value, n.rule) for n in all_numbers(recipe, passes)}
     assert numbers["model.hidden_size"] == (64, "from Qwen3-0.6B")
     assert numbers["model.context"] == (4096, "from base")
