@@ -9,6 +9,7 @@ all the while.
 
 import argparse
 import asyncio
+import copy
 import json
 import os
 import platform
@@ -148,9 +149,9 @@ def fuzzed(chance: random.Random, name: str) -> tuple[str, bytes]:
             if chance.random() < 0.15:
                 where.pop(key, None)
             else:
-                where[key] = chance.choice(ODD)
+                where[key] = copy.deepcopy(chance.choice(ODD))
         elif isinstance(where, list):
-            where[chance.randrange(len(where))] = chance.choice(ODD)
+            where[chance.randrange(len(where))] = copy.deepcopy(chance.choice(ODD))
     raw = json.dumps(body).encode()
     if chance.random() < 0.1:
         cut = chance.randrange(len(raw))

@@ -128,15 +128,15 @@ class GenerationRequest(Request):
     max_tokens: int | None = Field(default=None, ge=0)
     frequency_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
     presence_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
-    logit_bias: dict[Annotated[int, Field(strict=False)], Annotated[float, Field(ge=-100, le=100)]] = Field(
-        default={}, max_length=MAX_BIASES
+    logit_bias: dict[Annotated[int, Field(strict=False, ge=0, lt=2**31)], Annotated[float, Field(ge=-100, le=100)]] = (
+        Field(default={}, max_length=MAX_BIASES)
     )
     # not in the API
     min_p: float | None = Field(default=None, ge=0.0, le=1.0)
     repetition_penalty: float | None = Field(default=None, ge=0.1, le=10.0)
     min_tokens: int = Field(default=0, ge=0)
     ignore_eos: bool = False
-    stop_token_ids: list[int] = Field(default=[], max_length=MAX_BIASES)
+    stop_token_ids: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(default=[], max_length=MAX_BIASES)
 
     @field_validator("stop", mode="before")
     @classmethod
