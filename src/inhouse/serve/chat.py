@@ -6,7 +6,11 @@ from typing import Any
 from inhouse.api.protocol import ChatRequest
 from inhouse.serve.choices import Candidate, Choice, Delta
 from inhouse.serve.generation import OpenAIFace, jobs_of
+from inhouse.serve.reasoning import CLOSE, OPEN, Reasoning
 from inhouse.serve.served import Served
+
+
+_LAST = 16  # tokens of a prompt that may hold an opening mark
 
 
 class Chat(OpenAIFace[ChatRequest]):
@@ -23,6 +27,15 @@ class Chat(OpenAIFace[ChatRequest]):
         self.prompts = [served.encode_messages(body.messages)]
         self.jobs = jobs_of(self, "messages", max_tokens=max_tokens, num_top=num_top)
         self.choices = [Choice(served.tokenizer, num_top=num_top) for _ in self.jobs]
+        self._reasoning = [self._new_reasoning() for _ in self.jobs]
+
+    def _new_reasoning(self) -> Reasoning | None:
+        """None where the template knows of no thinking."""
+        if CLOSE not in (self.served.chat_template or ""):
+            return None
+        (prompt,) = self.prompts
+        is_open = self.served.tokenizer.decode(prompt[-_LAST:]).rstrip().endswith(OPEN)
+        return Reasoning(is_open)
 
     def opening(self) -> Iterable[bytes]:
         """Every answer begins with its role."""
@@ -31,10 +44,13 @@ class Chat(OpenAIFace[ChatRequest]):
             yield self.chunk(self.choice(job, Delta("", [], None)) | {"delta": message})
 
     def choice(self, job: int, delta: Delta) -> dict[str, Any]:
+        reasoning = self._reasoning[job]
+        thinking, text = reasoning.push(delta.text, delta.finish_reason is not None) if reasoning else ("", delta.text)
+        said = {"reasoning_content": thinking} if thinking else {}
         if self.body.stream:
-            content: dict[str, Any] = {"delta": {"content": delta.text} if delta.text else {}}
+            content: dict[str, Any] = {"delta": said | ({"content": text} if text else {})}
         else:
-            content = {"message": {"role": "assistant", "content": delta.text, "refusal": None}}
+            content = {"message": {"role": "assistant", "content": text, "refusal": None} | said}
         tokens = [
             _candidate(entry.chosen) | {"top_logprobs": [_candidate(candidate) for candidate in entry.top]}
             for entry in delta.entries
