@@ -13,7 +13,7 @@ from inhouse.serve.reasoning import Reasoning
 
 def split(text: str, cuts: list[int], is_open: bool) -> tuple[str, str]:
     reasoning, start, found = Reasoning(is_open), 0, ("", "")
-    places = sorted({cut % (len(text) + 1) for cut in cuts}) + [len(text)]
+    places = [*sorted({cut % (len(text) + 1) for cut in cuts}), len(text)]
     for number, end in enumerate(places):
         thinking, content = reasoning.push(text[start:end], number == len(places) - 1)
         found, start = (found[0] + thinking, found[1] + content), end

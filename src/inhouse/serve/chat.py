@@ -9,7 +9,6 @@ from inhouse.serve.generation import OpenAIFace, jobs_of
 from inhouse.serve.reasoning import CLOSE, OPEN, Reasoning
 from inhouse.serve.served import Served
 
-
 _LAST = 16  # tokens of a prompt that may hold an opening mark
 
 
