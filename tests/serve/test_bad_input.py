@@ -81,6 +81,7 @@ def test_what_is_no_json_object(server, body):
         ({"min_p": 1.5}, "min_p"),
         ({"repetition_penalty": 0}, "repetition_penalty"),
         ({"min_tokens": -1}, "min_tokens"),
+        ({"min_tokens": 2**64}, "min_tokens"),
         ({"logit_bias": {"5": 101}}, "logit_bias.5"),
         ({"logit_bias": {"five": 1}}, "logit_bias.five.[key]"),
         ({"logit_bias": [1]}, "logit_bias"),
@@ -286,7 +287,7 @@ def test_the_api_key(run_server):
             "frequency_penalty": -2,
             "repetition_penalty": 0.1,
         },
-        {"min_tokens": 2**40, "ignore_eos": True, "stop_token_ids": [5]},
+        {"min_tokens": 2**31 - 1, "ignore_eos": True, "stop_token_ids": [5]},
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
