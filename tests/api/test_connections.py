@@ -145,6 +145,19 @@ def test_what_nobody_reads_ends_too():
             until(lambda: not served.open)
 
 
+def test_a_connection_that_asks_is_not_silent_though_every_sweep_finds_it_between_two_requests():
+    with (
+        serving(header_timeout=0.5) as served,
+        httpx.Client(base_url=f"http://127.0.0.1:{served.address[1]}") as client,
+    ):
+        client.get("/health")
+        (connection,) = served.open
+        for _ in range(12):
+            time.sleep(0.3)
+            assert client.get("/health").text == "ok"
+            assert served.open == [connection]
+
+
 def test_a_request_at_work_is_never_cut_off():
     with serving(header_timeout=0.2, write_timeout=0.2) as served:
         connection = served.connect(b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -58,8 +58,8 @@ class Connections:
         """End connections that have asked for nothing, or have not read a byte of what waits for them, for too long."""
         now = time.monotonic()
         for connection in list(self._open):
-            if not connection.is_silent:
-                connection.silent_since = now
+            if not connection.is_silent or connection.cycle is not connection.last_cycle:  # or has asked since
+                connection.silent_since, connection.last_cycle = now, connection.cycle
             unread = connection.transport.get_write_buffer_size()
             if unread == 0 or unread != connection.unread:
                 connection.unread, connection.unread_since = unread, now
@@ -78,6 +78,7 @@ class Connection(H11Protocol):
         self.peer = ""
         self.silent_since = self.unread_since = time.monotonic()
         self.unread = 0  # bytes
+        self.last_cycle: object = None  # the request that the last sweep saw
 
     @property
     def is_silent(self) -> bool:
