@@ -35,8 +35,8 @@ def report(run: Path, seconds: float) -> list[str]:
         "# The preview, from a fresh clone to the export",
         "",
         f"`.venv/bin/python bench/preview.py`: `make preview` in a fresh clone of {commit[:7]}, nothing compiled; "
-        f"{host['cores']} cores ({host['cpu']}, {platform.machine()}), torch {host['torch']}. Memory is what the stages' "
-        "records hold. One seed.",
+        f"{host['cores']} cores ({host['cpu']}, {platform.machine()}), torch {host['torch']}. Memory is what the "
+        "stages' records hold. One seed.",
         "",
         "| what | figure |",
         "| --- | --- |",
