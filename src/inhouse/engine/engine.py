@@ -173,7 +173,7 @@ class Engine:
         except BaseException:
             for identity in list(self._sequences):
                 self.abort(identity)
-            self._doubt()
+            self._pages.forget()  # may have been published and never computed
             for identity, arrived in self._streams.items():
                 arrived.append(Failure(identity, "the engine failed"))
             raise
@@ -194,7 +194,6 @@ class Engine:
                 logits_NV = logits_NV.masked_fill(~is_finite_N[:, None], 0.0)  # something to draw, and to drop
             tokens, logprobs = draw(logits_NV, log_totals_N, [self._drawing(sequence) for sequence in ready])
         except Exception as error:
-            self._runner.copies = {}
             if len(scheduled) > 1:
                 middle = len(scheduled) // 2  # in this order: later ones share pages that earlier ones compute
                 return self._advance(scheduled[:middle], failed) + self._advance(scheduled[middle:], failed)
@@ -241,17 +240,12 @@ class Engine:
             sequence.stream.finish()
             self._finish(sequence, "abort")
             outputs.append(Failure(identity, reason))
-        self._doubt()
+        self._pages.forget()  # may have been published and never computed
         return [new for new in drawn if new[0].id not in again], outputs
 
     def _clear(self, sequence: Sequence) -> None:
         """What a mask hides must still be finite: pages go back without the keys and values of a failure."""
         self._cache.clear(self._pages.unpublish(sequence.pages[sequence.num_found :]))
-
-    def _doubt(self) -> None:
-        """Forget what may have been published and never computed."""
-        self._pages.forget()
-        self._runner.copies = {}
 
     def _append(self, sequence: Sequence, token: int, logprobs: TokenLogprobs) -> StepOutput:
         sequence.tokens.append(token)

@@ -95,39 +95,39 @@ class PageTable:
 class KVCache:
     """The memory behind the pages: keys and values of every layer, and the experts chosen where there are any.
 
-    Slot s of page p is row p * page_size + s. One row holds a token's keys and values side by side, so that a page is
-    one piece of memory and is gathered in one copy. Zeros at first: what a mask hides must still be finite.
+    `pages` of a layer are (pages, 2, K, page size, d): what a head attends to in a page is one piece of memory. Slot s
+    of page p is number p * page size + s. Zeros at first: what a mask hides must still be finite.
     """
 
     def __init__(self, config: ModelConfig, num_pages: int, page_size: int, dtype: torch.dtype, device: torch.device):
-        self.page_size, self.row = page_size, (2, config.num_kv_heads, config.head_dim)
-        width = page_size * 2 * config.num_kv_heads * config.head_dim
-        self._pages = [torch.zeros(num_pages, width, dtype=dtype, device=device) for _ in range(config.num_layers)]
-        self.rows = [pages.view(num_pages * page_size, *self.row) for pages in self._pages]
+        self.page_size, self.num_kv_heads = page_size, config.num_kv_heads
+        shape = (num_pages, 2, config.num_kv_heads, page_size, config.head_dim)
+        self.pages = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
         num_moe = sum(config.layer_is_moe(layer) for layer in range(config.num_layers))
-        shape = (num_pages * page_size, num_moe, config.num_experts_per_token)
-        self.experts = torch.zeros(shape, dtype=torch.int16, device=device)
+        chosen = (num_pages * page_size, num_moe, config.num_experts_per_token)
+        self.experts = torch.zeros(chosen, dtype=torch.int16, device=device)
 
     @property
     def device(self) -> torch.device:
         return self.experts.device
 
     def clear(self, pages: Sequence[int]) -> None:
-        for rows in self._pages:
-            rows[list(pages)] = 0
+        for layer in self.pages:
+            layer[list(pages)] = 0
 
     @staticmethod
     def bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:
         return config.num_layers * 2 * config.num_kv_heads * config.head_dim * dtype.itemsize
 
-    def gather(self, layer: int, pages_RP: Tensor) -> Tensor:
-        """A copy (R, P * page_size, 2, K, d) of R sequences' pages."""
-        rows = self._pages[layer].index_select(0, pages_RP.flatten())
-        return rows.view(pages_RP.shape[0], -1, *self.row)
+    def lines(self, slots_N: Tensor) -> Tensor:
+        """Where tokens lie in a layer seen as lines of d numbers (N * 2 * K): the same in every layer."""
+        kinds = torch.arange(2 * self.num_kv_heads, device=slots_N.device)
+        page_N1, offset_N1 = (slots_N // self.page_size)[:, None], (slots_N % self.page_size)[:, None]
+        return ((page_N1 * len(kinds) + kinds) * self.page_size + offset_N1).flatten()
 
-    def copy(self, layer: int, pages_RP: Tensor) -> Tensor:
-        """A copy (2, R, K, P * page_size, d) of R sequences' pages, keys and values apart."""
-        return self.gather(layer, pages_RP).permute(2, 0, 3, 1, 4).contiguous()
+    def write(self, layer: int, lines: Tensor, kv_N2Kd: Tensor) -> None:
+        """Keys and values of N tokens, to where `lines` says."""
+        self.pages[layer].view(-1, kv_N2Kd.shape[-1]).index_copy_(0, lines, kv_N2Kd.flatten(0, 2))
 
     def write_experts(self, slots_N: Tensor, experts_NLK: Tensor) -> None:
         self.experts.index_copy_(0, slots_N, experts_NLK.to(torch.int16))

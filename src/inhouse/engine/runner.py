@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inhouse.engine.attention import Chunk, Group, PagedAttention
+from inhouse.engine.attention import Chunk, PagedAttention
 from inhouse.engine.decoding import Decoder
 from inhouse.engine.kv_cache import KVCache
+from inhouse.engine.paged_attention import Places
 from inhouse.engine.request import TokenLogprobs
 from inhouse.engine.sampler import likeliest, logprobs_of
 from inhouse.engine.scheduler import Scheduled, Sequence
 from inhouse.model.compilation import can_compile
+from inhouse.model.moe import Routing
 from inhouse.model.transformer import Transformer
 
 log = logging.getLogger(__name__)
 
-_COPIED_BYTES = 256 << 20  # of keys and values of decoding sequences that stay copied out of their pages
-_GROUP_BYTES = 64 << 20  # of these in one group
 _LOGIT_ROWS = 256  # of a prompt at once: logits of a long prompt over a large vocabulary would fill the memory
 
 
@@ -36,64 +36,65 @@ class ModelRunner:
             self.decoder = Decoder(model, cache)
         elif compiles:
             log.warning("torch.compile needs a C++ compiler (g++, clang++ or c++); without one generation is slower")
-        self.copies: dict[tuple[int, ...], list[Tensor]] = {}
 
     def run(self, scheduled: list[Scheduled]) -> tuple[list[Sequence], Tensor, Tensor]:
         """The sequences that are ready for their next token, its fp32 logits (N, V) and their log-sum-exp (N).
 
-        Sequences that want log-probabilities of their prompts have them added.
+        Sequences that want log-probabilities of their prompts have them added. Where decoding is compiled, sequences
+        that decode go first and by themselves: who is admitted in this step may share a page that one of them fills.
         """
-        # the order that PagedAttention wants: sequences with one new token lead, the shortest first
-        scheduled = sorted(scheduled, key=lambda item: (item.num_tokens > 1, item.sequence.num_computed))
-        sequences, page_size = [item.sequence for item in scheduled], self.cache.page_size
+        decoding = [item for item in scheduled if self.decoder is not None and item.is_decoding]
+        rest = [item for item in scheduled if self.decoder is None or not item.is_decoding]
+        passes = ([self._decode(decoding)] if decoding else []) + ([self._mixed(rest)] if rest else [])
+        if len(passes) == 1:
+            return passes[0]
+        sequences, logits, log_totals = zip(*passes, strict=True)
+        return [*sequences[0], *sequences[1]], torch.cat(logits), torch.cat(log_totals)
+
+    def _decode(self, scheduled: list[Scheduled]) -> tuple[list[Sequence], Tensor, Tensor]:
+        """A compiled pass: one new token each."""
+        assert self.decoder is not None
+        sequences = [item.sequence for item in scheduled]
+        rows, positions = (np.array([getattr(each, name) for each in sequences]) for name in ("row", "num_computed"))
+        tokens_N = torch.tensor([sequence.tokens[-1] for sequence in sequences], device=self.device)
+        places = self._places(rows, positions)
+        logits_NV, log_totals_N, routing = self.decoder(tokens_N, places)
+        self._write_experts(self._tensor(self._slots(rows, positions)), routing)
+        return sequences, logits_NV, log_totals_N
+
+    def _places(self, rows: np.ndarray, positions: np.ndarray) -> Places:
+        return Places(self._tensor(self.table), self._tensor(rows), self._tensor(positions))
+
+    def _slots(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Rows of the cache that hold these positions of the sequences in these rows of the table."""
+        return self.table[rows, positions // self.cache.page_size] * self.cache.page_size + (
+            positions % self.cache.page_size
+        )
+
+    def _mixed(self, scheduled: list[Scheduled]) -> tuple[list[Sequence], Tensor, Tensor]:
+        """A pass of the model as it is: one or several new tokens each."""
+        scheduled = sorted(scheduled, key=lambda item: item.num_tokens > 1)  # the order that PagedAttention wants
+        sequences = [item.sequence for item in scheduled]
         tokens = [token for each, n, _ in scheduled for token in each.tokens[each.num_computed :][:n]]
         counts = np.array([item.num_tokens for item in scheduled])
         starts = np.array([sequence.num_computed for sequence in sequences])
         rows = np.array([sequence.row for sequence in sequences]).repeat(counts)
         positions = np.arange(len(tokens)) + (starts - (counts.cumsum() - counts)).repeat(counts)
-        slots = self.table[rows, positions // page_size] * page_size + positions % page_size
-        tokens_N, slots_N = torch.tensor(tokens, device=self.device), self._tensor(slots)
+        tokens_N = torch.tensor(tokens, device=self.device)
+        slots_N = self._tensor(self._slots(rows, positions))
+        num_single, decoding = int((counts == 1).sum()), None
+        if num_single:
+            decoding = self._places(rows[:num_single], positions[:num_single])
+        chunks = self._chunks(scheduled[num_single:], num_single)
+        attend = PagedAttention(self.cache, decoding, slots_N[num_single:], chunks)
+        hidden_BTD, routing = self.model(tokens_N[None], self._tensor(positions)[None], attend)
+        ready, logits_NV = self._logits(scheduled, hidden_BTD[0])
+        self._write_experts(slots_N, routing)
+        return ready, logits_NV, logits_NV.logsumexp(dim=-1)
 
-        num_single = int((counts == 1).sum())
-        groups = self._groups(sequences[:num_single])
-        # copies are made before the step writes: not while pages are still to be filled for one that is new
-        is_decoding = all(item.sequence.num_missing == 1 and not item.is_admitted for item in scheduled)
-        if self.decoder is not None and is_decoding and len(groups) == 1 and groups[0].copies is not None:
-            logits_NV, log_totals_N, routing = self.decoder(tokens_N, slots_N, groups[0])
-        else:
-            attend = PagedAttention(self.cache, slots_N, groups, self._chunks(scheduled[num_single:], num_single))
-            hidden_BTD, routing = self.model(tokens_N[None], self._tensor(positions)[None], attend)
-            sequences, logits_NV = self._logits(scheduled, hidden_BTD[0])
-            log_totals_N = logits_NV.logsumexp(dim=-1)
+    def _write_experts(self, slots_N: Tensor, routing: list[Routing]) -> None:
         if routing:
             self.cache.write_experts(slots_N, torch.stack([layer.experts_NK for layer in routing], dim=1))
-        return sequences, logits_NV, log_totals_N
-
-    def _groups(self, sequences: list[Sequence]) -> list[Group]:
-        """Decoding sequences, shortest first, in groups of bounded memory; copies of the last step live on."""
-        page_size, num_heads = self.cache.page_size, self.model.config.num_kv_heads
-        page_bytes = page_size * KVCache.bytes_per_token(self.model.config, self.model.dtype)
-        groups, end = [], len(sequences)
-        copies: dict[tuple[int, ...], list[Tensor]] = {}
-        memory = _COPIED_BYTES
-        most_bytes = _GROUP_BYTES if self.decoder is None else _COPIED_BYTES  # compiled are steps of one group
-        while end:
-            num_pages = sequences[end - 1].num_computed // page_size + 1
-            start = max(end - max(most_bytes // (num_pages * page_bytes), 1), 0)
-            own = sequences[start:end]
-            pages_RP = self._tensor(self.table[[sequence.row for sequence in own], :num_pages])
-            memory -= pages_RP.numel() * page_bytes
-            kept = None
-            if memory >= 0:
-                key = (num_pages, *(sequence.id for sequence in own))
-                kept = copies[key] = self.copies.get(key, [])
-            positions = np.array([sequence.num_computed for sequence in own])
-            heads = np.arange(2 * len(own) * num_heads).reshape(2, len(own), -1)
-            newest = heads * (num_pages * page_size) + positions[:, None]
-            groups.append(Group(start, end, self._tensor(positions), pages_RP, self._tensor(newest.reshape(-1)), kept))
-            end = start
-        self.copies = copies
-        return groups
 
     def _chunks(self, scheduled: list[Scheduled], start: int) -> list[Chunk]:
         """Of sequences with several new tokens; `start`: of the first, in the step's row of tokens."""

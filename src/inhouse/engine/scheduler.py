@@ -46,6 +46,11 @@ class Scheduled(NamedTuple):
     num_tokens: int
     is_admitted: bool
 
+    @property
+    def is_decoding(self) -> bool:
+        """It computes the newest token alone, and no page of it is still to be filled by somebody else."""
+        return self.sequence.num_missing == 1 and not self.is_admitted
+
 
 class Scheduler:
     """Holds the waiting and the running sequences; `table` names the pages of the running ones, a row each."""

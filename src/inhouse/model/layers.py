@@ -8,16 +8,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inhouse.model.cpu import onednn_linear
+from inhouse.model.cpu.packed_linear import pack, packed_linear
 
 
 class Linear(nn.Linear):
     """A linear map whose weight is cast to its input's type: fp32 masters, bf16 compute."""
 
+    packed: Tensor | None = None
+
     def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
         super().__init__(in_features, out_features, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.packed is not None:
+            return packed_linear(x, self.packed, self.bias)
         return linear(x, self.weight, self.bias)
+
+    def pack(self) -> None:
+        """Lay the weight out for a CPU's kernels instead: it can be neither trained nor saved after that."""
+        self.packed = pack(self.weight.detach())
+        self.weight = nn.Parameter(self.weight.new_empty(0), requires_grad=False)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from inhouse.common.dtensor import to_local
 from inhouse.model.attention import Attention, CausalAttention, InnerAttention
 from inhouse.model.config import ModelConfig
+from inhouse.model.cpu import choice
 from inhouse.model.layers import Linear, RMSNorm, SwiGLU, rope_angles
 from inhouse.model.moe import Experts, MoE, Router, Routing
 from inhouse.model.random_weights import fill_normal
@@ -112,6 +113,15 @@ class Transformer(nn.Module):
     def logits(self, hidden_BTD: Tensor) -> Tensor:
         """fp32 logits (B, T, V)."""
         return self.lm_head(hidden_BTD).float()
+
+    def pack(self) -> None:
+        """For generation alone, where the device gains by it: lay out the weights of linear maps as its kernels want.
+
+        A head that is tied to the embedding gets a copy of its own.
+        """
+        for module in self.modules():
+            if isinstance(module, Linear) and choice.takes_packing(module.weight):
+                module.pack()
 
     def plain_weight(self, name: str, weight: Tensor) -> Tensor:
         """What the whole of this model's `name` is in a model of the same function that norms no embedding."""

@@ -52,6 +52,7 @@ def open_folder(folder: Path, dtype: str = "fp32") -> OpenedModel:
         raise ValueError(f"dtype = {dtype!r} is not known; it is one of {', '.join((AUTO, *DTYPES))}")
     tokenizer, device = Tokenizer.load(folder), pick_device("auto")
     model = load_model(folder, DTYPES[dtype], device, weights_dtype=DTYPES[dtype])
+    model.pack()
     return OpenedModel(model, tokenizer, read_chat_template(folder), read_generation(folder))
 
 
