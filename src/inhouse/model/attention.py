@@ -62,18 +62,27 @@ class Attention(nn.Module):
         self.k_proj = Linear(config.hidden_size, config.num_kv_heads * config.head_dim, config.attention_bias)
         self.v_proj = Linear(config.hidden_size, config.num_kv_heads * config.head_dim, config.attention_bias)
         self.o_proj = Linear(config.num_heads * config.head_dim, config.hidden_size)
+        self.qkv: Linear | None = None  # all three in one, when packed
         self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
 
     def heads(self, x_ND: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (N, H, d), keys and values (N, K, d), ready for the attention."""
-        q_NHd, k_NKd, v_NKd = (
-            proj(x_ND).unflatten(-1, (-1, self.head_dim)) for proj in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        projections = self.q_proj, self.k_proj, self.v_proj
+        if self.qkv is None:
+            qkv = [proj(x_ND) for proj in projections]
+        else:
+            qkv = list(self.qkv(x_ND).split([proj.out_features for proj in projections], dim=-1))
+        q_NHd, k_NKd, v_NKd = (x.unflatten(-1, (-1, self.head_dim)) for x in qkv)
         q_NHd, k_NKd = self.q_norm(q_NHd), self.k_norm(k_NKd)
         if self.has_rope:
             q_NHd, k_NKd = rotate(q_NHd, *rope), rotate(k_NKd, *rope)
         return q_NHd, k_NKd, v_NKd
+
+    def pack(self) -> None:
+        """See `Linear.packed_from`."""
+        self.qkv = Linear.packed_from(self.q_proj, self.k_proj, self.v_proj)
+        self.o_proj = Linear.packed_from(self.o_proj)
 
     def output(self, out_NHd: Tensor) -> Tensor:
         """What the layer adds to the residual stream (N, D)."""

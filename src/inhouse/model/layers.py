@@ -24,10 +24,21 @@ class Linear(nn.Linear):
             return packed_linear(x, self.packed, self.bias)
         return linear(x, self.weight, self.bias)
 
-    def pack(self) -> None:
-        """Lay the weight out for a CPU's kernels instead: it can be neither trained nor saved after that."""
-        self.packed = pack(self.weight.detach())
-        self.weight = nn.Parameter(self.weight.new_empty(0), requires_grad=False)
+    @classmethod
+    @torch.no_grad()
+    def packed_from(cls, *maps: "Linear") -> "Linear":
+        """One map with the outputs of all, in their order; its weight is laid out for a CPU's kernels (see `choice`).
+
+        It can be neither trained nor saved, and `maps` are empty after it.
+        """
+        with torch.device("meta"):
+            packed = cls(maps[0].in_features, sum(each.out_features for each in maps))
+        packed.packed = pack(torch.cat([each.weight for each in maps]) if len(maps) > 1 else maps[0].weight)
+        if maps[0].bias is not None:
+            packed.bias = nn.Parameter(torch.cat([each.bias for each in maps]), requires_grad=False)
+        for each in (*maps, packed):
+            each.weight = nn.Parameter(torch.empty(0, dtype=maps[0].weight.dtype), requires_grad=False)
+        return packed
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -73,6 +84,16 @@ class SwiGLU(nn.Module):
         self.gate_proj = Linear(width, inner)
         self.up_proj = Linear(width, inner)
         self.down_proj = Linear(inner, width)
+        self.gate_and_up: Linear | None = None  # both in one, when packed
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        if self.gate_and_up is None:
+            gate, up = self.gate_proj(x), self.up_proj(x)
+        else:
+            gate, up = self.gate_and_up(x).chunk(2, dim=-1)
+        return self.down_proj(F.silu(gate) * up)
+
+    def pack(self) -> None:
+        """See `Linear.packed_from`."""
+        self.gate_and_up = Linear.packed_from(self.gate_proj, self.up_proj)
+        self.down_proj = Linear.packed_from(self.down_proj)

@@ -119,9 +119,14 @@ class Transformer(nn.Module):
 
         A head that is tied to the embedding gets a copy of its own.
         """
-        for module in self.modules():
-            if isinstance(module, Linear) and choice.takes_packing(module.weight):
+        if not choice.takes_packing(self.lm_head.weight):
+            return
+        for module in list(self.modules()):
+            if isinstance(module, Attention | SwiGLU):
                 module.pack()
+        if self.config.tie_embeddings:  # the embedding keeps its own
+            self.lm_head.weight = nn.Parameter(self.embed_tokens.weight.detach(), requires_grad=False)
+        self.lm_head = Linear.packed_from(self.lm_head)
 
     def plain_weight(self, name: str, weight: Tensor) -> Tensor:
         """What the whole of this model's `name` is in a model of the same function that norms no embedding."""
