@@ -22,7 +22,7 @@ from inhouse.api.settings import ServeSettings
 from inhouse.cli import main
 from inhouse.common.files import write_json
 from inhouse.common.lineage import OUTDATED
-from inhouse.engine.settings import EngineSettings
+from inhouse.engine.settings import ServingSettings
 
 
 class Done(NamedTuple):
@@ -385,9 +385,9 @@ def test_a_signal_ends_a_run_with_one_sentence(recipe: Path, tmp_path: Path, num
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], tuple[ServeSettings, EngineSettings]]:
+def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], tuple[ServeSettings, ServingSettings]]:
     """The settings that `serve` was called with."""
-    given: list[tuple[ServeSettings, EngineSettings]] = []
+    given: list[tuple[ServeSettings, ServingSettings]] = []
     monkeypatch.setattr("inhouse.common.model_paths.find_model", lambda path: path)
     monkeypatch.setattr("inhouse.serve.server.serve", lambda *args, engine, **options: given.append((args[4], engine)))
     return lambda: given[-1]
@@ -411,7 +411,7 @@ def test_every_setting_of_the_server_is_an_option_a_variable_and_a_key(
     assert (engine.max_sequences, engine.compile, engine.page_size) == (7, True, 16)
     monkeypatch.setenv("COLUMNS", "200")
     help = inhouse("serve", "--help").out
-    for name in (*ServeSettings.model_fields, *EngineSettings.model_fields):
+    for name in (*ServeSettings.model_fields, *ServingSettings.model_fields):
         assert f"--{name.replace('_', '-')}" in help
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from inhouse.api.settings import ServeSettings
-from inhouse.engine.settings import EngineSettings
+from inhouse.engine.settings import ServingSettings
 from inhouse.options import with_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -194,7 +194,7 @@ def chat(
 
 
 @app.command()
-@with_settings(ServeSettings, EngineSettings)
+@with_settings(ServeSettings, ServingSettings)
 def serve(
     model: ModelPath,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
@@ -205,7 +205,7 @@ def serve(
     ] = None,
     dtype: Dtype = "auto",
     *,
-    settings: tuple[ServeSettings, EngineSettings],
+    settings: tuple[ServeSettings, ServingSettings],
 ) -> None:
     """Serve a model over HTTP with the OpenAI API, until Ctrl-C or SIGTERM."""
     from inhouse.common.model_paths import find_model, model_name

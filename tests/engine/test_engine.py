@@ -127,7 +127,7 @@ def test_a_later_request_reuses_the_beginning_that_it_shares(new_engine, naive, 
     first = engine.generate([prompts[-1]], GREEDY)[0]
     longer = prompts[-1] + first.token_ids + [5, 6]
     engine.add(longer, GREEDY)
-    assert engine._scheduler.schedule()[0].sequence.num_computed == 48  # 40 of the prompt and 8 of the answer
+    assert engine._scheduler.schedule(64)[0].sequence.num_computed == 48  # 40 of the prompt and 8 of the answer
     engine.abort(1)
     assert engine.generate([longer], GREEDY)[0].token_ids == naive("dense", longer, 12)
 
@@ -137,7 +137,7 @@ def test_new_weights_forget_what_was_cached(new_engine, prompts):
     engine.generate([prompts[-1]], GREEDY)
     engine.forget_prefixes()
     engine.add(prompts[-1], GREEDY)
-    assert engine._scheduler.schedule()[0].sequence.num_computed == 0
+    assert engine._scheduler.schedule(64)[0].sequence.num_computed == 0
 
 
 def test_a_seed_gives_the_same_tokens_in_every_company(new_engine, prompts):

@@ -80,7 +80,7 @@ def test_what_is_no_number_does_not_stay_in_the_pages(new_engine, naive, prompts
             with pytest.raises(RuntimeError, match="not a number"):
                 engine.generate([[1, POISON] * 20], GREEDY)
             gone = engine.add([1, POISON] * 20, GREEDY)
-            engine._scheduler.max_prefill = 20
+            engine._budget.max_tokens = 20
             engine.step()
             engine.abort(gone)  # before anybody has seen what its prompt gives
             assert engine.generate([[1, 2, 3]], GREEDY)[0].token_ids == naive("dense", [1, 2, 3], 12)

@@ -18,8 +18,11 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from inhouse.api.settings import ServeSettings
+from inhouse.engine.settings import EngineSettings
 from inhouse.serve.server import serve
-serve(Path(sys.argv[1]), port=int(sys.argv[2]), settings=ServeSettings(shutdown_timeout=1))
+serve(
+    Path(sys.argv[1]), port=int(sys.argv[2]), settings=ServeSettings(shutdown_timeout=1), engine=EngineSettings()
+)
 """
 
 

@@ -2,7 +2,7 @@
 
 All tokens of a step go through the model as one row. First come the sequences with one new token each (decoding),
 which attend together; then chunks of several new tokens (prefill), which attend one after another.
-Shapes: N tokens of the step, R sequences that decode, P pages, S slots of these pages, H query and K key-value heads, d.
+Shapes: N tokens of the step, P pages, S slots of these pages, H query and K key-value heads, d.
 """
 
 from typing import NamedTuple

@@ -13,29 +13,32 @@ from inhouse.engine.paged_attention import Places, paged_attention
 from inhouse.model.moe import Routing
 from inhouse.model.transformer import Block, Transformer
 
+_MOST = 8  # blocks in a piece: fewer calls from Python, but a longer start
+
 
 class Decoder:
-    """The model's own modules, in pieces that torch.compile turns into few kernels: the beginning, a block, the end.
+    """The model's own modules, in pieces that torch.compile turns into few kernels: the beginning, blocks, the end.
 
-    Blocks of one kind share their code, which serves any number of sequences of any length.
+    Pieces of equal blocks share their code, which serves any number of sequences of any length.
     """
 
     def __init__(self, model: Transformer, cache: KVCache) -> None:
         self._model, self._cache = model, cache
         # the kinds of blocks in one model, each for one, a few and many sequences, are more than torch's limit of 8
         compiled = partial(torch.compile, dynamic=True, recompile_limit=32, isolate_recompiles=True)
-        self._begin, self._block, self._end = compiled(_begin), compiled(_block), compiled(_end)
+        self._begin, self._blocks, self._end = compiled(_begin), compiled(_blocks), compiled(_end)
+        num_pieces = -(-len(model.layers) // _MOST)
+        length = -(-len(model.layers) // num_pieces)
+        self._pieces = [range(i, min(i + length, len(model.layers))) for i in range(0, len(model.layers), length)]
 
-    def __call__(
-        self, tokens_N: Tensor, places: Places
-    ) -> tuple[Tensor, Tensor, list[Routing]]:
+    def __call__(self, tokens_N: Tensor, places: Places) -> tuple[Tensor, Tensor, list[Routing]]:
         """fp32 logits (N, V) of the next tokens, their log-sum-exp (N), and the routing of every MoE layer."""
         routings: list[Routing] = []
         x_ND, rope = self._begin(self._model, tokens_N, places.positions_N)
-        for layer, block in enumerate(self._model.layers):
-            x_ND, routing = self._block(block, x_ND, rope, self._cache.pages[layer], places)
-            if routing is not None:
-                routings.append(routing)
+        for piece in self._pieces:
+            blocks, caches = self._model.layers[piece.start : piece.stop], self._cache.pages[piece.start : piece.stop]
+            x_ND, routing = self._blocks(tuple(blocks), x_ND, rope, caches, places)
+            routings += routing
         return *self._end(self._model, x_ND), routings
 
 
@@ -43,16 +46,17 @@ def _begin(model: Transformer, tokens_N: Tensor, positions_N: Tensor) -> tuple[T
     return model.embed(tokens_N), model.rope(positions_N)
 
 
-def _block(
-    block: Block,
-    x_ND: Tensor,
-    rope: tuple[Tensor, Tensor],
-    cache: Tensor,
-    places: Places,
-) -> tuple[Tensor, Routing | None]:
-    q_NHd, k_NKd, v_NKd = block.before_attention(x_ND, rope)
-    out_NHd = paged_attention(q_NHd, k_NKd, v_NKd, cache, places, block.self_attn.window)
-    return block.after_attention(x_ND, out_NHd)
+def _blocks(
+    blocks: tuple[Block, ...], x_ND: Tensor, rope: tuple[Tensor, Tensor], caches: list[Tensor], places: Places
+) -> tuple[Tensor, list[Routing]]:
+    routings = []
+    for block, cache in zip(blocks, caches, strict=True):
+        q_NHd, k_NKd, v_NKd = block.before_attention(x_ND, rope)
+        out_NHd = paged_attention(q_NHd, k_NKd, v_NKd, cache, places, block.self_attn.window)
+        x_ND, routing = block.after_attention(x_ND, out_NHd)
+        if routing is not None:
+            routings.append(routing)
+    return x_ND, routings
 
 
 def _end(model: Transformer, x_ND: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,9 @@ Rollouts, evaluation and serving all go through this engine. It belongs to one t
 import itertools
 import logging
 import secrets
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from collections.abc import Sequence as Items
 from contextlib import suppress
 
@@ -15,6 +16,7 @@ import torch
 
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.kv_cache import KVCache, PageTable
+from inhouse.engine.prefill import PrefillBudget
 from inhouse.engine.request import Completion, Failure, FinishReason, SamplingParams, StepOutput, TokenLogprobs
 from inhouse.engine.runner import ModelRunner
 from inhouse.engine.sampler import Drawing, draw
@@ -50,9 +52,8 @@ class Engine:
         self.max_context = min(config.max_position, self.num_pages * page_size)
         self._cache = KVCache(config, self.num_pages, page_size, model.dtype, model.embed_tokens.weight.device)
         self._pages = PageTable(self.num_pages)
-        self._scheduler = Scheduler(
-            self._pages, page_size, self.settings.max_sequences, self.settings.max_prefill, self.max_context
-        )
+        self._scheduler = Scheduler(self._pages, page_size, self.settings.max_sequences, self.max_context)
+        self._budget = PrefillBudget(self.settings.max_prefill)
         self._runner = ModelRunner(model, self._cache, self._scheduler.table, self.settings.compile)
         self._sequences: dict[int, Sequence] = {}
         self._streams: dict[int, deque[StepOutput | Failure]] = {}  # what `stream` has not yielded yet
@@ -81,8 +82,10 @@ class Engine:
     def pages_in_use(self) -> int:
         return self.num_pages - self._pages.num_free
 
-    def add(self, prompt: list[int], params: SamplingParams) -> int:
-        """Queue a request and return its id. Raises `ValueError` for a prompt that the model cannot take."""
+    def add(self, prompt: list[int], params: SamplingParams, owner: Hashable | None = None) -> int:
+        """Queue a request and return its id. Sequences of one `owner` share places with those of others as one does.
+
+        Raises `ValueError` for a prompt that the model cannot take."""
         if not prompt:
             raise ValueError("the prompt is empty; begin with at least the end-of-document token")
         if len(prompt) >= self.max_context:
@@ -95,7 +98,8 @@ class Engine:
         if named and not 0 <= min(named) <= max(named) < self.model.config.vocab_size:
             raise ValueError(f"logit_bias or stop_token_ids name tokens outside 0..{self.model.config.vocab_size - 1}")
         seed = secrets.randbits(63) if params.seed is None else params.seed
-        sequence = Sequence(next(self._new_id), prompt, params, seed)
+        identity = next(self._new_id)
+        sequence = Sequence(identity, prompt, params, seed, identity if owner is None else (owner,))
         self._sequences[sequence.id] = sequence
         self._scheduler.waiting.append(sequence)
         return sequence.id
@@ -163,9 +167,12 @@ class Engine:
         new.
         """
         try:
-            scheduled = self._scheduler.schedule()
+            is_decoding, start = self._scheduler.is_decoding, time.perf_counter()
+            scheduled = self._scheduler.schedule(self._budget.tokens(is_decoding))
+            num_prefill = sum(item.num_tokens for item in scheduled if not item.is_decoding)
             failed: dict[int, str] = {}
             drawn = self._advance(scheduled, failed) if scheduled else []
+            self._budget.observe(num_prefill, is_decoding, time.perf_counter() - start)
             outputs: list[StepOutput | Failure] = []
             if failed:
                 drawn, outputs = self._drop(scheduled, drawn, failed)

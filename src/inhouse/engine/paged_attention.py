@@ -1,6 +1,7 @@
 """Attention of decoding: one new token a sequence, to the keys and values in its pages.
 
-Shapes: N sequences, R rows of a table of P pages each, H query and K key-value heads, d. A cache is (pages, 2, K, page size, d).
+Shapes: N sequences, R rows of a table of P pages each, H query and K key-value heads, d.
+The cache of a layer is (pages, 2, K, page size, d).
 """
 
 from typing import NamedTuple
@@ -15,7 +16,8 @@ _COPIED_BYTES = 32 << 20  # of one layer's keys and values that the reference co
 # An operator: compiled code calls it, and does not look into it. Not `custom_op`, which takes longer to call.
 torch.library.define(
     "inhouse::paged_attention",
-    "(Tensor q, Tensor k, Tensor v, Tensor(a!) cache, Tensor table, Tensor rows, Tensor positions, int window) -> Tensor",
+    "(Tensor q, Tensor k, Tensor v, Tensor(a!) cache, Tensor table, Tensor rows, Tensor positions, int window)"
+    " -> Tensor",
 )
 
 

@@ -42,6 +42,9 @@ class SamplingParams(Settings):
     stop_token_ids: tuple[int, ...] = ()
     logprobs: int = Field(default=0, ge=0, description="how many of the likeliest tokens to report at every position")
     prompt_logprobs: bool = False
+    priority: int = Field(
+        default=0, ge=0, le=100, description="who waits is admitted later than those with a lower one"
+    )
     experts: bool = Field(default=False, description="report the experts chosen for the prompt and the completion")
     ignore_eos: bool = False
 

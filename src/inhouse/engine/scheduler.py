@@ -1,10 +1,11 @@
 """Continuous batching: which sequences compute how many tokens in the next step, and on which pages.
 
-First come, first served. A sequence is admitted when there are pages for all tokens that it has; when a running one
-needs a page and none is free, the youngest is sent back to wait and computes its tokens again later.
+First come, first served, but every owner alike. A sequence is admitted when there are pages for all tokens that it has;
+when a running one needs a page and none is free, the youngest is sent back to wait and computes its tokens again later.
 """
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Hashable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +18,8 @@ from inhouse.engine.text import TextStream
 class Sequence:
     """A request under way: its tokens so far, and how many of them have keys and values in its pages."""
 
-    def __init__(self, identity: int, prompt: list[int], params: SamplingParams, seed: int) -> None:
-        self.id, self.params, self.seed = identity, params, seed
+    def __init__(self, identity: int, prompt: list[int], params: SamplingParams, seed: int, owner: Hashable) -> None:
+        self.id, self.params, self.seed, self.owner = identity, params, seed, owner
         self.tokens, self.num_prompt = list(prompt), len(prompt)
         self.num_computed = 0
         self.pages: list[int] = []
@@ -55,10 +56,8 @@ class Scheduled(NamedTuple):
 class Scheduler:
     """Holds the waiting and the running sequences; `table` names the pages of the running ones, a row each."""
 
-    def __init__(
-        self, pages: PageTable, page_size: int, max_sequences: int, max_prefill: int, max_context: int
-    ) -> None:
-        self.pages, self.page_size, self.max_prefill = pages, page_size, max_prefill
+    def __init__(self, pages: PageTable, page_size: int, max_sequences: int, max_context: int) -> None:
+        self.pages, self.page_size = pages, page_size
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.table = np.zeros((max_sequences, -(-max_context // page_size)), dtype=np.int64)
@@ -78,24 +77,46 @@ class Scheduler:
         self._vacate(sequence)
         self.waiting.appendleft(sequence)
 
-    def schedule(self) -> list[Scheduled]:
-        """The next step: one token for every decoding sequence, and up to `max_prefill` tokens of prompts."""
+    @property
+    def is_decoding(self) -> bool:
+        """Whether anybody waits for the next token of an answer."""
+        return any(sequence.num_missing == 1 for sequence in self.running)
+
+    def schedule(self, budget: int) -> list[Scheduled]:
+        """The next step: one token for every decoding sequence, and up to `budget` tokens of prompts."""
         scheduled: list[Scheduled] = []
-        budget = self.max_prefill
+        prefilling = []
         for sequence in list(self.running):
             if sequence.row < 0:
                 continue  # sent back for the sake of an older one
-            num_tokens = 1 if sequence.num_missing == 1 else min(sequence.num_missing, budget)
-            if num_tokens and self._make_room(sequence):
-                budget -= num_tokens if num_tokens > 1 else 0
+            if sequence.num_missing > 1:
+                prefilling.append(sequence)
+            elif self._make_room(sequence):
+                scheduled.append(self._plan(sequence, 1, False))
+        for number, sequence in enumerate(prefilling, 1):
+            if sequence.row >= 0 and budget:
+                is_last = number == len(prefilling) and not self.waiting
+                num_tokens = self._share(sequence, budget, is_last)
+                budget -= num_tokens
                 scheduled.append(self._plan(sequence, num_tokens, False))
-        while budget and self.waiting and self._free_rows and self._admit(self.waiting[0]):
-            sequence = self.waiting.popleft()
-            self.running.append(sequence)
-            num_tokens = min(sequence.num_missing, budget)
+        while budget and self._free_rows and (sequence := self._next()) is not None and self._admit(sequence):
+            num_tokens = self._share(sequence, budget, not self.waiting)
             budget -= num_tokens
             scheduled.append(self._plan(sequence, num_tokens, True))
         return scheduled
+
+    def _share(self, sequence: Sequence, budget: int, is_last: bool) -> int:
+        """At most half of what is left, while others wait behind it: so that a long prompt lets short ones pass."""
+        return min(sequence.num_missing, budget if is_last else max(budget // 2, min(budget, self.page_size)))
+
+    def _next(self) -> Sequence | None:
+        """Of those that wait the most urgent; then the one whose owner has the fewest places; then the first.
+
+        No owner has more than three quarters of the places: a newcomer finds one.
+        """
+        held, most = Counter(sequence.owner for sequence in self.running), max(len(self.table) * 3 // 4, 1)
+        may_run = (sequence for sequence in self.waiting if held[sequence.owner] < most)
+        return min(may_run, key=lambda sequence: (sequence.params.priority, held[sequence.owner]), default=None)
 
     def _plan(self, sequence: Sequence, num_tokens: int, is_admitted: bool) -> Scheduled:
         """Publish the pages that this step fills: within a step every key is written before any is read."""
@@ -129,6 +150,8 @@ class Scheduler:
         num_new = -(-len(sequence.tokens) // self.page_size) - len(known)
         if num_new + sum(map(self.pages.is_free, known)) > self.pages.num_free:
             return False
+        self.waiting.remove(sequence)
+        self.running.append(sequence)
         sequence.row = self._free_rows.pop()
         self.pages.share(known)
         self.table[sequence.row, : len(known)] = known

@@ -12,4 +12,10 @@ class EngineSettings(Settings):
     cache_gib: float = Field(default=1.0, gt=0, description="memory for keys and values at most")
     page_size: PositiveInt = Field(default=16, description="tokens a page")
     max_prefill: PositiveInt = Field(default=2048, description="prompt tokens computed in one step")
-    compile: bool = Field(default=False, description="torch.compile: about a minute more to start, then faster")
+    compile: bool = Field(default=False, description="torch.compile: up to a minute more to start, then faster")
+
+
+class ServingSettings(EngineSettings):
+    """The same for a process that goes on for days: worth a slower start."""
+
+    compile: bool = Field(default=True, description="torch.compile: up to a minute more to start, then faster")

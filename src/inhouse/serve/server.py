@@ -11,7 +11,7 @@ from inhouse.api.connections import is_loopback
 from inhouse.api.middleware import access
 from inhouse.api.server import listen, new_server
 from inhouse.api.settings import ServeSettings
-from inhouse.engine.settings import EngineSettings
+from inhouse.engine.settings import EngineSettings, ServingSettings
 from inhouse.posttrain.opened_model import open_folder
 from inhouse.serve.app import create_app
 
@@ -37,10 +37,12 @@ def serve(
     Running requests get `settings.shutdown_timeout` seconds to end. Raises `ValueError` where the folder is no model,
     the address cannot be had or the TLS files are none, and `RuntimeError` where the engine could compute no more.
     """
-    settings = settings or ServeSettings()
+    settings, engine = settings or ServeSettings(), engine or ServingSettings()
     listener = listen(host, port)
     with listener:
         opened = open_folder(model_folder, dtype)
+        if engine.compile:
+            print("compiling (up to a minute the first time; --no-compile starts at once)", file=sys.stderr, flush=True)
 
         def stop() -> None:
             server.should_exit = True

@@ -162,7 +162,7 @@ class Worker:
     def _add(self, ticket: Ticket) -> None:
         try:
             for job, (prompt, params) in enumerate(ticket.jobs):
-                self._owners[self.engine.add(prompt, params)] = ticket, job
+                self._owners[self.engine.add(prompt, params, ticket)] = ticket, job
         except ValueError as error:  # what the engine will not take, in its own words
             self._refuse(ticket, ApiError(400, str(error)))
 

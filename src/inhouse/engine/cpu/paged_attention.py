@@ -44,8 +44,9 @@ def paged_attention(
     read = [each.contiguous() for each in (q_NHd, k_NKd, v_NKd)]  # kept: the kernel gets bare addresses
     out = torch.empty_like(read[0])
     assert cache.is_contiguous() and table_RP.is_contiguous() and {each.dtype for each in read} == {cache.dtype}
+    tensors = *read, cache, table_RP, rows_N, positions_N, out
     _kernel()(
-        cache.dtype == torch.bfloat16, *(each.data_ptr() for each in (*read, cache, table_RP, rows_N, positions_N, out)),
+        cache.dtype == torch.bfloat16, *(each.data_ptr() for each in tensors),
         num, num_kv_heads, num_heads // num_kv_heads, dim, page_size, table_RP.shape[1], window,
     )  # fmt: skip
     return out
