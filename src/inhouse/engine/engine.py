@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
 from contextlib import suppress
 
+import numpy as np
 import torch
 
 from inhouse.data.tokenizer import Tokenizer
@@ -85,10 +86,9 @@ class Engine:
         """Queue a request and return its id. Raises `ValueError` for a prompt that the model cannot take."""
         if not prompt:
             raise ValueError("the prompt is empty; begin with at least the end-of-document token")
-        if len(prompt) >= self.max_context:
-            raise ValueError(
-                f"the prompt has {len(prompt)} tokens and the context {self.max_context}, of which one must be left"
-            )
+        if len(prompt) >= self.max_context + params.embed:
+            left = "" if params.embed else ", of which one must be left"
+            raise ValueError(f"the prompt has {len(prompt)} tokens and the context {self.max_context}{left}")
         if not 0 <= min(prompt) <= max(prompt) < self.model.config.vocab_size:
             raise ValueError(f"the prompt has token ids outside 0..{self.model.config.vocab_size - 1}")
         named = [*params.logit_bias, *params.stop_token_ids]
@@ -134,6 +134,14 @@ class Engine:
             for identity in wanted:
                 self.abort(identity)
         return [done[identity] for identity in wanted]
+
+    def embed(self, prompts: Items[list[int]]) -> np.ndarray:
+        """For each prompt the mean of its last hidden states, normed as they enter the head: (prompts, D) fp32.
+
+        Raises as `generate` does.
+        """
+        done = self.generate(prompts, SamplingParams(max_tokens=1, temperature=0, embed=True))
+        return np.stack([completion.embedding for completion in done if completion.embedding is not None])
 
     def stream(self, prompt: list[int], params: SamplingParams) -> Iterator[StepOutput]:
         """Continue one prompt, token by token. Several streams may be read in any order; closing one ends its request.
@@ -265,7 +273,7 @@ class Engine:
             text = stream.push(b"" if token in self._special else self.tokenizer.decode_bytes([token]))
             if stream.is_stopped:
                 reason = "stop"
-            elif num_drawn == params.max_tokens or len(sequence.tokens) == self.max_context:
+            elif num_drawn == params.max_tokens or len(sequence.tokens) == self.max_context or params.embed:
                 reason = "length"
         if reason is not None:
             text += stream.finish()
@@ -280,6 +288,9 @@ class Engine:
         experts = None
         if sequence.params.experts and self.model.config.is_moe:
             experts = self._cache.read_experts(sequence.pages, sequence.num_computed)
+        embedding = None
+        if sequence.num_summed == sequence.num_prompt:
+            embedding = np.asarray(sequence.hidden_sum / sequence.num_summed, dtype=np.float32)
         self._scheduler.remove(sequence)
         del self._sequences[sequence.id]
         return Completion(
@@ -292,6 +303,7 @@ class Engine:
             top_logprobs=[known.top for known in sequence.logprobs],
             prompt_logprobs=sequence.prompt_logprobs if sequence.params.prompt_logprobs else None,
             experts=experts,
+            embedding=embedding,
         )
 
 

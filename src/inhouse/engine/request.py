@@ -43,6 +43,7 @@ class SamplingParams(Settings):
     logprobs: int = Field(default=0, ge=0, description="how many of the likeliest tokens to report at every position")
     prompt_logprobs: bool = False
     experts: bool = Field(default=False, description="report the experts chosen for the prompt and the completion")
+    embed: bool = Field(default=False, description="end with the prompt: report the mean of its last hidden states")
     ignore_eos: bool = False
 
     @property
@@ -69,6 +70,7 @@ class Completion(NamedTuple):
     `token_ids` end with the token that ended them; `text` contains neither that nor a stop string.
     `prompt_logprobs` has no entry for the first token, which nothing predicts. `experts` (positions, MoE layers, K)
     int16: what was chosen at every position of prompt + completion but the last, which no forward pass has seen.
+    `embedding` (D) fp32: where it was asked for, the mean over the prompt of what enters the head.
     """
 
     id: int
@@ -80,6 +82,7 @@ class Completion(NamedTuple):
     top_logprobs: list[list[tuple[int, float]]]
     prompt_logprobs: list[TokenLogprobs] | None
     experts: np.ndarray | None
+    embedding: np.ndarray | None
 
 
 class StepOutput(NamedTuple):

@@ -41,7 +41,7 @@ class ModelRunner:
     def run(self, scheduled: list[Scheduled]) -> tuple[list[Sequence], Tensor, Tensor]:
         """The sequences that are ready for their next token, its fp32 logits (N, V) and their log-sum-exp (N).
 
-        Sequences that want log-probabilities of their prompts have them added.
+        Sequences that want log-probabilities of their prompts, or the sum of its hidden states, have them added.
         """
         # the order that PagedAttention wants: sequences with one new token lead, the shortest first
         scheduled = sorted(scheduled, key=lambda item: (item.num_tokens > 1, item.sequence.num_computed))
@@ -57,7 +57,10 @@ class ModelRunner:
         num_single = int((counts == 1).sum())
         groups = self._groups(sequences[:num_single])
         # copies are made before the step writes: not while pages are still to be filled for one that is new
-        is_decoding = all(item.sequence.num_missing == 1 and not item.is_admitted for item in scheduled)
+        is_decoding = all(
+            item.sequence.num_missing == 1 and not item.is_admitted and not item.sequence.params.embed
+            for item in scheduled
+        )
         if self.decoder is not None and is_decoding and len(groups) == 1 and groups[0].copies is not None:
             logits_NV, log_totals_N, routing = self.decoder(tokens_N, slots_N, groups[0])
         else:
@@ -112,6 +115,8 @@ class ModelRunner:
             start, end = end, end + num_tokens
             if sequence.params.prompt_logprobs:
                 self._read_prompt(sequence, hidden_ND[start:end])
+            if sequence.params.embed:
+                _sum_hidden(sequence, hidden_ND[start:end])
             if sequence.num_missing == num_tokens:
                 ready.append(sequence)
                 lasts.append(end - 1)
@@ -133,3 +138,10 @@ class ModelRunner:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
+
+
+def _sum_hidden(sequence: Sequence, hidden_ND: Tensor) -> None:
+    """Add these hidden states, of its tokens from `num_computed` on, but those that an earlier pass has added."""
+    new_ND = hidden_ND[sequence.num_summed - sequence.num_computed :]
+    sequence.hidden_sum = sequence.hidden_sum + new_ND.double().sum(dim=0).cpu().numpy()
+    sequence.num_summed += len(new_ND)

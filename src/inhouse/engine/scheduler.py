@@ -29,11 +29,20 @@ class Sequence:
         self.stream = TextStream(params.stop)
         self.logprobs: list[TokenLogprobs] = []
         self.prompt_logprobs: list[TokenLogprobs] = []
+        self.hidden_sum: np.ndarray | float = 0.0  # (D) fp64, of the prompt's last hidden states
+        self.num_summed = 0
 
     @property
     def num_missing(self) -> int:
         """Tokens still to compute before the next one can be drawn."""
         return len(self.tokens) - self.num_computed
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether hidden states of its prompt are still wanted: pages that others have computed hold none."""
+        if self.params.embed:
+            return self.num_summed < self.num_prompt
+        return self.params.prompt_logprobs and len(self.prompt_logprobs) < self.num_prompt - 1
 
 
 class Scheduled(NamedTuple):
@@ -117,7 +126,7 @@ class Scheduler:
     def _admit(self, sequence: Sequence) -> bool:
         """Give a waiting sequence a row and pages for all its tokens; those that others have computed are shared."""
         known: list[int] = []
-        if not sequence.params.prompt_logprobs or len(sequence.prompt_logprobs) >= sequence.num_prompt - 1:
+        if not sequence.reads_prompt:
             page_hashes(sequence.tokens, self.page_size, sequence.hashes)
             # at least the last token is computed again: its output draws the next one
             known = self.pages.find(sequence.hashes[: (len(sequence.tokens) - 1) // self.page_size])
