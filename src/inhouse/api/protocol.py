@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
@@ -27,6 +28,7 @@ MAX_STOP_STRINGS = 4
 MAX_STOP_CHARACTERS = 1000
 MAX_TOP_LOGPROBS = 20
 MAX_BIASES = 1024
+MAX_INPUTS = 2048  # texts of one request for embeddings, as in the API
 MAX_MESSAGES = 4096  # rendering ten times as many holds up everybody's streams for half a second
 IGNORED = {
     "user", "store", "metadata", "safety_identifier", "service_tier", "parallel_tool_calls", "prediction",
@@ -38,6 +40,9 @@ _STOP = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_CHARACTERS}
 _IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
 _BATCH = {"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, _IDS]}}
 _PROMPT = {"anyOf": [{"type": "string"}, _IDS, _BATCH]}
+_FILLED = {"type": "string", "minLength": 1}
+_INPUTS = {"type": "array", "minItems": 1, "maxItems": MAX_INPUTS, "items": {"anyOf": [_FILLED, _IDS]}}
+_INPUT = {"anyOf": [_FILLED, _IDS, _INPUTS]}
 _TEXT = {"type": {"const": "text"}, "text": {"type": "string"}}
 _PART = {"type": "object", "required": ["type", "text"], "properties": _TEXT}
 _CONTENT = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}, {"type": "null"}]}
@@ -163,25 +168,31 @@ class GenerationRequest(Request):
         return self.stream_options is not None and self.stream_options.include_usage
 
 
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(token) is int for token in value)
+
+
+def _as_batch(given: Any) -> Any:
+    """One text, one list of token ids, or a batch of either -> a batch; checked by hand for one clear message."""
+    batch = [given] if isinstance(given, str) or _is_ids(given) else given
+    if not isinstance(batch, list) or not batch or not all(isinstance(p, str) or _is_ids(p) for p in batch):
+        raise PydanticCustomError(
+            "prompt_type", "it must be a text, a list of token ids, or a list of one or more of these, none empty"
+        )
+    return batch
+
+
+Batch = Annotated[list[Prompt], BeforeValidator(_as_batch), WithJsonSchema(_PROMPT)]
+
+
 class CompletionRequest(GenerationRequest):
     """POST /v1/completions. `prompt` is always a batch."""
 
-    prompt: Annotated[list[Prompt], WithJsonSchema(_PROMPT)] = [""]
+    prompt: Batch = [""]
     echo: bool = False
     logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
     best_of: int | None = Field(default=None, ge=1, le=128)
     suffix: Annotated[str, _neutral("")] = ""
-
-    @field_validator("prompt", mode="before")
-    @classmethod
-    def _batch(cls, prompt: Any) -> Any:
-        """One text, one list of token ids, or a batch of either -> a batch; checked by hand for one clear message."""
-        batch = [prompt] if isinstance(prompt, str) or _is_ids(prompt) else prompt
-        if not isinstance(batch, list) or not batch or not all(isinstance(p, str) or _is_ids(p) for p in batch):
-            raise PydanticCustomError(
-                "prompt_type", "it must be a text, a list of token ids, or a list of one or more of these, none empty"
-            )
-        return batch
 
     @model_validator(mode="after")
     def _fits_together(self) -> "CompletionRequest":
@@ -192,8 +203,22 @@ class CompletionRequest(GenerationRequest):
         return self
 
 
-def _is_ids(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(type(token) is int for token in value)
+class EmbeddingRequest(Request):
+    """POST /v1/embeddings. `input` is always a batch."""
+
+    model: str
+    input: Annotated[Batch, WithJsonSchema(_INPUT)]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[Any, _neutral()] = None
+
+    @field_validator("input")
+    @classmethod
+    def _few_and_full(cls, batch: list[Prompt]) -> list[Prompt]:
+        if len(batch) > MAX_INPUTS:
+            raise PydanticCustomError("too_many", f"at most {MAX_INPUTS} inputs are allowed")
+        if "" in batch:
+            raise PydanticCustomError("empty", "an input must not be empty")
+        return batch
 
 
 class ChatMessage(Request):

@@ -122,7 +122,7 @@ class Worker:
             ticket.running.difference_update(job for job, output in outputs if output.finish_reason is not None)
             if not ticket.running:
                 self.metrics.latency.observe(now - ticket.started)
-            self.metrics.generated_tokens += len(outputs)
+            self.metrics.generated_tokens += sum(not ticket.jobs[job][1].embed for job, _ in outputs)
             self.metrics.cached_tokens += sum(output.num_cached for _, output in outputs)
             ticket.arrived.put_nowait(outputs)
 
