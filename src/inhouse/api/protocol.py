@@ -4,39 +4,19 @@ A field that could only be obeyed by doing something that inhouse does not do is
 neutral value; one that changes nothing about the answer (`user`, `store`, …) is ignored; any other is unknown (400).
 """
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    ValidationError,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import CoreSchema, PydanticCustomError
-from pydantic_core.core_schema import no_info_after_validator_function
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from inhouse.api.errors import ApiError, from_validation
+from inhouse.api.fields import STOP, STOPS, Request, StopStrings, misfit, neutral
 
-MAX_STOP_STRINGS = 4
-MAX_STOP_CHARACTERS = 1000
 MAX_TOP_LOGPROBS = 20
 MAX_BIASES = 1024
 MAX_INPUTS = 2048  # texts of one request for embeddings, as in the API
 MAX_MESSAGES = 4096  # rendering ten times as many holds up everybody's streams for half a second
-IGNORED = {
-    "user", "store", "metadata", "safety_identifier", "service_tier", "parallel_tool_calls", "prediction",
-    "verbosity", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
-}  # fmt: skip
 Prompt = str | list[int]
 # what the OpenAPI document says where a validator of ours takes more than the type says
-_STOP = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_CHARACTERS}
 _IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
 _BATCH = {"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, _IDS]}}
 _PROMPT = {"anyOf": [{"type": "string"}, _IDS, _BATCH]}
@@ -46,68 +26,6 @@ _INPUT = {"anyOf": [_FILLED, _IDS, _INPUTS]}
 _TEXT = {"type": {"const": "text"}, "text": {"type": "string"}}
 _PART = {"type": "object", "required": ["type", "text"], "properties": _TEXT}
 _CONTENT = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}, {"type": "null"}]}
-
-
-def _neutral(*values: Any) -> "_Neutral":
-    """Accept only values that ask for nothing."""
-
-    def check(value: Any) -> Any:
-        if value not in values:
-            raise PydanticCustomError("unsupported", "this server does not support it; leave it out")
-        return value
-
-    return _Neutral(values, check)
-
-
-class _Neutral(NamedTuple):
-    """Both what validates and what the OpenAPI document says of it."""
-
-    values: tuple[Any, ...]
-    check: Callable[[Any], Any]
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return no_info_after_validator_function(self.check, handler(source))
-
-    def __get_pydantic_json_schema__(self, core_schema: Any, handler: GetJsonSchemaHandler) -> Any:
-        return {"enum": [*self.values, None]}
-
-
-def _misfit(param: str, why: str) -> ApiError:
-    """For fields that are fine alone and wrong together: a model's own validator cannot name a field to pydantic."""
-    return ApiError(400, f"Invalid value for '{param}': {why}.", param=param, code="invalid_value")
-
-
-class Request(BaseModel):
-    """Strict types; a null means that the field was left out, as the API has it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> Any:
-        """What may be left out may be null; what is ignored may be anything."""
-        schema = handler.resolve_ref_schema(handler(core_schema))
-        required = schema.get("required", [])
-        for name, field in schema.get("properties", {}).items():
-            if name not in required and {"type": "null"} not in field.get("anyOf", []):
-                kept = {key: field.pop(key) for key in ("title", "description", "default") if key in field}
-                schema["properties"][name] = kept | {"anyOf": [dict(field), {"type": "null"}]}
-        schema["properties"] = schema.get("properties", {}) | {name: {} for name in sorted(IGNORED)}
-        return schema
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        return {key: value for key, value in data.items() if value is not None and key not in IGNORED}
-
-    @classmethod
-    def parse(cls, raw: bytes) -> Self:
-        """A body, or the `ApiError` that says what is wrong with it. Megabytes take time: not for the event loop."""
-        try:
-            return cls.model_validate_json(raw)
-        except ValidationError as error:
-            raise from_validation(error) from error
 
 
 class StreamOptions(Request):
@@ -122,9 +40,7 @@ class GenerationRequest(Request):
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: int = Field(default=1, ge=1, le=128)
-    stop: Annotated[
-        list[str], WithJsonSchema({"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": 4}]})
-    ] = []
+    stop: Annotated[StopStrings, WithJsonSchema({"anyOf": [STOP, STOPS]})] = []
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     # without a value these are as the model's folder says
     temperature: float | None = Field(default=None, ge=0.0, le=2.0)
@@ -148,19 +64,10 @@ class GenerationRequest(Request):
     def _one_or_more(cls, stop: Any) -> Any:
         return [stop] if isinstance(stop, str) else stop
 
-    @field_validator("stop")
-    @classmethod
-    def _few_and_short(cls, stop: list[str]) -> list[str]:
-        if len(stop) > MAX_STOP_STRINGS:
-            raise PydanticCustomError("too_many", f"at most {MAX_STOP_STRINGS} stop strings are allowed")
-        if any(not 1 <= len(text) <= MAX_STOP_CHARACTERS for text in stop):
-            raise PydanticCustomError("length", f"a stop string has 1 to {MAX_STOP_CHARACTERS} characters")
-        return stop
-
     @model_validator(mode="after")
     def _options_need_a_stream(self) -> "GenerationRequest":
         if self.stream_options is not None and not self.stream:
-            raise _misfit("stream_options", "it is only allowed together with stream: true")
+            raise misfit("stream_options", "it is only allowed together with stream: true")
         return self
 
     @property
@@ -192,14 +99,14 @@ class CompletionRequest(GenerationRequest):
     echo: bool = False
     logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
     best_of: int | None = Field(default=None, ge=1, le=128)
-    suffix: Annotated[str, _neutral("")] = ""
+    suffix: Annotated[str, neutral("")] = ""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "CompletionRequest":
         if self.best_of not in (None, self.n):
-            raise _misfit("best_of", "this server does not rank samples; leave it out or equal to n")
+            raise misfit("best_of", "this server does not rank samples; leave it out or equal to n")
         if self.max_tokens == 0 and not self.echo:
-            raise _misfit("max_tokens", "0 is only allowed with echo: true")
+            raise misfit("max_tokens", "0 is only allowed with echo: true")
         return self
 
 
@@ -209,7 +116,7 @@ class EmbeddingRequest(Request):
     model: str
     input: Annotated[Batch, WithJsonSchema(_INPUT)]
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: Annotated[Any, _neutral()] = None
+    dimensions: Annotated[Any, neutral()] = None
 
     @field_validator("input")
     @classmethod
@@ -230,9 +137,9 @@ class ChatMessage(Request):
     name: str | None = None
     reasoning_content: str | None = None
     tool_call_id: str | None = None
-    tool_calls: Annotated[Any, _neutral([])] = []
-    function_call: Annotated[Any, _neutral()] = None
-    audio: Annotated[Any, _neutral()] = None
+    tool_calls: Annotated[Any, neutral([])] = []
+    function_call: Annotated[Any, neutral()] = None
+    audio: Annotated[Any, neutral()] = None
     refusal: str | None = None
     annotations: list[Any] = []
 
@@ -268,21 +175,21 @@ class ChatRequest(GenerationRequest):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=MAX_TOP_LOGPROBS)
-    tools: Annotated[Any, _neutral([])] = []
-    tool_choice: Annotated[Any, _neutral("none", "auto")] = "none"
-    functions: Annotated[Any, _neutral([])] = []
-    function_call: Annotated[Any, _neutral("none", "auto")] = "none"
-    response_format: Annotated[Any, _neutral({"type": "text"})] = {"type": "text"}
-    modalities: Annotated[Any, _neutral(["text"])] = ["text"]
-    audio: Annotated[Any, _neutral()] = None
-    moderation: Annotated[Any, _neutral()] = None
-    web_search_options: Annotated[Any, _neutral()] = None
-    reasoning_effort: Annotated[Any, _neutral("none")] = "none"
+    tools: Annotated[Any, neutral([])] = []
+    tool_choice: Annotated[Any, neutral("none", "auto")] = "none"
+    functions: Annotated[Any, neutral([])] = []
+    function_call: Annotated[Any, neutral("none", "auto")] = "none"
+    response_format: Annotated[Any, neutral({"type": "text"})] = {"type": "text"}
+    modalities: Annotated[Any, neutral(["text"])] = ["text"]
+    audio: Annotated[Any, neutral()] = None
+    moderation: Annotated[Any, neutral()] = None
+    web_search_options: Annotated[Any, neutral()] = None
+    reasoning_effort: Annotated[Any, neutral("none")] = "none"
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ChatRequest":
         if self.top_logprobs and not self.logprobs:
-            raise _misfit("top_logprobs", "it is only allowed together with logprobs: true")
+            raise misfit("top_logprobs", "it is only allowed together with logprobs: true")
         return self
 
 
@@ -297,7 +204,7 @@ class TokenizeRequest(Request):
     @model_validator(mode="after")
     def _one_of_both(self) -> "TokenizeRequest":
         if (self.prompt is None) != bool(self.messages):
-            raise _misfit("prompt", "give either prompt or messages")
+            raise misfit("prompt", "give either prompt or messages")
         return self
 
 

@@ -271,7 +271,7 @@ class Engine:
             reason = "stop"
         else:
             text = stream.push(b"" if token in self._special else self.tokenizer.decode_bytes([token]))
-            if stream.is_stopped:
+            if stream.stopped_by is not None:
                 reason = "stop"
             elif num_drawn == params.max_tokens or len(sequence.tokens) == self.max_context or params.embed:
                 reason = "length"
@@ -281,8 +281,9 @@ class Engine:
         num_cached = (sequence.num_cached or 0) if num_drawn == 1 else 0
         completion = None if reason is None else self._finish(sequence, reason)
         return StepOutput(
-            sequence.id, token, text, stream.num_characters, logprobs, num_cached, prompt_logprobs, reason, completion
-        )
+            sequence.id, token, text, stream.num_characters, logprobs, num_cached, prompt_logprobs, reason,
+            stream.stopped_by, completion,
+        )  # fmt: skip
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> Completion:
         experts = None

@@ -90,7 +90,7 @@ class StepOutput(NamedTuple):
 
     `text_end` counts the characters of the request up to the end of this token, those held back included and a half one
     not. `num_cached`, the tokens of the prompt that were in the prefix cache, and, where they were asked for,
-    `prompt_logprobs` come with the first token, `completion` with the last.
+    `prompt_logprobs` come with the first token, `completion` and the stop string that it ended at with the last.
     """
 
     id: int
@@ -101,6 +101,7 @@ class StepOutput(NamedTuple):
     num_cached: int
     prompt_logprobs: list[TokenLogprobs] | None
     finish_reason: FinishReason | None
+    stopped_by: str | None
     completion: Completion | None
 
 
