@@ -41,5 +41,5 @@ def test_with_a_key_it_says_so(run_server):
     with run_server(api_key="secret") as server:
         assert server.get("/openapi.json").status_code == 401
         document = server.get("/openapi.json", headers={"authorization": "Bearer secret"}).json()
-    assert document["security"] == [{"key": []}]
+    assert document["security"] == [{"key": []}, {"x-api-key": []}]
     assert document["paths"]["/health"]["get"]["security"] == []

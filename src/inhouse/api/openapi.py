@@ -57,13 +57,14 @@ def document(operations: Sequence[Operation], has_key: bool, open_paths: Sequenc
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation, schemas) | (
             {"security": []} if operation.path in open_paths else {}
         )
-    keys = {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}} if has_key else {}
+    bearer, header = {"type": "http", "scheme": "bearer"}, {"type": "apiKey", "in": "header", "name": "x-api-key"}
+    keys = {"securitySchemes": {"key": bearer, "x-api-key": header}} if has_key else {}
     return {
         "openapi": "3.1.0",
         "info": {"title": "inhouse", "version": version("inhouse")},
         "paths": paths,
         "components": {"schemas": schemas, **keys},
-        **({"security": [{"key": []}]} if has_key else {}),
+        **({"security": [{name: []} for name in keys["securitySchemes"]]} if has_key else {}),
     }
 
 
