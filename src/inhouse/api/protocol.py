@@ -27,9 +27,11 @@ MAX_STOP_STRINGS = 4
 MAX_STOP_CHARACTERS = 1000
 MAX_TOP_LOGPROBS = 20
 MAX_BIASES = 1024
+MAX_TOOLS = 128
+MAX_GRAMMAR = 131_072  # characters of a schema, a regex, a grammar, or of all tools' parameters together
 MAX_MESSAGES = 4096  # rendering ten times as many holds up everybody's streams for half a second
 IGNORED = {
-    "user", "store", "metadata", "safety_identifier", "service_tier", "parallel_tool_calls", "prediction",
+    "user", "store", "metadata", "safety_identifier", "service_tier", "prediction",
     "verbosity", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
 }  # fmt: skip
 Prompt = str | list[int]
@@ -196,6 +198,50 @@ def _is_ids(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(type(token) is int for token in value)
 
 
+class Function(Request):
+    """A function that the model may call; `parameters` is the JSON schema of its arguments."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    description: str | None = None
+    parameters: dict[str, Any] = {}
+    strict: bool = False
+
+
+class Tool(Request):
+    """A tool as the chat endpoint has it."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class FunctionName(Request):
+    """The function that must be called."""
+
+    name: str
+
+
+class NamedTool(Request):
+    """A `tool_choice` that names one."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
+class CalledFunction(Request):
+    """What was called, its arguments as JSON text."""
+
+    name: str = Field(min_length=1)
+    arguments: str
+
+
+class ToolCall(Request):
+    """One call in the history of a chat."""
+
+    id: str = Field(min_length=1)
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
 class ChatMessage(Request):
     """One message; text parts are joined by line breaks. A `name` is not rendered, as in the templates of others; what
     clients send back of an answer and says nothing to the model (`refusal`, `annotations`) is ignored."""
@@ -205,7 +251,7 @@ class ChatMessage(Request):
     name: str | None = None
     reasoning_content: str | None = None
     tool_call_id: str | None = None
-    tool_calls: Annotated[Any, _neutral([])] = []
+    tool_calls: list[ToolCall] = Field(default=[], max_length=MAX_TOOLS)
     function_call: Annotated[Any, _neutral()] = None
     audio: Annotated[Any, _neutral()] = None
     refusal: str | None = None
@@ -224,14 +270,22 @@ class ChatMessage(Request):
     def _says_something(self) -> "ChatMessage":
         if self.content is None and self.role != "assistant":
             raise PydanticCustomError("no_content", "a message of this role needs a content")
+        if self.role == "tool" and self.tool_call_id is None:
+            raise PydanticCustomError("no_call", "a message of the role tool needs the tool_call_id of a call")
+        if self.role != "assistant" and self.tool_calls:
+            raise PydanticCustomError("no_calls", "only a message of the role assistant has tool_calls")
         return self
 
-    def to_template(self) -> dict[str, str]:
+    def to_template(self) -> dict[str, Any]:
         """The message as chat templates know it."""
         role = "system" if self.role == "developer" else self.role
-        message = {"role": role, "content": self.content or ""}
+        message: dict[str, Any] = {"role": role, "content": self.content or ""}
         if self.reasoning_content is not None:
             message["reasoning_content"] = self.reasoning_content
+        if self.role == "tool":
+            message["tool_call_id"] = self.tool_call_id
+        if self.tool_calls:
+            message["tool_calls"] = [call.model_dump() for call in self.tool_calls]
         return message
 
 
@@ -243,8 +297,9 @@ class ChatRequest(GenerationRequest):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=MAX_TOP_LOGPROBS)
-    tools: Annotated[Any, _neutral([])] = []
-    tool_choice: Annotated[Any, _neutral("none", "auto")] = "none"
+    tools: list[Tool] = Field(default=[], max_length=MAX_TOOLS)
+    tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
+    parallel_tool_calls: bool = True
     functions: Annotated[Any, _neutral([])] = []
     function_call: Annotated[Any, _neutral("none", "auto")] = "none"
     response_format: Annotated[Any, _neutral({"type": "text"})] = {"type": "text"}
@@ -253,6 +308,16 @@ class ChatRequest(GenerationRequest):
     moderation: Annotated[Any, _neutral()] = None
     web_search_options: Annotated[Any, _neutral()] = None
     reasoning_effort: Annotated[Any, _neutral("none")] = "none"
+
+    @field_validator("tool_choice", mode="before")
+    @classmethod
+    def _one_message(cls, choice: Any) -> Any:
+        """Of one kind or the other, so that what is wrong is told of that kind alone."""
+        if isinstance(choice, dict):
+            return NamedTool.model_validate(choice)
+        if choice not in ("none", "auto", "required"):
+            raise PydanticCustomError("tool_choice", "it is none, auto, required, or an object that names a function")
+        return choice
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ChatRequest":

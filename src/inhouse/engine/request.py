@@ -44,6 +44,7 @@ class SamplingParams(Settings):
     prompt_logprobs: bool = False
     experts: bool = Field(default=False, description="report the experts chosen for the prompt and the completion")
     ignore_eos: bool = False
+    printed_ids: tuple[int, ...] = Field(default=(), description="special tokens that are part of the text")
 
     @property
     def changes_logits(self) -> bool:
