@@ -21,7 +21,7 @@ from inhouse.api.errors import ApiError, from_validation
 MAX_STOP_STRINGS = 4
 MAX_STOP_CHARACTERS = 1000
 IGNORED = {
-    "user", "store", "metadata", "safety_identifier", "service_tier", "parallel_tool_calls", "prediction",
+    "user", "store", "metadata", "safety_identifier", "service_tier", "prediction",
     "verbosity", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
 }  # fmt: skip
 STOP = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_CHARACTERS}

@@ -15,6 +15,8 @@ MAX_TOP_LOGPROBS = 20
 MAX_BIASES = 1024
 MAX_INPUTS = 2048  # texts of one request for embeddings, as in the API
 MAX_MESSAGES = 4096  # rendering ten times as many holds up everybody's streams for half a second
+MAX_TOOLS = 128
+MAX_GRAMMAR = 131_072  # characters of a schema, a regex, a grammar, or of all tools' parameters together
 Prompt = str | list[int]
 # what the OpenAPI document says where a validator of ours takes more than the type says
 _IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
@@ -128,6 +130,50 @@ class EmbeddingRequest(Request):
         return batch
 
 
+class Function(Request):
+    """A function that the model may call; `parameters` is the JSON schema of its arguments."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    description: str | None = None
+    parameters: dict[str, Any] = {}
+    strict: bool = False
+
+
+class Tool(Request):
+    """A tool as the chat endpoint has it."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class FunctionName(Request):
+    """The function that must be called."""
+
+    name: str
+
+
+class NamedTool(Request):
+    """A `tool_choice` that names one."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
+class CalledFunction(Request):
+    """What was called, its arguments as JSON text."""
+
+    name: str = Field(min_length=1)
+    arguments: str
+
+
+class ToolCall(Request):
+    """One call in the history of a chat."""
+
+    id: str = Field(min_length=1)
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
 class ChatMessage(Request):
     """One message; text parts are joined by line breaks. A `name` is not rendered, as in the templates of others; what
     clients send back of an answer and says nothing to the model (`refusal`, `annotations`) is ignored."""
@@ -137,7 +183,7 @@ class ChatMessage(Request):
     name: str | None = None
     reasoning_content: str | None = None
     tool_call_id: str | None = None
-    tool_calls: Annotated[Any, neutral([])] = []
+    tool_calls: list[ToolCall] = Field(default=[], max_length=MAX_TOOLS)
     function_call: Annotated[Any, neutral()] = None
     audio: Annotated[Any, neutral()] = None
     refusal: str | None = None
@@ -156,14 +202,22 @@ class ChatMessage(Request):
     def _says_something(self) -> "ChatMessage":
         if self.content is None and self.role != "assistant":
             raise PydanticCustomError("no_content", "a message of this role needs a content")
+        if self.role == "tool" and self.tool_call_id is None:
+            raise PydanticCustomError("no_call", "a message of the role tool needs the tool_call_id of a call")
+        if self.role != "assistant" and self.tool_calls:
+            raise PydanticCustomError("no_calls", "only a message of the role assistant has tool_calls")
         return self
 
-    def to_template(self) -> dict[str, str]:
+    def to_template(self) -> dict[str, Any]:
         """The message as chat templates know it."""
         role = "system" if self.role == "developer" else self.role
-        message = {"role": role, "content": self.content or ""}
+        message: dict[str, Any] = {"role": role, "content": self.content or ""}
         if self.reasoning_content is not None:
             message["reasoning_content"] = self.reasoning_content
+        if self.role == "tool":
+            message["tool_call_id"] = self.tool_call_id
+        if self.tool_calls:
+            message["tool_calls"] = [call.model_dump() for call in self.tool_calls]
         return message
 
 
@@ -175,8 +229,9 @@ class ChatRequest(GenerationRequest):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=MAX_TOP_LOGPROBS)
-    tools: Annotated[Any, neutral([])] = []
-    tool_choice: Annotated[Any, neutral("none", "auto")] = "none"
+    tools: list[Tool] = Field(default=[], max_length=MAX_TOOLS)
+    tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
+    parallel_tool_calls: bool = True
     functions: Annotated[Any, neutral([])] = []
     function_call: Annotated[Any, neutral("none", "auto")] = "none"
     response_format: Annotated[Any, neutral({"type": "text"})] = {"type": "text"}
@@ -185,6 +240,16 @@ class ChatRequest(GenerationRequest):
     moderation: Annotated[Any, neutral()] = None
     web_search_options: Annotated[Any, neutral()] = None
     reasoning_effort: Annotated[Any, neutral("none")] = "none"
+
+    @field_validator("tool_choice", mode="before")
+    @classmethod
+    def _one_message(cls, choice: Any) -> Any:
+        """Of one kind or the other, so that what is wrong is told of that kind alone."""
+        if isinstance(choice, dict):
+            return NamedTool.model_validate(choice)
+        if choice not in ("none", "auto", "required"):
+            raise PydanticCustomError("tool_choice", "it is none, auto, required, or an object that names a function")
+        return choice
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ChatRequest":

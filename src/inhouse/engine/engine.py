@@ -270,7 +270,8 @@ class Engine:
         if token in params.stop_token_ids or (token in self._ends and not params.ignore_eos):
             reason = "stop"
         else:
-            text = stream.push(b"" if token in self._special else self.tokenizer.decode_bytes([token]))
+            is_silent = token in self._special and token not in params.printed_ids
+            text = stream.push(b"" if is_silent else self.tokenizer.decode_bytes([token]))
             if stream.stopped_by is not None:
                 reason = "stop"
             elif num_drawn == params.max_tokens or len(sequence.tokens) == self.max_context or params.embed:

@@ -45,6 +45,7 @@ class SamplingParams(Settings):
     experts: bool = Field(default=False, description="report the experts chosen for the prompt and the completion")
     embed: bool = Field(default=False, description="end with the prompt: report the mean of its last hidden states")
     ignore_eos: bool = False
+    printed_ids: tuple[int, ...] = Field(default=(), description="special tokens that are part of the text")
 
     @property
     def changes_logits(self) -> bool:

@@ -142,10 +142,16 @@ class OpenAIFace(Face[Body]):
 
 
 def jobs_of(
-    face: Face[Body], param: str, *, max_tokens: int | None, num_top: int | None, prompt_logprobs: bool = False
+    face: Face[Body],
+    param: str,
+    *,
+    max_tokens: int | None,
+    num_top: int | None,
+    prompt_logprobs: bool = False,
+    printed_ids: tuple[int, ...] = (),
 ) -> list[Job]:
     """n sequences for each of a face's prompts, which were sent as `param`, sample j with seed + j. The context's end
-    bounds every answer."""
+    bounds every answer. Special tokens among `printed_ids` are part of its text."""
     body, context, limits = face.body, face.served.context, face.served.settings
     for prompt in face.prompts:
         face.served.check_prompt(prompt, param)
@@ -168,6 +174,7 @@ def jobs_of(
                 stop=tuple(body.stop),
                 logprobs=num_top or 0,
                 prompt_logprobs=prompt_logprobs,
+                printed_ids=printed_ids,
             ),
         )
         for prompt in face.prompts

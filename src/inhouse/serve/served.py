@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from inhouse.api.errors import ApiError
-from inhouse.api.protocol import ChatMessage
+from inhouse.api.protocol import ChatMessage, Function
 from inhouse.api.settings import ServeSettings
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams
 from inhouse.posttrain.chat_template import encode_prompt
+from inhouse.posttrain.messages import with_tools
 from inhouse.serve.worker import Worker
 
 
@@ -66,7 +67,7 @@ class Served(NamedTuple):
                 code="context_length_exceeded",
             )
 
-    def encode_messages(self, messages: Sequence[ChatMessage]) -> list[int]:
+    def encode_messages(self, messages: Sequence[ChatMessage], functions: Sequence[Function] = ()) -> list[int]:
         """The prompt of a chat; message content never becomes special tokens. Slow on long texts: not for the loop."""
         if self.chat_template is None:
             raise ApiError(
@@ -75,7 +76,8 @@ class Served(NamedTuple):
             )  # fmt: skip
         self.check_text("".join(message.content or "" for message in messages), "messages")
         rendered: list[dict[str, Any]] = [message.to_template() for message in messages]
+        tools = [function.model_dump(exclude_unset=True) for function in functions]
         try:
-            return encode_prompt(self.tokenizer, rendered, template=self.chat_template)
+            return encode_prompt(self.tokenizer, with_tools(rendered, tools), template=self.chat_template)
         except ValueError as error:
             raise ApiError(400, f"{error}.", param="messages", code="invalid_value") from error
