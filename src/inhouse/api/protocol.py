@@ -208,6 +208,12 @@ class ChatMessage(Request):
             raise PydanticCustomError("no_calls", "only a message of the role assistant has tool_calls")
         return self
 
+    @property
+    def text(self) -> str:
+        """All that a client has written into it."""
+        calls = "".join(call.function.name + call.function.arguments for call in self.tool_calls)
+        return (self.reasoning_content or "") + (self.content or "") + calls
+
     def to_template(self) -> dict[str, Any]:
         """The message as chat templates know it."""
         role = "system" if self.role == "developer" else self.role

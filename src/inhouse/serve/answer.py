@@ -6,6 +6,7 @@ No endpoint's own: each face takes the pieces and writes them in its words.
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
+from inhouse.api.pieces import CallPiece, Content, Piece, Thinking
 from inhouse.serve.choices import Delta
 from inhouse.serve.reasoning import CLOSE, OPEN, Reasoning
 from inhouse.serve.served import Served
@@ -14,30 +15,6 @@ from inhouse.serve.tool_reader import ToolReader
 from inhouse.serve.tools import Tools
 
 _LAST = 16  # tokens of a prompt that may hold an opening mark
-
-
-class Thinking(NamedTuple):
-    """What the model has gone on to think."""
-
-    text: str
-
-
-class Content(NamedTuple):
-    """What it has gone on to say."""
-
-    text: str
-
-
-class CallPiece(NamedTuple):
-    """A call of a tool: `id` and `name` come with its first piece, the others add to the JSON text of `arguments`."""
-
-    number: int  # which of the answer's calls
-    id: str | None
-    name: str | None
-    arguments: str
-
-
-Piece = Thinking | Content | CallPiece
 
 
 class Reading(NamedTuple):

@@ -3,40 +3,18 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from inhouse.api.pieces import CallPiece, Content, Piece, Thinking
 from inhouse.api.protocol import ChatRequest
-from inhouse.serve.answer import Answer, CallPiece, Content, Piece, Reading, Thinking
-from inhouse.serve.choices import Candidate, Choice, Delta
-from inhouse.serve.generation import OpenAIFace, jobs_of
-from inhouse.serve.served import Served
-from inhouse.serve.tools import Tools, tools_of
+from inhouse.serve.answer import Answer
+from inhouse.serve.choices import Candidate, Delta
+from inhouse.serve.conversation import Conversation
+from inhouse.serve.generation import OpenAIFace
 
 
-class Chat(OpenAIFace[ChatRequest]):
-    """One such request; its raw body is checked as it is made."""
+class Chat(Conversation, OpenAIFace[ChatRequest]):
+    """One such request."""
 
-    body_type, kinds, id_prefix = ChatRequest, ("chat.completion", "chat.completion.chunk"), "chatcmpl"
-
-    def __init__(self, served: Served, raw: bytes) -> None:
-        super().__init__(served, raw)
-        self.check_count(1)
-        body = self.body
-        max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-        num_top = body.top_logprobs if body.logprobs else None
-        tools = self._tools()
-        prompt = served.encode_messages(body.messages, tools.functions if tools else ())
-        self.prompts, self.reading = [prompt], Reading.of(served, prompt, tools)
-        self.jobs = jobs_of(
-            self, "messages", max_tokens=max_tokens, num_top=num_top, printed_ids=self.reading.printed_ids
-        )
-        self.choices = [Choice(served.tokenizer, num_top=num_top) for _ in self.jobs]
-        self.answers = [self.reading.new_answer() for _ in self.jobs]
-
-    def _tools(self) -> Tools | None:
-        body, choice = self.body, self.body.tool_choice
-        functions = [tool.function for tool in body.tools]
-        if isinstance(choice, str):
-            return tools_of(self.served, functions, choice, is_parallel=body.parallel_tool_calls)
-        return tools_of(self.served, functions, "function", choice.function.name)
+    kinds, id_prefix = ("chat.completion", "chat.completion.chunk"), "chatcmpl"
 
     def opening(self) -> Iterable[bytes]:
         """Every answer begins with its role."""
