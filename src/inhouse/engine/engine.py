@@ -9,12 +9,14 @@ import secrets
 from collections import deque
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
+from concurrent.futures import Future, wait
 from contextlib import suppress
 
 import numpy as np
 import torch
 
 from inhouse.data.tokenizer import Tokenizer
+from inhouse.engine.grammar import Grammars, Mask
 from inhouse.engine.kv_cache import KVCache, PageTable
 from inhouse.engine.request import Completion, Failure, FinishReason, SamplingParams, StepOutput, TokenLogprobs
 from inhouse.engine.runner import ModelRunner
@@ -24,6 +26,7 @@ from inhouse.engine.settings import EngineSettings
 from inhouse.model.transformer import Transformer
 
 log = logging.getLogger(__name__)
+TOO_COMPLEX = "its grammar is too complex to follow"
 Drawn = tuple[Sequence, int, TokenLogprobs]
 
 
@@ -62,6 +65,7 @@ class Engine:
         for name in ("end_of_document", "end_of_turn"):
             with suppress(ValueError):  # other people's tokenizers have one of the two
                 self._ends.add(getattr(tokenizer, name))
+        self.grammars = Grammars(tokenizer, config.vocab_size, self._ends)
         if self._runner.decoder is not None:
             self._warm_up()
 
@@ -83,7 +87,8 @@ class Engine:
         return self.num_pages - self._pages.num_free
 
     def add(self, prompt: list[int], params: SamplingParams) -> int:
-        """Queue a request and return its id. Raises `ValueError` for a prompt that the model cannot take."""
+        """Queue a request and return its id. Raises `ValueError` for a prompt that the model cannot take, and for a
+        grammar that cannot be followed; one that `grammars.check` has not seen is compiled now."""
         if not prompt:
             raise ValueError("the prompt is empty; begin with at least the end-of-document token")
         if len(prompt) >= self.max_context + params.embed:
@@ -95,7 +100,8 @@ class Engine:
         if named and not 0 <= min(named) <= max(named) < self.model.config.vocab_size:
             raise ValueError(f"logit_bias or stop_token_ids name tokens outside 0..{self.model.config.vocab_size - 1}")
         seed = secrets.randbits(63) if params.seed is None else params.seed
-        sequence = Sequence(next(self._new_id), prompt, params, seed)
+        matcher = None if params.grammar is None else self.grammars.matcher(params.grammar)
+        sequence = Sequence(next(self._new_id), prompt, params, seed, matcher)
         self._sequences[sequence.id] = sequence
         self._scheduler.waiting.append(sequence)
         return sequence.id
@@ -195,13 +201,16 @@ class Engine:
 
         A pass that is repeated writes the same keys and draws by the same random numbers.
         """
+        masks = self._start_masks(scheduled)
         try:
             ready, logits_NV, log_totals_N = self._runner.run(scheduled)
             is_finite_N = log_totals_N.isfinite()
             if not bool(is_finite_N.all()):
                 logits_NV = logits_NV.masked_fill(~is_finite_N[:, None], 0.0)  # something to draw, and to drop
-            tokens, logprobs = draw(logits_NV, log_totals_N, [self._drawing(sequence) for sequence in ready])
+            drawings = [self._drawing(sequence, masks.get(sequence.id)) for sequence in ready]
+            tokens, logprobs = draw(logits_NV, log_totals_N, drawings)
         except Exception as error:
+            wait(masks.values())  # one thread at a time follows a grammar
             self._runner.copies = {}
             if len(scheduled) > 1:
                 middle = len(scheduled) // 2  # in this order: later ones share pages that earlier ones compute
@@ -214,17 +223,28 @@ class Engine:
             sequence.num_computed += num_tokens
         drawn: list[Drawn] = []
         for sequence, is_finite, token, known in zip(ready, is_finite_N.tolist(), tokens, logprobs, strict=True):
-            if is_finite:
-                drawn.append((sequence, token, known))
-            else:
+            if not is_finite:
                 failed[sequence.id] = "the model's output for it is not a number"
+            elif sequence.id in masks and (error := masks[sequence.id].result().error):
+                log.warning("a grammar cannot be followed: %s", error)
+                failed[sequence.id] = TOO_COMPLEX
+            else:
+                drawn.append((sequence, token, known))
         return drawn
 
-    def _drawing(self, sequence: Sequence) -> Drawing:
+    def _start_masks(self, scheduled: list[Scheduled]) -> dict[int, Future[Mask]]:
+        """What their grammars allow next, by the id of the sequence, of those that draw a token in this step."""
+        drawing = [item.sequence for item in scheduled if item.num_tokens == item.sequence.num_missing]
+        bound = {sequence.id: sequence.matcher for sequence in drawing if sequence.matcher is not None}
+        return self.grammars.start_masks(bound) if bound else {}
+
+    def _drawing(self, sequence: Sequence, mask: Future[Mask] | None) -> Drawing:
         tokens, number = sequence.tokens, sequence.num_prompt
+        allowed = None if mask is None or mask.result().error else mask.result().bits
         if not sequence.params.changes_logits:  # only their number counts
-            return Drawing(sequence.params, sequence.seed, (), range(len(tokens) - number), ())
-        return Drawing(sequence.params, sequence.seed, tokens[:number], tokens[number:], self._ends)
+            ends = () if allowed is None else self._ends
+            return Drawing(sequence.params, sequence.seed, (), range(len(tokens) - number), ends, allowed)
+        return Drawing(sequence.params, sequence.seed, tokens[:number], tokens[number:], self._ends, allowed)
 
     def _check_alive(self, error: Exception) -> None:
         """Raise `error` if the model cannot even compute a single token: then it is not the request's fault."""
@@ -248,7 +268,7 @@ class Engine:
             self._clear(sequence)
             sequence.stream.finish()
             self._finish(sequence, "abort")
-            outputs.append(Failure(identity, reason))
+            outputs.append(Failure(identity, reason, is_asked_for=reason == TOO_COMPLEX))
         self._doubt()
         return [new for new in drawn if new[0].id not in again], outputs
 
@@ -267,12 +287,13 @@ class Engine:
         params, stream, num_drawn = sequence.params, sequence.stream, len(sequence.logprobs)
         reason: FinishReason | None = None
         text = ""
+        is_complete = sequence.matcher is not None and sequence.matcher.take(token)
         if token in params.stop_token_ids or (token in self._ends and not params.ignore_eos):
             reason = "stop"
         else:
             is_silent = token in self._special and token not in params.printed_ids
             text = stream.push(b"" if is_silent else self.tokenizer.decode_bytes([token]))
-            if stream.stopped_by is not None:
+            if stream.stopped_by is not None or is_complete:
                 reason = "stop"
             elif num_drawn == params.max_tokens or len(sequence.tokens) == self.max_context or params.embed:
                 reason = "length"

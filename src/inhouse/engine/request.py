@@ -45,6 +45,7 @@ class SamplingParams(Settings):
     experts: bool = Field(default=False, description="report the experts chosen for the prompt and the completion")
     embed: bool = Field(default=False, description="end with the prompt: report the mean of its last hidden states")
     ignore_eos: bool = False
+    grammar: str | None = Field(default=None, description="what the answer must be, as `engine.grammar` writes it")
     printed_ids: tuple[int, ...] = Field(default=(), description="special tokens that are part of the text")
 
     @property
@@ -107,7 +108,9 @@ class StepOutput(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A request that ended because it cannot be computed, in words for whoever asked."""
+    """A request that ended because it cannot be computed, in words for whoever asked; `is_asked_for` where that is so
+    by what was asked."""
 
     id: int
     reason: str
+    is_asked_for: bool = False

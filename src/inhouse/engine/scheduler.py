@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from inhouse.engine.grammar import Matcher
 from inhouse.engine.kv_cache import PageTable, page_hashes
 from inhouse.engine.request import SamplingParams, TokenLogprobs
 from inhouse.engine.text import TextStream
@@ -17,8 +18,10 @@ from inhouse.engine.text import TextStream
 class Sequence:
     """A request under way: its tokens so far, and how many of them have keys and values in its pages."""
 
-    def __init__(self, identity: int, prompt: list[int], params: SamplingParams, seed: int) -> None:
-        self.id, self.params, self.seed = identity, params, seed
+    def __init__(
+        self, identity: int, prompt: list[int], params: SamplingParams, seed: int, matcher: Matcher | None = None
+    ) -> None:
+        self.id, self.params, self.seed, self.matcher = identity, params, seed, matcher
         self.tokens, self.num_prompt = list(prompt), len(prompt)
         self.num_computed = 0
         self.pages: list[int] = []

@@ -147,7 +147,8 @@ class Worker:
                         continue  # another sequence of its request has failed in this step
                     ticket, job = self._owners[output.id]
                     if isinstance(output, Failure):
-                        self._refuse(ticket, ApiError(500, f"The request cannot be answered: {output.reason}."))
+                        status = 400 if output.is_asked_for else 500
+                        self._refuse(ticket, ApiError(status, f"The request cannot be answered: {output.reason}."))
                         batches.pop(ticket, None)
                         continue
                     if output.finish_reason is not None:
