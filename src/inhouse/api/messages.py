@@ -18,8 +18,6 @@ from inhouse.api.protocol import (
     ChatMessage,
     ChatRequest,
     Function,
-    FunctionName,
-    NamedTool,
     Tool,
     ToolCall,
 )
@@ -218,7 +216,7 @@ class CountTokensRequest(Request):
         options: dict[str, Any] = {"tools": [tool.to_chat() for tool in self.tools]}
         if (choice := self.tool_choice) is not None:
             words = {"auto": "auto", "any": "required", "none": "none"}
-            named = NamedTool(type="function", function=FunctionName(name=choice.name or ""))
+            named = {"type": "function", "function": {"name": choice.name}}
             options["tool_choice"] = words.get(choice.type, named)
             options["parallel_tool_calls"] = not choice.disable_parallel_tool_use
         if self.output_config is not None and (form := self.output_config.format) is not None:

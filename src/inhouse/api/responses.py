@@ -16,8 +16,6 @@ from inhouse.api.protocol import (
     ChatMessage,
     ChatRequest,
     Function,
-    FunctionName,
-    NamedTool,
     Tool,
     ToolCall,
 )
@@ -205,7 +203,7 @@ class ResponsesRequest(Request):
         system = [ChatMessage(role="system", content=self.instructions)] if self.instructions else []
         choice: Any = self.tool_choice
         if isinstance(choice, NamedFunction):
-            choice = NamedTool(type="function", function=FunctionName(name=choice.name))
+            choice = {"type": "function", "function": {"name": choice.name}}
         return ChatRequest(
             model=self.model,
             messages=[*system, *_messages(self.input)],
