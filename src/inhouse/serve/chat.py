@@ -8,6 +8,7 @@ from inhouse.serve.answer import Answer, CallPiece, Content, Piece, Reading, Thi
 from inhouse.serve.choices import Candidate, Choice, Delta
 from inhouse.serve.generation import OpenAIFace, jobs_of
 from inhouse.serve.served import Served
+from inhouse.serve.structured import compile_grammar, content_of
 from inhouse.serve.tools import Tools, tools_of
 
 
@@ -26,7 +27,12 @@ class Chat(OpenAIFace[ChatRequest]):
         prompt = served.encode_messages(body.messages, tools.functions if tools else ())
         self.prompts, self.reading = [prompt], Reading.of(served, prompt, tools)
         self.jobs = jobs_of(
-            self, "messages", max_tokens=max_tokens, num_top=num_top, printed_ids=self.reading.printed_ids
+            self,
+            "messages",
+            max_tokens=max_tokens,
+            num_top=num_top,
+            printed_ids=self.reading.printed_ids,
+            grammar=compile_grammar(served, content_of(body, body.response_format), self.reading),
         )
         self.choices = [Choice(served.tokenizer, num_top=num_top) for _ in self.jobs]
         self.answers = [self.reading.new_answer() for _ in self.jobs]
