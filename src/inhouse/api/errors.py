@@ -27,6 +27,12 @@ class ApiError(Exception):
         super().__init__(message)
         self.status, self.message, self.param, self.code, self.headers = status, message, param, code, headers
 
+    def renamed(self, names: Mapping[str, str]) -> "ApiError":
+        """The same about a parameter that another API calls otherwise."""
+        old, new = self.param, names.get(self.param or "", self.param)
+        message = self.message.replace(f"'{old}'", f"'{new}'")
+        return ApiError(self.status, message, param=new, code=self.code, headers=self.headers)
+
     def body(self) -> dict[str, Any]:
         kind = "server_error" if self.status >= 500 else _TYPES.get(self.status, "invalid_request_error")
         message = self.message.encode("utf-8", "replace").decode()[:MAX_MESSAGE]

@@ -4,6 +4,7 @@ A field that could only be obeyed by doing something that inhouse does not do is
 neutral value; one that changes nothing about the answer (`user`, `store`, …) is ignored; any other is unknown (400).
 """
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
@@ -28,6 +29,55 @@ _INPUT = {"anyOf": [_FILLED, _IDS, _INPUTS]}
 _TEXT = {"type": {"const": "text"}, "text": {"type": "string"}}
 _PART = {"type": "object", "required": ["type", "text"], "properties": _TEXT}
 _CONTENT = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}, {"type": "null"}]}
+
+
+class StructuredOutputs(Request):
+    """What an answer must be, as vLLM has it: exactly one of these. `grammar` is in llguidance's dialect of Lark."""
+
+    json_schema: dict[str, Any] | None = Field(default=None, alias="json")
+    regex: str | None = Field(default=None, min_length=1, max_length=MAX_GRAMMAR)
+    choice: list[Annotated[str, Field(min_length=1)]] | None = Field(default=None, min_length=1)
+    grammar: str | None = Field(default=None, min_length=1, max_length=MAX_GRAMMAR)
+
+    @field_validator("json_schema", mode="before")
+    @classmethod
+    def _schema_or_its_text(cls, schema: Any) -> Any:
+        return _read_schema(schema) if isinstance(schema, str) else schema
+
+    @model_validator(mode="after")
+    def _one(self) -> "StructuredOutputs":
+        if len([each for each in (self.json_schema, self.regex, self.choice, self.grammar) if each is not None]) != 1:
+            raise PydanticCustomError("not_one", "give exactly one of json, regex, choice and grammar")
+        return self
+
+
+def _read_schema(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise PydanticCustomError("not_json", "the schema is not JSON") from None
+
+
+class JsonSchema(Request):
+    """A schema with its name; answers obey it whether `strict` or not."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    description: str | None = None
+    schema_: dict[str, Any] = Field(default={}, alias="schema")
+    strict: bool = False
+
+
+class ResponseFormat(Request):
+    """`text`, any JSON object, or JSON of a schema."""
+
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _schema_where_it_belongs(self) -> "ResponseFormat":
+        if (self.json_schema is not None) != (self.type == "json_schema"):
+            raise PydanticCustomError("json_schema", "json_schema belongs to the type json_schema, and only to that")
+        return self
 
 
 class StreamOptions(Request):
@@ -60,6 +110,15 @@ class GenerationRequest(Request):
     min_tokens: int = Field(default=0, ge=0, le=2**31 - 1)
     ignore_eos: bool = False
     stop_token_ids: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(default=[], max_length=MAX_BIASES)
+    structured_outputs: StructuredOutputs | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_old_names(cls, data: Any) -> Any:
+        for kind in ("json", "regex", "choice", "grammar"):
+            if isinstance(data, dict) and data.get(f"guided_{kind}") is not None:
+                raise misfit(f"guided_{kind}", f"it is structured_outputs.{kind} now")
+        return data
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -240,7 +299,7 @@ class ChatRequest(GenerationRequest):
     parallel_tool_calls: bool = True
     functions: Annotated[Any, neutral([])] = []
     function_call: Annotated[Any, neutral("none", "auto")] = "none"
-    response_format: Annotated[Any, neutral({"type": "text"})] = {"type": "text"}
+    response_format: ResponseFormat = ResponseFormat()
     modalities: Annotated[Any, neutral(["text"])] = ["text"]
     audio: Annotated[Any, neutral()] = None
     moderation: Annotated[Any, neutral()] = None
@@ -261,6 +320,8 @@ class ChatRequest(GenerationRequest):
     def _fits_together(self) -> "ChatRequest":
         if self.top_logprobs and not self.logprobs:
             raise misfit("top_logprobs", "it is only allowed together with logprobs: true")
+        if self.structured_outputs is not None and self.response_format.type != "text":
+            raise misfit("structured_outputs", "the response_format says already what the answer must be")
         return self
 
 

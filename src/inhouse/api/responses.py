@@ -16,6 +16,7 @@ from inhouse.api.protocol import (
     ChatMessage,
     ChatRequest,
     Function,
+    ResponseFormat,
     Tool,
     ToolCall,
 )
@@ -134,11 +135,11 @@ class TextFormat(Request):
             raise PydanticCustomError("schema", "type json_schema needs a name and a schema, the others have none")
         return self
 
-    def to_chat(self) -> dict[str, Any]:
+    def to_chat(self) -> ResponseFormat:
         if self.type != "json_schema":
-            return {"type": self.type}
+            return ResponseFormat(type=self.type)
         named = {"name": self.name, "schema": self.schema_, "description": self.description, "strict": self.strict}
-        return {"type": self.type, "json_schema": {key: value for key, value in named.items() if value is not None}}
+        return ResponseFormat.model_validate({"type": self.type, "json_schema": named})
 
 
 class TextConfig(Request):

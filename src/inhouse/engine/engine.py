@@ -225,8 +225,8 @@ class Engine:
         for sequence, is_finite, token, known in zip(ready, is_finite_N.tolist(), tokens, logprobs, strict=True):
             if not is_finite:
                 failed[sequence.id] = "the model's output for it is not a number"
-            elif sequence.id in masks and (error := masks[sequence.id].result().error):
-                log.warning("a grammar cannot be followed: %s", error)
+            elif sequence.id in masks and (why := masks[sequence.id].result().error):
+                log.warning("a grammar cannot be followed: %s", why)
                 failed[sequence.id] = TOO_COMPLEX
             else:
                 drawn.append((sequence, token, known))

@@ -149,13 +149,17 @@ def _first_line(error: str) -> str:
 
 
 class _Vocabulary:
-    """The tokens as llguidance asks for them; it calls the tokenizer for nothing that is used here."""
+    """The tokens as llguidance asks for them. Where a grammar leaves one text alone, it calls the tokenizer: the mask
+    then is the token that stands for the text in what models are trained on."""
 
     bos_token_id = None
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, end: int) -> None:
         self.eos_token_id, self.special_token_ids = end, sorted(tokenizer.skipped)
         self.tokens = [tokenizer.decode_bytes([token]) for token in range(vocab_size)]
+        self._encode = tokenizer.encode
 
-    def __call__(self, text: bytes) -> list[int]:
-        return list(text)
+    def __call__(self, text: str | bytes) -> list[int]:
+        if isinstance(text, bytes):
+            raise TypeError("text only")  # the library asks once, and then gives text
+        return self._encode(text)

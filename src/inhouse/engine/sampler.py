@@ -79,15 +79,15 @@ def constrain(penalised_NV: Tensor, logits_NV: Tensor, drawings: Sequence[Drawin
 
     An end that `min_tokens` or `ignore_eos` would keep away is drawn where the grammar allows nothing else.
     """
-    rows = [row for row, drawing in enumerate(drawings) if drawing.allowed is not None]
-    if not rows:
+    allowed = {row: drawing.allowed for row, drawing in enumerate(drawings) if drawing.allowed is not None}
+    if not allowed:
         return penalised_NV
     device, vocab_size = logits_NV.device, logits_NV.shape[1]
-    bits = np.stack([drawings[row].allowed for row in rows]).view(np.uint8)
+    bits = np.stack(list(allowed.values())).view(np.uint8)
     allowed_MV = torch.from_numpy(np.unpackbits(bits, axis=1, count=vocab_size, bitorder="little")).to(device).bool()
-    rows_M = torch.tensor(rows, device=device)
+    rows_M = torch.tensor(list(allowed), device=device)
     part_MV = penalised_NV[rows_M].masked_fill(~allowed_MV, -torch.inf)
-    for place, row in enumerate(rows):
+    for place, row in enumerate(allowed):
         if drawings[row].params.ignore_eos:
             part_MV[place, list(drawings[row].ends)] = -torch.inf
     is_empty_M1 = part_MV.amax(dim=-1, keepdim=True) == -torch.inf

@@ -1,16 +1,18 @@
 """What the faces that answer a conversation share: whatever its words, a request is read as one for a chat."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
 
 from pydantic import ValidationError
 
-from inhouse.api.errors import from_validation
+from inhouse.api.errors import ApiError, from_validation
 from inhouse.api.pieces import Usage
 from inhouse.api.protocol import ChatRequest
 from inhouse.serve.answer import Reading
 from inhouse.serve.choices import Choice
 from inhouse.serve.generation import Face, jobs_of
 from inhouse.serve.served import Served
+from inhouse.serve.structured import compile_grammar, content_of
 from inhouse.serve.tools import Tools, tools_of
 
 
@@ -24,20 +26,28 @@ class Conversation(Face[ChatRequest]):
     """One such request; its raw body is checked as it is made."""
 
     body_type = ChatRequest
-    param = "messages"  # what the API calls them
+    names: ClassVar[Mapping[str, str]] = {}  # what the API calls the fields of a chat, where that is another name
 
     def __init__(self, served: Served, raw: bytes) -> None:
         super().__init__(served, raw)
         self.check_count(1)
-        body = self.body
+        try:
+            self._prepare()
+        except ApiError as error:
+            raise error.renamed(self.names) from None
+
+    def _prepare(self) -> None:
+        served, body = self.served, self.body
         max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
         num_top = body.top_logprobs if body.logprobs else None
         tools = requested_tools(served, body)
-        prompt = encode(served, body, tools, self.param)
+        prompt = encode(served, body, tools)
         self.prompts, self.reading = [prompt], Reading.of(served, prompt, tools)
+        grammar = compile_grammar(served, content_of(body, body.response_format), self.reading)
         self.jobs = jobs_of(
-            self, self.param, max_tokens=max_tokens, num_top=num_top, printed_ids=self.reading.printed_ids
-        )
+            self, "messages", max_tokens=max_tokens, num_top=num_top, printed_ids=self.reading.printed_ids,
+            grammar=grammar,
+        )  # fmt: skip
         self.choices = [Choice(served.tokenizer, num_top=num_top) for _ in self.jobs]
         self.answers = [self.reading.new_answer() for _ in self.jobs]
 
@@ -55,9 +65,9 @@ def requested_tools(served: Served, body: ChatRequest) -> Tools | None:
     return tools_of(served, functions, "function", choice.function.name)
 
 
-def encode(served: Served, body: ChatRequest, tools: Tools | None, param: str) -> list[int]:
-    """The prompt of a chat, whose messages were sent as `param`."""
-    return served.encode_messages(body.messages, tools.functions if tools else (), param)
+def encode(served: Served, body: ChatRequest, tools: Tools | None) -> list[int]:
+    """The prompt of a chat."""
+    return served.encode_messages(body.messages, tools.functions if tools else ())
 
 
 def as_chat(asked: Convertible) -> ChatRequest:

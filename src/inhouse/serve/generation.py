@@ -149,9 +149,10 @@ def jobs_of(
     num_top: int | None,
     prompt_logprobs: bool = False,
     printed_ids: tuple[int, ...] = (),
+    grammar: str | None = None,
 ) -> list[Job]:
     """n sequences for each of a face's prompts, which were sent as `param`, sample j with seed + j. The context's end
-    bounds every answer. Special tokens among `printed_ids` are part of its text."""
+    bounds every answer. Special tokens among `printed_ids` are part of its text, which follows the `grammar`."""
     body, context, limits = face.body, face.served.context, face.served.settings
     for prompt in face.prompts:
         face.served.check_prompt(prompt, param)
@@ -175,6 +176,7 @@ def jobs_of(
                 logprobs=num_top or 0,
                 prompt_logprobs=prompt_logprobs,
                 printed_ids=printed_ids,
+                grammar=grammar,
             ),
         )
         for prompt in face.prompts

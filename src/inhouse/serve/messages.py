@@ -1,7 +1,7 @@
 """POST /v1/messages and /v1/messages/count_tokens: Anthropic's Messages API."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from inhouse.api.errors import ApiError
 from inhouse.api.events import event
@@ -15,6 +15,8 @@ from inhouse.serve.served import Served
 
 class Messages(Conversation):
     """One request for a message."""
+
+    names: ClassVar = {"response_format": "output_config.format"}
 
     def __init__(self, served: Served, raw: bytes) -> None:
         super().__init__(served, raw)
@@ -46,4 +48,4 @@ def count_tokens(served: Served, raw: bytes) -> dict[str, Any]:
     asked = CountTokensRequest.parse(raw)
     served.check_model(asked.model)
     body = as_chat(asked)
-    return {"input_tokens": len(encode(served, body, requested_tools(served, body), Messages.param))}
+    return {"input_tokens": len(encode(served, body, requested_tools(served, body)))}

@@ -1,7 +1,7 @@
 """POST /v1/responses: OpenAI's Responses API, of which nothing is stored."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from inhouse.api.errors import ApiError
 from inhouse.api.protocol import ChatRequest
@@ -15,7 +15,7 @@ from inhouse.serve.served import Served
 class Responses(Conversation):
     """One request for a response."""
 
-    param = "input"
+    names: ClassVar = {"messages": "input", "response_format": "text.format"}
 
     def __init__(self, served: Served, raw: bytes) -> None:
         super().__init__(served, raw)

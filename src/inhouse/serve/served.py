@@ -67,22 +67,20 @@ class Served(NamedTuple):
                 code="context_length_exceeded",
             )
 
-    def encode_messages(
-        self, messages: Sequence[ChatMessage], functions: Sequence[Function] = (), param: str = "messages"
-    ) -> list[int]:
+    def encode_messages(self, messages: Sequence[ChatMessage], functions: Sequence[Function] = ()) -> list[int]:
         """The prompt of a chat; message content never becomes special tokens. Slow on long texts: not for the loop."""
         if self.chat_template is None:
             raise ApiError(
                 400, f"The model '{self.name}' has no chat template (a base model); use /v1/completions.",
-                param=param, code="no_chat_template",
+                param="messages", code="no_chat_template",
             )  # fmt: skip
-        self.check_text("".join(message.text for message in messages), param)
+        self.check_text("".join(message.text for message in messages), "messages")
         rendered = _with_one_system([message.to_template() for message in messages])
         tools = [function.model_dump(exclude_unset=True) for function in functions]
         try:
             return encode_prompt(self.tokenizer, with_tools(rendered, tools), template=self.chat_template)
         except ValueError as error:
-            raise ApiError(400, f"{error}.", param=param, code="invalid_value") from error
+            raise ApiError(400, f"{error}.", param="messages", code="invalid_value") from error
 
 
 def _with_one_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
