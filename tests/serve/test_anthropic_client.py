@@ -238,3 +238,49 @@ def test_counting_takes_the_same_request_without_its_sampling(server):
     for change in ({"max_tokens": 5}, {"messages": []}, {"model": "other"}):
         answer = server.post("/v1/messages/count_tokens", body | change)
         assert answer.status_code in (400, 404) and answer.json()["type"] == "error"
+
+
+WEATHER = {
+    "name": "weather",
+    "description": "The weather of a city.",
+    "input_schema": {
+        "type": "object",
+        "properties": {"city": {"enum": ["Rome", "Oslo"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+        "required": ["city", "days"],
+        "additionalProperties": False,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def long_claude(long_server):
+    with Anthropic(base_url=long_server.url, api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "weather"}])
+def test_a_call_whole_and_streamed(long_claude, choice):
+    ask = ASK | {"max_tokens": 300, "tools": [WEATHER], "tool_choice": choice | {"disable_parallel_tool_use": True}}
+    answer = long_claude.messages.create(**ask)
+    assert answer.stop_reason == "tool_use"
+    (block,) = answer.content
+    assert block.type == "tool_use" and block.name == "weather"
+    assert block.input["city"] in ("Rome", "Oslo") and 1 <= block.input["days"] <= 9
+    with long_claude.messages.stream(**ask) as stream:
+        kinds = [event.type for event in stream]
+        (built,) = stream.get_final_message().content
+    assert built.input["city"] in ("Rome", "Oslo")
+    assert "input_json" in kinds and "text" not in kinds
+    result = {"type": "tool_result", "tool_use_id": block.id, "content": "Rain."}
+    said = [*ASK["messages"], {"role": "assistant", "content": answer.content}, {"role": "user", "content": [result]}]
+    assert long_claude.messages.create(**ask | {"messages": said}).stop_reason == "tool_use"
+
+
+def test_an_answer_of_a_schema(long_claude):
+    form = {"format": {"type": "json_schema", "schema": WEATHER["input_schema"]}}
+    answer = long_claude.messages.create(**ASK | {"max_tokens": 300, "output_config": form})
+    assert json.loads(answer.content[0].text)["city"] in ("Rome", "Oslo")
+    with pytest.raises(anthropic.BadRequestError, match=r"output_config\.format"):
+        long_claude.messages.create(
+            **ASK | {"output_config": {"format": {"type": "json_schema", "schema": {"type": 5}}}}
+        )

@@ -183,3 +183,45 @@ def test_nesting_without_an_end(server):
         nested = {"a": nested}
     for change in ({"tools": [TOOL | {"parameters": nested}]}, {"input": [CALL | {"arguments": json.dumps(nested)}]}):
         assert server.post("/v1/responses", ASK | change).status_code == 400
+
+
+WEATHER = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Rome", "Oslo"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+    "required": ["city", "days"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def long_client(long_server):
+    with long_server.client() as client:
+        yield client
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "name": "weather"}])
+def test_a_call_whole_and_streamed(long_client, choice):
+    tool = {"type": "function", "name": "weather", "parameters": WEATHER, "strict": True}
+    ask = ASK | {"max_output_tokens": 300, "tools": [tool], "tool_choice": choice, "parallel_tool_calls": False}
+    ask["temperature"] = 1
+    answer = long_client.responses.create(**ask)
+    assert answer.status == "completed"
+    (call,) = answer.output
+    assert call.type == "function_call" and call.name == "weather"
+    assert json.loads(call.arguments)["city"] in ("Rome", "Oslo")
+    with long_client.responses.stream(**ask) as stream:
+        (built,) = stream.get_final_response().output
+    assert json.loads(built.arguments)["city"] in ("Rome", "Oslo")
+    output = {"type": "function_call_output", "call_id": call.call_id, "output": "Rain."}
+    more = long_client.responses.create(**ask | {"input": [{"role": "user", "content": "a"}, call, output]})
+    assert more.output[0].type == "function_call"
+
+
+def test_an_answer_of_a_schema(long_client):
+    form = {"type": "json_schema", "name": "weather", "schema": WEATHER, "strict": True}
+    ask = ASK | {"max_output_tokens": 300, "temperature": 1}
+    answer = long_client.responses.create(**ask, text={"format": form})
+    assert json.loads(answer.output_text)["city"] in ("Rome", "Oslo")
+    with pytest.raises(openai.BadRequestError) as caught:
+        long_client.responses.create(**ask, text={"format": form | {"schema": {"type": 5}}})
+    assert caught.value.param == "text.format"
