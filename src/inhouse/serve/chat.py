@@ -37,16 +37,21 @@ class Chat(Conversation, OpenAIFace[ChatRequest]):
 def _delta(pieces: Sequence[Piece]) -> dict[str, Any]:
     thinking = "".join(piece.text for piece in pieces if isinstance(piece, Thinking))
     content = "".join(piece.text for piece in pieces if isinstance(piece, Content))
-    calls = [_call_piece(piece) for piece in pieces if isinstance(piece, CallPiece)]
-    said = {"reasoning_content": thinking, "content": content, "tool_calls": calls}
+    said = {"reasoning_content": thinking, "content": content, "tool_calls": _calls(pieces)}
     return {key: value for key, value in said.items() if value}
 
 
-def _call_piece(piece: CallPiece) -> dict[str, Any]:
-    """The first piece of a call says what it is."""
-    head = {} if piece.id is None else {"id": piece.id, "type": "function"}
-    name = {} if piece.name is None else {"name": piece.name}
-    return {"index": piece.number} | head | {"function": name | {"arguments": piece.arguments}}
+def _calls(pieces: Sequence[Piece]) -> list[dict[str, Any]]:
+    """One entry a call: clients take two entries of a chunk for two calls. The first of a call says what it is."""
+    entries: dict[int, dict[str, Any]] = {}
+    for piece in pieces:
+        if isinstance(piece, CallPiece):
+            entry = entries.setdefault(piece.number, {"index": piece.number, "function": {"arguments": ""}})
+            if piece.id is not None:
+                entry |= {"id": piece.id, "type": "function"}
+                entry["function"]["name"] = piece.name
+            entry["function"]["arguments"] += piece.arguments
+    return list(entries.values())
 
 
 def _message(answer: Answer) -> dict[str, Any]:
