@@ -18,7 +18,7 @@ import httpx
 
 from tiny_server import NAME, served
 
-CONTEXT = 128  # tokens; what is asked for is often all that fits
+CONTEXT, CHOICES = 64, 2  # what is asked for is often all that there may be
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     schemathesis = Path(sys.executable).with_name("schemathesis")
-    with served(CONTEXT) as url, tempfile.TemporaryDirectory() as folder:
+    with served(CONTEXT, CHOICES) as url, tempfile.TemporaryDirectory() as folder:
         document = httpx.get(f"{url}/openapi.json").json()
         for schema in document["components"]["schemas"].values():  # any other name gets 404 and no further
             if "model" in schema.get("properties", {}):

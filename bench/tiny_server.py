@@ -38,10 +38,10 @@ def new_engine(context: int) -> tuple[Engine, Tokenizer]:
 
 
 @contextmanager
-def served(context: int = 8192) -> Iterator[str]:
+def served(context: int = 8192, max_choices: int = 128) -> Iterator[str]:
     """The address of the server, which runs in a thread of this process."""
     engine, tokenizer = new_engine(context)
-    settings = ServeSettings(shutdown_timeout=1)
+    settings = ServeSettings(shutdown_timeout=1, max_choices=max_choices)
     app = create_app(engine, tokenizer, name=NAME, chat_template=CHAT_TEMPLATE, settings=settings)
     listener = listen("127.0.0.1", 0)
     server = new_server(app, settings)
