@@ -112,3 +112,30 @@ def test_more_tokens_than_one_request_may_have(run_server):
         assert answer.status_code == 400 and "22 tokens" in answer.json()["error"]["message"]
         assert server.post("/v1/embeddings", {"model": NAME, "input": [[1] * 10] * 2}).status_code == 200
         assert "inhouse_generated_tokens_total 0" in server.get("/metrics").text
+
+
+def test_answers_under_way_go_on(run_server):
+    """Embeddings of a thousand tokens a wave; a stream beside them gets a token with every step."""
+    with run_server() as server:
+        with server.http.stream(
+            "POST",
+            "/v1/completions",
+            json={"model": NAME, "prompt": "a", "stream": True, "ignore_eos": True, "max_tokens": 100},
+        ) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            worker, taken = server.served.worker, []
+            original = worker.engine.step
+
+            def step():
+                outputs = original()
+                taken.append(
+                    {output.completion is not None and output.completion.embedding is not None for output in outputs}
+                )
+                return outputs
+
+            worker.engine.step = step
+            embedded(server, input=[[7] * 100] * 200)
+            rest = sum(line.startswith("data: {") for line in lines)
+        assert rest >= 60
+        assert {True, False} in taken  # both in one step

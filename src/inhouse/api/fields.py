@@ -1,5 +1,6 @@
 """What the wire types of every API here are made of: their strict base, and fields that need more than a type."""
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -32,7 +33,7 @@ def neutral(*values: Any) -> "Neutral":
     """Accept only values that ask for nothing."""
 
     def check(value: Any) -> Any:
-        if value not in values:
+        if not any(type(value) is type(known) and value == known for known in values):  # 0 is not false
             raise PydanticCustomError("unsupported", "this server does not support it; leave it out")
         return value
 
@@ -135,3 +136,14 @@ def _few_and_short(stop: list[str]) -> list[str]:
 
 
 StopStrings = Annotated[list[str], AfterValidator(_few_and_short), WithJsonSchema(STOPS)]
+
+
+def _is_json(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
+        raise PydanticCustomError("not_json", "it holds a number that is none, or is nested too deeply") from None
+    return value
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_is_json)]  # pydantic reads NaN, which others cannot

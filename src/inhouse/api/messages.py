@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from inhouse.api.fields import OneOf, OrText, Request, StopStrings, misfit, neutral
+from inhouse.api.fields import JsonObject, OneOf, OrText, Request, StopStrings, misfit, neutral
 from inhouse.api.protocol import (
     MAX_MESSAGES,
     MAX_TOOLS,
@@ -47,7 +47,7 @@ class ToolUseBlock(Block):
     type: Literal["tool_use"]
     id: str = Field(min_length=1)
     name: str = Field(min_length=1)
-    input: dict[str, Any]
+    input: JsonObject
     caller: Annotated[Any, neutral({"type": "direct"})] = None
 
 
@@ -130,7 +130,7 @@ class ToolDefinition(Block):
     type: Literal["custom"] = "custom"
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
     description: str | None = None
-    input_schema: dict[str, Any]
+    input_schema: JsonObject
     strict: bool = False
     eager_input_streaming: bool = False  # only says in which pieces a call comes
     defer_loading: Annotated[Any, neutral(False)] = False
@@ -164,7 +164,7 @@ class ThinkingConfig(Request):
 
 class JsonFormat(Request):
     type: Literal["json_schema"]
-    schema_: dict[str, Any] = Field(alias="schema")
+    schema_: JsonObject = Field(alias="schema")
 
 
 class OutputConfig(Request):

@@ -82,7 +82,7 @@ def document(operations: Sequence[Operation], has_key: bool, open_paths: Sequenc
 
 
 def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
-    schema = {JSON: {"schema": {"type": "object"}}, EVENTS: {"schema": {"type": "string"}}}
+    schema: dict[str, Any] = {JSON: {"schema": {"type": "object"}}, EVENTS: {}}  # no words for events in OpenAPI 3.1
     plain = {"schema": {"type": "string"}}
     answers: dict[str, Any] = {
         "200": {"description": "The answer.", "content": {kind: schema.get(kind, plain) for kind in operation.answers}}

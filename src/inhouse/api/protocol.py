@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from inhouse.api.fields import STOP, STOPS, Request, StopStrings, misfit, neutral
+from inhouse.api.fields import STOP, STOPS, JsonObject, Request, StopStrings, misfit, neutral
 
 MAX_TOP_LOGPROBS = 20
 MAX_BIASES = 1024
@@ -34,7 +34,7 @@ _CONTENT = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}, {"t
 class StructuredOutputs(Request):
     """What an answer must be, as vLLM has it: exactly one of these. `grammar` is in llguidance's dialect of Lark."""
 
-    json_schema: dict[str, Any] | None = Field(default=None, alias="json")
+    json_schema: JsonObject | None = Field(default=None, alias="json")
     regex: str | None = Field(default=None, min_length=1, max_length=MAX_GRAMMAR)
     choice: list[Annotated[str, Field(min_length=1)]] | None = Field(default=None, min_length=1)
     grammar: str | None = Field(default=None, min_length=1, max_length=MAX_GRAMMAR)
@@ -63,7 +63,7 @@ class JsonSchema(Request):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
     description: str | None = None
-    schema_: dict[str, Any] = Field(default={}, alias="schema")
+    schema_: JsonObject = Field(default={}, alias="schema")
     strict: bool = False
 
 
@@ -194,7 +194,7 @@ class Function(Request):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
     description: str | None = None
-    parameters: dict[str, Any] = {}
+    parameters: JsonObject = {}
     strict: bool = False
 
 

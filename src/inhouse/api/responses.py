@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from inhouse.api.fields import OneOf, OrText, Request, misfit, neutral
+from inhouse.api.fields import JsonObject, OneOf, OrText, Request, misfit, neutral
 from inhouse.api.protocol import (
     MAX_MESSAGES,
     MAX_TOOLS,
@@ -104,7 +104,7 @@ class FunctionTool(Request):
     type: Literal["function"]
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
     description: str | None = None
-    parameters: dict[str, Any] = {}
+    parameters: JsonObject = {}
     strict: bool = False
     defer_loading: Annotated[Any, neutral(False)] = False
     allowed_callers: Annotated[Any, neutral(["direct"])] = ["direct"]
@@ -125,7 +125,7 @@ class TextFormat(Request):
     type: Literal["text", "json_object", "json_schema"] = "text"
     name: str | None = None
     description: str | None = None
-    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    schema_: JsonObject | None = Field(default=None, alias="schema")
     strict: bool | None = None
 
     @model_validator(mode="after")
