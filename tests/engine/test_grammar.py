@@ -5,6 +5,7 @@ import math
 import re
 import time
 
+import llguidance
 import pytest
 
 from inhouse.engine.grammar import choice, grammar, json_schema, lark, regex
@@ -118,6 +119,18 @@ def test_a_grammar_that_gets_too_complex_costs_only_its_own_request(new_engine, 
     (failure,) = [output for output in outputs if isinstance(output, Failure)]
     assert failure.id == hard and failure.is_asked_for
     assert outputs[-1].id == easy and outputs[-1].finish_reason == "stop"
+
+
+def test_a_grammar_whose_states_are_used_up_is_compiled_anew(new_engine, monkeypatch):
+    limits = llguidance.LLParserLimits(max_lexer_states=1000, verbose_errors=False)
+    monkeypatch.setattr("inhouse.engine.grammar._LIMITS", limits)
+    engine, failed = new_engine(), []
+    for seed in range(30):
+        try:
+            engine.generate([[1]], params(grammar(regex("(a|b)*a(a|b){90}")), max_tokens=80, seed=seed, temperature=50))
+        except RuntimeError:
+            failed.append(seed)
+    assert failed and all(seed - 1 not in failed for seed in failed)
 
 
 def nested(depth):

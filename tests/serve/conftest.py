@@ -118,7 +118,8 @@ def run_server(
 
     def run(engine: object = None, **options: object) -> AbstractContextManager[Server]:
         given = {name: options.pop(name) for name in list(options) if name in ServeSettings.model_fields}
-        return running(engine or new_engine(), tokenizer, ServeSettings(**({"shutdown_timeout": 1} | given)), **options)
+        settings = ServeSettings(**({"shutdown_timeout": 1} | given))
+        return running(engine or new_engine(), options.pop("tokenizer", tokenizer), settings, **options)
 
     return run
 

@@ -6,8 +6,12 @@ import random
 import jsonschema
 import numpy as np
 import pytest
+import tokenizers
+from tests.serve.conftest import new_model
 
 from inhouse.api.protocol import Function
+from inhouse.data.tokenizer import Tokenizer
+from inhouse.engine.engine import Engine
 from inhouse.engine.grammar import grammar
 from inhouse.serve import tool_formats
 from inhouse.serve.answer import Answer, CallPiece, Content, Thinking
@@ -123,6 +127,14 @@ def test_calls_that_must_be_made_fit_their_schemas(long_client, stream, choice):
         jsonschema.validate(json.loads(arguments), WEATHER)
 
 
+def test_an_answer_goes_back_as_the_client_has_it(long_client):
+    options = {"model": "tiny", "tools": [tool()], "seed": 1, "max_tokens": 150, "parallel_tool_calls": False}
+    (choice,) = long_client.chat.completions.create(messages=MESSAGES, tool_choice="required", **options).choices
+    results = [{"role": "tool", "tool_call_id": each.id, "content": "24 degrees"} for each in choice.message.tool_calls]
+    answer = long_client.chat.completions.create(messages=[*MESSAGES, choice.message, *results], **options)
+    assert answer.choices[0].finish_reason in ("stop", "length", "tool_calls")
+
+
 def test_with_a_response_format_an_answer_is_either(long_server):
     body = CHAT | {"response_format": {"type": "json_object"}, "max_tokens": 1, "logprobs": True}
     for seed in range(4):
@@ -177,6 +189,28 @@ def test_the_grammar_of_each_format_writes_what_its_reader_reads(server, name, i
         assert len(calls) == 1 or is_parallel
         for each in calls:
             jsonschema.validate(json.loads(each.arguments), STRINGS)
+
+
+@pytest.mark.parametrize("name", ["HERMES", "GLM", "MISTRAL"])
+def test_marks_that_are_special_tokens_are_read_and_written(name, tokenizer, run_server, monkeypatch):
+    """As Mistral has its [TOOL_CALLS]: text would never become such a token, and such a token no text."""
+    backend = tokenizers.Tokenizer.from_str(tokenizer._with_special.to_str())
+    format = getattr(tool_formats, name)
+    backend.add_special_tokens(list(format.marks))
+    own = Tokenizer(backend)
+    assert set(format.marks) <= own.special.keys() and own.special[format.marks[0]] in own.skipped
+    monkeypatch.setattr("inhouse.serve.tools.format_of", lambda template: format)
+    with run_server(Engine(new_model(own, 2048), own), tokenizer=own) as server:
+        body = CHAT | {"tool_choice": "required", "parallel_tool_calls": False, "tools": [tool()], "max_tokens": 200}
+        for seed in range(3):
+            (choice,) = server.post("/v1/chat/completions", body | {"seed": seed}).json()["choices"]
+            (made,) = choice["message"]["tool_calls"]
+            jsonschema.validate(json.loads(made["function"]["arguments"]), WEATHER)
+        free = server.post(
+            "/v1/chat/completions",
+            CHAT | {"tools": [], "seed": 1, "max_tokens": 300, "logit_bias": {str(own.special[format.marks[0]]): 30}},
+        ).json()["choices"][0]["message"]
+        assert format.marks[0] not in free["content"]
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,7 @@ class Engine:
                 failed[sequence.id] = "the model's output for it is not a number"
             elif sequence.id in masks and (why := masks[sequence.id].result().error):
                 log.warning("a grammar cannot be followed: %s", why)
+                self.grammars.forget(sequence.params.grammar or "")
                 failed[sequence.id] = TOO_COMPLEX
             else:
                 drawn.append((sequence, token, known))

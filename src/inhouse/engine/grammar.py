@@ -6,10 +6,11 @@ A grammar is llguidance's JSON text: a list of grammars of which the first is th
 
 import json
 import os
+from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from decimal import Decimal
-from functools import cached_property, lru_cache
+from functools import cached_property
 from math import lcm
 from threading import Lock
 from typing import Any, NamedTuple
@@ -105,15 +106,33 @@ class Grammars:
         self._tokenizer, self._vocab_size = tokenizer, vocab_size
         self._ends = sorted(end for end in ends if end < vocab_size)
         self._lock = Lock()
-        self._compile = lru_cache(_KEPT)(self._compile_anew)
+        self._kept: OrderedDict[str, LLMatcher] = OrderedDict()  # the last ones asked for
 
     def check(self, grammar: str) -> None:
         """Compile a grammar now, which may take a second, so that `matcher` finds it. Raises as that does."""
-        self._compile(grammar)
+        self._compiled(grammar)
 
     def matcher(self, grammar: str) -> Matcher:
         """For a new answer. Raises `ValueError`, in a sentence, for what is no grammar or one too large to follow."""
-        return Matcher(self._compile(grammar).deep_copy())
+        return Matcher(self._compiled(grammar).deep_copy())
+
+    def forget(self, grammar: str) -> None:
+        """Compile it anew for the next answer: those of one compilation share the states that they have reached, so
+        one that gets to the limit of these leaves none to the others."""
+        with self._lock:
+            self._kept.pop(grammar, None)
+
+    def _compiled(self, grammar: str) -> LLMatcher:
+        with self._lock:
+            if grammar in self._kept:
+                self._kept.move_to_end(grammar)
+                return self._kept[grammar]
+        compiled = self._compile(grammar)
+        with self._lock:
+            self._kept[grammar] = compiled
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return compiled
 
     def start_masks(self, matchers: Mapping[int, Matcher]) -> dict[int, Future[Mask]]:
         """The masks of these, by the same keys, while whoever asks computes something else."""
@@ -128,7 +147,7 @@ class Grammars:
         wrapper = llguidance.TokenizerWrapper(_Vocabulary(self._tokenizer, self._vocab_size, self._ends[0]))
         return llguidance.LLTokenizer(wrapper, n_vocab=self._vocab_size, eos_token=self._ends)
 
-    def _compile_anew(self, grammar: str) -> LLMatcher:
+    def _compile(self, grammar: str) -> LLMatcher:
         if not self._ends:
             raise ValueError("the model has no token that ends an answer, so no grammar can be followed to its end")
         with self._lock:
