@@ -207,7 +207,7 @@ def _(url: str) -> None:
     Weather.model_validate_json(answer.text())
 
 
-@way("llm", "tools")
+@way("llm", "tools, offered")
 def _(url: str) -> None:
     def weather(city: str) -> str:
         """The weather of a city."""
