@@ -13,14 +13,14 @@ from inhouse.api.protocol import Function
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.grammar import grammar
-from inhouse.serve import tool_formats
 from inhouse.serve.answer import Answer, CallPiece, Content, Thinking
+from inhouse.serve.calls import formats as tool_formats
+from inhouse.serve.calls.formats import Tools
+from inhouse.serve.calls.grammars import answer_with_calls
+from inhouse.serve.calls.reader import ToolReader
 from inhouse.serve.chat import Chat
 from inhouse.serve.choices import Delta
 from inhouse.serve.reasoning import Reasoning, overlap
-from inhouse.serve.tool_grammars import answer_with_calls
-from inhouse.serve.tool_reader import ToolReader
-from inhouse.serve.tools import Tools
 
 MESSAGES = [{"role": "user", "content": "q"}]
 WEATHER = {

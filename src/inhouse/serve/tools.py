@@ -2,25 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from inhouse.api.errors import ApiError
 from inhouse.api.protocol import MAX_GRAMMAR, MAX_TOOLS, Function
+from inhouse.serve.calls.formats import Tools, format_of
 from inhouse.serve.served import Served
-from inhouse.serve.tool_formats import Parameters, ToolFormat, format_of
-
-
-class Tools(NamedTuple):
-    """What may be called. The model decides whether it calls, unless it `must_call` one of some."""
-
-    functions: tuple[Function, ...]
-    format: ToolFormat
-    must_call: tuple[Function, ...] = ()
-    is_parallel: bool = True  # several calls in one answer
-
-    @property
-    def parameters(self) -> Parameters:
-        return {function.name: function.parameters for function in self.functions}
 
 
 def tools_of(
