@@ -213,6 +213,13 @@ def test_marks_that_are_special_tokens_are_read_and_written(name, tokenizer, run
         assert format.marks[0] not in free["content"]
 
 
+def nested(depth):
+    schema = {}
+    for _ in range(depth):
+        schema = {"items": schema}
+    return schema
+
+
 @pytest.mark.parametrize(
     ("change", "param"),
     [
@@ -224,6 +231,8 @@ def test_marks_that_are_special_tokens_are_read_and_written(name, tokenizer, run
         ({"tools": [tool(), tool()]}, "tools"),
         ({"tools": [tool(f"t{i}") for i in range(129)]}, "tools"),
         ({"tools": [tool(parameters={"enum": ["x" * 200_000]})]}, "tools"),
+        ({"tools": [tool(parameters=nested(150))]}, "tools"),
+        ({"tools": [tool(description="x" * 500_000)]}, "tools"),
         ({"tool_choice": "always"}, "tool_choice"),
         ({"tool_choice": {"type": "function"}}, "tool_choice.function"),
         ({"tool_choice": {"type": "function", "function": {"name": "nobody"}}}, "tool_choice"),

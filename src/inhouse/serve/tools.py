@@ -31,9 +31,8 @@ def tools_of(
         raise _wrong("tools", f"their parameters are longer than {MAX_GRAMMAR} characters")
     format = format_of(served.chat_template or "")
     if format is None:
-        raise ApiError(
-            400, f"The chat template of '{served.name}' knows of no tools.", param="tools", code="unsupported_parameter"
-        )
+        why = f"The chat template of '{served.name}' has no tools, or calls them in a way that is not read here."
+        raise ApiError(400, why, param="tools", code="unsupported_parameter")
     must_call = {"required": tuple(functions), "function": tuple(f for f in functions if f.name == name)}
     return Tools(tuple(functions), format, must_call.get(choice, ()), is_parallel and choice != "function")
 
