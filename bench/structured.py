@@ -28,7 +28,7 @@ from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
 
 RESULTS = Path(__file__).parent / "results" / "structured.md"
-NUM_SCHEMAS, SEEDS, ROUNDS = 400, 2, 7
+NUM_SCHEMAS, SEEDS, ROUNDS = 400, 2, 11
 PATTERNS = ["^[a-c]{2,5}$", "^(red|green|blue)$", "^[A-Z]{3}-[0-9]{4}$", "^\\d{1,3}$", "x"]
 FORMATS = ["date", "date-time", "time", "uuid", "ipv4", "email", "uri", "hostname"]
 ENDLESS = {"email", "uri", "hostname", "date-time", "time", "x"}  # formats, and the pattern, without a greatest length
@@ -182,7 +182,7 @@ def verdict(schema: dict[str, Any], text: str) -> str:
     try:
         jsonschema.Draft202012Validator(schema).validate(json.loads(text))
     except (ValueError, jsonschema.ValidationError):
-        print(f"INVALID: {schema}: {text}")
+        print(f"invalid: {text} of {schema}")
         return "invalid"
     except re.error:  # Python's expressions have no \\p{…}
         return "not to be judged"
@@ -229,7 +229,8 @@ def speed(num: int) -> str:
             assert all(len(completion.token_ids) == 256 for completion in completions)
         ratios.append(seconds[0] / seconds[1] if not round_ % 2 else seconds[1] / seconds[0])
     ratios = ratios[1:]  # the first compiles
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    low, _, high = statistics.quantiles(ratios, n=4)
+    return f"{statistics.median(ratios):.2f} (quartiles {low:.2f} and {high:.2f} of {len(ratios)} rounds)"
 
 
 def main() -> None:
@@ -247,7 +248,14 @@ def main() -> None:
     lines += [
         f"| tokens/s with a schema over without, {num} requests of 256 tokens | {speed(num)} |" for num in (1, 16)
     ]
-    head = ["# Structured output", "", "`.venv/bin/python bench/structured.py --write`", "", "| | |", "| --- | --- |"]
+    head = [
+        "# Structured output",
+        "",
+        "`.venv/bin/python bench/structured.py --write --suite JSON-Schema-Test-Suite/tests/draft2020-12`",
+        "",
+        "| | |",
+        "| --- | --- |",
+    ]
     text = "\n".join([*head, *lines])
     print(text)
     if arguments.write:

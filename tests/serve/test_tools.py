@@ -13,14 +13,14 @@ from inhouse.api.protocol import Function
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.grammar import grammar
-from inhouse.serve import tool_formats
 from inhouse.serve.answer import Answer, CallPiece, Content, Thinking
+from inhouse.serve.calls import formats as tool_formats
+from inhouse.serve.calls.formats import Tools
+from inhouse.serve.calls.grammars import answer_with_calls
+from inhouse.serve.calls.reader import ToolReader
 from inhouse.serve.chat import Chat
 from inhouse.serve.choices import Delta
 from inhouse.serve.reasoning import Reasoning, overlap
-from inhouse.serve.tool_grammars import answer_with_calls
-from inhouse.serve.tool_reader import ToolReader
-from inhouse.serve.tools import Tools
 
 MESSAGES = [{"role": "user", "content": "q"}]
 WEATHER = {
@@ -215,6 +215,13 @@ def test_marks_that_are_special_tokens_are_read_and_written(name, tokenizer, run
         assert format.marks[0] not in free["content"]
 
 
+def nested(depth):
+    schema = {}
+    for _ in range(depth):
+        schema = {"items": schema}
+    return schema
+
+
 @pytest.mark.parametrize(
     ("change", "param"),
     [
@@ -226,6 +233,8 @@ def test_marks_that_are_special_tokens_are_read_and_written(name, tokenizer, run
         ({"tools": [tool(), tool()]}, "tools"),
         ({"tools": [tool(f"t{i}") for i in range(129)]}, "tools"),
         ({"tools": [tool(parameters={"enum": ["x" * 200_000]})]}, "tools"),
+        ({"tools": [tool(parameters=nested(150))]}, "tools"),
+        ({"tools": [tool(description="x" * 500_000)]}, "tools"),
         ({"tool_choice": "always"}, "tool_choice"),
         ({"tool_choice": {"type": "function"}}, "tool_choice.function"),
         ({"tool_choice": {"type": "function", "function": {"name": "nobody"}}}, "tool_choice"),

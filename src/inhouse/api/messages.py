@@ -158,7 +158,7 @@ class ToolChoice(Request):
 class ThinkingConfig(Request):
     """The model thinks where its chat template has it do so; there is no budget that could be kept."""
 
-    type: Annotated[Any, neutral("adaptive", "disabled")]
+    type: Literal["adaptive", "disabled"]
     display: Annotated[Any, neutral("summarized")] = None
 
 

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 from inhouse.api.pieces import CallPiece, Content, Piece, Thinking
+from inhouse.serve.calls.formats import Call, Tools
+from inhouse.serve.calls.reader import ToolReader
 from inhouse.serve.choices import Delta
 from inhouse.serve.reasoning import CLOSE, OPEN, Reasoning
 from inhouse.serve.served import Served
-from inhouse.serve.tool_formats import Call
-from inhouse.serve.tool_reader import ToolReader
-from inhouse.serve.tools import Tools
 
 _LAST = 16  # tokens of a prompt that may hold an opening mark
 

@@ -9,11 +9,12 @@ from inhouse.api.errors import ApiError, from_validation
 from inhouse.api.pieces import Usage
 from inhouse.api.protocol import ChatRequest
 from inhouse.serve.answer import Reading
+from inhouse.serve.calls.formats import Tools
 from inhouse.serve.choices import Choice
 from inhouse.serve.generation import Face, jobs_of
 from inhouse.serve.served import Served
 from inhouse.serve.structured import compile_grammar, content_of
-from inhouse.serve.tools import Tools, tools_of
+from inhouse.serve.tools import tools_of
 
 
 class Convertible(Protocol):

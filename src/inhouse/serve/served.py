@@ -75,12 +75,15 @@ class Served(NamedTuple):
                 param="messages", code="no_chat_template",
             )  # fmt: skip
         self.check_text("".join(message.text for message in messages), "messages")
+        self.check_text("".join(function.model_dump_json() for function in functions), "tools")
         rendered = _with_one_system([message.to_template() for message in messages])
         tools = [function.model_dump(exclude_unset=True) for function in functions]
+        param = "tools"
         try:
-            return encode_prompt(self.tokenizer, with_tools(rendered, tools), template=self.chat_template)
+            rendered, param = with_tools(rendered, tools), "messages"
+            return encode_prompt(self.tokenizer, rendered, template=self.chat_template)
         except ValueError as error:
-            raise ApiError(400, f"{error}.", param="messages", code="invalid_value") from error
+            raise ApiError(400, f"{error}.", param=param, code="invalid_value") from error
 
 
 def _with_one_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

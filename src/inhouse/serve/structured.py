@@ -8,8 +8,8 @@ from inhouse.api.errors import ApiError
 from inhouse.api.protocol import MAX_GRAMMAR, GenerationRequest, ResponseFormat, StructuredOutputs
 from inhouse.engine.grammar import Part, choice, grammar, json_schema, lark, regex
 from inhouse.serve.answer import Reading
+from inhouse.serve.calls.grammars import answer_with_calls
 from inhouse.serve.served import Served
-from inhouse.serve.tool_grammars import answer_with_calls
 
 # what a prompt that has opened the thinking leads to before anything else
 _THINKING = 'start: thinking /\\s{0,4}/ @answer\nthinking[suffix="</think>"]: /(?s:.*)/'

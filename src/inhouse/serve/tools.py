@@ -2,25 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from inhouse.api.errors import ApiError
 from inhouse.api.protocol import MAX_GRAMMAR, MAX_TOOLS, Function
+from inhouse.serve.calls.formats import Tools, format_of
 from inhouse.serve.served import Served
-from inhouse.serve.tool_formats import Parameters, ToolFormat, format_of
-
-
-class Tools(NamedTuple):
-    """What may be called. The model decides whether it calls, unless it `must_call` one of some."""
-
-    functions: tuple[Function, ...]
-    format: ToolFormat
-    must_call: tuple[Function, ...] = ()
-    is_parallel: bool = True  # several calls in one answer
-
-    @property
-    def parameters(self) -> Parameters:
-        return {function.name: function.parameters for function in self.functions}
 
 
 def tools_of(
@@ -45,9 +31,8 @@ def tools_of(
         raise _wrong("tools", f"their parameters are longer than {MAX_GRAMMAR} characters")
     format = format_of(served.chat_template or "")
     if format is None:
-        raise ApiError(
-            400, f"The chat template of '{served.name}' knows of no tools.", param="tools", code="unsupported_parameter"
-        )
+        why = f"The chat template of '{served.name}' has no tools, or calls them in a way that is not read here."
+        raise ApiError(400, why, param="tools", code="unsupported_parameter")
     must_call = {"required": tuple(functions), "function": tuple(f for f in functions if f.name == name)}
     return Tools(tuple(functions), format, must_call.get(choice, ()), is_parallel and choice != "function")
 

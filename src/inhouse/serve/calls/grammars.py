@@ -8,7 +8,7 @@ from typing import Any
 from inhouse.api.protocol import Function
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.grammar import Part, json_schema, lark
-from inhouse.serve.tools import Tools
+from inhouse.serve.calls.formats import Tools
 
 _MOST_CALLS = 16  # in one answer: a model that must call could go on for ever
 _JOINS = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties"}  # where not all properties are in sight

@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inhouse.api.protocol import Function
-from inhouse.serve import tool_formats
-from inhouse.serve.tool_formats import GLM, HERMES, LLAMA, MISTRAL, MISTRAL_LIST, QWEN3_CODER, Call, format_of
-from inhouse.serve.tool_reader import ToolReader
-from inhouse.serve.tools import Tools
+from inhouse.serve.calls import formats as tool_formats
+from inhouse.serve.calls.formats import GLM, HERMES, LLAMA, MISTRAL, MISTRAL_LIST, QWEN3_CODER, Call, Tools, format_of
+from inhouse.serve.calls.reader import ToolReader
 
 WEATHER = Function(
     name="weather",

@@ -10,6 +10,8 @@ import string
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from inhouse.api.protocol import Function
+
 Parameters = Mapping[str, Mapping[str, Any]]  # of each function, its JSON schema
 _ID_LETTERS = string.ascii_letters + string.digits
 
@@ -44,6 +46,19 @@ class ToolFormat(NamedTuple):
         if not self.id_letters:
             return f"call_{secrets.token_hex(12)}"
         return "".join(secrets.choice(_ID_LETTERS) for _ in range(self.id_letters))
+
+
+class Tools(NamedTuple):
+    """What may be called. The model decides whether it calls, unless it `must_call` one of some."""
+
+    functions: tuple[Function, ...]
+    format: ToolFormat
+    must_call: tuple[Function, ...] = ()
+    is_parallel: bool = True  # several calls in one answer
+
+    @property
+    def parameters(self) -> Parameters:
+        return {function.name: function.parameters for function in self.functions}
 
 
 def _dumps(call: list[Any]) -> str:

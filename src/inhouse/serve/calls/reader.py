@@ -1,8 +1,7 @@
 """Finds the calls of tools in an answer's text while it comes."""
 
+from inhouse.serve.calls.formats import Call, Tools
 from inhouse.serve.reasoning import overlap
-from inhouse.serve.tool_formats import Call
-from inhouse.serve.tools import Tools
 
 _MOST_MARKS = 16  # closing marks that one call may have in its strings: each is a try to read it
 
