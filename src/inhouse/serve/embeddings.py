@@ -46,6 +46,8 @@ class Embeddings:
                     assert output.completion is not None and output.completion.embedding is not None
                     own[job] = output.completion.embedding
             found += [own[job] for job in range(len(wave))]
+        if not all(np.isfinite(vector).all() for vector in found):  # the last token's were, or the engine would say so
+            raise ApiError(500, "The request cannot be answered: the model's output for it is not a number.")
         return [vector / max(float(np.linalg.norm(vector)), 1e-12) for vector in found]
 
     def _waves(self) -> Iterator[list[Job]]:
