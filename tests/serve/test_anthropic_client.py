@@ -8,6 +8,8 @@ from anthropic import Anthropic
 from anthropic.types import Message, RawMessageStreamEvent
 from pydantic import TypeAdapter
 
+from inhouse.posttrain.chat_template import CHAT_TEMPLATE
+
 NAME = "tiny"
 ASK = {"model": NAME, "max_tokens": 8, "messages": [{"role": "user", "content": "What is 2 + 3?"}]}
 GREEDY = {"temperature": 0}
@@ -16,6 +18,7 @@ USE = {"type": "tool_use", "id": "t", "name": "add", "input": {"a": 2}}
 RESULT = {"type": "tool_result", "tool_use_id": "t", "content": "5"}
 TOOL = {"name": "add", "input_schema": {"type": "object"}}
 THOUGHT = {"type": "thinking", "thinking": "I add.", "signature": "x"}
+OPENED = "assistant\\n<think>\\n' -}}\n{%- endif -%}"  # what ends a prompt
 EVENT = TypeAdapter(RawMessageStreamEvent)
 
 
@@ -122,6 +125,20 @@ def test_the_history_of_a_conversation_goes_through_the_template(server, claude)
     assert claude.messages.count_tokens(model=NAME, messages=said, tools=[TOOL]).input_tokens > counted
 
 
+def test_thinking_is_a_block_of_its_own(run_server):
+    """The prompt has opened it, and a random model does not close it."""
+    with run_server(chat_template=CHAT_TEMPLATE.replace("assistant\\n' -}}\n{%- endif -%}", OPENED)) as server:
+        assert server.served.chat_template != CHAT_TEMPLATE
+        (block,) = server.post("/v1/messages", ASK).json()["content"]
+        assert block["type"] == "thinking" and block["thinking"] and block["signature"] == ""
+        kinds = [each["delta"]["type"] for each in events(server, ASK) if each["type"] == "content_block_delta"]
+        assert set(kinds) == {"thinking_delta"}
+        body = {"model": NAME, "input": "a", "max_output_tokens": 8}
+        response = server.post("/v1/responses", body).json()
+        assert response["output"][0]["type"] == "reasoning" and response["output"][0]["content"][0]["text"]
+        assert response["usage"]["output_tokens_details"]["reasoning_tokens"] > 0
+
+
 def test_the_key_comes_in_either_header(run_server):
     with run_server(api_key="secret") as server:
         with Anthropic(base_url=server.url, api_key="secret", max_retries=0) as client:
@@ -214,6 +231,11 @@ def test_what_it_refuses(server, change, field):
     error = answer.json()["error"]
     assert answer.json()["type"] == "error" and error["type"] == "invalid_request_error"
     assert field in error["message"], error
+
+
+@pytest.mark.parametrize("change", [{"max_tokens": 10**30}, {"top_k": 2**31 - 1}, {"system": []}, {"tools": []}])
+def test_the_ends_of_the_ranges_are_answered(server, change):
+    assert server.post("/v1/messages", ASK | change).status_code == 200
 
 
 def test_nesting_without_an_end(server):

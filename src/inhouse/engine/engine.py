@@ -26,7 +26,7 @@ from inhouse.engine.settings import EngineSettings
 from inhouse.model.transformer import Transformer
 
 log = logging.getLogger(__name__)
-TOO_COMPLEX = "its grammar is too complex to follow"
+TOO_COMPLEX = "its grammar is too complex to follow, or leads nowhere"
 Drawn = tuple[Sequence, int, TokenLogprobs]
 
 

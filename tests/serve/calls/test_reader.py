@@ -84,6 +84,7 @@ CASES = [  # None: it stays text
         [("f", {}), ("g", {"a": 1})],
     ),
     (LLAMA, '{"a": 1}', None),
+    (LLAMA, '{"name": "Bob"}', None),
     (LLAMA, 'I say {"name": "f", "parameters": {}}', None),
     (
         MISTRAL_LIST,
@@ -125,7 +126,9 @@ def test_pieces_make_no_difference(format, text, cuts):
 
 def test_at_most_one_call_where_they_are_not_parallel():
     assert read(HERMES, f"a {HERMES_CALL}{HERMES_CALL} b", is_parallel=False) == ["a", PARIS]
-    assert read(LLAMA, '{"name": "f"}; {"name": "g"}', is_parallel=False) == [("f", {})]
+    assert read(LLAMA, '{"name": "f", "parameters": {}}; {"name": "g", "parameters": {}}', is_parallel=False) == [
+        ("f", {})
+    ]
 
 
 def test_marks_without_end_are_given_up_in_time():

@@ -99,6 +99,8 @@ def _llama(text: str, parameters: Parameters) -> list[tuple[str, dict[str, Any]]
     try:
         while text := text.lstrip():
             value, end = decoder.raw_decode(text)
+            if not isinstance(value, dict) or not value.keys() & {"parameters", "arguments"}:
+                raise ValueError("any object may have a name")
             calls.append(_call(value))
             text = text[end:].lstrip().removeprefix(";")
     except RecursionError:
