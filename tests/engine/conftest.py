@@ -32,6 +32,9 @@ class ByteTokenizer:
     def decode_bytes(self, ids: list[int]) -> bytes:
         return bytes(i for i in ids if i < 256)
 
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
 
 def new_model(kind: str) -> Transformer:
     model = Transformer(ModelConfig(**CONFIGS[kind]))

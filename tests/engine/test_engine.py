@@ -10,6 +10,7 @@ from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams
 from inhouse.engine.settings import EngineSettings
 
+EMBED = SamplingParams(max_tokens=1, embed=True)
 GREEDY = SamplingParams(max_tokens=12, temperature=0, ignore_eos=True)
 KINDS = ("dense", "moe", "local")
 
@@ -79,6 +80,36 @@ def test_sampling_logprobs_are_under_the_truncated_distribution(new_engine, mode
             size = int((inside.cumsum(-1) - inside < 0.8).sum())
             candidates = dict(zip(scaled.indices[:size].tolist(), inside[:size] / inside[:size].sum(), strict=True))
             assert known == pytest.approx(float(candidates[token].log()), abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("max_prefill", [2048, 7, 1])
+def test_embeddings_are_the_means_of_a_full_forward_pass(kind, max_prefill, models, new_engine, prompts):
+    """However a prompt is cut, what others have in the cache of it, and up to the context's last token."""
+    engine = new_engine(kind, max_prefill=max_prefill)
+    prompts = [*prompts, (prompts[-1] * 4)[:128]]
+    engine.generate(prompts[:-1], GREEDY)
+    for found, prompt in zip(engine.embed(prompts), prompts, strict=True):
+        with torch.no_grad():
+            expected = models[kind](torch.tensor([prompt])).hidden_BTD[0].mean(dim=0)
+        assert torch.allclose(torch.from_numpy(found), expected, atol=1e-5)
+    with pytest.raises(ValueError, match="129 tokens"):
+        engine.embed([[1] * 129])
+    assert engine.pages_in_use == engine.num_running == 0
+
+
+def test_embeddings_that_wait_again_are_summed_once(models, new_engine, prompts, naive):
+    """Among answers that grow into a small cache, so that the youngest is sent back."""
+    engine = new_engine("dense", num_pages=12, page_size=8, max_prefill=5)
+    wanted = [prompts[3], prompts[4], prompts[-1], prompts[-1]]
+    params = [GREEDY.model_copy(update={"max_tokens": 40})] * 2 + [EMBED] * 2
+    done = engine.generate(wanted, params)
+    assert [c.token_ids for c in done[:2]] == [naive("dense", prompt, 40) for prompt in wanted[:2]]
+    with torch.no_grad():
+        expected = models["dense"](torch.tensor([prompts[-1]])).hidden_BTD[0].mean(dim=0)
+    for completion in done[2:]:
+        assert torch.allclose(torch.from_numpy(completion.embedding), expected, atol=1e-5)
+        assert len(completion.token_ids) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

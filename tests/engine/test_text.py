@@ -11,7 +11,7 @@ def stream(pieces, stop=()):
     shown = []
     for piece in pieces:
         shown.append(text.push(piece))
-        if text.is_stopped:
+        if text.stopped_by:
             break
     shown.append(text.finish())
     assert "".join(shown) == text.text
@@ -28,11 +28,12 @@ def test_bytes_that_are_no_text_become_replacement_characters():
 
 def test_what_may_become_a_stop_string_is_held_back():
     text, shown = stream([b"one E", b"N", b"d EN", b"D two"], ["END"])
-    assert shown == ["one ", "", "ENd ", "", ""] and text.is_stopped
+    assert shown == ["one ", "", "ENd ", "", ""] and text.stopped_by == "END"
 
 
 def test_the_first_stop_string_in_the_text_ends_it():
-    assert stream([b"a long way"], ["way", "long"])[0].text == "a "
+    text, _ = stream([b"a long way"], ["way", "long"])
+    assert text.text == "a " and text.stopped_by == "long"
 
 
 @given(
@@ -49,17 +50,18 @@ def test_any_cut_of_the_bytes_gives_the_text_up_to_the_first_stop_to_end(text, s
     # whichever stop string ends first ends the text; of several that end together, the longest
     found = [(text.index(stop) + len(stop), text.index(stop)) for stop in stops if stop in text]
     result, _ = stream(pieces, stops)
-    assert result.is_stopped == bool(found)
+    assert (result.stopped_by in stops) == bool(found)
     if not found:
         assert result.text == text
     else:
         assert result.text in {text[:start] for _, start in found}
+        assert text.startswith(result.text + result.stopped_by)
 
 
 @given(st.text(alphabet="ab€🙂", max_size=20), st.lists(st.integers(1, 4), min_size=1))
 def test_characters_are_counted_as_soon_as_they_are_whole(text, sizes):
     stream, data, at = TextStream(("b€", "🙂🙂")), text.encode(), 0
-    while at < len(data) and not stream.is_stopped:
+    while at < len(data) and stream.stopped_by is None:
         size = sizes[at % len(sizes)]
         stream.push(data[at : at + size])
         at += size

@@ -86,11 +86,10 @@ def tokenizer() -> Tokenizer:
     return Tokenizer.train([Path(json.decoder.__file__).read_text(encoding="utf-8")], vocab_size=384)
 
 
-@pytest.fixture(scope="session")
-def model(tokenizer: Tokenizer) -> Transformer:
+def new_model(tokenizer: Tokenizer, context: int) -> Transformer:
     config = ModelConfig(
         architecture="qwen3", vocab_size=tokenizer.vocab_size, hidden_size=32, num_layers=2, num_heads=2,
-        num_kv_heads=1, head_dim=16, intermediate_size=32, max_position=CONTEXT,
+        num_kv_heads=1, head_dim=16, intermediate_size=32, max_position=context,
     )  # fmt: skip
     model = Transformer(config)
     generator = torch.Generator().manual_seed(0)
@@ -98,6 +97,11 @@ def model(tokenizer: Tokenizer) -> Transformer:
         for parameter in model.parameters():
             parameter.copy_(torch.empty(parameter.shape).normal_(0.0, 0.3, generator=generator))
     return model.eval()
+
+
+@pytest.fixture(scope="session")
+def model(tokenizer: Tokenizer) -> Transformer:
+    return new_model(tokenizer, CONTEXT)
 
 
 @pytest.fixture(scope="session")
@@ -114,7 +118,8 @@ def run_server(
 
     def run(engine: object = None, **options: object) -> AbstractContextManager[Server]:
         given = {name: options.pop(name) for name in list(options) if name in ServeSettings.model_fields}
-        return running(engine or new_engine(), tokenizer, ServeSettings(**({"shutdown_timeout": 1} | given)), **options)
+        settings = ServeSettings(**({"shutdown_timeout": 1} | given))
+        return running(engine or new_engine(), options.pop("tokenizer", tokenizer), settings, **options)
 
     return run
 
@@ -122,6 +127,13 @@ def run_server(
 @pytest.fixture(scope="session")
 def server(run_server: Callable[..., AbstractContextManager[Server]]) -> Iterator[Server]:
     with run_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def long_server(run_server: Callable[..., AbstractContextManager[Server]], tokenizer: Tokenizer) -> Iterator[Server]:
+    """Its context has room for tools."""
+    with run_server(Engine(new_model(tokenizer, 2048), tokenizer, EngineSettings(max_sequences=8))) as server:
         yield server
 
 

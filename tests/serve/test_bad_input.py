@@ -114,14 +114,14 @@ def test_parameters_out_of_range_are_named(server, path, change, param):
         ({"reasoning_effort": "high"}, "reasoning_effort"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content"),
-        ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages[0].tool_calls"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages[0].tool_calls[0].id"),
         ({"messages": [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}]}, "messages"),
         ({"logprobs": 1}, "logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"prompt": "x"}, "prompt"),
     ],
 )
@@ -316,6 +316,12 @@ def test_weights_that_are_no_numbers_refuse_requests_one_by_one(new_engine, run_
                     assert answer.status_code == 500 and "not a number" in answer.json()["error"]["message"]
                     streamed = server.post("/v1/completions", TEXT | {"stream": True})
                     assert '"server_error"' in streamed.text and "[DONE]" not in streamed.text
+                said = {"model": NAME, "stream": True}
+                message = server.post("/v1/messages", CHAT | said).text
+                assert message.startswith("event: error\n") and '"api_error"' in message
+                response = server.post("/v1/responses", said | {"input": "hi"}).text
+                assert response.split("event: ")[-1].startswith("response.failed\n")
+                assert server.post("/v1/embeddings", {"model": NAME, "input": ["hi", "ho"]}).status_code == 500
                 assert server.get("/health").status_code == 200
                 assert server.served.worker.in_flight == engine.pages_in_use == 0
                 weight.copy_(kept)

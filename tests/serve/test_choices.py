@@ -26,12 +26,16 @@ def follow(pieces: list[bytes], stop: tuple[str, ...] = (), ends: bool = False, 
     for token, piece in enumerate(pieces):
         is_last = token == len(pieces) - 1
         text = "" if ends and is_last else stream.push(piece)
-        is_last = is_last or stream.is_stopped
+        is_last = is_last or stream.stopped_by is not None
         text += stream.finish() if is_last else ""
         known = TokenLogprobs(-1.0, -1.0, [(token, -1.0)])
         prompt = [known] * (len(options.get("echo") or [0]) - 1)
         reason = "stop" if is_last else None
-        deltas.append(choice.take(StepOutput(0, token, text, stream.num_characters, known, 0, prompt, reason, None)))
+        deltas.append(
+            choice.take(
+                StepOutput(0, token, text, stream.num_characters, known, 0, prompt, reason, stream.stopped_by, None)
+            )
+        )
         if is_last:
             break
     assert choice.num_tokens == len(deltas)

@@ -161,6 +161,17 @@ def test_an_answer_ends_where_the_context_ends(client):
     assert answer.choices[0].finish_reason in ("length", "stop")
 
 
+def test_several_system_messages_at_the_beginning_are_one(client):
+    system = [{"role": "system", "content": "Be brief."}, {"role": "developer", "content": "Be kind."}]
+    one = [{"role": "system", "content": "Be brief.\n\nBe kind."}]
+    answers = [
+        client.chat.completions.create(model=NAME, messages=[*said, *MESSAGES], max_tokens=8, temperature=0)
+        for said in (system, one)
+    ]
+    assert answers[0].usage.prompt_tokens == answers[1].usage.prompt_tokens
+    assert answers[0].choices[0].message.content == answers[1].choices[0].message.content
+
+
 def test_parallel_requests_get_their_own_answers(client):
     prompts = [f"def f{number}(" for number in range(32)]
 

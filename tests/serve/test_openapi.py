@@ -33,7 +33,7 @@ def test_its_references_lead_somewhere_and_its_names_are_those_of_the_types(serv
     assert chat["required"] == ["model", "messages"]
     assert chat["additionalProperties"] is False
     assert chat["properties"]["temperature"]["anyOf"][0] == {"maximum": 2.0, "minimum": 0.0, "type": "number"}
-    assert chat["properties"]["tools"]["anyOf"][0]["enum"][0] == []
+    assert chat["properties"]["functions"]["anyOf"][0]["enum"][0] == []
     assert {"type": "null"} in chat["properties"]["stop"]["anyOf"]
 
 
@@ -41,5 +41,5 @@ def test_with_a_key_it_says_so(run_server):
     with run_server(api_key="secret") as server:
         assert server.get("/openapi.json").status_code == 401
         document = server.get("/openapi.json", headers={"authorization": "Bearer secret"}).json()
-    assert document["security"] == [{"key": []}]
+    assert document["security"] == [{"key": []}, {"x-api-key": []}]
     assert document["paths"]["/health"]["get"]["security"] == []

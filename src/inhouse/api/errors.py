@@ -1,4 +1,5 @@
-"""Errors in the API's shape: {"error": {"message", "type", "param", "code"}}."""
+"""Errors in the shape of the API that was asked: OpenAI's {"error": {"message", "type", "param", "code"}}, or
+Anthropic's {"type": "error", "error": {"type", "message"}}."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,16 +27,37 @@ class ApiError(Exception):
         super().__init__(message)
         self.status, self.message, self.param, self.code, self.headers = status, message, param, code, headers
 
+    def renamed(self, names: Mapping[str, str]) -> "ApiError":
+        """The same about a parameter that another API calls otherwise."""
+        old, new = self.param, names.get(self.param or "", self.param)
+        message = self.message.replace(f"'{old}'", f"'{new}'")
+        return ApiError(self.status, message, param=new, code=self.code, headers=self.headers)
+
     def body(self) -> dict[str, Any]:
         kind = "server_error" if self.status >= 500 else _TYPES.get(self.status, "invalid_request_error")
         message = self.message.encode("utf-8", "replace").decode()[:MAX_MESSAGE]
         return {"error": {"message": message, "type": kind, "param": self.param, "code": self.code}}
 
-    def response(self) -> JSONResponse:
-        return JSONResponse(self.body(), self.status, self.headers)
+    def anthropic_body(self) -> dict[str, Any]:
+        """The same where there is no place for the parameter but the message."""
+        message = self.body()["error"]["message"]
+        if self.param is not None and self.param not in message:
+            message = f"{self.param}: {message}"[:MAX_MESSAGE]
+        other = "api_error" if self.status >= 500 else "invalid_request_error"
+        kind = _ANTHROPIC_TYPES.get(self.status, other)
+        return {"type": "error", "error": {"type": kind, "message": message}}
+
+    def response(self, path: str = "") -> JSONResponse:
+        """For whoever asked at `path`."""
+        body = self.anthropic_body() if path.startswith(ANTHROPIC_PATH) else self.body()
+        return JSONResponse(body, self.status, self.headers)
 
 
+ANTHROPIC_PATH = "/v1/messages"  # and what is below it
 _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+_ANTHROPIC_TYPES = _TYPES | {
+    403: "permission_error", 404: "not_found_error", 413: "request_too_large", 503: "overloaded_error",
+}  # fmt: skip
 _CODES = {
     "missing": "missing_required_parameter",
     "extra_forbidden": "unknown_parameter",
@@ -69,14 +91,14 @@ def _path(loc: tuple[int | str, ...]) -> str:
 
 async def _on_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return error.response()
+    return error.response(request.url.path)
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     """Starlette's own refusals: no such path (404), wrong method (405)."""
     assert isinstance(error, HTTPException)
     message = f"{error.detail}: {request.method} {request.url.path}."
-    return ApiError(error.status_code, message, headers=error.headers).response()
+    return ApiError(error.status_code, message, headers=error.headers).response(request.url.path)
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
@@ -85,7 +107,8 @@ async def _on_disconnect(request: Request, error: Exception) -> Response:
 
 async def _on_crash(request: Request, error: Exception) -> Response:
     """Anything unforeseen; starlette logs the traceback, the client learns nothing of the inside."""
-    return ApiError(500, "The server failed while it handled this request; its log says why.").response()
+    refusal = ApiError(500, "The server failed while it handled this request; its log says why.")
+    return refusal.response(request.url.path)
 
 
 HANDLERS = {

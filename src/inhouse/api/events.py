@@ -70,7 +70,8 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def event(data: dict[str, Any]) -> bytes:
-    """One event that carries `data`."""
+def event(data: dict[str, Any], name: str | None = None) -> bytes:
+    """One event that carries `data`; some APIs name each."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return f"data: {text}\n\n".encode()
+    head = "" if name is None else f"event: {name}\n"
+    return f"{head}data: {text}\n\n".encode()

@@ -97,7 +97,7 @@ class Guarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (error := self._fault(Headers(scope=scope))) is not None:
-            await error.response()(scope, receive, send)
+            await error.response(scope["path"])(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -121,15 +121,18 @@ class Keyed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self.expected is not None and scope["path"] not in OPEN:
-            scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-            is_right = hmac.compare_digest(key.strip().encode("latin-1", "replace"), self.expected)
-            if not is_right or scheme.lower() != "bearer":
+            headers = Headers(scope=scope)
+            scheme, _, key = headers.get("authorization", "").partition(" ")
+            given = [key.strip() if scheme.lower() == "bearer" else "", headers.get("x-api-key", "")]
+            # both are compared whichever is there
+            right = [hmac.compare_digest(one.encode("latin-1", "replace"), self.expected) for one in given]
+            if not any(right):
                 message, asks = (
-                    "Missing or wrong API key; send Authorization: Bearer KEY.",
+                    "Missing or wrong API key; send Authorization: Bearer KEY, or x-api-key: KEY.",
                     {"www-authenticate": "Bearer"},
                 )
                 error = ApiError(401, message, code="invalid_api_key", headers=asks)
-                await error.response()(scope, receive, send)
+                await error.response(scope["path"])(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
@@ -146,7 +149,7 @@ class Bounded:
         elif self.at_work >= self.most:
             headers = {"retry-after": "1"}
             error = ApiError(503, f"{self.most} requests are at work; try again later.", headers=headers)
-            await error.response()(scope, receive, send)
+            await error.response(scope["path"])(scope, receive, send)
         else:
             self.at_work += 1
             try:

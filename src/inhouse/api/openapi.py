@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-from inhouse.api.protocol import Request
+from inhouse.api.errors import ANTHROPIC_PATH
+from inhouse.api.fields import Request
 
 JSON, EVENTS = "application/json", "text/event-stream"
 _ERRORS = {
@@ -37,6 +38,18 @@ _ERROR = {
         }
     },
 }
+_ANTHROPIC_ERROR = {
+    "type": "object",
+    "required": ["type", "error"],
+    "properties": {
+        "type": {"const": "error"},
+        "error": {
+            "type": "object",
+            "required": ["type", "message"],
+            "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+        },
+    },
+}
 
 
 class Operation(NamedTuple):
@@ -51,29 +64,31 @@ class Operation(NamedTuple):
 
 def document(operations: Sequence[Operation], has_key: bool, open_paths: Sequence[str]) -> dict[str, Any]:
     """As OpenAPI 3.1 has it. `open_paths` ask for no key."""
-    schemas: dict[str, Any] = {"Error": _ERROR}
+    schemas: dict[str, Any] = {"Error": _ERROR, "AnthropicError": _ANTHROPIC_ERROR}
     paths: dict[str, Any] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation, schemas) | (
             {"security": []} if operation.path in open_paths else {}
         )
-    keys = {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}} if has_key else {}
+    bearer, header = {"type": "http", "scheme": "bearer"}, {"type": "apiKey", "in": "header", "name": "x-api-key"}
+    keys = {"securitySchemes": {"key": bearer, "x-api-key": header}} if has_key else {}
     return {
         "openapi": "3.1.0",
         "info": {"title": "inhouse", "version": version("inhouse")},
         "paths": paths,
         "components": {"schemas": schemas, **keys},
-        **({"security": [{"key": []}]} if has_key else {}),
+        **({"security": [{name: []} for name in keys["securitySchemes"]]} if has_key else {}),
     }
 
 
 def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
-    schema = {JSON: {"schema": {"type": "object"}}, EVENTS: {"schema": {"type": "string"}}}
+    schema: dict[str, Any] = {JSON: {"schema": {"type": "object"}}, EVENTS: {}}  # no words for events in OpenAPI 3.1
     plain = {"schema": {"type": "string"}}
     answers: dict[str, Any] = {
         "200": {"description": "The answer.", "content": {kind: schema.get(kind, plain) for kind in operation.answers}}
     }
-    error = {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
+    shape = "AnthropicError" if operation.path.startswith(ANTHROPIC_PATH) else "Error"
+    error = {JSON: {"schema": {"$ref": f"#/components/schemas/{shape}"}}}
     for status, description in _ERRORS.items():
         answers[str(status)] = {"description": description, "content": error}
     described: dict[str, Any] = {"summary": operation.summary, "responses": answers}

@@ -4,105 +4,80 @@ A field that could only be obeyed by doing something that inhouse does not do is
 neutral value; one that changes nothing about the answer (`user`, `store`, …) is ignored; any other is unknown (400).
 """
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple, Self
+import json
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    ValidationError,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import CoreSchema, PydanticCustomError
-from pydantic_core.core_schema import no_info_after_validator_function
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from inhouse.api.errors import ApiError, from_validation
+from inhouse.api.fields import STOP, STOPS, JsonObject, Request, StopStrings, misfit, neutral
 
-MAX_STOP_STRINGS = 4
-MAX_STOP_CHARACTERS = 1000
 MAX_TOP_LOGPROBS = 20
 MAX_BIASES = 1024
+MAX_INPUTS = 2048  # texts of one request for embeddings, as in the API
 MAX_MESSAGES = 4096  # rendering ten times as many holds up everybody's streams for half a second
-IGNORED = {
-    "user", "store", "metadata", "safety_identifier", "service_tier", "parallel_tool_calls", "prediction",
-    "verbosity", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
-}  # fmt: skip
+MAX_TOOLS = 128
+MAX_GRAMMAR = 131_072  # characters of a schema, a regex, a grammar, or of all tools' parameters together
 Prompt = str | list[int]
 # what the OpenAPI document says where a validator of ours takes more than the type says
-_STOP = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_CHARACTERS}
 _IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
 _BATCH = {"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, _IDS]}}
 _PROMPT = {"anyOf": [{"type": "string"}, _IDS, _BATCH]}
+_FILLED = {"type": "string", "minLength": 1}
+_INPUTS = {"type": "array", "minItems": 1, "maxItems": MAX_INPUTS, "items": {"anyOf": [_FILLED, _IDS]}}
+_INPUT = {"anyOf": [_FILLED, _IDS, _INPUTS]}
 _TEXT = {"type": {"const": "text"}, "text": {"type": "string"}}
 _PART = {"type": "object", "required": ["type", "text"], "properties": _TEXT}
 _CONTENT = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}, {"type": "null"}]}
 
 
-def _neutral(*values: Any) -> "_Neutral":
-    """Accept only values that ask for nothing."""
+class StructuredOutputs(Request):
+    """What an answer must be, as vLLM has it: exactly one of these. `grammar` is in llguidance's dialect of Lark."""
 
-    def check(value: Any) -> Any:
-        if value not in values:
-            raise PydanticCustomError("unsupported", "this server does not support it; leave it out")
-        return value
+    json_schema: JsonObject | None = Field(default=None, alias="json")
+    regex: str | None = Field(default=None, min_length=1, max_length=MAX_GRAMMAR)
+    choice: list[Annotated[str, Field(min_length=1)]] | None = Field(default=None, min_length=1)
+    grammar: str | None = Field(default=None, min_length=1, max_length=MAX_GRAMMAR)
 
-    return _Neutral(values, check)
-
-
-class _Neutral(NamedTuple):
-    """Both what validates and what the OpenAPI document says of it."""
-
-    values: tuple[Any, ...]
-    check: Callable[[Any], Any]
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return no_info_after_validator_function(self.check, handler(source))
-
-    def __get_pydantic_json_schema__(self, core_schema: Any, handler: GetJsonSchemaHandler) -> Any:
-        return {"enum": [*self.values, None]}
-
-
-def _misfit(param: str, why: str) -> ApiError:
-    """For fields that are fine alone and wrong together: a model's own validator cannot name a field to pydantic."""
-    return ApiError(400, f"Invalid value for '{param}': {why}.", param=param, code="invalid_value")
-
-
-class Request(BaseModel):
-    """Strict types; a null means that the field was left out, as the API has it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
+    @field_validator("json_schema", mode="before")
     @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> Any:
-        """What may be left out may be null; what is ignored may be anything."""
-        schema = handler.resolve_ref_schema(handler(core_schema))
-        required = schema.get("required", [])
-        for name, field in schema.get("properties", {}).items():
-            if name not in required and {"type": "null"} not in field.get("anyOf", []):
-                kept = {key: field.pop(key) for key in ("title", "description", "default") if key in field}
-                schema["properties"][name] = kept | {"anyOf": [dict(field), {"type": "null"}]}
-        schema["properties"] = schema.get("properties", {}) | {name: {} for name in sorted(IGNORED)}
-        return schema
+    def _schema_or_its_text(cls, schema: Any) -> Any:
+        return _read_schema(schema) if isinstance(schema, str) else schema
 
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        return {key: value for key, value in data.items() if value is not None and key not in IGNORED}
+    @model_validator(mode="after")
+    def _one(self) -> "StructuredOutputs":
+        if len([each for each in (self.json_schema, self.regex, self.choice, self.grammar) if each is not None]) != 1:
+            raise PydanticCustomError("not_one", "give exactly one of json, regex, choice and grammar")
+        return self
 
-    @classmethod
-    def parse(cls, raw: bytes) -> Self:
-        """A body, or the `ApiError` that says what is wrong with it. Megabytes take time: not for the event loop."""
-        try:
-            return cls.model_validate_json(raw)
-        except ValidationError as error:
-            raise from_validation(error) from error
+
+def _read_schema(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise PydanticCustomError("not_json", "the schema is not JSON") from None
+
+
+class JsonSchema(Request):
+    """A schema with its name; answers obey it whether `strict` or not."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    description: str | None = None
+    schema_: JsonObject = Field(default={}, alias="schema")
+    strict: bool = False
+
+
+class ResponseFormat(Request):
+    """`text`, any JSON object, or JSON of a schema."""
+
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _schema_where_it_belongs(self) -> "ResponseFormat":
+        if (self.json_schema is not None) != (self.type == "json_schema"):
+            raise PydanticCustomError("json_schema", "json_schema belongs to the type json_schema, and only to that")
+        return self
 
 
 class StreamOptions(Request):
@@ -117,9 +92,7 @@ class GenerationRequest(Request):
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: int = Field(default=1, ge=1, le=128)
-    stop: Annotated[
-        list[str], WithJsonSchema({"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": 4}]})
-    ] = []
+    stop: Annotated[StopStrings, WithJsonSchema({"anyOf": [STOP, STOPS]})] = []
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     # without a value these are as the model's folder says
     temperature: float | None = Field(default=None, ge=0.0, le=2.0)
@@ -137,25 +110,25 @@ class GenerationRequest(Request):
     min_tokens: int = Field(default=0, ge=0, le=2**31 - 1)
     ignore_eos: bool = False
     stop_token_ids: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(default=[], max_length=MAX_BIASES)
+    structured_outputs: StructuredOutputs | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_old_names(cls, data: Any) -> Any:
+        for kind in ("json", "regex", "choice", "grammar"):
+            if isinstance(data, dict) and data.get(f"guided_{kind}") is not None:
+                raise misfit(f"guided_{kind}", f"it is structured_outputs.{kind} now")
+        return data
 
     @field_validator("stop", mode="before")
     @classmethod
     def _one_or_more(cls, stop: Any) -> Any:
         return [stop] if isinstance(stop, str) else stop
 
-    @field_validator("stop")
-    @classmethod
-    def _few_and_short(cls, stop: list[str]) -> list[str]:
-        if len(stop) > MAX_STOP_STRINGS:
-            raise PydanticCustomError("too_many", f"at most {MAX_STOP_STRINGS} stop strings are allowed")
-        if any(not 1 <= len(text) <= MAX_STOP_CHARACTERS for text in stop):
-            raise PydanticCustomError("length", f"a stop string has 1 to {MAX_STOP_CHARACTERS} characters")
-        return stop
-
     @model_validator(mode="after")
     def _options_need_a_stream(self) -> "GenerationRequest":
         if self.stream_options is not None and not self.stream:
-            raise _misfit("stream_options", "it is only allowed together with stream: true")
+            raise misfit("stream_options", "it is only allowed together with stream: true")
         return self
 
     @property
@@ -163,37 +136,101 @@ class GenerationRequest(Request):
         return self.stream_options is not None and self.stream_options.include_usage
 
 
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(token) is int for token in value)
+
+
+def _as_batch(given: Any) -> Any:
+    """One text, one list of token ids, or a batch of either -> a batch; checked by hand for one clear message."""
+    batch = [given] if isinstance(given, str) or _is_ids(given) else given
+    if not isinstance(batch, list) or not batch or not all(isinstance(p, str) or _is_ids(p) for p in batch):
+        raise PydanticCustomError(
+            "prompt_type", "it must be a text, a list of token ids, or a list of one or more of these, none empty"
+        )
+    return batch
+
+
+Batch = Annotated[list[Prompt], BeforeValidator(_as_batch), WithJsonSchema(_PROMPT)]
+
+
 class CompletionRequest(GenerationRequest):
     """POST /v1/completions. `prompt` is always a batch."""
 
-    prompt: Annotated[list[Prompt], WithJsonSchema(_PROMPT)] = [""]
+    prompt: Batch = [""]
     echo: bool = False
     logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
     best_of: int | None = Field(default=None, ge=1, le=128)
-    suffix: Annotated[str, _neutral("")] = ""
-
-    @field_validator("prompt", mode="before")
-    @classmethod
-    def _batch(cls, prompt: Any) -> Any:
-        """One text, one list of token ids, or a batch of either -> a batch; checked by hand for one clear message."""
-        batch = [prompt] if isinstance(prompt, str) or _is_ids(prompt) else prompt
-        if not isinstance(batch, list) or not batch or not all(isinstance(p, str) or _is_ids(p) for p in batch):
-            raise PydanticCustomError(
-                "prompt_type", "it must be a text, a list of token ids, or a list of one or more of these, none empty"
-            )
-        return batch
+    suffix: Annotated[str, neutral("")] = ""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "CompletionRequest":
         if self.best_of not in (None, self.n):
-            raise _misfit("best_of", "this server does not rank samples; leave it out or equal to n")
+            raise misfit("best_of", "this server does not rank samples; leave it out or equal to n")
         if self.max_tokens == 0 and not self.echo:
-            raise _misfit("max_tokens", "0 is only allowed with echo: true")
+            raise misfit("max_tokens", "0 is only allowed with echo: true")
         return self
 
 
-def _is_ids(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(type(token) is int for token in value)
+class EmbeddingRequest(Request):
+    """POST /v1/embeddings. `input` is always a batch."""
+
+    model: str
+    input: Annotated[Batch, WithJsonSchema(_INPUT)]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[Any, neutral()] = None
+
+    @field_validator("input")
+    @classmethod
+    def _few_and_full(cls, batch: list[Prompt]) -> list[Prompt]:
+        if len(batch) > MAX_INPUTS:
+            raise PydanticCustomError("too_many", f"at most {MAX_INPUTS} inputs are allowed")
+        if "" in batch:
+            raise PydanticCustomError("empty", "an input must not be empty")
+        return batch
+
+
+class Function(Request):
+    """A function that the model may call; `parameters` is the JSON schema of its arguments."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    description: str | None = None
+    parameters: JsonObject = {}
+    strict: bool = False
+
+
+class Tool(Request):
+    """A tool as the chat endpoint has it."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class FunctionName(Request):
+    """The function that must be called."""
+
+    name: str
+
+
+class NamedTool(Request):
+    """A `tool_choice` that names one."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
+class CalledFunction(Request):
+    """What was called, its arguments as JSON text."""
+
+    name: str = Field(min_length=1)
+    arguments: str
+
+
+class ToolCall(Request):
+    """One call in the history of a chat."""
+
+    id: str = Field(min_length=1)
+    type: Literal["function"] = "function"
+    function: CalledFunction
 
 
 class ChatMessage(Request):
@@ -205,9 +242,9 @@ class ChatMessage(Request):
     name: str | None = None
     reasoning_content: str | None = None
     tool_call_id: str | None = None
-    tool_calls: Annotated[Any, _neutral([])] = []
-    function_call: Annotated[Any, _neutral()] = None
-    audio: Annotated[Any, _neutral()] = None
+    tool_calls: list[ToolCall] = Field(default=[], max_length=MAX_TOOLS)
+    function_call: Annotated[Any, neutral()] = None
+    audio: Annotated[Any, neutral()] = None
     refusal: str | None = None
     annotations: list[Any] = []
 
@@ -224,14 +261,28 @@ class ChatMessage(Request):
     def _says_something(self) -> "ChatMessage":
         if self.content is None and self.role != "assistant":
             raise PydanticCustomError("no_content", "a message of this role needs a content")
+        if self.role == "tool" and self.tool_call_id is None:
+            raise PydanticCustomError("no_call", "a message of the role tool needs the tool_call_id of a call")
+        if self.role != "assistant" and self.tool_calls:
+            raise PydanticCustomError("no_calls", "only a message of the role assistant has tool_calls")
         return self
 
-    def to_template(self) -> dict[str, str]:
+    @property
+    def text(self) -> str:
+        """All that a client has written into it."""
+        calls = "".join(call.function.name + call.function.arguments for call in self.tool_calls)
+        return (self.reasoning_content or "") + (self.content or "") + calls
+
+    def to_template(self) -> dict[str, Any]:
         """The message as chat templates know it."""
         role = "system" if self.role == "developer" else self.role
-        message = {"role": role, "content": self.content or ""}
+        message: dict[str, Any] = {"role": role, "content": self.content or ""}
         if self.reasoning_content is not None:
             message["reasoning_content"] = self.reasoning_content
+        if self.role == "tool":
+            message["tool_call_id"] = self.tool_call_id
+        if self.tool_calls:
+            message["tool_calls"] = [call.model_dump() for call in self.tool_calls]
         return message
 
 
@@ -243,21 +294,34 @@ class ChatRequest(GenerationRequest):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=MAX_TOP_LOGPROBS)
-    tools: Annotated[Any, _neutral([])] = []
-    tool_choice: Annotated[Any, _neutral("none", "auto")] = "none"
-    functions: Annotated[Any, _neutral([])] = []
-    function_call: Annotated[Any, _neutral("none", "auto")] = "none"
-    response_format: Annotated[Any, _neutral({"type": "text"})] = {"type": "text"}
-    modalities: Annotated[Any, _neutral(["text"])] = ["text"]
-    audio: Annotated[Any, _neutral()] = None
-    moderation: Annotated[Any, _neutral()] = None
-    web_search_options: Annotated[Any, _neutral()] = None
-    reasoning_effort: Annotated[Any, _neutral("none")] = "none"
+    tools: list[Tool] = Field(default=[], max_length=MAX_TOOLS)
+    tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
+    parallel_tool_calls: bool = True
+    functions: Annotated[Any, neutral([])] = []
+    function_call: Annotated[Any, neutral("none", "auto")] = "none"
+    response_format: ResponseFormat = ResponseFormat()
+    modalities: Annotated[Any, neutral(["text"])] = ["text"]
+    audio: Annotated[Any, neutral()] = None
+    moderation: Annotated[Any, neutral()] = None
+    web_search_options: Annotated[Any, neutral()] = None
+    reasoning_effort: Annotated[Any, neutral("none")] = "none"
+
+    @field_validator("tool_choice", mode="before")
+    @classmethod
+    def _one_message(cls, choice: Any) -> Any:
+        """Of one kind or the other, so that what is wrong is told of that kind alone."""
+        if isinstance(choice, dict):
+            return NamedTool.model_validate(choice)
+        if choice not in ("none", "auto", "required"):
+            raise PydanticCustomError("tool_choice", "it is none, auto, required, or an object that names a function")
+        return choice
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ChatRequest":
         if self.top_logprobs and not self.logprobs:
-            raise _misfit("top_logprobs", "it is only allowed together with logprobs: true")
+            raise misfit("top_logprobs", "it is only allowed together with logprobs: true")
+        if self.structured_outputs is not None and self.response_format.type != "text":
+            raise misfit("structured_outputs", "the response_format says already what the answer must be")
         return self
 
 
@@ -272,7 +336,7 @@ class TokenizeRequest(Request):
     @model_validator(mode="after")
     def _one_of_both(self) -> "TokenizeRequest":
         if (self.prompt is None) != bool(self.messages):
-            raise _misfit("prompt", "give either prompt or messages")
+            raise misfit("prompt", "give either prompt or messages")
         return self
 
 

@@ -12,6 +12,7 @@ class ServeSettings(Settings):
 
     max_queue: int = Field(default=256, ge=0, description="sequences that may wait for a place; more get 429")
     max_choices: PositiveInt = Field(default=128, description="prompts times n in one request")
+    max_embedding_tokens: PositiveInt = Field(default=300_000, description="of all inputs of one request together")
     max_logprobs: PositiveInt = Field(default=2_000_000, description="in one response: tokens times candidates")
     max_body_bytes: PositiveInt = Field(default=4 * 2**20, description="of one request; more gets 413")
     max_connections: PositiveInt = Field(default=512, description="requests at work; more get 503")

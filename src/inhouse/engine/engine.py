@@ -10,11 +10,14 @@ import time
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
 from collections.abc import Sequence as Items
+from concurrent.futures import Future, wait
 from contextlib import suppress
 
+import numpy as np
 import torch
 
 from inhouse.data.tokenizer import Tokenizer
+from inhouse.engine.grammar import Grammars, Mask
 from inhouse.engine.kv_cache import KVCache, PageTable
 from inhouse.engine.prefill import PrefillBudget
 from inhouse.engine.request import Completion, Failure, FinishReason, SamplingParams, StepOutput, TokenLogprobs
@@ -25,6 +28,7 @@ from inhouse.engine.settings import EngineSettings
 from inhouse.model.transformer import Transformer
 
 log = logging.getLogger(__name__)
+TOO_COMPLEX = "its grammar is too complex to follow, or leads nowhere"
 Drawn = tuple[Sequence, int, TokenLogprobs]
 
 
@@ -62,6 +66,7 @@ class Engine:
         for name in ("end_of_document", "end_of_turn"):
             with suppress(ValueError):  # other people's tokenizers have one of the two
                 self._ends.add(getattr(tokenizer, name))
+        self.grammars = Grammars(tokenizer, config.vocab_size, self._ends)
         if self._runner.decoder is not None:
             self._warm_up()
 
@@ -85,21 +90,23 @@ class Engine:
     def add(self, prompt: list[int], params: SamplingParams, owner: Hashable | None = None) -> int:
         """Queue a request and return its id. Sequences of one `owner` share places with those of others as one does.
 
-        Raises `ValueError` for a prompt that the model cannot take."""
+        Raises `ValueError` for a prompt that the model cannot take, and for a grammar that cannot be followed; one that
+        `grammars.check` has not seen is compiled now.
+        """
         if not prompt:
             raise ValueError("the prompt is empty; begin with at least the end-of-document token")
-        if len(prompt) >= self.max_context:
-            raise ValueError(
-                f"the prompt has {len(prompt)} tokens and the context {self.max_context}, of which one must be left"
-            )
+        if len(prompt) >= self.max_context + params.embed:
+            left = "" if params.embed else ", of which one must be left"
+            raise ValueError(f"the prompt has {len(prompt)} tokens and the context {self.max_context}{left}")
         if not 0 <= min(prompt) <= max(prompt) < self.model.config.vocab_size:
             raise ValueError(f"the prompt has token ids outside 0..{self.model.config.vocab_size - 1}")
         named = [*params.logit_bias, *params.stop_token_ids]
         if named and not 0 <= min(named) <= max(named) < self.model.config.vocab_size:
             raise ValueError(f"logit_bias or stop_token_ids name tokens outside 0..{self.model.config.vocab_size - 1}")
         seed = secrets.randbits(63) if params.seed is None else params.seed
+        matcher = None if params.grammar is None else self.grammars.matcher(params.grammar)
         identity = next(self._new_id)
-        sequence = Sequence(identity, prompt, params, seed, identity if owner is None else (owner,))
+        sequence = Sequence(identity, prompt, params, seed, identity if owner is None else (owner,), matcher)
         self._sequences[sequence.id] = sequence
         self._scheduler.waiting.append(sequence)
         return sequence.id
@@ -138,6 +145,14 @@ class Engine:
             for identity in wanted:
                 self.abort(identity)
         return [done[identity] for identity in wanted]
+
+    def embed(self, prompts: Items[list[int]]) -> np.ndarray:
+        """For each prompt the mean of its last hidden states, normed as they enter the head: (prompts, D) fp32.
+
+        Raises as `generate` does.
+        """
+        done = self.generate(prompts, SamplingParams(max_tokens=1, temperature=0, embed=True))
+        return np.stack([completion.embedding for completion in done if completion.embedding is not None])
 
     def stream(self, prompt: list[int], params: SamplingParams) -> Iterator[StepOutput]:
         """Continue one prompt, token by token. Several streams may be read in any order; closing one ends its request.
@@ -194,13 +209,16 @@ class Engine:
 
         A pass that is repeated writes the same keys and draws by the same random numbers.
         """
+        masks = self._start_masks(scheduled)
         try:
             ready, logits_NV, log_totals_N = self._runner.run(scheduled)
             is_finite_N = log_totals_N.isfinite()
             if not bool(is_finite_N.all()):
                 logits_NV = logits_NV.masked_fill(~is_finite_N[:, None], 0.0)  # something to draw, and to drop
-            tokens, logprobs = draw(logits_NV, log_totals_N, [self._drawing(sequence) for sequence in ready])
+            drawings = [self._drawing(sequence, masks.get(sequence.id)) for sequence in ready]
+            tokens, logprobs = draw(logits_NV, log_totals_N, drawings)
         except Exception as error:
+            wait(masks.values())  # one thread at a time follows a grammar
             if len(scheduled) > 1:
                 middle = len(scheduled) // 2  # in this order: later ones share pages that earlier ones compute
                 return self._advance(scheduled[:middle], failed) + self._advance(scheduled[middle:], failed)
@@ -212,17 +230,29 @@ class Engine:
             sequence.num_computed += num_tokens
         drawn: list[Drawn] = []
         for sequence, is_finite, token, known in zip(ready, is_finite_N.tolist(), tokens, logprobs, strict=True):
-            if is_finite:
-                drawn.append((sequence, token, known))
-            else:
+            if not is_finite:
                 failed[sequence.id] = "the model's output for it is not a number"
+            elif sequence.id in masks and (why := masks[sequence.id].result().error):
+                log.warning("a grammar cannot be followed: %s", why)
+                self.grammars.forget(sequence.params.grammar or "")
+                failed[sequence.id] = TOO_COMPLEX
+            else:
+                drawn.append((sequence, token, known))
         return drawn
 
-    def _drawing(self, sequence: Sequence) -> Drawing:
+    def _start_masks(self, scheduled: list[Scheduled]) -> dict[int, Future[Mask]]:
+        """What their grammars allow next, by the id of the sequence, of those that draw a token in this step."""
+        drawing = [item.sequence for item in scheduled if item.num_tokens == item.sequence.num_missing]
+        bound = {sequence.id: sequence.matcher for sequence in drawing if sequence.matcher is not None}
+        return self.grammars.start_masks(bound) if bound else {}
+
+    def _drawing(self, sequence: Sequence, mask: Future[Mask] | None) -> Drawing:
         tokens, number = sequence.tokens, sequence.num_prompt
+        allowed = None if mask is None or mask.result().error else mask.result().bits
         if not sequence.params.changes_logits:  # only their number counts
-            return Drawing(sequence.params, sequence.seed, (), range(len(tokens) - number), ())
-        return Drawing(sequence.params, sequence.seed, tokens[:number], tokens[number:], self._ends)
+            ends = () if allowed is None else self._ends
+            return Drawing(sequence.params, sequence.seed, (), range(len(tokens) - number), ends, allowed)
+        return Drawing(sequence.params, sequence.seed, tokens[:number], tokens[number:], self._ends, allowed)
 
     def _check_alive(self, error: Exception) -> None:
         """Raise `error` if the model cannot even compute a single token: then it is not the request's fault."""
@@ -246,7 +276,7 @@ class Engine:
             self._clear(sequence)
             sequence.stream.finish()
             self._finish(sequence, "abort")
-            outputs.append(Failure(identity, reason))
+            outputs.append(Failure(identity, reason, is_asked_for=reason == TOO_COMPLEX))
         self._pages.forget()  # may have been published and never computed
         return [new for new in drawn if new[0].id not in again], outputs
 
@@ -260,13 +290,15 @@ class Engine:
         params, stream, num_drawn = sequence.params, sequence.stream, len(sequence.logprobs)
         reason: FinishReason | None = None
         text = ""
+        is_complete = sequence.matcher is not None and sequence.matcher.take(token)
         if token in params.stop_token_ids or (token in self._ends and not params.ignore_eos):
             reason = "stop"
         else:
-            text = stream.push(b"" if token in self._special else self.tokenizer.decode_bytes([token]))
-            if stream.is_stopped:
+            is_silent = token in self._special and token not in params.printed_ids
+            text = stream.push(b"" if is_silent else self.tokenizer.decode_bytes([token]))
+            if stream.stopped_by is not None or is_complete:
                 reason = "stop"
-            elif num_drawn == params.max_tokens or len(sequence.tokens) == self.max_context:
+            elif num_drawn == params.max_tokens or len(sequence.tokens) == self.max_context or params.embed:
                 reason = "length"
         if reason is not None:
             text += stream.finish()
@@ -274,13 +306,17 @@ class Engine:
         num_cached = (sequence.num_cached or 0) if num_drawn == 1 else 0
         completion = None if reason is None else self._finish(sequence, reason)
         return StepOutput(
-            sequence.id, token, text, stream.num_characters, logprobs, num_cached, prompt_logprobs, reason, completion
-        )
+            sequence.id, token, text, stream.num_characters, logprobs, num_cached, prompt_logprobs, reason,
+            stream.stopped_by, completion,
+        )  # fmt: skip
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> Completion:
         experts = None
         if sequence.params.experts and self.model.config.is_moe:
             experts = self._cache.read_experts(sequence.pages, sequence.num_computed)
+        embedding = None
+        if sequence.num_summed == sequence.num_prompt:
+            embedding = np.asarray(sequence.hidden_sum / sequence.num_summed, dtype=np.float32)
         self._scheduler.remove(sequence)
         del self._sequences[sequence.id]
         return Completion(
@@ -293,6 +329,7 @@ class Engine:
             top_logprobs=[known.top for known in sequence.logprobs],
             prompt_logprobs=sequence.prompt_logprobs if sequence.params.prompt_logprobs else None,
             experts=experts,
+            embedding=embedding,
         )
 
 

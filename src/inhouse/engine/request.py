@@ -46,7 +46,10 @@ class SamplingParams(Settings):
         default=0, ge=0, le=100, description="who waits is admitted later than those with a lower one"
     )
     experts: bool = Field(default=False, description="report the experts chosen for the prompt and the completion")
+    embed: bool = Field(default=False, description="end with the prompt: report the mean of its last hidden states")
     ignore_eos: bool = False
+    grammar: str | None = Field(default=None, description="what the answer must be, as `engine.grammar` writes it")
+    printed_ids: tuple[int, ...] = Field(default=(), description="special tokens that are part of the text")
 
     @property
     def changes_logits(self) -> bool:
@@ -72,6 +75,7 @@ class Completion(NamedTuple):
     `token_ids` end with the token that ended them; `text` contains neither that nor a stop string.
     `prompt_logprobs` has no entry for the first token, which nothing predicts. `experts` (positions, MoE layers, K)
     int16: what was chosen at every position of prompt + completion but the last, which no forward pass has seen.
+    `embedding` (D) fp32: where it was asked for, the mean over the prompt of what enters the head.
     """
 
     id: int
@@ -83,6 +87,7 @@ class Completion(NamedTuple):
     top_logprobs: list[list[tuple[int, float]]]
     prompt_logprobs: list[TokenLogprobs] | None
     experts: np.ndarray | None
+    embedding: np.ndarray | None
 
 
 class StepOutput(NamedTuple):
@@ -90,7 +95,7 @@ class StepOutput(NamedTuple):
 
     `text_end` counts the characters of the request up to the end of this token, those held back included and a half one
     not. `num_cached`, the tokens of the prompt that were in the prefix cache, and, where they were asked for,
-    `prompt_logprobs` come with the first token, `completion` with the last.
+    `prompt_logprobs` come with the first token, `completion` and the stop string that it ended at with the last.
     """
 
     id: int
@@ -101,11 +106,14 @@ class StepOutput(NamedTuple):
     num_cached: int
     prompt_logprobs: list[TokenLogprobs] | None
     finish_reason: FinishReason | None
+    stopped_by: str | None
     completion: Completion | None
 
 
 class Failure(NamedTuple):
-    """A request that ended because it cannot be computed, in words for whoever asked."""
+    """A request that ended because it cannot be computed, in words for whoever asked; `is_asked_for` where that is so
+    by what was asked."""
 
     id: int
     reason: str
+    is_asked_for: bool = False

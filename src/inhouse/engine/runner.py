@@ -40,8 +40,9 @@ class ModelRunner:
     def run(self, scheduled: list[Scheduled]) -> tuple[list[Sequence], Tensor, Tensor]:
         """The sequences that are ready for their next token, its fp32 logits (N, V) and their log-sum-exp (N).
 
-        Sequences that want log-probabilities of their prompts have them added. Where decoding is compiled, sequences
-        that decode go first and by themselves: who is admitted in this step may share a page that one of them fills.
+        Sequences that want log-probabilities of their prompts, or the sum of its hidden states, have them added. Where
+        decoding is compiled, sequences that decode go first and by themselves: who is admitted in this step may share a
+        page that one of them fills.
         """
         decoding = [item for item in scheduled if self.decoder is not None and item.is_decoding]
         rest = [item for item in scheduled if self.decoder is None or not item.is_decoding]
@@ -113,6 +114,8 @@ class ModelRunner:
             start, end = end, end + num_tokens
             if sequence.params.prompt_logprobs:
                 self._read_prompt(sequence, hidden_ND[start:end])
+            if sequence.params.embed:
+                _sum_hidden(sequence, hidden_ND[start:end])
             if sequence.num_missing == num_tokens:
                 ready.append(sequence)
                 lasts.append(end - 1)
@@ -134,3 +137,10 @@ class ModelRunner:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
+
+
+def _sum_hidden(sequence: Sequence, hidden_ND: Tensor) -> None:
+    """Add these hidden states, of its tokens from `num_computed` on, but those that an earlier pass has added."""
+    new_ND = hidden_ND[sequence.num_summed - sequence.num_computed :]
+    sequence.hidden_sum = sequence.hidden_sum + new_ND.double().sum(dim=0).cpu().numpy()
+    sequence.num_summed += len(new_ND)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from inhouse.engine.grammar import Matcher
 from inhouse.engine.kv_cache import PageTable, page_hashes
 from inhouse.engine.request import SamplingParams, TokenLogprobs
 from inhouse.engine.text import TextStream
@@ -18,8 +19,16 @@ from inhouse.engine.text import TextStream
 class Sequence:
     """A request under way: its tokens so far, and how many of them have keys and values in its pages."""
 
-    def __init__(self, identity: int, prompt: list[int], params: SamplingParams, seed: int, owner: Hashable) -> None:
-        self.id, self.params, self.seed, self.owner = identity, params, seed, owner
+    def __init__(
+        self,
+        identity: int,
+        prompt: list[int],
+        params: SamplingParams,
+        seed: int,
+        owner: Hashable,
+        matcher: Matcher | None = None,
+    ) -> None:
+        self.id, self.params, self.seed, self.owner, self.matcher = identity, params, seed, owner, matcher
         self.tokens, self.num_prompt = list(prompt), len(prompt)
         self.num_computed = 0
         self.pages: list[int] = []
@@ -30,11 +39,20 @@ class Sequence:
         self.stream = TextStream(params.stop)
         self.logprobs: list[TokenLogprobs] = []
         self.prompt_logprobs: list[TokenLogprobs] = []
+        self.hidden_sum: np.ndarray | float = 0.0  # (D) fp64, of the prompt's last hidden states
+        self.num_summed = 0
 
     @property
     def num_missing(self) -> int:
         """Tokens still to compute before the next one can be drawn."""
         return len(self.tokens) - self.num_computed
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether hidden states of its prompt are still wanted: pages that others have computed hold none."""
+        if self.params.embed:
+            return self.num_summed < self.num_prompt
+        return self.params.prompt_logprobs and len(self.prompt_logprobs) < self.num_prompt - 1
 
 
 class Scheduled(NamedTuple):
@@ -49,8 +67,8 @@ class Scheduled(NamedTuple):
 
     @property
     def is_decoding(self) -> bool:
-        """It computes the newest token alone, and no page of it is still to be filled by somebody else."""
-        return self.sequence.num_missing == 1 and not self.is_admitted
+        """It computes the newest token of an answer alone, and no page of it is still to be filled by somebody else."""
+        return self.sequence.num_missing == 1 and not self.is_admitted and not self.sequence.params.embed
 
 
 class Scheduler:
@@ -143,7 +161,7 @@ class Scheduler:
     def _admit(self, sequence: Sequence) -> bool:
         """Give a waiting sequence a row and pages for all its tokens; those that others have computed are shared."""
         known: list[int] = []
-        if not sequence.params.prompt_logprobs or len(sequence.prompt_logprobs) >= sequence.num_prompt - 1:
+        if not sequence.reads_prompt:
             page_hashes(sequence.tokens, self.page_size, sequence.hashes)
             # at least the last token is computed again: its output draws the next one
             known = self.pages.find(sequence.hashes[: (len(sequence.tokens) - 1) // self.page_size])

@@ -16,7 +16,7 @@ class TextStream:
         self._held = ""
         self._parts: list[str] = []
         self.num_characters = 0
-        self.is_stopped = False
+        self.stopped_by: str | None = None  # the stop string that ended it
 
     @property
     def text(self) -> str:
@@ -27,10 +27,10 @@ class TextStream:
         new = self._decoder.decode(piece)
         self.num_characters += len(new)
         self._held += new
-        if found := [at for stop in self._stop if (at := self._held.find(stop)) >= 0]:
-            self.is_stopped = True
+        if found := [(at, stop) for stop in self._stop if (at := self._held.find(stop)) >= 0]:
+            at, self.stopped_by = min(found, key=lambda place: place[0])
             self._decoder.reset()
-            self._held = self._held[: min(found)]
+            self._held = self._held[:at]
             return self.finish()
         certain = len(self._held) - self._possible_stop()
         text, self._held = self._held[:certain], self._held[certain:]

@@ -1,40 +1,20 @@
 """POST /v1/chat/completions: messages through the model's chat template."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from inhouse.api.pieces import CallPiece, Content, Piece, Thinking
 from inhouse.api.protocol import ChatRequest
-from inhouse.serve.choices import Candidate, Choice, Delta
-from inhouse.serve.generation import OpenAIFace, jobs_of
-from inhouse.serve.reasoning import CLOSE, OPEN, Reasoning
-from inhouse.serve.served import Served
-
-_LAST = 16  # tokens of a prompt that may hold an opening mark
+from inhouse.serve.answer import Answer
+from inhouse.serve.choices import Candidate, Delta
+from inhouse.serve.conversation import Conversation
+from inhouse.serve.generation import OpenAIFace
 
 
-class Chat(OpenAIFace[ChatRequest]):
-    """One such request; its raw body is checked as it is made."""
+class Chat(Conversation, OpenAIFace[ChatRequest]):
+    """One such request."""
 
-    body_type, kinds, id_prefix = ChatRequest, ("chat.completion", "chat.completion.chunk"), "chatcmpl"
-
-    def __init__(self, served: Served, raw: bytes) -> None:
-        super().__init__(served, raw)
-        self.check_count(1)
-        body = self.body
-        max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-        num_top = body.top_logprobs if body.logprobs else None
-        self.prompts = [served.encode_messages(body.messages)]
-        self.jobs = jobs_of(self, "messages", max_tokens=max_tokens, num_top=num_top)
-        self.choices = [Choice(served.tokenizer, num_top=num_top) for _ in self.jobs]
-        self._reasoning = [self._new_reasoning() for _ in self.jobs]
-
-    def _new_reasoning(self) -> Reasoning | None:
-        """None where the template knows of no thinking."""
-        if CLOSE not in (self.served.chat_template or ""):
-            return None
-        (prompt,) = self.prompts
-        is_open = self.served.tokenizer.decode(prompt[-_LAST:]).rstrip().endswith(OPEN)
-        return Reasoning(is_open)
+    kinds, id_prefix = ("chat.completion", "chat.completion.chunk"), "chatcmpl"
 
     def opening(self) -> Iterable[bytes]:
         """Every answer begins with its role."""
@@ -43,19 +23,46 @@ class Chat(OpenAIFace[ChatRequest]):
             yield self.chunk(self.choice(job, Delta("", [], None)) | {"delta": message})
 
     def choice(self, job: int, delta: Delta) -> dict[str, Any]:
-        reasoning = self._reasoning[job]
-        thinking, text = reasoning.push(delta.text, delta.finish_reason is not None) if reasoning else ("", delta.text)
-        said = {"reasoning_content": thinking} if thinking else {}
-        if self.body.stream:
-            content: dict[str, Any] = {"delta": said | ({"content": text} if text else {})}
-        else:
-            content = {"message": {"role": "assistant", "content": text, "refusal": None} | said}
+        answer = self.answers[job]
+        pieces = answer.take(delta)
+        content = {"delta": _delta(pieces)} if self.body.stream else {"message": _message(answer)}
         tokens = [
             _candidate(entry.chosen) | {"top_logprobs": [_candidate(candidate) for candidate in entry.top]}
             for entry in delta.entries
         ]
         logprobs = {"content": tokens, "refusal": None} if self.body.logprobs else None
-        return {"index": job} | content | {"logprobs": logprobs, "finish_reason": delta.finish_reason}
+        return {"index": job} | content | {"logprobs": logprobs, "finish_reason": answer.finish_reason}
+
+
+def _delta(pieces: Sequence[Piece]) -> dict[str, Any]:
+    thinking = "".join(piece.text for piece in pieces if isinstance(piece, Thinking))
+    content = "".join(piece.text for piece in pieces if isinstance(piece, Content))
+    said = {"reasoning_content": thinking, "content": content, "tool_calls": _calls(pieces)}
+    return {key: value for key, value in said.items() if value}
+
+
+def _calls(pieces: Sequence[Piece]) -> list[dict[str, Any]]:
+    """One entry a call: clients take two entries of a chunk for two calls. The first of a call says what it is."""
+    entries: dict[int, dict[str, Any]] = {}
+    for piece in pieces:
+        if isinstance(piece, CallPiece):
+            entry = entries.setdefault(piece.number, {"index": piece.number, "function": {"arguments": ""}})
+            if piece.id is not None:
+                entry |= {"id": piece.id, "type": "function"}
+                entry["function"]["name"] = piece.name
+            entry["function"]["arguments"] += piece.arguments
+    return list(entries.values())
+
+
+def _message(answer: Answer) -> dict[str, Any]:
+    calls = [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in answer.calls
+    ]
+    content = answer.content or (None if calls else "")
+    message = {"role": "assistant", "content": content, "refusal": None}
+    thinking = {"reasoning_content": answer.thinking} if answer.thinking else {}
+    return message | thinking | ({"tool_calls": calls} if calls else {})
 
 
 def _candidate(candidate: Candidate) -> dict[str, Any]:

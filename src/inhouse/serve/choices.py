@@ -45,6 +45,7 @@ class Delta(NamedTuple):
     text: str
     entries: list[Entry]
     finish_reason: str | None
+    stopped_by: str | None = None  # the stop string that it ended at
 
     @property
     def is_news(self) -> bool:
@@ -53,7 +54,8 @@ class Delta(NamedTuple):
     @classmethod
     def join(cls, deltas: Sequence[Self]) -> Self:
         entries = [entry for delta in deltas for entry in delta.entries]
-        return cls("".join(delta.text for delta in deltas), entries, deltas[-1].finish_reason)
+        last = deltas[-1]
+        return cls("".join(delta.text for delta in deltas), entries, last.finish_reason, last.stopped_by)
 
 
 class Choice:
@@ -94,7 +96,7 @@ class Choice:
             entry = self._held.popleft()
             if self.keep_ended or not is_last or entry.start < self._released:
                 entries.append(entry)
-        return Delta(text, entries, output.finish_reason)
+        return Delta(text, entries, output.finish_reason, output.stopped_by)
 
     def _begin(self, prompt: list[int], known: Sequence[TokenLogprobs] | None) -> str:
         """The prompt's text; its tokens are held, the first without a log-probability: nothing stands before it."""

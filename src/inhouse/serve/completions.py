@@ -6,6 +6,7 @@ from inhouse.api.protocol import CompletionRequest, Prompt
 from inhouse.serve.choices import Choice, Delta, Entry
 from inhouse.serve.generation import OpenAIFace, jobs_of
 from inhouse.serve.served import Served
+from inhouse.serve.structured import compile_grammar, content_of
 
 DEFAULT_MAX_TOKENS = 16  # the API's
 
@@ -26,6 +27,7 @@ class Completions(OpenAIFace[CompletionRequest]):
             max_tokens=DEFAULT_MAX_TOKENS if body.max_tokens is None else max(body.max_tokens, 1),
             num_top=body.logprobs,
             prompt_logprobs=body.echo and body.logprobs is not None,
+            grammar=compile_grammar(served, content_of(body)),
         )
         self.choices = [
             Choice(

@@ -12,14 +12,19 @@ from starlette.routing import Route
 
 from inhouse.api.body import read_body
 from inhouse.api.events import EventStream, unless_gone
+from inhouse.api.messages import CountTokensRequest, MessagesRequest
 from inhouse.api.metrics import CONTENT_TYPE, ServerMetrics
 from inhouse.api.middleware import OPEN
 from inhouse.api.openapi import EVENTS, JSON, Operation, document
-from inhouse.api.protocol import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
+from inhouse.api.protocol import ChatRequest, CompletionRequest, DetokenizeRequest, EmbeddingRequest, TokenizeRequest
+from inhouse.api.responses import ResponsesRequest
 from inhouse.serve import tokens
 from inhouse.serve.chat import Chat
 from inhouse.serve.completions import Completions
+from inhouse.serve.embeddings import Embeddings
 from inhouse.serve.generation import Face
+from inhouse.serve.messages import Messages, count_tokens
+from inhouse.serve.responses import Responses
 from inhouse.serve.served import Served
 
 OPERATIONS = (
@@ -27,6 +32,10 @@ OPERATIONS = (
     Operation("/v1/models/{model}", "get", "The one model, by its name."),
     Operation("/v1/completions", "post", "Continue prompts.", CompletionRequest, (JSON, EVENTS)),
     Operation("/v1/chat/completions", "post", "Answer a conversation.", ChatRequest, (JSON, EVENTS)),
+    Operation("/v1/responses", "post", "Answer a conversation, as items.", ResponsesRequest, (JSON, EVENTS)),
+    Operation("/v1/messages", "post", "Answer a conversation, as Anthropic's API.", MessagesRequest, (JSON, EVENTS)),
+    Operation("/v1/messages/count_tokens", "post", "The length of such a conversation.", CountTokensRequest),
+    Operation("/v1/embeddings", "post", "Vectors of texts.", EmbeddingRequest),
     Operation("/tokenize", "post", "The tokens of a text or of a conversation.", TokenizeRequest),
     Operation("/detokenize", "post", "The text of tokens.", DetokenizeRequest),
     Operation("/tokenizer_info", "get", "What clients without a tokenizer need to know of it."),
@@ -51,6 +60,10 @@ class Endpoints:
             Route("/v1/models/{model:path}", self.model),
             Route("/v1/completions", partial(self.generate, Completions), methods=["POST"]),
             Route("/v1/chat/completions", partial(self.generate, Chat), methods=["POST"]),
+            Route("/v1/responses", partial(self.generate, Responses), methods=["POST"]),
+            Route("/v1/messages", partial(self.generate, Messages), methods=["POST"]),
+            Route("/v1/messages/count_tokens", partial(self.convert, count_tokens), methods=["POST"]),
+            Route("/v1/embeddings", self.embed, methods=["POST"]),
             Route("/tokenize", partial(self.convert, tokens.tokenize), methods=["POST"]),
             Route("/detokenize", partial(self.convert, tokens.detokenize), methods=["POST"]),
             Route("/tokenizer_info", self.tokenizer_info),
@@ -77,6 +90,12 @@ class Endpoints:
         events = face.stream()
         await anext(events)  # admitted, or refused with an HTTP status
         return EventStream(events, self.limits.write_timeout)
+
+    async def embed(self, request: Request) -> Response:
+        raw = await read_body(request, self.limits)
+        batch = await unless_gone(request.receive, run_in_threadpool(Embeddings, self.served, raw))
+        vectors = await unless_gone(request.receive, batch.vectors())
+        return Response(await run_in_threadpool(batch.render, vectors), media_type=JSON)
 
     async def convert(self, function: Callable[[Served, bytes], dict[str, Any]], request: Request) -> Response:
         raw = await read_body(request, self.limits)

@@ -32,8 +32,12 @@ class Face(ABC, Generic[Body]):
 
     def __init__(self, served: Served, raw: bytes) -> None:
         """A subclass goes on to fill the three above."""
-        self.served, self.body = served, self.body_type.parse(raw)
+        self.served, self.body = served, self.read(raw)
         served.check_model(self.body.model)
+
+    def read(self, raw: bytes) -> Body:
+        """What is asked, in the words that all faces share. Raises `ApiError`."""
+        return self.body_type.parse(raw)
 
     def check_count(self, num_prompts: int) -> None:
         """Refuse more sequences than one request may have; before any work goes into them."""
@@ -48,7 +52,7 @@ class Face(ABC, Generic[Body]):
         with self.served.worker.submit(self.jobs) as ticket:
             async for job, output in ticket.outputs():
                 parts[job].append(self.choices[job].take(output))
-        return self.whole([self.choice(job, Delta.join(part)) for job, part in enumerate(parts)])
+        return self.whole([Delta.join(part) for part in parts])
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """Events in the order in which tokens come. The first is empty and says that the request was admitted: until
@@ -64,32 +68,34 @@ class Face(ABC, Generic[Body]):
                 async for job, output in ticket.outputs():
                     delta = self.choices[job].take(output)
                     if delta.is_news:
-                        yield self.chunk(self.choice(job, delta))
+                        for piece in self.news(job, delta):
+                            yield piece
             except ApiError as error:
-                yield event(error.body())
+                for piece in self.failing(error):
+                    yield piece
                 return
         for piece in self.closing():
             yield piece
 
     @abstractmethod
-    def choice(self, job: int, delta: Delta) -> dict[str, Any]:
-        """One job's answer, or what is new in it."""
-
-    @abstractmethod
-    def whole(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        """The response's body around all answers."""
+    def whole(self, answers: list[Delta]) -> dict[str, Any]:
+        """The response's body, with every job's answer."""
 
     def opening(self) -> Iterable[bytes]:
         """Events before the first token."""
         return ()
 
     @abstractmethod
-    def chunk(self, choice: dict[str, Any]) -> bytes:
-        """The event around what is new in one answer."""
+    def news(self, job: int, delta: Delta) -> Iterable[bytes]:
+        """Events of what is new in one job's answer."""
 
-    @abstractmethod
     def closing(self) -> Iterable[bytes]:
         """Events after the last token."""
+        return ()
+
+    def failing(self, error: ApiError) -> Iterable[bytes]:
+        """Events of an answer that cannot go on."""
+        yield event(error.body())
 
 
 class OpenAIFace(Face[Body]):
@@ -103,10 +109,19 @@ class OpenAIFace(Face[Body]):
         identity, kind = f"{self.id_prefix}-{uuid4().hex}", self.kinds[self.body.stream]
         return {"id": identity, "object": kind, "created": int(time.time()), "model": self.served.name}
 
-    def whole(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    @abstractmethod
+    def choice(self, job: int, delta: Delta) -> dict[str, Any]:
+        """One job's answer, or what is new in it."""
+
+    def whole(self, answers: list[Delta]) -> dict[str, Any]:
+        choices = [self.choice(job, answer) for job, answer in enumerate(answers)]
         return self._head | {"choices": choices, "usage": self._usage()}
 
+    def news(self, job: int, delta: Delta) -> Iterable[bytes]:
+        yield self.chunk(self.choice(job, delta))
+
     def chunk(self, choice: dict[str, Any]) -> bytes:
+        """The event around what is new in one answer."""
         return event(self._head | {"choices": [choice]} | ({"usage": None} if self.body.include_usage else {}))
 
     def closing(self) -> Iterable[bytes]:
@@ -127,10 +142,17 @@ class OpenAIFace(Face[Body]):
 
 
 def jobs_of(
-    face: Face[Body], param: str, *, max_tokens: int | None, num_top: int | None, prompt_logprobs: bool = False
+    face: Face[Body],
+    param: str,
+    *,
+    max_tokens: int | None,
+    num_top: int | None,
+    prompt_logprobs: bool = False,
+    printed_ids: tuple[int, ...] = (),
+    grammar: str | None = None,
 ) -> list[Job]:
     """n sequences for each of a face's prompts, which were sent as `param`, sample j with seed + j. The context's end
-    bounds every answer."""
+    bounds every answer. Special tokens among `printed_ids` are part of its text, which follows the `grammar`."""
     body, context, limits = face.body, face.served.context, face.served.settings
     for prompt in face.prompts:
         face.served.check_prompt(prompt, param)
@@ -153,6 +175,8 @@ def jobs_of(
                 stop=tuple(body.stop),
                 logprobs=num_top or 0,
                 prompt_logprobs=prompt_logprobs,
+                printed_ids=printed_ids,
+                grammar=grammar,
             ),
         )
         for prompt in face.prompts

@@ -29,7 +29,7 @@ class Reasoning:
             if found:
                 self._state, self._held = "content", rest
             else:
-                kept = 0 if is_last else _overlap(thinking)
+                kept = 0 if is_last else overlap(thinking, CLOSE)
                 thinking, self._held = thinking[: len(thinking) - kept], thinking[len(thinking) - kept :]
             thinking = self._without_start(thinking)
             self._is_at_start |= bool(found)
@@ -45,6 +45,6 @@ class Reasoning:
         return text
 
 
-def _overlap(text: str) -> int:
-    """Letters at the end of `text` that may be the beginning of the closing mark."""
-    return next((n for n in range(min(len(CLOSE) - 1, len(text)), 0, -1) if CLOSE.startswith(text[-n:])), 0)
+def overlap(text: str, mark: str) -> int:
+    """Letters at the end of `text` that may be the beginning of the mark."""
+    return next((n for n in range(min(len(mark) - 1, len(text)), 0, -1) if mark.startswith(text[-n:])), 0)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from inhouse.api.errors import ApiError
-from inhouse.api.protocol import ChatMessage
+from inhouse.api.protocol import ChatMessage, Function
 from inhouse.api.settings import ServeSettings
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams
 from inhouse.posttrain.chat_template import encode_prompt
+from inhouse.posttrain.messages import with_tools
 from inhouse.serve.worker import Worker
 
 
@@ -66,16 +67,28 @@ class Served(NamedTuple):
                 code="context_length_exceeded",
             )
 
-    def encode_messages(self, messages: Sequence[ChatMessage]) -> list[int]:
+    def encode_messages(self, messages: Sequence[ChatMessage], functions: Sequence[Function] = ()) -> list[int]:
         """The prompt of a chat; message content never becomes special tokens. Slow on long texts: not for the loop."""
         if self.chat_template is None:
             raise ApiError(
                 400, f"The model '{self.name}' has no chat template (a base model); use /v1/completions.",
                 param="messages", code="no_chat_template",
             )  # fmt: skip
-        self.check_text("".join(message.content or "" for message in messages), "messages")
-        rendered: list[dict[str, Any]] = [message.to_template() for message in messages]
+        self.check_text("".join(message.text for message in messages), "messages")
+        self.check_text("".join(function.model_dump_json() for function in functions), "tools")
+        rendered = _with_one_system([message.to_template() for message in messages])
+        tools = [function.model_dump(exclude_unset=True) for function in functions]
+        param = "tools"
         try:
+            rendered, param = with_tools(rendered, tools), "messages"
             return encode_prompt(self.tokenizer, rendered, template=self.chat_template)
         except ValueError as error:
-            raise ApiError(400, f"{error}.", param="messages", code="invalid_value") from error
+            raise ApiError(400, f"{error}.", param=param, code="invalid_value") from error
+
+
+def _with_one_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What clients say in several system messages at the beginning, templates know in one."""
+    count = next((n for n, message in enumerate(messages) if message["role"] != "system"), len(messages))
+    if count < 2:
+        return messages
+    return [{"role": "system", "content": "\n\n".join(each["content"] for each in messages[:count])}, *messages[count:]]

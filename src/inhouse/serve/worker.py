@@ -122,7 +122,7 @@ class Worker:
             ticket.running.difference_update(job for job, output in outputs if output.finish_reason is not None)
             if not ticket.running:
                 self.metrics.latency.observe(now - ticket.started)
-            self.metrics.generated_tokens += len(outputs)
+            self.metrics.generated_tokens += sum(not ticket.jobs[job][1].embed for job, _ in outputs)
             self.metrics.cached_tokens += sum(output.num_cached for _, output in outputs)
             ticket.arrived.put_nowait(outputs)
 
@@ -147,7 +147,8 @@ class Worker:
                         continue  # another sequence of its request has failed in this step
                     ticket, job = self._owners[output.id]
                     if isinstance(output, Failure):
-                        self._refuse(ticket, ApiError(500, f"The request cannot be answered: {output.reason}."))
+                        status = 400 if output.is_asked_for else 500
+                        self._refuse(ticket, ApiError(status, f"The request cannot be answered: {output.reason}."))
                         batches.pop(ticket, None)
                         continue
                     if output.finish_reason is not None:

@@ -1,0 +1,244 @@
+"""What clients may send to Anthropic's Messages API, and the same as a request for a chat.
+
+The rule for fields is that of `protocol`. `cache_control` changes nothing about the answer: every prefix is cached.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from inhouse.api.fields import JsonObject, OneOf, OrText, Request, StopStrings, misfit, neutral
+from inhouse.api.protocol import (
+    MAX_MESSAGES,
+    MAX_TOOLS,
+    CalledFunction,
+    ChatMessage,
+    ChatRequest,
+    Function,
+    Tool,
+    ToolCall,
+)
+
+
+class Block(Request):
+    """Part of a message."""
+
+    cache_control: Any = None
+
+
+class TextBlock(Block):
+    type: Literal["text"]
+    text: str
+    citations: Annotated[Any, neutral([])] = []
+
+
+class ThinkingBlock(Block):
+    """What the model thought in an earlier turn. It is not signed here, so any signature is accepted."""
+
+    type: Literal["thinking"]
+    thinking: str
+    signature: str = ""
+
+
+class ToolUseBlock(Block):
+    type: Literal["tool_use"]
+    id: str = Field(min_length=1)
+    name: str = Field(min_length=1)
+    input: JsonObject
+    caller: Annotated[Any, neutral({"type": "direct"})] = None
+
+
+class ToolResultBlock(Block):
+    type: Literal["tool_result"]
+    tool_use_id: str
+    content: Annotated[list[TextBlock], OrText({"type": "text"})] = []
+    is_error: bool = False
+
+    @property
+    def text(self) -> str:
+        """What a chat template has no place for, that it is an error, is said in words."""
+        text = _joined(self.content)
+        return f"Error: {text}" if self.is_error else text
+
+
+AnyBlock = Annotated[
+    TextBlock | ThinkingBlock | ToolUseBlock | ToolResultBlock,
+    OneOf({"text": TextBlock, "thinking": ThinkingBlock, "tool_use": ToolUseBlock, "tool_result": ToolResultBlock}),
+]
+_BLOCKS = {
+    "user": (TextBlock, ToolResultBlock),
+    "assistant": (TextBlock, ThinkingBlock, ToolUseBlock),
+    "system": (TextBlock,),
+}
+
+
+class Message(Request):
+    """One turn: a text, or blocks."""
+
+    role: Literal["user", "assistant", "system"]
+    content: Annotated[list[AnyBlock], OrText({"type": "text"})]
+
+    @model_validator(mode="after")
+    def _has_its_roles_blocks(self) -> "Message":
+        if strange := [block.type for block in self.content if not isinstance(block, _BLOCKS[self.role])]:
+            raise PydanticCustomError("blocks", f"the role {self.role} has no blocks of type {strange[0]}")
+        if not self.content and self.role != "assistant":
+            raise PydanticCustomError("no_content", "a message of this role needs a content")
+        return self
+
+    def to_chat(self) -> Iterator[ChatMessage]:
+        """One message; the results of tools in a user's turn are messages of their own, in their places."""
+        if self.role != "assistant":
+            texts: list[TextBlock] = []
+            for block in self.content:
+                if isinstance(block, ToolResultBlock):
+                    yield from self._said(texts)
+                    texts = []
+                    yield ChatMessage(role="tool", tool_call_id=block.tool_use_id, content=block.text)
+                elif isinstance(block, TextBlock):
+                    texts.append(block)
+            yield from self._said(texts)
+            return
+        thoughts = [block.thinking for block in self.content if isinstance(block, ThinkingBlock)]
+        calls = [
+            ToolCall(id=block.id, function=CalledFunction(name=block.name, arguments=json.dumps(block.input)))
+            for block in self.content
+            if isinstance(block, ToolUseBlock)
+        ]
+        yield ChatMessage(
+            role="assistant",
+            content=_joined([block for block in self.content if isinstance(block, TextBlock)]),
+            reasoning_content="\n".join(thoughts) if thoughts else None,
+            tool_calls=calls,
+        )
+
+    def _said(self, texts: list[TextBlock]) -> Iterator[ChatMessage]:
+        if texts:
+            yield ChatMessage(role=self.role, content=_joined(texts))
+
+
+def _joined(blocks: list[TextBlock]) -> str:
+    return "\n".join(block.text for block in blocks)
+
+
+class ToolDefinition(Block):
+    """A tool that the client runs. The server has none of its own."""
+
+    type: Literal["custom"] = "custom"
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    description: str | None = None
+    input_schema: JsonObject
+    strict: bool = False
+    eager_input_streaming: bool = False  # only says in which pieces a call comes
+    defer_loading: Annotated[Any, neutral(False)] = False
+    allowed_callers: Annotated[Any, neutral(["direct"])] = ["direct"]
+
+    def to_chat(self) -> Tool:
+        named = {"name": self.name, "parameters": self.input_schema, "strict": self.strict}
+        if self.description is not None:
+            named["description"] = self.description
+        return Tool(type="function", function=Function.model_validate(named))
+
+
+class ToolChoice(Request):
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool = False
+
+    @model_validator(mode="after")
+    def _names_what_it_means(self) -> "ToolChoice":
+        if (self.type == "tool") != (self.name is not None):
+            raise PydanticCustomError("name", "type tool needs the name of one, the others have none")
+        return self
+
+
+class ThinkingConfig(Request):
+    """The model thinks where its chat template has it do so; there is no budget that could be kept."""
+
+    type: Literal["adaptive", "disabled"]
+    display: Annotated[Any, neutral("summarized")] = None
+
+
+class JsonFormat(Request):
+    type: Literal["json_schema"]
+    schema_: JsonObject = Field(alias="schema")
+
+
+class OutputConfig(Request):
+    format: JsonFormat | None = None
+    effort: Annotated[Any, neutral()] = None
+
+
+class CountTokensRequest(Request):
+    """POST /v1/messages/count_tokens: all of a request that makes its prompt."""
+
+    model: str
+    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
+    system: Annotated[list[TextBlock], OrText({"type": "text"})] = []
+    tools: list[ToolDefinition] = Field(default=[], max_length=MAX_TOOLS)
+    tool_choice: ToolChoice | None = None
+    thinking: ThinkingConfig | None = None
+    output_config: OutputConfig | None = None
+    cache_control: Any = None
+
+    @field_validator("messages")
+    @classmethod
+    def _ends_with_the_users(cls, messages: list[Message]) -> list[Message]:
+        if messages[-1].role == "assistant":
+            raise PydanticCustomError("prefill", "the last message must not be the assistant's: it cannot be continued")
+        return messages
+
+    @model_validator(mode="after")
+    def _answers_calls(self) -> "CountTokensRequest":
+        called: set[str] = set()
+        for number, message in enumerate(self.messages):
+            for place, block in enumerate(message.content):
+                if isinstance(block, ToolUseBlock):
+                    called.add(block.id)
+                elif isinstance(block, ToolResultBlock) and block.tool_use_id not in called:
+                    raise misfit(
+                        f"messages[{number}].content[{place}].tool_use_id", "no tool_use before it has this id"
+                    )
+        return self
+
+    def to_chat(self) -> ChatRequest:
+        """Raises `ApiError` or `ValidationError` where a chat cannot say the same."""
+        system = [ChatMessage(role="system", content=_joined(self.system))] if self.system else []
+        said = [chat for message in self.messages for chat in message.to_chat()]
+        return ChatRequest(
+            model=self.model, messages=[*system, *said], **self._tools_to_chat(), **self._to_chat_options()
+        )
+
+    def _tools_to_chat(self) -> dict[str, Any]:
+        options: dict[str, Any] = {"tools": [tool.to_chat() for tool in self.tools]}
+        if (choice := self.tool_choice) is not None:
+            words = {"auto": "auto", "any": "required", "none": "none"}
+            named = {"type": "function", "function": {"name": choice.name}}
+            options["tool_choice"] = words.get(choice.type, named)
+            options["parallel_tool_calls"] = not choice.disable_parallel_tool_use
+        if self.output_config is not None and (form := self.output_config.format) is not None:
+            schema = {"name": "output", "schema": form.schema_, "strict": True}
+            options["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return options
+
+    def _to_chat_options(self) -> dict[str, Any]:
+        """How it is sampled: nothing of that makes the prompt."""
+        return {}
+
+
+class MessagesRequest(CountTokensRequest):
+    """POST /v1/messages."""
+
+    max_tokens: int = Field(ge=1)
+    stream: bool = False
+    stop_sequences: StopStrings = []
+    temperature: float | None = Field(default=None, ge=0.0, le=2.0)
+    top_p: float | None = Field(default=None, ge=0.0, le=1.0)
+    top_k: int | None = Field(default=None, ge=0, le=2**31 - 1)
+
+    def _to_chat_options(self) -> dict[str, Any]:
+        same = ("max_tokens", "stream", "temperature", "top_p", "top_k")
+        return {"stop": self.stop_sequences} | {name: getattr(self, name) for name in same}

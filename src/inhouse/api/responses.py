@@ -1,0 +1,254 @@
+"""What clients may send to OpenAI's Responses API, and the same as a request for a chat.
+
+Nothing is stored: fields that lead to an earlier response are refused, and `store` is ignored as everywhere.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from inhouse.api.fields import JsonObject, OneOf, OrText, Request, misfit, neutral
+from inhouse.api.protocol import (
+    MAX_MESSAGES,
+    MAX_TOOLS,
+    CalledFunction,
+    ChatMessage,
+    ChatRequest,
+    Function,
+    ResponseFormat,
+    Tool,
+    ToolCall,
+)
+
+Status = Literal["in_progress", "completed", "incomplete"]
+
+
+class InputText(Request):
+    type: Literal["input_text"]
+    text: str
+
+
+class OutputText(Request):
+    """Part of an earlier answer, sent back."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: list[Any] = []
+    logprobs: list[Any] = []
+
+
+class ReasoningText(Request):
+    type: Literal["reasoning_text", "summary_text"]
+    text: str
+
+
+AnyText = Annotated[InputText | OutputText, OneOf({"input_text": InputText, "output_text": OutputText})]
+
+
+class Item(Request):
+    """What the ids and states of an earlier answer's items say, nothing is to be looked up by."""
+
+    id: str | None = None
+    status: Status | None = None
+
+
+class MessageItem(Item):
+    type: Literal["message"] = "message"
+    role: Literal["user", "assistant", "system", "developer"]
+    content: Annotated[list[AnyText], OrText({"type": "input_text"})]
+    phase: Literal["commentary", "final_answer"] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "MessageItem":
+        if not self.content and self.role != "assistant":
+            raise PydanticCustomError("no_content", "a message of this role needs a content")
+        return self
+
+
+class FunctionCall(Item):
+    type: Literal["function_call"]
+    call_id: str = Field(min_length=1)
+    name: str = Field(min_length=1)
+    arguments: str
+
+
+class FunctionCallOutput(Item):
+    type: Literal["function_call_output"]
+    call_id: str
+    output: Annotated[list[AnyText], OrText({"type": "input_text"})]
+
+
+class ReasoningItem(Item):
+    """What the model thought in an earlier turn, as it was given out: in the clear."""
+
+    type: Literal["reasoning"]
+    summary: list[ReasoningText] = []
+    content: list[ReasoningText] = []
+    encrypted_content: Annotated[Any, neutral("")] = None
+
+
+_SAID = {"type": "message", "role": "user"}
+_KINDS = {
+    "message": MessageItem,
+    "function_call": FunctionCall,
+    "function_call_output": FunctionCallOutput,
+    "reasoning": ReasoningItem,
+}
+AnyItem = Annotated[MessageItem | FunctionCall | FunctionCallOutput | ReasoningItem, OneOf(_KINDS, "message")]
+
+
+class FunctionTool(Request):
+    """A function that the client runs. The server has no tools of its own."""
+
+    type: Literal["function"]
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    description: str | None = None
+    parameters: JsonObject = {}
+    strict: bool = False
+    defer_loading: Annotated[Any, neutral(False)] = False
+    allowed_callers: Annotated[Any, neutral(["direct"])] = ["direct"]
+
+    def to_chat(self) -> Tool:
+        named = self.model_dump(include={"name", "description", "parameters", "strict"}, exclude_none=True)
+        return Tool(type="function", function=Function.model_validate(named))
+
+
+class NamedFunction(Request):
+    type: Literal["function"]
+    name: str
+
+
+class TextFormat(Request):
+    """Of an answer's text: any, a JSON object, or JSON of a schema."""
+
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    name: str | None = None
+    description: str | None = None
+    schema_: JsonObject | None = Field(default=None, alias="schema")
+    strict: bool | None = None
+
+    @model_validator(mode="after")
+    def _has_a_schema(self) -> "TextFormat":
+        given = self.name is not None and self.schema_ is not None
+        if given != (self.type == "json_schema"):
+            raise PydanticCustomError("schema", "type json_schema needs a name and a schema, the others have none")
+        return self
+
+    def to_chat(self) -> ResponseFormat:
+        if self.type != "json_schema":
+            return ResponseFormat(type=self.type)
+        named = {"name": self.name, "schema": self.schema_, "description": self.description, "strict": self.strict}
+        return ResponseFormat.model_validate({"type": self.type, "json_schema": named})
+
+
+class TextConfig(Request):
+    format: TextFormat = TextFormat()
+
+
+class ReasoningConfig(Request):
+    """The model thinks where its chat template has it do so, and gives out all of it."""
+
+    effort: Annotated[Any, neutral("none")] = None
+    summary: Annotated[Any, neutral("auto")] = None
+    generate_summary: Annotated[Any, neutral("auto")] = None
+
+
+class ResponseStreamOptions(Request):
+    include_obfuscation: bool = False  # padding against traffic analysis; never sent here
+
+
+class ResponsesRequest(Request):
+    """POST /v1/responses."""
+
+    model: str
+    input: Annotated[list[AnyItem], OrText(_SAID, "content"), Field(min_length=1, max_length=MAX_MESSAGES)]
+    instructions: str | None = None
+    max_output_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0.0, le=2.0)
+    top_p: float | None = Field(default=None, ge=0.0, le=1.0)
+    stream: bool = False
+    stream_options: ResponseStreamOptions | None = None
+    text: TextConfig = TextConfig()
+    tools: list[FunctionTool] = Field(default=[], max_length=MAX_TOOLS)
+    tool_choice: Annotated[
+        Literal["none", "auto", "required"] | NamedFunction,
+        OneOf({"function": NamedFunction}, words=("none", "auto", "required")),
+    ] = "auto"
+    parallel_tool_calls: bool = True
+    reasoning: ReasoningConfig = ReasoningConfig()
+    # thinking is given out in the clear, which serves whoever would send it back encrypted
+    include: list[Literal["reasoning.encrypted_content"]] = []
+    truncation: Annotated[Any, neutral("disabled")] = "disabled"
+    top_logprobs: Annotated[Any, neutral(0)] = 0
+    background: Annotated[Any, neutral(False)] = False
+    previous_response_id: Annotated[Any, neutral()] = None
+    conversation: Annotated[Any, neutral()] = None
+    prompt: Annotated[Any, neutral()] = None
+    max_tool_calls: Annotated[Any, neutral()] = None
+    context_management: Annotated[Any, neutral([])] = None
+    moderation: Annotated[Any, neutral()] = None
+
+    @model_validator(mode="after")
+    def _answers_calls(self) -> "ResponsesRequest":
+        called: set[str] = set()
+        for number, item in enumerate(self.input):
+            if isinstance(item, FunctionCall):
+                called.add(item.call_id)
+            elif isinstance(item, FunctionCallOutput) and item.call_id not in called:
+                raise misfit(f"input[{number}].call_id", "no function_call before it has this id")
+        return self
+
+    def to_chat(self) -> ChatRequest:
+        """Raises `ApiError` or `ValidationError` where a chat cannot say the same."""
+        system = [ChatMessage(role="system", content=self.instructions)] if self.instructions else []
+        choice: Any = self.tool_choice
+        if isinstance(choice, NamedFunction):
+            choice = {"type": "function", "function": {"name": choice.name}}
+        return ChatRequest(
+            model=self.model,
+            messages=[*system, *_messages(self.input)],
+            stream=self.stream,
+            max_completion_tokens=self.max_output_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            tools=[tool.to_chat() for tool in self.tools],
+            tool_choice=choice,
+            parallel_tool_calls=self.parallel_tool_calls,
+            response_format=self.text.format.to_chat(),
+        )
+
+
+def _messages(items: list[AnyItem]) -> list[ChatMessage]:
+    """Thinking, text and calls that follow each other are one turn of the assistant."""
+    said: list[ChatMessage] = []
+    turn: dict[str, Any] = {}
+    for item in items:
+        key, part = _of_a_turn(item)
+        if turn and (part is None or (key in turn and key != "tool_calls")):
+            said.append(ChatMessage(role="assistant", **turn))
+            turn = {}
+        if part is not None:
+            turn[key] = [*turn.get(key, []), part] if key == "tool_calls" else part
+        elif isinstance(item, MessageItem):
+            said.append(ChatMessage(role=item.role, content=_joined(item.content)))
+        elif isinstance(item, FunctionCallOutput):
+            said.append(ChatMessage(role="tool", tool_call_id=item.call_id, content=_joined(item.output)))
+    return [*said, ChatMessage(role="assistant", **turn)] if turn else said
+
+
+def _of_a_turn(item: AnyItem) -> tuple[str, Any]:
+    """Which field of an assistant's turn the item is, and its value; (…, None) for what is no part of one."""
+    if isinstance(item, ReasoningItem):
+        return "reasoning_content", "\n".join(part.text for part in item.content or item.summary)
+    if isinstance(item, FunctionCall):
+        return "tool_calls", ToolCall(
+            id=item.call_id, function=CalledFunction(name=item.name, arguments=item.arguments)
+        )
+    if isinstance(item, MessageItem) and item.role == "assistant":
+        return "content", _joined(item.content)
+    return "", None
+
+
+def _joined(parts: list[AnyText]) -> str:
+    return "\n".join(part.text for part in parts)

@@ -1,0 +1,184 @@
+"""Answers that a grammar bounds: llguidance says before each token which ones may come next.
+
+A grammar is llguidance's JSON text: a list of grammars of which the first is the whole and may name the others
+(`@name`). It is data, compiled for the tokenizer of the engine that it is given to.
+"""
+
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from decimal import Decimal
+from functools import cached_property
+from math import lcm
+from threading import Lock
+from typing import Any, NamedTuple
+
+import llguidance
+import numpy as np
+from llguidance import LLMatcher
+
+from inhouse.data.tokenizer import Tokenizer
+
+# At most one space where JSON allows white space: a model could go on with it for ever.
+_JSON = {"whitespace_pattern": " ?"}
+# An automaton knows multiples by as many states, up to 35 ms of work for each place where a schema asks for one.
+_MOST_MULTIPLE, _MOST_MULTIPLES = 10_000, 32
+# The library's own limits hold a step to some ten milliseconds; its states take about 2 kB each.
+_LIMITS = llguidance.LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
+_KEPT = 32  # compiled grammars
+Part = dict[str, Any]  # one of llguidance's grammars
+
+
+def json_schema(schema: Mapping[str, Any]) -> Part:
+    """JSON that a schema accepts, on one line. Raises `ValueError` for a schema that is too much work."""
+    _check_multiples(schema)
+    return {"json_schema": {**schema, "x-guidance": _JSON}}
+
+
+def regex(pattern: str) -> Part:
+    """What a regular expression (of Rust's regex crate) matches from end to end."""
+    found: Part = json.loads(LLMatcher.grammar_from_regex(pattern))["grammars"][0]
+    return {"lark_grammar": found["lark_grammar"]}
+
+
+def choice(texts: Sequence[str]) -> Part:
+    """One of these texts."""
+    return lark("start: " + " | ".join(json.dumps(text, ensure_ascii=False) for text in texts))
+
+
+def lark(text: str) -> Part:
+    """A grammar in llguidance's dialect of Lark's language."""
+    return {"lark_grammar": text}
+
+
+def grammar(whole: Part, **named: Part) -> str:
+    """The text that `SamplingParams.grammar` takes; parts with names may be used in the whole as `@name`."""
+    return json.dumps({"grammars": [whole, *({"name": name, **part} for name, part in named.items())]})
+
+
+def _check_multiples(schema: Any) -> None:
+    """llguidance's limits do not hold for `multipleOf`, and where schemas are joined it takes the common multiple."""
+    found: list[Decimal] = []
+    level = [schema]
+    while level:
+        multiples = [each.get("multipleOf") for each in level if isinstance(each, Mapping)]
+        found += [Decimal(str(value)) for value in multiples if type(value) in (int, float)]
+        nested = [each.values() if isinstance(each, Mapping) else each for each in level]
+        level = [below for values in nested for below in values if isinstance(below, Mapping | list)]
+    if len(found) > _MOST_MULTIPLES:
+        raise ValueError(f"it has multipleOf in more than {_MOST_MULTIPLES} places")
+    if any(not value.is_finite() or not -20 < value.adjusted() < 20 for value in found):
+        raise ValueError("a multipleOf is too large or too small")
+    places = max((-int(value.as_tuple().exponent) for value in found), default=0)
+    if lcm(*(int(value.scaleb(max(places, 0))) for value in found)) > _MOST_MULTIPLE:
+        raise ValueError(f"the common multiple of all multipleOf is over {_MOST_MULTIPLE}")
+
+
+class Mask(NamedTuple):
+    """Which tokens may come next: `bits` (V/32,) int32, the lowest first. `error`: why nobody can say."""
+
+    bits: np.ndarray
+    error: str
+
+
+class Matcher:
+    """Follows one answer along its grammar."""
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
+
+    def mask(self) -> Mask:
+        """Takes time, and lets other threads run meanwhile."""
+        bits = b"" if self._matcher.is_error() else self._matcher.compute_bitmask()
+        return Mask(np.frombuffer(bits, dtype=np.int32), self._matcher.get_error())
+
+    def take(self, token: int) -> bool:
+        """Go on by a token that the mask allows; whether the answer is complete and nothing can follow."""
+        return bool(self._matcher.consume_token(token)) and self._matcher.is_stopped()
+
+
+class Grammars:
+    """Compiles grammars for one tokenizer, and computes the masks of a step beside it. Safe in several threads."""
+
+    def __init__(self, tokenizer: Tokenizer, vocab_size: int, ends: Collection[int]) -> None:
+        self._tokenizer, self._vocab_size = tokenizer, vocab_size
+        self._ends = sorted(end for end in ends if end < vocab_size)
+        self._lock = Lock()
+        self._kept: OrderedDict[str, LLMatcher] = OrderedDict()  # the last ones asked for
+
+    def check(self, grammar: str) -> None:
+        """Compile a grammar now, which may take a second, so that `matcher` finds it. Raises as that does."""
+        self._compiled(grammar)
+
+    def matcher(self, grammar: str) -> Matcher:
+        """For a new answer. Raises `ValueError`, in a sentence, for what is no grammar or one too large to follow."""
+        return Matcher(self._compiled(grammar).deep_copy())
+
+    def forget(self, grammar: str) -> None:
+        """Compile it anew for the next answer: those of one compilation share the states that they have reached, so
+        one that gets to the limit of these leaves none to the others."""
+        with self._lock:
+            self._kept.pop(grammar, None)
+
+    def _compiled(self, grammar: str) -> LLMatcher:
+        with self._lock:
+            if grammar in self._kept:
+                self._kept.move_to_end(grammar)
+                return self._kept[grammar]
+        compiled = self._compile(grammar)
+        with self._lock:
+            self._kept[grammar] = compiled
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return compiled
+
+    def start_masks(self, matchers: Mapping[int, Matcher]) -> dict[int, Future[Mask]]:
+        """The masks of these, by the same keys, while whoever asks computes something else."""
+        return {key: self._threads.submit(matcher.mask) for key, matcher in matchers.items()}
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(min(os.cpu_count() or 1, 8), "masks")
+
+    @cached_property
+    def _vocabulary(self) -> llguidance.LLTokenizer:
+        wrapper = llguidance.TokenizerWrapper(_Vocabulary(self._tokenizer, self._vocab_size, self._ends[0]))
+        return llguidance.LLTokenizer(wrapper, n_vocab=self._vocab_size, eos_token=self._ends)
+
+    def _compile(self, grammar: str) -> LLMatcher:
+        if not self._ends:
+            raise ValueError("the model has no token that ends an answer, so no grammar can be followed to its end")
+        with self._lock:
+            vocabulary = self._vocabulary
+        compiled = LLMatcher(vocabulary, grammar, log_level=0, limits=_LIMITS)
+        if error := compiled.get_error():
+            raise ValueError(_first_line(error))
+        allowed = Matcher(compiled).mask()  # also what only the first step finds out
+        if allowed.error or not allowed.bits.any():
+            raise ValueError(_first_line(allowed.error) or "it allows no answer at all")
+        return compiled
+
+
+def _first_line(error: str) -> str:
+    """What llguidance says, without its drawings; its name for a dead end in words."""
+    line = error.strip().partition("\n")[0].rstrip(". ")[:300]
+    return "it allows no answer at all" if line.startswith("NoExtension") else line
+
+
+class _Vocabulary:
+    """The tokens as llguidance asks for them. Where a grammar leaves one text alone, it calls the tokenizer: the mask
+    then is the token that stands for the text in what models are trained on."""
+
+    bos_token_id = None
+
+    def __init__(self, tokenizer: Tokenizer, vocab_size: int, end: int) -> None:
+        self.eos_token_id, self.special_token_ids = end, sorted(tokenizer.skipped)
+        self.tokens = [tokenizer.decode_bytes([token]) for token in range(vocab_size)]
+        self._encode = tokenizer.encode
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        if isinstance(text, bytes):
+            raise TypeError("text only")  # the library asks once, and then gives text
+        return self._encode(text)

@@ -1,0 +1,79 @@
+"""What the faces that answer a conversation share: whatever its words, a request is read as one for a chat."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
+
+from pydantic import ValidationError
+
+from inhouse.api.errors import ApiError, from_validation
+from inhouse.api.pieces import Usage
+from inhouse.api.protocol import ChatRequest
+from inhouse.serve.answer import Reading
+from inhouse.serve.calls.formats import Tools
+from inhouse.serve.choices import Choice
+from inhouse.serve.generation import Face, jobs_of
+from inhouse.serve.served import Served
+from inhouse.serve.structured import compile_grammar, content_of
+from inhouse.serve.tools import tools_of
+
+
+class Convertible(Protocol):
+    """A request of another API."""
+
+    def to_chat(self) -> ChatRequest: ...
+
+
+class Conversation(Face[ChatRequest]):
+    """One such request; its raw body is checked as it is made."""
+
+    body_type = ChatRequest
+    names: ClassVar[Mapping[str, str]] = {}  # what the API calls the fields of a chat, where that is another name
+
+    def __init__(self, served: Served, raw: bytes) -> None:
+        super().__init__(served, raw)
+        self.check_count(1)
+        try:
+            self._prepare()
+        except ApiError as error:
+            raise error.renamed(self.names) from None
+
+    def _prepare(self) -> None:
+        served, body = self.served, self.body
+        max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+        num_top = body.top_logprobs if body.logprobs else None
+        tools = requested_tools(served, body)
+        prompt = encode(served, body, tools)
+        self.prompts, self.reading = [prompt], Reading.of(served, prompt, tools)
+        grammar = compile_grammar(served, content_of(body, body.response_format), self.reading)
+        self.jobs = jobs_of(
+            self, "messages", max_tokens=max_tokens, num_top=num_top, printed_ids=self.reading.printed_ids,
+            grammar=grammar,
+        )  # fmt: skip
+        self.choices = [Choice(served.tokenizer, num_top=num_top) for _ in self.jobs]
+        self.answers = [self.reading.new_answer() for _ in self.jobs]
+
+    @property
+    def usage(self) -> Usage:
+        """Of the first answer, for APIs that know of one only."""
+        (prompt,), choice = self.prompts, self.choices[0]
+        return Usage(len(prompt), choice.num_cached, choice.num_tokens)
+
+
+def requested_tools(served: Served, body: ChatRequest) -> Tools | None:
+    functions, choice = [tool.function for tool in body.tools], body.tool_choice
+    if isinstance(choice, str):
+        return tools_of(served, functions, choice, is_parallel=body.parallel_tool_calls)
+    return tools_of(served, functions, "function", choice.function.name)
+
+
+def encode(served: Served, body: ChatRequest, tools: Tools | None) -> list[int]:
+    """The prompt of a chat."""
+    return served.encode_messages(body.messages, tools.functions if tools else ())
+
+
+def as_chat(asked: Convertible) -> ChatRequest:
+    """Raises `ApiError` where a chat cannot say the same."""
+    try:
+        return asked.to_chat()
+    except ValidationError as error:
+        raise from_validation(error) from error

@@ -1,0 +1,73 @@
+"""What an answer must be: from the fields of a request to a grammar for the engine, compiled before it is queued."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from inhouse.api.errors import ApiError
+from inhouse.api.protocol import MAX_GRAMMAR, GenerationRequest, ResponseFormat, StructuredOutputs
+from inhouse.engine.grammar import Part, choice, grammar, json_schema, lark, regex
+from inhouse.serve.answer import Reading
+from inhouse.serve.calls.grammars import answer_with_calls
+from inhouse.serve.served import Served
+
+# what a prompt that has opened the thinking leads to before anything else
+_THINKING = 'start: thinking /\\s{0,4}/ @answer\nthinking[suffix="</think>"]: /(?s:.*)/'
+
+
+def content_of(body: GenerationRequest, response_format: ResponseFormat | None = None) -> tuple[str, Part] | None:
+    """What the text of an answer must be, after the name of the field that says so; None: any text.
+
+    Raises `ApiError` naming the field.
+    """
+    if body.structured_outputs is not None:
+        return _checked("structured_outputs", lambda said: _part(said), body.structured_outputs)
+    if response_format is None or response_format.type == "text":
+        return None
+    schema = response_format.json_schema.schema_ if response_format.json_schema else {"type": "object"}
+    return _checked("response_format", json_schema, schema)
+
+
+def _checked(param: str, build: Callable[[Any], Part], said: Any) -> tuple[str, Part]:
+    try:
+        part = build(said)
+    except ValueError as error:
+        raise _refusal(param, error) from error
+    if len(json.dumps(part)) > MAX_GRAMMAR:
+        raise _refusal(param, f"it is longer than {MAX_GRAMMAR} characters")
+    return param, part
+
+
+def _part(said: StructuredOutputs) -> Part:
+    if said.json_schema is not None:
+        return json_schema(said.json_schema)
+    if said.regex is not None:
+        return regex(said.regex)
+    return choice(said.choice) if said.choice is not None else lark(said.grammar or "")
+
+
+def compile_grammar(served: Served, content: tuple[str, Part] | None, reading: Reading | None = None) -> str | None:
+    """The grammar of an answer with this content, its thinking and its calls; None where any text will do.
+
+    Takes up to a second: not for the event loop. Raises `ApiError` for what cannot be followed.
+    """
+    param, part = content or ("tools", None)
+    tools = reading.tools if reading else None
+    named: dict[str, Part] = {}
+    if tools is not None and (tools.must_call or part is not None):
+        part, named = answer_with_calls(served.tokenizer, tools, part)
+        param = param if content and not tools.must_call else "tools"
+    if part is None:
+        return None
+    if reading is not None and reading.is_thinking:
+        named["answer"], part = part, lark(_THINKING)
+    text = grammar(part, **named)
+    try:
+        served.engine.grammars.check(text)
+    except ValueError as error:
+        raise _refusal(param, error) from error
+    return text
+
+
+def _refusal(param: str, why: object) -> ApiError:
+    return ApiError(400, f"Invalid value for '{param}': {str(why).rstrip('.')}.", param=param, code="invalid_value")
