@@ -43,8 +43,8 @@ class PagedAttention:
             self.cache.write(layer, self.lines, torch.stack((k_NKd[first:], v_NKd[first:]), dim=1))
         if self.decoding is not None:
             num_decoding = len(self.decoding.rows_N)
-            newest = (x[:num_decoding] for x in (q_NHd, k_NKd, v_NKd))
-            parts.append(paged_attention(*newest, self.cache.pages[layer], self.decoding, window))
+            q_RHd, k_RKd, v_RKd = (x[:num_decoding] for x in (q_NHd, k_NKd, v_NKd))
+            parts.append(paged_attention(q_RHd, k_RKd, v_RKd, self.cache.pages[layer], self.decoding, window))
         for chunk in self.chunks:
             own = slice(chunk.start, chunk.end)
             k_KSd, v_KSd = (x[own].transpose(0, 1) for x in (k_NKd, v_NKd))

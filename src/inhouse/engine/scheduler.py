@@ -117,10 +117,10 @@ class Scheduler:
                 num_tokens = self._share(sequence, budget, is_last)
                 budget -= num_tokens
                 scheduled.append(self._plan(sequence, num_tokens, False))
-        while budget and self._free_rows and (sequence := self._next()) is not None and self._admit(sequence):
-            num_tokens = self._share(sequence, budget, not self.waiting)
+        while budget and self._free_rows and (newcomer := self._next()) is not None and self._admit(newcomer):
+            num_tokens = self._share(newcomer, budget, not self.waiting)
             budget -= num_tokens
-            scheduled.append(self._plan(sequence, num_tokens, True))
+            scheduled.append(self._plan(newcomer, num_tokens, True))
         return scheduled
 
     def _share(self, sequence: Sequence, budget: int, is_last: bool) -> int:
