@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from inhouse.engine.cpu.chunk_attention import chunk_attention
 from inhouse.engine.kv_cache import KVCache
 from inhouse.engine.paged_attention import Places, gather, hidden_beyond, paged_attention
 
@@ -55,6 +56,8 @@ class PagedAttention:
         return (parts[0] if len(parts) == 1 else torch.cat(parts))[None]
 
     def _chunk(self, chunk: Chunk, q_THd: Tensor, k_KSd: Tensor, v_KSd: Tensor, window: int | None) -> Tensor:
+        if chunk.past and window is None and q_THd.device.type == "cpu":
+            return chunk_attention(q_THd, k_KSd, v_KSd)
         mask = self._masks.get((chunk.start, window))
         if mask is None and (chunk.past or (window is not None and len(q_THd) > window)):
             key = torch.arange(k_KSd.shape[1], device=q_THd.device)
