@@ -127,7 +127,7 @@ def nested(depth):
         ({"response_format": of_schema({"type": "string", "pattern": "(?=a)b"})}, "response_format"),
         ({"response_format": of_schema({"type": "string", "pattern": "(" * 3000})}, "response_format"),
         ({"response_format": of_schema({"not": {}})}, "response_format"),
-        ({"response_format": of_schema({"multipleOf": 1e9, "type": "integer"})}, "response_format"),
+        ({"response_format": of_schema({"multipleOf": 100_000_007, "type": "integer"})}, "response_format"),
         ({"response_format": of_schema({"enum": ["x" * 1_000_000]})}, "response_format"),
         ({"response_format": of_schema(nested(150))}, "response_format"),
         ({"structured_outputs": {}}, "structured_outputs"),
@@ -149,7 +149,7 @@ def test_what_cannot_be_followed_gets_a_sentence(server, change, param):
     error = answer.json()["error"]
     assert (answer.status_code, error["param"]) == (400, param)
     assert error["message"].endswith(".") and "\n" not in error["message"]
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 30
 
 
 def test_the_old_names_are_told_the_new_ones(server):

@@ -9,9 +9,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from decimal import Decimal
 from functools import cached_property
-from math import lcm
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -20,20 +18,16 @@ import numpy as np
 from llguidance import LLMatcher
 
 from inhouse.data.tokenizer import Tokenizer
+from inhouse.engine import grammar_trial
 
 # At most one space where JSON allows white space: a model could go on with it for ever.
 _JSON = {"whitespace_pattern": " ?"}
-# An automaton knows multiples by as many states, up to 35 ms of work for each place where a schema asks for one.
-_MOST_MULTIPLE, _MOST_MULTIPLES = 10_000, 32
-# The library's own limits hold a step to some ten milliseconds; its states take about 2 kB each.
-_LIMITS = llguidance.LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
 _KEPT = 32  # compiled grammars
 Part = dict[str, Any]  # one of llguidance's grammars
 
 
 def json_schema(schema: Mapping[str, Any]) -> Part:
-    """JSON that a schema accepts, on one line. Raises `ValueError` for a schema that is too much work."""
-    _check_multiples(schema)
+    """JSON that a schema accepts, on one line."""
     return {"json_schema": {**schema, "x-guidance": _JSON}}
 
 
@@ -56,24 +50,6 @@ def lark(text: str) -> Part:
 def grammar(whole: Part, **named: Part) -> str:
     """The text that `SamplingParams.grammar` takes; parts with names may be used in the whole as `@name`."""
     return json.dumps({"grammars": [whole, *({"name": name, **part} for name, part in named.items())]})
-
-
-def _check_multiples(schema: Any) -> None:
-    """llguidance's limits do not hold for `multipleOf`, and where schemas are joined it takes the common multiple."""
-    found: list[Decimal] = []
-    level = [schema]
-    while level:
-        multiples = [each.get("multipleOf") for each in level if isinstance(each, Mapping)]
-        found += [Decimal(str(value)) for value in multiples if type(value) in (int, float)]
-        nested = [each.values() if isinstance(each, Mapping) else each for each in level]
-        level = [below for values in nested for below in values if isinstance(below, Mapping | list)]
-    if len(found) > _MOST_MULTIPLES:
-        raise ValueError(f"it has multipleOf in more than {_MOST_MULTIPLES} places")
-    if any(not value.is_finite() or not -20 < value.adjusted() < 20 for value in found):
-        raise ValueError("a multipleOf is too large or too small")
-    places = max((-int(value.as_tuple().exponent) for value in found), default=0)
-    if lcm(*(int(value.scaleb(max(places, 0))) for value in found)) > _MOST_MULTIPLE:
-        raise ValueError(f"the common multiple of all multipleOf is over {_MOST_MULTIPLE}")
 
 
 class Mask(NamedTuple):
@@ -109,7 +85,7 @@ class Grammars:
         self._kept: OrderedDict[str, LLMatcher] = OrderedDict()  # the last ones asked for
 
     def check(self, grammar: str) -> None:
-        """Compile a grammar now, which may take a second, so that `matcher` finds it. Raises as that does."""
+        """Compile a grammar now, which may take seconds, so that `matcher` finds it. Raises as that does."""
         self._compiled(grammar)
 
     def matcher(self, grammar: str) -> Matcher:
@@ -150,9 +126,11 @@ class Grammars:
     def _compile(self, grammar: str) -> LLMatcher:
         if not self._ends:
             raise ValueError("the model has no token that ends an answer, so no grammar can be followed to its end")
+        if error := grammar_trial.trial(grammar, self._vocab_size):
+            raise ValueError(_first_line(error))
         with self._lock:
             vocabulary = self._vocabulary
-        compiled = LLMatcher(vocabulary, grammar, log_level=0, limits=_LIMITS)
+        compiled = LLMatcher(vocabulary, grammar, log_level=0, limits=grammar_trial.LIMITS)
         if error := compiled.get_error():
             raise ValueError(_first_line(error))
         allowed = Matcher(compiled).mask()  # also what only the first step finds out

@@ -49,7 +49,7 @@ def _part(said: StructuredOutputs) -> Part:
 def compile_grammar(served: Served, content: tuple[str, Part] | None, reading: Reading | None = None) -> str | None:
     """The grammar of an answer with this content, its thinking and its calls; None where any text will do.
 
-    Takes up to a second: not for the event loop. Raises `ApiError` for what cannot be followed.
+    May take seconds: not for the event loop. Raises `ApiError` for what cannot be followed.
     """
     param, part = content or ("tools", None)
     tools = reading.tools if reading else None
