@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jsonschema
 import pytest
@@ -171,3 +172,25 @@ def test_a_grammar_that_gets_too_complex_is_the_requests_fault(server):
     answer = server.post("/v1/completions", body)
     assert answer.status_code == 400 and "too complex" in answer.json()["error"]["message"]
     assert server.post("/v1/completions", {"model": "tiny", "prompt": "a"}).status_code == 200
+
+
+def test_a_flood_of_hostile_grammars_leaves_threads_for_others(server):
+    hostile = [
+        CHAT | {"response_format": of_schema({"type": "integer", "multipleOf": 100_000_007 + number})}
+        for number in range(40)
+    ]
+    with ThreadPoolExecutor(40) as pool:
+        asked = [pool.submit(server.post, "/v1/chat/completions", body) for body in hostile]
+        time.sleep(1)
+        start = time.monotonic()
+        assert server.post("/v1/completions", {"model": "tiny", "prompt": "a", "max_tokens": 1}).status_code == 200
+        assert time.monotonic() - start < 10
+        statuses = [each.result().status_code for each in asked]
+    assert set(statuses) == {400, 503} and statuses.count(400) >= 8
+
+
+def test_many_may_come_with_the_same_new_grammar(server):
+    body = CHAT | {"response_format": of_schema(SCHEMA | {"title": "new"}), "max_tokens": 2}
+    with ThreadPoolExecutor(30) as pool:
+        answers = list(pool.map(lambda _: server.post("/v1/chat/completions", body).status_code, range(30)))
+    assert answers == [200] * 30

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import Any, NamedTuple
 
 import llguidance
@@ -22,6 +22,8 @@ from inhouse.engine import grammar_trial
 
 # At most one space where JSON allows white space: a model could go on with it for ever.
 _JSON = {"whitespace_pattern": " ?"}
+_MOST_AT_ONCE = 8  # that are compiled: hostile ones take seconds, and must not take all of a server's threads
+_PATIENCE = 2.0  # seconds to wait for a place among them
 _KEPT = 32  # compiled grammars
 Part = dict[str, Any]  # one of llguidance's grammars
 
@@ -50,6 +52,10 @@ def lark(text: str) -> Part:
 def grammar(whole: Part, **named: Part) -> str:
     """The text that `SamplingParams.grammar` takes; parts with names may be used in the whole as `@name`."""
     return json.dumps({"grammars": [whole, *({"name": name, **part} for name, part in named.items())]})
+
+
+class BusyError(RuntimeError):
+    """Too many grammars are being compiled."""
 
 
 class Mask(NamedTuple):
@@ -81,11 +87,12 @@ class Grammars:
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, ends: Collection[int]) -> None:
         self._tokenizer, self._vocab_size = tokenizer, vocab_size
         self._ends = sorted(end for end in ends if end < vocab_size)
-        self._lock = Lock()
+        self._lock, self._places = Lock(), BoundedSemaphore(_MOST_AT_ONCE)
         self._kept: OrderedDict[str, LLMatcher] = OrderedDict()  # the last ones asked for
 
     def check(self, grammar: str) -> None:
-        """Compile a grammar now, which may take seconds, so that `matcher` finds it. Raises as that does."""
+        """Compile a grammar now, which may take seconds, so that `matcher` finds it. Raises as that does, and
+        `BusyError` where too many threads are at it."""
         self._compiled(grammar)
 
     def matcher(self, grammar: str) -> Matcher:
@@ -99,16 +106,25 @@ class Grammars:
             self._kept.pop(grammar, None)
 
     def _compiled(self, grammar: str) -> LLMatcher:
+        if (found := self._find(grammar)) is not None:
+            return found
+        if not self._places.acquire(timeout=_PATIENCE):
+            raise BusyError
+        try:
+            found = self._find(grammar) or self._compile(grammar)  # many may have waited for the same one
+        finally:
+            self._places.release()
+        with self._lock:
+            self._kept[grammar] = found
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return found
+
+    def _find(self, grammar: str) -> LLMatcher | None:
         with self._lock:
             if grammar in self._kept:
                 self._kept.move_to_end(grammar)
-                return self._kept[grammar]
-        compiled = self._compile(grammar)
-        with self._lock:
-            self._kept[grammar] = compiled
-            if len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        return compiled
+            return self._kept.get(grammar)
 
     def start_masks(self, matchers: Mapping[int, Matcher]) -> dict[int, Future[Mask]]:
         """The masks of these, by the same keys, while whoever asks computes something else."""
