@@ -123,7 +123,7 @@ def test_a_grammar_that_gets_too_complex_costs_only_its_own_request(new_engine, 
 
 def test_a_grammar_whose_states_are_used_up_is_compiled_anew(new_engine, monkeypatch):
     limits = llguidance.LLParserLimits(max_lexer_states=1000, verbose_errors=False)
-    monkeypatch.setattr("inhouse.engine.grammar._LIMITS", limits)
+    monkeypatch.setattr("inhouse.engine.grammar_trial.LIMITS", limits)
     engine, failed = new_engine(), []
     for seed in range(30):
         try:
@@ -152,10 +152,11 @@ def nested(depth):
         lambda: grammar(json_schema({"$ref": "https://example.com/schema.json"})),
         lambda: grammar(json_schema({"type": "string", "pattern": "^(?!a)b"})),
         lambda: grammar(json_schema({"type": "string", "minLength": 5, "maxLength": 2})),
-        lambda: grammar(json_schema({"type": "integer", "multipleOf": 1_000_003})),
-        lambda: grammar(json_schema({"allOf": [{"multipleOf": 997}, {"multipleOf": 991}]})),
+        lambda: grammar(json_schema({"type": "integer", "multipleOf": 100_000_007})),
+        lambda: grammar(json_schema({"allOf": [{"multipleOf": 9973}, {"multipleOf": 9967}]})),
+        lambda: grammar(lark('start: %json {"type": "integer", "multipleOf": 100000007}')),
+        lambda: grammar(json_schema({"allOf": [{"type": "string", "pattern": f"a{i}.*b"} for i in range(40)]})),
         lambda: grammar(json_schema({"multipleOf": 1e-300})),
-        lambda: grammar(json_schema({"properties": {f"p{i}": {"multipleOf": 0.01} for i in range(100)}})),
         lambda: grammar(json_schema({"type": "nothing"})),
         lambda: grammar(lark("start: nowhere")),
         lambda: grammar(lark("start: " + "(" * 5000 + '"a"' + ")" * 5000)),
@@ -167,7 +168,7 @@ def test_what_cannot_be_followed_is_refused_in_time(new_engine, text):
     engine, start = new_engine(), time.monotonic()
     with pytest.raises(ValueError, match=r"."):
         engine.add([1], params(text()))
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 30
     assert engine.generate([[1]], params(grammar(choice(["ok"]))))[0].text == "ok"
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
@@ -21,6 +22,7 @@ from inhouse.api.errors import ApiError, from_validation
 
 MAX_STOP_STRINGS = 4
 MAX_STOP_CHARACTERS = 1000
+MAX_PARTS = 4096
 IGNORED = {
     "user", "store", "metadata", "safety_identifier", "service_tier", "prediction",
     "verbosity", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
@@ -147,3 +149,17 @@ def _is_json(value: dict[str, Any]) -> dict[str, Any]:
 
 
 JsonObject = Annotated[dict[str, Any], AfterValidator(_is_json)]  # pydantic reads NaN, which others cannot
+
+
+def _num_parts(items: Any) -> int:
+    contents = [item.get("content") for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    return sum(len(content) + _num_parts(content) for content in contents if isinstance(content, list))
+
+
+def _few_parts(items: Any) -> Any:
+    if _num_parts(items) > MAX_PARTS:
+        raise PydanticCustomError("too_many", f"at most {MAX_PARTS} parts of content are allowed")
+    return items
+
+
+FewParts = BeforeValidator(_few_parts)  # of messages: counted before each of their parts becomes an object

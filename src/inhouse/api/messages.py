@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from inhouse.api.fields import JsonObject, OneOf, OrText, Request, StopStrings, misfit, neutral
+from inhouse.api.fields import FewParts, JsonObject, OneOf, OrText, Request, StopStrings, misfit, neutral
 from inhouse.api.protocol import (
     MAX_MESSAGES,
     MAX_TOOLS,
@@ -87,6 +87,8 @@ class Message(Request):
             raise PydanticCustomError("blocks", f"the role {self.role} has no blocks of type {strange[0]}")
         if not self.content and self.role != "assistant":
             raise PydanticCustomError("no_content", "a message of this role needs a content")
+        if sum(isinstance(block, ToolUseBlock) for block in self.content) > MAX_TOOLS:
+            raise PydanticCustomError("too_many", f"at most {MAX_TOOLS} calls in a message are allowed")
         return self
 
     def to_chat(self) -> Iterator[ChatMessage]:
@@ -176,7 +178,7 @@ class CountTokensRequest(Request):
     """POST /v1/messages/count_tokens: all of a request that makes its prompt."""
 
     model: str
-    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
+    messages: Annotated[list[Message], FewParts] = Field(min_length=1, max_length=MAX_MESSAGES)
     system: Annotated[list[TextBlock], OrText({"type": "text"})] = []
     tools: list[ToolDefinition] = Field(default=[], max_length=MAX_TOOLS)
     tool_choice: ToolChoice | None = None

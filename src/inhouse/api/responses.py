@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from inhouse.api.fields import JsonObject, OneOf, OrText, Request, misfit, neutral
+from inhouse.api.fields import FewParts, JsonObject, OneOf, OrText, Request, misfit, neutral
 from inhouse.api.protocol import (
     MAX_MESSAGES,
     MAX_TOOLS,
@@ -123,7 +123,7 @@ class TextFormat(Request):
     """Of an answer's text: any, a JSON object, or JSON of a schema."""
 
     type: Literal["text", "json_object", "json_schema"] = "text"
-    name: str | None = None
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
     description: str | None = None
     schema_: JsonObject | None = Field(default=None, alias="schema")
     strict: bool | None = None
@@ -162,7 +162,7 @@ class ResponsesRequest(Request):
     """POST /v1/responses."""
 
     model: str
-    input: Annotated[list[AnyItem], OrText(_SAID, "content"), Field(min_length=1, max_length=MAX_MESSAGES)]
+    input: Annotated[list[AnyItem], FewParts, OrText(_SAID, "content"), Field(min_length=1, max_length=MAX_MESSAGES)]
     instructions: str | None = None
     max_output_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0.0, le=2.0)
@@ -192,7 +192,11 @@ class ResponsesRequest(Request):
     @model_validator(mode="after")
     def _answers_calls(self) -> "ResponsesRequest":
         called: set[str] = set()
+        in_a_row = 0
         for number, item in enumerate(self.input):
+            in_a_row = in_a_row + 1 if isinstance(item, FunctionCall) else 0
+            if in_a_row > MAX_TOOLS:
+                raise misfit(f"input[{number}]", f"at most {MAX_TOOLS} calls in a row are allowed")
             if isinstance(item, FunctionCall):
                 called.add(item.call_id)
             elif isinstance(item, FunctionCallOutput) and item.call_id not in called:

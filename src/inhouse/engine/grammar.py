@@ -9,10 +9,8 @@ import os
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from decimal import Decimal
 from functools import cached_property
-from math import lcm
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import Any, NamedTuple
 
 import llguidance
@@ -20,20 +18,18 @@ import numpy as np
 from llguidance import LLMatcher
 
 from inhouse.data.tokenizer import Tokenizer
+from inhouse.engine import grammar_trial
 
 # At most one space where JSON allows white space: a model could go on with it for ever.
 _JSON = {"whitespace_pattern": " ?"}
-# An automaton knows multiples by as many states, up to 35 ms of work for each place where a schema asks for one.
-_MOST_MULTIPLE, _MOST_MULTIPLES = 10_000, 32
-# The library's own limits hold a step to some ten milliseconds; its states take about 2 kB each.
-_LIMITS = llguidance.LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
+_MOST_AT_ONCE = 8  # that are compiled: hostile ones take seconds, and must not take all of a server's threads
+_PATIENCE = 2.0  # seconds to wait for a place among them
 _KEPT = 32  # compiled grammars
 Part = dict[str, Any]  # one of llguidance's grammars
 
 
 def json_schema(schema: Mapping[str, Any]) -> Part:
-    """JSON that a schema accepts, on one line. Raises `ValueError` for a schema that is too much work."""
-    _check_multiples(schema)
+    """JSON that a schema accepts, on one line."""
     return {"json_schema": {**schema, "x-guidance": _JSON}}
 
 
@@ -58,22 +54,8 @@ def grammar(whole: Part, **named: Part) -> str:
     return json.dumps({"grammars": [whole, *({"name": name, **part} for name, part in named.items())]})
 
 
-def _check_multiples(schema: Any) -> None:
-    """llguidance's limits do not hold for `multipleOf`, and where schemas are joined it takes the common multiple."""
-    found: list[Decimal] = []
-    level = [schema]
-    while level:
-        multiples = [each.get("multipleOf") for each in level if isinstance(each, Mapping)]
-        found += [Decimal(str(value)) for value in multiples if type(value) in (int, float)]
-        nested = [each.values() if isinstance(each, Mapping) else each for each in level]
-        level = [below for values in nested for below in values if isinstance(below, Mapping | list)]
-    if len(found) > _MOST_MULTIPLES:
-        raise ValueError(f"it has multipleOf in more than {_MOST_MULTIPLES} places")
-    if any(not value.is_finite() or not -20 < value.adjusted() < 20 for value in found):
-        raise ValueError("a multipleOf is too large or too small")
-    places = max((-int(value.as_tuple().exponent) for value in found), default=0)
-    if lcm(*(int(value.scaleb(max(places, 0))) for value in found)) > _MOST_MULTIPLE:
-        raise ValueError(f"the common multiple of all multipleOf is over {_MOST_MULTIPLE}")
+class BusyError(RuntimeError):
+    """Too many grammars are being compiled."""
 
 
 class Mask(NamedTuple):
@@ -105,11 +87,12 @@ class Grammars:
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, ends: Collection[int]) -> None:
         self._tokenizer, self._vocab_size = tokenizer, vocab_size
         self._ends = sorted(end for end in ends if end < vocab_size)
-        self._lock = Lock()
+        self._lock, self._places = Lock(), BoundedSemaphore(_MOST_AT_ONCE)
         self._kept: OrderedDict[str, LLMatcher] = OrderedDict()  # the last ones asked for
 
     def check(self, grammar: str) -> None:
-        """Compile a grammar now, which may take a second, so that `matcher` finds it. Raises as that does."""
+        """Compile a grammar now, which may take seconds, so that `matcher` finds it. Raises as that does, and
+        `BusyError` where too many threads are at it."""
         self._compiled(grammar)
 
     def matcher(self, grammar: str) -> Matcher:
@@ -123,16 +106,25 @@ class Grammars:
             self._kept.pop(grammar, None)
 
     def _compiled(self, grammar: str) -> LLMatcher:
+        if (found := self._find(grammar)) is not None:
+            return found
+        if not self._places.acquire(timeout=_PATIENCE):
+            raise BusyError
+        try:
+            found = self._find(grammar) or self._compile(grammar)  # many may have waited for the same one
+        finally:
+            self._places.release()
+        with self._lock:
+            self._kept[grammar] = found
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return found
+
+    def _find(self, grammar: str) -> LLMatcher | None:
         with self._lock:
             if grammar in self._kept:
                 self._kept.move_to_end(grammar)
-                return self._kept[grammar]
-        compiled = self._compile(grammar)
-        with self._lock:
-            self._kept[grammar] = compiled
-            if len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        return compiled
+            return self._kept.get(grammar)
 
     def start_masks(self, matchers: Mapping[int, Matcher]) -> dict[int, Future[Mask]]:
         """The masks of these, by the same keys, while whoever asks computes something else."""
@@ -150,9 +142,11 @@ class Grammars:
     def _compile(self, grammar: str) -> LLMatcher:
         if not self._ends:
             raise ValueError("the model has no token that ends an answer, so no grammar can be followed to its end")
+        if error := grammar_trial.trial(grammar, self._vocab_size):
+            raise ValueError(_first_line(error))
         with self._lock:
             vocabulary = self._vocabulary
-        compiled = LLMatcher(vocabulary, grammar, log_level=0, limits=_LIMITS)
+        compiled = LLMatcher(vocabulary, grammar, log_level=0, limits=grammar_trial.LIMITS)
         if error := compiled.get_error():
             raise ValueError(_first_line(error))
         allowed = Matcher(compiled).mask()  # also what only the first step finds out

@@ -1,1 +1,1 @@
-"""The OpenAI-compatible HTTP API over the engine."""
+"""The HTTP APIs over the engine: OpenAI's, and Anthropic's Messages."""

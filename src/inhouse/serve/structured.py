@@ -6,7 +6,7 @@ from typing import Any
 
 from inhouse.api.errors import ApiError
 from inhouse.api.protocol import MAX_GRAMMAR, GenerationRequest, ResponseFormat, StructuredOutputs
-from inhouse.engine.grammar import Part, choice, grammar, json_schema, lark, regex
+from inhouse.engine.grammar import BusyError, Part, choice, grammar, json_schema, lark, regex
 from inhouse.serve.answer import Reading
 from inhouse.serve.calls.grammars import answer_with_calls
 from inhouse.serve.served import Served
@@ -49,7 +49,7 @@ def _part(said: StructuredOutputs) -> Part:
 def compile_grammar(served: Served, content: tuple[str, Part] | None, reading: Reading | None = None) -> str | None:
     """The grammar of an answer with this content, its thinking and its calls; None where any text will do.
 
-    Takes up to a second: not for the event loop. Raises `ApiError` for what cannot be followed.
+    May take seconds: not for the event loop. Raises `ApiError` for what cannot be followed.
     """
     param, part = content or ("tools", None)
     tools = reading.tools if reading else None
@@ -64,6 +64,9 @@ def compile_grammar(served: Served, content: tuple[str, Part] | None, reading: R
     text = grammar(part, **named)
     try:
         served.engine.grammars.check(text)
+    except BusyError:
+        message = "Too many new grammars are being compiled; try again in a few seconds."
+        raise ApiError(503, message, code="grammars_busy", headers={"retry-after": "5"}) from None
     except ValueError as error:
         raise _refusal(param, error) from error
     return text

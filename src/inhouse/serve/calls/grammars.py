@@ -31,10 +31,7 @@ _TAGGED = {  # around a function's name and arguments; around an argument's name
 
 
 def answer_with_calls(tokenizer: Tokenizer, tools: Tools, content: Part | None) -> tuple[Part, dict[str, Part]]:
-    """The calls that must be made, or else either calls or the content; and the parts that it names.
-
-    Raises `ValueError` as `json_schema` does.
-    """
+    """The calls that must be made, or else either calls or the content; and the parts that it names."""
     writer = _Writer(tokenizer, tools)
     functions = tools.must_call or tools.functions
     names = [writer.rule(writer.call(function)) for function in functions]
