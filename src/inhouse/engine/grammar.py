@@ -91,9 +91,21 @@ class Grammars:
         self._kept: OrderedDict[str, LLMatcher] = OrderedDict()  # the last ones asked for
 
     def check(self, grammar: str) -> None:
-        """Compile a grammar now, which may take seconds, so that `matcher` finds it. Raises as that does, and
-        `BusyError` where too many threads are at it."""
-        self._compiled(grammar)
+        """Try a stranger's grammar apart and compile it, which may take seconds, so that `matcher` finds it.
+
+        Raises as that does, and `BusyError` where too many threads are at it.
+        """
+        if self._find(grammar) is not None:
+            return
+        if not self._places.acquire(timeout=_PATIENCE):
+            raise BusyError
+        try:
+            if self._find(grammar) is None:  # many may have waited for the same one
+                if error := grammar_trial.trial(grammar, self._vocab_size):
+                    raise ValueError(_first_line(error))
+                self._compiled(grammar)
+        finally:
+            self._places.release()
 
     def matcher(self, grammar: str) -> Matcher:
         """For a new answer. Raises `ValueError`, in a sentence, for what is no grammar or one too large to follow."""
@@ -106,14 +118,7 @@ class Grammars:
             self._kept.pop(grammar, None)
 
     def _compiled(self, grammar: str) -> LLMatcher:
-        if (found := self._find(grammar)) is not None:
-            return found
-        if not self._places.acquire(timeout=_PATIENCE):
-            raise BusyError
-        try:
-            found = self._find(grammar) or self._compile(grammar)  # many may have waited for the same one
-        finally:
-            self._places.release()
+        found = self._find(grammar) or self._compile(grammar)
         with self._lock:
             self._kept[grammar] = found
             if len(self._kept) > _KEPT:
@@ -142,8 +147,6 @@ class Grammars:
     def _compile(self, grammar: str) -> LLMatcher:
         if not self._ends:
             raise ValueError("the model has no token that ends an answer, so no grammar can be followed to its end")
-        if error := grammar_trial.trial(grammar, self._vocab_size):
-            raise ValueError(_first_line(error))
         with self._lock:
             vocabulary = self._vocabulary
         compiled = LLMatcher(vocabulary, grammar, log_level=0, limits=grammar_trial.LIMITS)
