@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inhouse.serve.chat import Chat
 from inhouse.serve.choices import Delta
+from inhouse.serve.faces.chat import Chat
 from inhouse.serve.reasoning import Reasoning
 
 

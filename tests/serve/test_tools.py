@@ -18,8 +18,8 @@ from inhouse.serve.calls import formats as tool_formats
 from inhouse.serve.calls.formats import Tools
 from inhouse.serve.calls.grammars import answer_with_calls
 from inhouse.serve.calls.reader import ToolReader
-from inhouse.serve.chat import Chat
 from inhouse.serve.choices import Delta
+from inhouse.serve.faces.chat import Chat
 from inhouse.serve.reasoning import Reasoning, overlap
 
 MESSAGES = [{"role": "user", "content": "q"}]

@@ -18,13 +18,13 @@ from inhouse.api.middleware import OPEN
 from inhouse.api.openapi import EVENTS, JSON, Operation, document
 from inhouse.api.protocol import ChatRequest, CompletionRequest, DetokenizeRequest, EmbeddingRequest, TokenizeRequest
 from inhouse.api.responses import ResponsesRequest
-from inhouse.serve import tokens
-from inhouse.serve.chat import Chat
-from inhouse.serve.completions import Completions
-from inhouse.serve.embeddings import Embeddings
+from inhouse.serve.faces import tokens
+from inhouse.serve.faces.chat import Chat
+from inhouse.serve.faces.completions import Completions
+from inhouse.serve.faces.embeddings import Embeddings
+from inhouse.serve.faces.messages import Messages, count_tokens
+from inhouse.serve.faces.responses import Responses
 from inhouse.serve.generation import Face
-from inhouse.serve.messages import Messages, count_tokens
-from inhouse.serve.responses import Responses
 from inhouse.serve.served import Served
 
 OPERATIONS = (

@@ -7,7 +7,7 @@ from inhouse.api.pieces import CallPiece, Content, Piece, Thinking
 from inhouse.api.protocol import ChatRequest
 from inhouse.serve.answer import Answer
 from inhouse.serve.choices import Candidate, Delta
-from inhouse.serve.conversation import Conversation
+from inhouse.serve.faces.conversation import Conversation
 from inhouse.serve.generation import OpenAIFace
 
 

@@ -9,7 +9,7 @@ from inhouse.api.message_writer import MessageWriter
 from inhouse.api.messages import CountTokensRequest, MessagesRequest
 from inhouse.api.protocol import ChatRequest
 from inhouse.serve.choices import Delta
-from inhouse.serve.conversation import Conversation, as_chat, encode, requested_tools
+from inhouse.serve.faces.conversation import Conversation, as_chat, encode, requested_tools
 from inhouse.serve.served import Served
 
 

@@ -8,7 +8,7 @@ from inhouse.api.protocol import ChatRequest
 from inhouse.api.response_writer import ResponseWriter
 from inhouse.api.responses import ResponsesRequest
 from inhouse.serve.choices import Delta
-from inhouse.serve.conversation import Conversation, as_chat
+from inhouse.serve.faces.conversation import Conversation, as_chat
 from inhouse.serve.served import Served
 
 
