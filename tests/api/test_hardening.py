@@ -15,8 +15,8 @@ from inhouse.api.errors import HANDLERS
 from inhouse.api.events import DONE, EventStream, event, unless_gone
 from inhouse.api.metrics import ServerMetrics
 from inhouse.api.middleware import stack
-from inhouse.api.protocol import DetokenizeRequest
 from inhouse.api.settings import ServeSettings
+from inhouse.api.wire.protocol import DetokenizeRequest
 
 
 async def size(request: Request) -> Response:

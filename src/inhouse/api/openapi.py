@@ -5,7 +5,7 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from inhouse.api.errors import ANTHROPIC_PATH
-from inhouse.api.fields import Request
+from inhouse.api.wire.fields import Request
 
 JSON, EVENTS = "application/json", "text/event-stream"
 _ERRORS = {

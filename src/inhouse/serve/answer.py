@@ -6,7 +6,7 @@ No endpoint's own: each face takes the pieces and writes them in its words.
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
-from inhouse.api.pieces import CallPiece, Content, Piece, Thinking
+from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking
 from inhouse.serve.calls.formats import Call, Tools
 from inhouse.serve.calls.reader import ToolReader
 from inhouse.serve.choices import Delta

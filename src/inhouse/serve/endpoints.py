@@ -12,12 +12,18 @@ from starlette.routing import Route
 
 from inhouse.api.body import read_body
 from inhouse.api.events import EventStream, unless_gone
-from inhouse.api.messages import CountTokensRequest, MessagesRequest
 from inhouse.api.metrics import CONTENT_TYPE, ServerMetrics
 from inhouse.api.middleware import OPEN
 from inhouse.api.openapi import EVENTS, JSON, Operation, document
-from inhouse.api.protocol import ChatRequest, CompletionRequest, DetokenizeRequest, EmbeddingRequest, TokenizeRequest
-from inhouse.api.responses import ResponsesRequest
+from inhouse.api.wire.messages import CountTokensRequest, MessagesRequest
+from inhouse.api.wire.protocol import (
+    ChatRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    EmbeddingRequest,
+    TokenizeRequest,
+)
+from inhouse.api.wire.responses import ResponsesRequest
 from inhouse.serve.faces import tokens
 from inhouse.serve.faces.chat import Chat
 from inhouse.serve.faces.completions import Completions

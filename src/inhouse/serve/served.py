@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from inhouse.api.errors import ApiError
-from inhouse.api.protocol import ChatMessage, Function
 from inhouse.api.settings import ServeSettings
+from inhouse.api.wire.protocol import ChatMessage, Function
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from inhouse.api.errors import ApiError
-from inhouse.api.protocol import MAX_GRAMMAR, GenerationRequest, ResponseFormat, StructuredOutputs
+from inhouse.api.wire.protocol import MAX_GRAMMAR, GenerationRequest, ResponseFormat, StructuredOutputs
 from inhouse.engine.grammar import BusyError, Part, choice, grammar, json_schema, lark, regex
 from inhouse.serve.answer import Reading
 from inhouse.serve.calls.grammars import answer_with_calls

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from inhouse.api.errors import ApiError
-from inhouse.api.protocol import MAX_GRAMMAR, MAX_TOOLS, Function
+from inhouse.api.wire.protocol import MAX_GRAMMAR, MAX_TOOLS, Function
 from inhouse.serve.calls.formats import Tools, format_of
 from inhouse.serve.served import Served
 

@@ -10,7 +10,7 @@ import string
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from inhouse.api.protocol import Function
+from inhouse.api.wire.protocol import Function
 
 Parameters = Mapping[str, Mapping[str, Any]]  # of each function, its JSON schema
 _ID_LETTERS = string.ascii_letters + string.digits

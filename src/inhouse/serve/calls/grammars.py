@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from inhouse.api.protocol import Function
+from inhouse.api.wire.protocol import Function
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.grammar import Part, json_schema, lark
 from inhouse.serve.calls.formats import Tools

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from inhouse.api.errors import ApiError
-from inhouse.api.protocol import ChatRequest
-from inhouse.api.response_writer import ResponseWriter
-from inhouse.api.responses import ResponsesRequest
+from inhouse.api.wire.protocol import ChatRequest
+from inhouse.api.wire.response_writer import ResponseWriter
+from inhouse.api.wire.responses import ResponsesRequest
 from inhouse.serve.choices import Delta
 from inhouse.serve.faces.conversation import Conversation, as_chat
 from inhouse.serve.served import Served

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from inhouse.api.fields import FewParts, JsonObject, OneOf, OrText, Request, misfit, neutral
-from inhouse.api.protocol import (
+from inhouse.api.wire.fields import FewParts, JsonObject, OneOf, OrText, Request, misfit, neutral
+from inhouse.api.wire.protocol import (
     MAX_MESSAGES,
     MAX_TOOLS,
     CalledFunction,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from inhouse.api.fields import STOP, STOPS, JsonObject, Request, StopStrings, misfit, neutral
+from inhouse.api.wire.fields import STOP, STOPS, JsonObject, Request, StopStrings, misfit, neutral
 
 MAX_TOP_LOGPROBS = 20
 MAX_BIASES = 1024

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 from inhouse.api.errors import ApiError
 from inhouse.api.events import event
-from inhouse.api.pieces import BlockWriter, CallPiece, Piece, Thinking, Usage
-from inhouse.api.responses import ResponsesRequest
+from inhouse.api.wire.pieces import BlockWriter, CallPiece, Piece, Thinking, Usage
+from inhouse.api.wire.responses import ResponsesRequest
 
 
 class ResponseWriter(BlockWriter):

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from inhouse.api.events import event
-from inhouse.api.pieces import BlockWriter, CallPiece, Content, Piece, Thinking, Usage
+from inhouse.api.wire.pieces import BlockWriter, CallPiece, Content, Piece, Thinking, Usage
 
 # of the engine's words; "stop" is a stop sequence where one was met
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
