@@ -139,6 +139,27 @@ def test_every_stage_is_given_its_settings_and_the_folders_that_it_reads(
         assert given(stage, monkeypatch) == expected[name] | {"output": OUTPUT}
 
 
+def test_from_a_model_its_tokenizer_is_taken_and_its_weights_are_copied(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / "theirs"
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    from_base = {
+        "model": recipe.model.model_copy(update={"base": base}),
+        "pretrain": recipe.pretrain.model_copy(update={"tokens": None}),
+    }
+    stages = {stage.name: stage for stage in stages_of(recipe.model_copy(update=from_base), RUN)}
+    assert {name for name, stage in stages.items() if stage.base == (base,)} == {"tokenizer", "pretrain"}
+    taken = {"tokenizer": "inhouse.data.tokenizer_stage.take_tokenizer", "pretrain": "inhouse.train.stage.copy_base"}
+    for name, function in taken.items():
+        monkeypatch.setitem(WRITTEN_BY, name, function)
+    call = given(stages["tokenizer"], monkeypatch)
+    assert (call["base"], call["data"], call["output"]) == (base, RUN / "data", OUTPUT)
+    call = given(stages["pretrain"], monkeypatch)
+    assert list(call.values()) == [base, OUTPUT]
+
+
 def with_conversations(tmp_path: Path, *overrides: str) -> dict[str, Stage]:
     (tmp_path / "text").mkdir(exist_ok=True)
     (tmp_path / "own.jsonl").touch()
