@@ -47,17 +47,16 @@ async def unless_gone(receive: Receive, work: Awaitable[T]) -> T:
 
 
 class EventStream(Response):
-    """Server-sent events, each as `event` writes it. A client that leaves one unread for `write_timeout` seconds is
-    dropped."""
+    """Server-sent events, each as `event` writes it. (Who leaves them unread is dropped by `Connections.sweep`.)"""
 
-    def __init__(self, events: AsyncGenerator[bytes, None], write_timeout: float) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
         super().__init__()
-        self.events, self.write_timeout = events, write_timeout
+        self.events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await unless_gone(receive, self._stream(send))
-        except (ClientDisconnect, TimeoutError, ApiError):
+        except (ClientDisconnect, ApiError):
             return  # nobody listens, or the server shuts down: uvicorn closes the connection of an unfinished answer
         finally:
             await self.events.aclose()  # here, not in the task: one cancelled before it began runs no `finally`
@@ -65,8 +64,7 @@ class EventStream(Response):
     async def _stream(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         async for piece in self.events:
-            async with asyncio.timeout(self.write_timeout):
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

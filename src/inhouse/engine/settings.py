@@ -19,3 +19,6 @@ class ServingSettings(EngineSettings):
     """The same for a process that goes on for days: worth a slower start."""
 
     compile: bool = Field(default=True, description="torch.compile: up to a minute more to start, then faster")
+    threads: PositiveInt | None = Field(
+        default=None, description="that compute; default: all cores, but one where the model is small"
+    )

@@ -78,6 +78,7 @@ class Transformer(nn.Module):
         self.lm_head = Linear(config.hidden_size, config.vocab_size)
         if config.tie_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
+        self.num_weights = sum(weight.numel() for weight in self.parameters())
 
     def forward(
         self, tokens_BT: Tensor, positions_BT: Tensor | None = None, attend: InnerAttention | None = None

@@ -95,7 +95,7 @@ class Endpoints:
             return JSONResponse(await unless_gone(request.receive, face.answer()))
         events = face.stream()
         await anext(events)  # admitted, or refused with an HTTP status
-        return EventStream(events, self.limits.write_timeout)
+        return EventStream(events)
 
     async def embed(self, request: Request) -> Response:
         raw = await read_body(request, self.limits)

@@ -7,15 +7,18 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import torch
+
 from inhouse.api.connections import is_loopback
 from inhouse.api.middleware import access
 from inhouse.api.server import listen, new_server
 from inhouse.api.settings import ServeSettings
 from inhouse.engine.settings import EngineSettings, ServingSettings
-from inhouse.posttrain.opened_model import open_folder
+from inhouse.posttrain.opened_model import OpenedModel, open_folder
 from inhouse.serve.app import create_app
 
 log = logging.getLogger(__name__)
+_SMALL = 50_000_000  # weights (LOG.md, 2026-11-30)
 
 
 def serve(
@@ -41,6 +44,7 @@ def serve(
     listener = listen(host, port)
     with listener:
         opened = open_folder(model_folder, dtype)
+        torch.set_num_threads(threads_for(opened, engine))
         if engine.compile:
             print("compiling (up to a minute the first time; --no-compile starts at once)", file=sys.stderr, flush=True)
 
@@ -68,6 +72,14 @@ def serve(
             server.run(sockets=[listener])
     if served.worker.failure is not None:  # a supervisor starts a process that failed again
         raise RuntimeError("the engine can compute no more; the log above says why")
+
+
+def threads_for(opened: OpenedModel, engine: EngineSettings) -> int:
+    """How many compute. A small model's step takes no longer than answering, which then has a core for itself."""
+    if isinstance(engine, ServingSettings) and engine.threads is not None:
+        return engine.threads
+    cores, is_small = torch.get_num_threads(), opened.model.num_weights < _SMALL
+    return max(cores - 1, 1) if is_small else cores
 
 
 def example_request(url: str, name: str, is_chat: bool, key_variable: str | None) -> str:
