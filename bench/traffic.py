@@ -13,6 +13,7 @@ A model with random weights in bf16, `inhouse serve` with its default settings i
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import platform
@@ -52,8 +53,11 @@ class Stream(NamedTuple):
         return [later - earlier for earlier, later in zip(self.times, self.times[1:], strict=False)]
 
 
-async def stream(port: int, prompt: list[int], num_tokens: int) -> Stream:
-    """One completion on a connection of its own, read as plainly as can be: the client shares the cores."""
+async def stream(port: int, prompt: list[int], num_tokens: int, times: list[float] | None = None) -> Stream:
+    """One completion on a connection of its own, read as plainly as can be: the client shares the cores.
+
+    `times` gets when its tokens come, as they come.
+    """
     body = {
         "model": "m", "prompt": prompt, "max_tokens": num_tokens, "temperature": 0, "ignore_eos": True, "stream": True,
     }  # fmt: skip
@@ -62,7 +66,7 @@ async def stream(port: int, prompt: list[int], num_tokens: int) -> Stream:
     head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
     started = time.perf_counter()
     writer.write(f"{head}Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
-    times: list[float] = []
+    times = [] if times is None else times
     while True:
         line = await reader.readline()
         if line.startswith(b"data: [DONE]"):
@@ -190,20 +194,27 @@ def long_prompt(folder: Path) -> list[str]:
     alone = asyncio.run(stream(server.port, prompts_of(rng, 1, LONG)[0], 1))
     long_alone = alone.times[0] - alone.started
 
-    async def run() -> tuple[list[Stream], Stream, Stream, float]:
-        eight = [asyncio.create_task(stream(server.port, prompt, 1500)) for prompt in prompts_of(rng, 8)]
+    async def run() -> tuple[list[list[float]], Stream, Stream, float]:
+        times: list[list[float]] = [[] for _ in range(8)]
+        eight = [
+            asyncio.create_task(stream(server.port, prompt, LONG, own))
+            for prompt, own in zip(prompts_of(rng, 8), times, strict=True)
+        ]
         await asyncio.sleep(1.5)
         begun = time.perf_counter()
         long = asyncio.create_task(stream(server.port, prompts_of(rng, 1, LONG)[0], 1))
         await asyncio.sleep(0.5)
         short = await stream(server.port, prompts_of(rng, 1)[0], SHORT_TOKENS)
-        return await asyncio.gather(*eight), await long, short, begun
+        done = await long
+        for each in eight:
+            each.cancel()
+        return times, done, short, begun
 
     eight, long, short, begun = asyncio.run(run())
     end = long.times[0]
-    inside = [len([t for t in each.times if begun <= t < end]) / (end - begun) for each in eight]
-    before = [len([t for t in each.times if t < begun]) / (begun - each.times[0]) for each in eight]
-    gap = max((b - a for each in eight for a, b in zip(each.times, each.times[1:], strict=False) if a < end), default=0)
+    inside = [len([t for t in each if begun <= t < end]) / (end - begun) for each in eight]
+    before = [len([t for t in each if t < begun]) / (begun - each[0]) for each in eight]
+    gap = max((b - a for each in eight for a, b in itertools.pairwise(each) if a < end), default=0)
     server.close()
     return [
         f"| a prompt of {LONG:,} tokens beside 8 streams | worst gap {gap:.2f} s; streams at "
