@@ -132,7 +132,7 @@ class Scheduler:
 
         No owner has more than three quarters of the places: a newcomer finds one.
         """
-        held, most = Counter(sequence.owner for sequence in self.running), max(len(self.table) * 3 // 4, 1)
+        held, most = Counter(sequence.owner for sequence in self.running), len(self.table) - len(self.table) // 4
         may_run = (sequence for sequence in self.waiting if held[sequence.owner] < most)
         return min(may_run, key=lambda sequence: (sequence.params.priority, held[sequence.owner]), default=None)
 
