@@ -40,7 +40,8 @@ class PrefillBudget:
         else:
             self._decoding = _mean(self._decoding or None, seconds)
             decoding = seconds
-        self._debt = max(self._debt - decoding, 0.0) if is_decoding else 0.0
+        # a step too much is credited; more is not, for nobody has waited for it
+        self._debt = max(self._debt - decoding, -decoding) if is_decoding else 0.0
 
 
 def _mean(known: float | None, new: float) -> float:
