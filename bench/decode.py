@@ -29,11 +29,12 @@ import transformers
 from inhouse.checkpoint.model_folder import save_model
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.request import SamplingParams
-from inhouse.engine.settings import EngineSettings
+from inhouse.engine.settings import ServingSettings
 from inhouse.export.gguf import write_gguf
 from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.opened_model import open_folder
+from inhouse.serve.server import threads_for
 
 NUM_PROMPT = 64
 STREAMS = (1, 8, 32)
@@ -67,11 +68,17 @@ def new_folder(size: str, vocab_size: int, folder: Path) -> None:
 
 
 def open_inhouse(folder: Path) -> Generate:
-    engine = open_folder(folder, "bf16").engine(EngineSettings(compile=True, cache_gib=2))
+    opened, settings, cores = open_folder(folder, "bf16"), ServingSettings(cache_gib=2), torch.get_num_threads()
+    own = threads_for(opened, settings)
+    torch.set_num_threads(own)
+    engine = opened.engine(settings)
+    torch.set_num_threads(cores)
 
     def generate(prompts: np.ndarray, num_tokens: int) -> None:
+        torch.set_num_threads(own)
         engine.generate(prompts.tolist(), SamplingParams(max_tokens=num_tokens, temperature=0, ignore_eos=True))
         engine.forget_prefixes()
+        torch.set_num_threads(cores)
 
     return generate
 

@@ -36,6 +36,7 @@ from bench.decode import SHAPES, new_folder
 from inhouse.engine.request import SamplingParams
 from inhouse.engine.settings import ServingSettings
 from inhouse.posttrain.opened_model import open_folder
+from inhouse.serve.server import threads_for
 
 RESULTS = Path(__file__).with_name("results") / "traffic.md"
 NUM_PROMPT, NUM_TOKENS, VOCAB = 64, 128, 4096
@@ -126,7 +127,9 @@ def together(port: int, prompts: list[list[int]]) -> list[Stream]:
 
 
 def streams(folder: Path, rounds: int) -> list[str]:
-    engine = open_folder(folder, "auto").engine(ServingSettings())
+    opened = open_folder(folder, "auto")
+    torch.set_num_threads(threads_for(opened, ServingSettings()))
+    engine = opened.engine(ServingSettings())
     params = SamplingParams(max_tokens=NUM_TOKENS, temperature=0, ignore_eos=True)
     server, rng, rows = Server(folder), np.random.default_rng(0), []
     for count in (1, 32):
