@@ -170,6 +170,7 @@ def jobs_of(
                 logit_bias=body.logit_bias,
                 min_tokens=body.min_tokens,
                 ignore_eos=body.ignore_eos,
+                priority=body.priority,
                 stop_token_ids=tuple(body.stop_token_ids),
                 seed=None if body.seed is None else (body.seed + sample) % 2**63,
                 stop=tuple(body.stop),

@@ -109,6 +109,7 @@ class GenerationRequest(Request):
     repetition_penalty: float | None = Field(default=None, ge=0.1, le=10.0)
     min_tokens: int = Field(default=0, ge=0, le=2**31 - 1)
     ignore_eos: bool = False
+    priority: int = Field(default=0, ge=0, le=100, description="waits behind those with a lower one")
     stop_token_ids: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(default=[], max_length=MAX_BIASES)
     structured_outputs: StructuredOutputs | None = None
 
