@@ -17,8 +17,8 @@ import threading
 from pathlib import Path
 
 import torch
-
 from bench.decode import SHAPES, new_folder
+
 from inhouse.checkpoint.model_folder import WEIGHTS
 
 RESULTS = Path(__file__).with_name("results") / "load_memory.md"

@@ -1,5 +1,7 @@
 """The kernels of decoding and of a prompt's chunks say what torch's attention over a mask says."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -74,17 +76,28 @@ def test_without_a_compiler_or_with_a_broken_one_there_is_no_library(tmp_path, m
     source = tmp_path / "kernel.cpp"
     source.write_text('extern "C" int three() { return 3; }')
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native._folder.cache_clear()
-    try:
-        if native.find_compiler() is not None:
-            library = native.load.__wrapped__(source)
-            assert library is not None and library.three() == 3
-            source.write_text("this is no C++")
-            assert native.load.__wrapped__(source) is None and "did not compile" in caplog.text
-        monkeypatch.setenv("PATH", "/nowhere")
-        assert native.load.__wrapped__(source) is None and "no C++ compiler" in caplog.text
-    finally:
-        native._folder.cache_clear()
+    if native.find_compiler() is not None:
+        library = native.load.__wrapped__(source)
+        assert library is not None and library.three() == 3
+        source.write_text("this is no C++")
+        assert native.load.__wrapped__(source) is None and "cannot be compiled" in caplog.text
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert native.load.__wrapped__(source) is None and "no C++ compiler" in caplog.text
+
+
+def test_where_nothing_can_be_kept_a_library_is_made_for_this_process(tmp_path, monkeypatch):
+    if native.find_compiler() is None:
+        pytest.skip("no C++ compiler")
+    source = tmp_path / "kernel.cpp"
+    source.write_text('extern "C" int four() { return 4; }')
+    (tmp_path / "file").write_text("not a folder")
+    for place in (tmp_path / "file", Path("/proc/nowhere")):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(place))
+        library = native.load.__wrapped__(source)
+        assert library is not None and library.four() == 4
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert native.load.__wrapped__(source) is not None
 
 
 def test_libraries_are_not_taken_from_a_folder_that_others_can_write_into(tmp_path, monkeypatch):
@@ -92,8 +105,4 @@ def test_libraries_are_not_taken_from_a_folder_that_others_can_write_into(tmp_pa
     folder.mkdir(parents=True)
     folder.chmod(0o777)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native._folder.cache_clear()
-    try:
-        assert native._folder() != folder
-    finally:
-        native._folder.cache_clear()
+    assert folder not in native._folders()

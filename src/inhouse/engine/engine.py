@@ -57,7 +57,7 @@ class Engine:
         self._cache = KVCache(config, self.num_pages, page_size, model.dtype, model.embed_tokens.weight.device)
         self._pages = PageTable(self.num_pages)
         self._scheduler = Scheduler(self._pages, page_size, self.settings.max_sequences, self.max_context)
-        self._budget = PrefillBudget(self.settings.max_prefill)
+        self._budget = PrefillBudget(self.settings.max_prefill, None)
         self._runner = ModelRunner(model, self._cache, self._scheduler.table, self.settings.compile)
         self._sequences: dict[int, Sequence] = {}
         self._streams: dict[int, deque[StepOutput | Failure]] = {}  # what `stream` has not yielded yet
@@ -69,6 +69,7 @@ class Engine:
         self.grammars = Grammars(tokenizer, config.vocab_size, self._ends)
         if self._runner.decoder is not None:
             self._warm_up()
+        self._budget = PrefillBudget(self.settings.max_prefill, self.settings.prompt_turn)
 
     def _warm_up(self) -> None:
         """Compile now what requests would wait for: a step of one sequence, of a few, … of nearly all (see `Experts`).
@@ -133,10 +134,10 @@ class Engine:
         """
         each = [params] * len(prompts) if isinstance(params, SamplingParams) else params
         done: dict[int, Completion] = {}
-        wanted: list[int] = []
+        wanted: dict[int, None] = {}  # in order
         try:
             for prompt, own in zip(prompts, each, strict=True):
-                wanted.append(self.add(prompt, own))
+                wanted[self.add(prompt, own)] = None
             while len(done) < len(wanted):
                 for output in self.step():
                     if output.id in wanted and (completion := checked(output).completion) is not None:
@@ -188,9 +189,11 @@ class Engine:
             failed: dict[int, str] = {}
             drawn = self._advance(scheduled, failed) if scheduled else []
             self._budget.observe(num_prefill, is_decoding, time.perf_counter() - start)
-            outputs: list[StepOutput | Failure] = []
+            too_complex = [identity for identity, reason in failed.items() if reason == TOO_COMPLEX]
+            outputs: list[StepOutput | Failure] = [self._give_up(each, failed.pop(each)) for each in too_complex]
             if failed:
-                drawn, outputs = self._drop(scheduled, drawn, failed)
+                drawn, dropped = self._drop(scheduled, drawn, failed)
+                outputs += dropped
             outputs += [self._append(*new) for new in drawn]
         except BaseException:
             for identity in list(self._sequences):
@@ -272,13 +275,16 @@ class Engine:
             if item.sequence.id in again:
                 self._scheduler.send_back(item.sequence)
         for identity, reason in failed.items():
-            sequence = self._sequences[identity]
-            self._clear(sequence)
-            sequence.stream.finish()
-            self._finish(sequence, "abort")
-            outputs.append(Failure(identity, reason, is_asked_for=reason == TOO_COMPLEX))
+            self._clear(self._sequences[identity])
+            outputs.append(self._give_up(identity, reason))
         self._pages.forget()  # may have been published and never computed
         return [new for new in drawn if new[0].id not in again], outputs
+
+    def _give_up(self, identity: int, reason: str) -> Failure:
+        sequence = self._sequences[identity]
+        sequence.stream.finish()
+        self._finish(sequence, "abort")
+        return Failure(identity, reason, is_asked_for=reason == TOO_COMPLEX)
 
     def _clear(self, sequence: Sequence) -> None:
         """What a mask hides must still be finite: pages go back without the keys and values of a failure."""

@@ -81,7 +81,11 @@ def reference(
 
 def gather(cache: Tensor, pages_RP: Tensor) -> Tensor:
     """A copy (2, R, K, P * page size, d) of R sequences' pages, keys and values apart."""
-    return cache[pages_RP].permute(2, 0, 3, 1, 4, 5).flatten(3, 4)
+    _, _, num_kv_heads, page_size, dim = cache.shape
+    kinds = torch.arange(2 * num_kv_heads, device=cache.device).view(2, 1, num_kv_heads, 1)
+    lines_2RKP = pages_RP[:, None] * (2 * num_kv_heads) + kinds
+    copied = cache.view(-1, page_size * dim).index_select(0, lines_2RKP.flatten())
+    return copied.view(2, len(pages_RP), num_kv_heads, -1, dim)
 
 
 def _attend(q_RHd: Tensor, copy_2RKSd: Tensor, positions_R: Tensor, window: int) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from inhouse.engine.attention import Chunk, PagedAttention
+from inhouse.engine.cpu import paged_attention as cpu
 from inhouse.engine.decoding import Decoder
 from inhouse.engine.kv_cache import KVCache
 from inhouse.engine.paged_attention import Places
@@ -31,6 +32,7 @@ class ModelRunner:
     def __init__(self, model: Transformer, cache: KVCache, table: np.ndarray, compiles: bool) -> None:
         self.model, self.cache, self.table = model, cache, table
         self.device = model.embed_tokens.weight.device
+        cpu.is_there(cache.pages[0])  # compiled now, where it has to be, not in the first request
         self.decoder: Decoder | None = None
         if compiles and can_compile(model, trains=False):
             self.decoder = Decoder(model, cache)
@@ -40,27 +42,21 @@ class ModelRunner:
     def run(self, scheduled: list[Scheduled]) -> tuple[list[Sequence], Tensor, Tensor]:
         """The sequences that are ready for their next token, its fp32 logits (N, V) and their log-sum-exp (N).
 
-        Sequences that want log-probabilities of their prompts, or the sum of its hidden states, have them added. Where
-        decoding is compiled, sequences that decode go first and by themselves: who is admitted in this step may share a
-        page that one of them fills.
+        Sequences that want log-probabilities of their prompts, or the sum of its hidden states, have them added.
         """
-        decoding = [item for item in scheduled if self.decoder is not None and item.is_decoding]
-        rest = [item for item in scheduled if self.decoder is None or not item.is_decoding]
-        passes = ([self._decode(decoding)] if decoding else []) + ([self._mixed(rest)] if rest else [])
-        if len(passes) == 1:
-            return passes[0]
-        sequences, logits, log_totals = zip(*passes, strict=True)
-        return [*sequences[0], *sequences[1]], torch.cat(logits), torch.cat(log_totals)
+        if self.decoder is not None and all(item.is_decoding for item in scheduled):
+            return self._decode(self.decoder, scheduled)
+        return self._mixed(scheduled)  # beside a prompt decoding costs next to nothing: the weights are read anyway
 
-    def _decode(self, scheduled: list[Scheduled]) -> tuple[list[Sequence], Tensor, Tensor]:
+    def _decode(self, decoder: Decoder, scheduled: list[Scheduled]) -> tuple[list[Sequence], Tensor, Tensor]:
         """A compiled pass: one new token each."""
-        assert self.decoder is not None
         sequences = [item.sequence for item in scheduled]
         rows, positions = (np.array([getattr(each, name) for each in sequences]) for name in ("row", "num_computed"))
         tokens_N = torch.tensor([sequence.tokens[-1] for sequence in sequences], device=self.device)
         places = self._places(rows, positions)
-        logits_NV, log_totals_N, routing = self.decoder(tokens_N, places)
-        self._write_experts(self._tensor(self._slots(rows, positions)), routing)
+        logits_NV, log_totals_N, routing = decoder(tokens_N, places)
+        if routing:
+            self._write_experts(self._tensor(self._slots(rows, positions)), routing)
         return sequences, logits_NV, log_totals_N
 
     def _places(self, rows: np.ndarray, positions: np.ndarray) -> Places:

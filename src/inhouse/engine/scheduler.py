@@ -1,7 +1,8 @@
 """Continuous batching: which sequences compute how many tokens in the next step, and on which pages.
 
 First come, first served, but every owner alike. A sequence is admitted when there are pages for all tokens that it has;
-when a running one needs a page and none is free, the youngest is sent back to wait and computes its tokens again later.
+when a running one needs a page and none is free, the youngest of the least urgent is sent back to wait and computes its
+tokens again later.
 """
 
 from collections import Counter, deque
@@ -36,6 +37,7 @@ class Sequence:
         self.num_found = self.num_published = 0  # pages that others had computed; pages that others may find
         self.num_cached: int | None = None  # tokens of the prompt that were there when it was first admitted
         self.row = -1  # of the scheduler's table, while it runs
+        self.is_sent_back = False  # it has run, and waits again
         self.stream = TextStream(params.stop)
         self.logprobs: list[TokenLogprobs] = []
         self.prompt_logprobs: list[TokenLogprobs] = []
@@ -93,6 +95,7 @@ class Scheduler:
         """A running sequence waits again, before all others, and computes its tokens anew."""
         self.running.remove(sequence)
         self._vacate(sequence)
+        sequence.is_sent_back = True
         self.waiting.appendleft(sequence)
 
     @property
@@ -113,12 +116,12 @@ class Scheduler:
                 scheduled.append(self._plan(sequence, 1, False))
         for number, sequence in enumerate(prefilling, 1):
             if sequence.row >= 0 and budget:
-                is_last = number == len(prefilling) and not self.waiting
+                is_last = number == len(prefilling) and not (self.waiting and self._free_rows)
                 num_tokens = self._share(sequence, budget, is_last)
                 budget -= num_tokens
                 scheduled.append(self._plan(sequence, num_tokens, False))
         while budget and self._free_rows and (newcomer := self._next()) is not None and self._admit(newcomer):
-            num_tokens = self._share(newcomer, budget, not self.waiting)
+            num_tokens = self._share(newcomer, budget, not (self.waiting and self._free_rows))
             budget -= num_tokens
             scheduled.append(self._plan(newcomer, num_tokens, True))
         return scheduled
@@ -128,13 +131,17 @@ class Scheduler:
         return min(sequence.num_missing, budget if is_last else max(budget // 2, min(budget, self.page_size)))
 
     def _next(self) -> Sequence | None:
-        """Of those that wait the most urgent; then the one whose owner has the fewest places; then the first.
-
-        No owner has more than three quarters of the places: a newcomer finds one.
-        """
+        """Who was sent back; else of those that wait the most urgent, then the one whose owner has the fewest places,
+        then the first. No owner alone has more than three quarters of the places."""
         held, most = Counter(sequence.owner for sequence in self.running), len(self.table) - len(self.table) // 4
-        may_run = (sequence for sequence in self.waiting if held[sequence.owner] < most)
-        return min(may_run, key=lambda sequence: (sequence.params.priority, held[sequence.owner]), default=None)
+        best: tuple[tuple[int, int], Sequence] | None = None
+        for sequence in self.waiting:
+            rank = (sequence.params.priority, held[sequence.owner])
+            if sequence.is_sent_back or rank == (0, 0):  # nobody behind it comes before it
+                return sequence
+            if rank[1] < most and (best is None or rank < best[0]):
+                best = rank, sequence
+        return best[1] if best else None
 
     def _plan(self, sequence: Sequence, num_tokens: int, is_admitted: bool) -> Scheduled:
         """Publish the pages that this step fills: within a step every key is written before any is read."""
@@ -151,9 +158,10 @@ class Scheduler:
         if len(sequence.pages) * self.page_size >= len(sequence.tokens):
             return True
         while not self.pages.num_free:
-            youngest = self.running[-1]
-            self.send_back(youngest)
-            if youngest is sequence:
+            *_, (_, place) = sorted((each.params.priority, place) for place, each in enumerate(self.running))
+            victim = self.running[place]  # of the least urgent the youngest
+            self.send_back(victim)
+            if victim is sequence:
                 return False
         self._append_page(sequence)
         return True

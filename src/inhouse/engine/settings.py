@@ -12,12 +12,16 @@ class EngineSettings(Settings):
     cache_gib: float = Field(default=1.0, gt=0, description="memory for keys and values at most")
     page_size: PositiveInt = Field(default=16, description="tokens a page")
     max_prefill: PositiveInt = Field(default=2048, description="prompt tokens computed in one step")
+    prompt_turn: float | None = Field(
+        default=None, gt=0, description="seconds of prompts in a step in which others decode; none: max_prefill alone"
+    )
     compile: bool = Field(default=False, description="torch.compile: up to a minute more to start, then faster")
 
 
 class ServingSettings(EngineSettings):
-    """The same for a process that goes on for days: worth a slower start."""
+    """The same for a process that goes on for days, with requests of many: worth a slower start, and all in turn."""
 
+    prompt_turn: float | None = Field(default=0.15, gt=0, description="seconds of prompts in a step with decoding")
     compile: bool = Field(default=True, description="torch.compile: up to a minute more to start, then faster")
     threads: PositiveInt | None = Field(
         default=None, description="that compute; default: all cores, but one where the model is small"

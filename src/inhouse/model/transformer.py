@@ -120,7 +120,7 @@ class Transformer(nn.Module):
 
         A head that is tied to the embedding gets a copy of its own.
         """
-        if not choice.takes_packing(self.lm_head.weight):
+        if self.lm_head.packed is not None or not choice.takes_packing(self.lm_head.weight):
             return
         for module in list(self.modules()):
             if isinstance(module, Attention | SwiGLU):

@@ -35,7 +35,11 @@ class OpenedModel(NamedTuple):
     generation: Generation
 
     def engine(self, settings: EngineSettings | None = None) -> Engine:
-        """What generates from it, up to any of the tokens that end an answer. Raises `ValueError` as `Engine` does."""
+        """What generates from it, up to any of the tokens that end an answer. Raises `ValueError` as `Engine` does.
+
+        The model's weights are laid out for generating: it cannot be saved after that.
+        """
+        self.model.pack()
         return Engine(self.model, self.tokenizer, settings, self.generation.end_ids)
 
 
@@ -52,7 +56,6 @@ def open_folder(folder: Path, dtype: str = "fp32") -> OpenedModel:
         raise ValueError(f"dtype = {dtype!r} is not known; it is one of {', '.join((AUTO, *DTYPES))}")
     tokenizer, device = Tokenizer.load(folder), pick_device("auto")
     model = load_model(folder, DTYPES[dtype], device, weights_dtype=DTYPES[dtype])
-    model.pack()
     return OpenedModel(model, tokenizer, read_chat_template(folder), read_generation(folder))
 
 

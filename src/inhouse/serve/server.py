@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shlex
 import sys
 from contextlib import suppress
@@ -79,7 +80,8 @@ def threads_for(opened: OpenedModel, engine: EngineSettings) -> int:
     if isinstance(engine, ServingSettings) and engine.threads is not None:
         return engine.threads
     cores, is_small = torch.get_num_threads(), opened.model.num_weights < _SMALL
-    return max(cores - 1, 1) if is_small else cores
+    is_told = "OMP_NUM_THREADS" in os.environ
+    return max(cores - 1, 1) if is_small and not is_told else cores
 
 
 def example_request(url: str, name: str, is_chat: bool, key_variable: str | None) -> str:

@@ -156,7 +156,7 @@ class Worker:
                     batches.setdefault(ticket, []).append((job, output))
                 if batches:
                     self._loop.call_soon_threadsafe(self._deliver, batches)
-        except Exception:
+        except BaseException:  # also what is no Exception: compiled libraries' panics
             log.exception("the engine has crashed")
             self._loop.call_soon_threadsafe(self._fail)
 

@@ -9,6 +9,8 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -29,16 +31,25 @@ def load(source: Path) -> ctypes.CDLL | None:
         return None
     text = source.read_bytes()
     identity = hashlib.blake2b(text + f"{compiler} {_FLAGS} {_cpu()}".encode(), digest_size=12).hexdigest()
-    library = _folder() / f"{source.stem}-{identity}.so"
-    if not library.exists():
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            made = Path(folder) / library.name
-            done = subprocess.run([compiler, *_FLAGS, source, "-o", made], capture_output=True, text=True)
-            if done.returncode:
-                log.warning("%s did not compile, without it generation is slower: %s", source.name, done.stderr[:500])
-                return None
-            made.replace(library)  # at once: others may be making the same
-    return ctypes.CDLL(str(library))
+    why: object = None
+    for folder in _folders():
+        library = folder / f"{source.stem}-{identity}.so"
+        try:
+            if not library.exists():
+                _make(compiler, source, library)
+            return ctypes.CDLL(str(library))
+        except (OSError, subprocess.SubprocessError) as error:  # read-only, full, or nothing there may be executed
+            why = getattr(error, "stderr", None) or error
+    log.warning("%s cannot be compiled and loaded, without it generation is slower: %.500s", source.name, why)
+    return None
+
+
+def _make(compiler: str, source: Path, library: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        made = Path(folder) / library.name
+        command = [compiler, *_FLAGS, str(source), "-o", str(made)]
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        made.replace(library)  # at once: others may be making the same
 
 
 def _cpu() -> str:
@@ -48,15 +59,13 @@ def _cpu() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), "") + platform.processor()
 
 
-@cache
-def _folder() -> Path:
-    """Where libraries are kept: a folder that nobody else can write into."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inhouse" / "native"
-    try:
+def _folders() -> Iterator[Path]:
+    """Where libraries are kept: where nobody else can write; if there is no such place, one for this process."""
+    with suppress(OSError, RuntimeError):  # a home that cannot be written to, or none
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inhouse" / "native"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         about = folder.stat()
         if about.st_uid == os.getuid() and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            return folder
-    except OSError:
-        pass  # a home that cannot be written to
-    return Path(tempfile.mkdtemp(prefix="inhouse-native-"))
+            yield folder
+    with suppress(OSError), tempfile.TemporaryDirectory(prefix="inhouse-native-") as name:
+        yield Path(name)  # what is loaded needs its file no longer
