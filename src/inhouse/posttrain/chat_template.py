@@ -127,8 +127,11 @@ def encode_conversation(tokenizer: Tokenizer, messages: Sequence[Message], templ
 
 
 def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message], template: str = CHAT_TEMPLATE) -> list[int]:
-    """Token ids of a conversation up to where the assistant's next answer begins."""
-    check_messages(messages)
+    """Token ids of a conversation up to where the assistant's next answer begins.
+
+    The template decides where a system message may stand. Raises ValueError otherwise as `check_messages` does.
+    """
+    check_messages(messages, is_training=False)
     return _encode(tokenizer, messages, template, add_generation_prompt=True).ids
 
 

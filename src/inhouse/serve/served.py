@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 from inhouse.api.errors import ApiError
 from inhouse.api.settings import ServeSettings
-from inhouse.api.wire.protocol import ChatMessage, Function
+from inhouse.api.wire.protocol import ChatMessage, Function, numbers_of
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams
 from inhouse.posttrain.chat_template import encode_prompt
-from inhouse.posttrain.messages import with_tools
+from inhouse.posttrain.messages import check_messages, with_tools
 from inhouse.serve.worker import Worker
 
 
@@ -76,11 +76,14 @@ class Served(NamedTuple):
             )  # fmt: skip
         self.check_text("".join(message.text for message in messages), "messages")
         self.check_text("".join(function.model_dump_json() for function in functions), "tools")
-        rendered = _with_one_system([message.to_template() for message in messages])
+        said = [message.to_template() for message in messages]
         tools = [function.model_dump(exclude_unset=True) for function in functions]
         param = "tools"
         try:
-            rendered, param = with_tools(rendered, tools), "messages"
+            with_tools([], tools)
+            param = "messages"
+            check_messages(said, is_training=False, numbers=numbers_of(messages))
+            rendered = with_tools(_with_one_system(said), tools)
             return encode_prompt(self.tokenizer, rendered, template=self.chat_template)
         except ValueError as error:
             raise ApiError(400, f"{error}.", param=param, code="invalid_value") from error

@@ -141,7 +141,6 @@ def test_an_answer_validates_strictly(server):
         ({"input": [{"role": "user", "content": [{"type": "input_text", "text": ""}] * 5000}]}, "input"),
         ({"input": [CALL] * 129}, "input[128]"),
         ({"text": {"format": {"type": "json_schema", "name": "a b", "schema": {}}}}, "text.format.name"),
-        ({"input": [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}]}, "input"),
         ({"input": [{"type": "reasoning", "summary": [], "encrypted_content": "abc"}]}, "input[0].encrypted_content"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"temperature": 2.5}, "temperature"),

@@ -209,7 +209,7 @@ class CountTokensRequest(Request):
     def to_chat(self) -> ChatRequest:
         """Raises `ApiError` or `ValidationError` where a chat cannot say the same."""
         system = [ChatMessage(role="system", content=_joined(self.system))] if self.system else []
-        said = [chat for message in self.messages for chat in message.to_chat()]
+        said = [chat.numbered(number) for number, each in enumerate(self.messages, 1) for chat in each.to_chat()]
         return ChatRequest(
             model=self.model, messages=[*system, *said], **self._tools_to_chat(), **self._to_chat_options()
         )

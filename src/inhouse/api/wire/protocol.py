@@ -5,12 +5,13 @@ neutral value; one that changes nothing about the answer (`user`, `store`, …) 
 """
 
 import json
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from inhouse.api.wire.fields import STOP, STOPS, JsonObject, Request, StopStrings, misfit, neutral
+from inhouse.api.wire.fields import IGNORED, STOP, STOPS, JsonObject, Request, StopStrings, misfit, neutral
 
 MAX_TOP_LOGPROBS = 20
 MAX_BIASES = 1024
@@ -222,6 +223,7 @@ class NamedTool(Request):
 class CalledFunction(Request):
     """What was called, its arguments as JSON text."""
 
+    ignored: ClassVar = IGNORED | {"parsed_arguments"}
     name: str = Field(min_length=1)
     arguments: str
 
@@ -229,6 +231,7 @@ class CalledFunction(Request):
 class ToolCall(Request):
     """One call in the history of a chat."""
 
+    ignored: ClassVar = IGNORED | {"index"}
     id: str = Field(min_length=1)
     type: Literal["function"] = "function"
     function: CalledFunction
@@ -236,8 +239,9 @@ class ToolCall(Request):
 
 class ChatMessage(Request):
     """One message; text parts are joined by line breaks. A `name` is not rendered, as in the templates of others; what
-    clients send back of an answer and says nothing to the model (`refusal`, `annotations`) is ignored."""
+    clients send back of an answer and says nothing to the model (`refusal`, `annotations`, `parsed`) is ignored."""
 
+    ignored: ClassVar = IGNORED | {"parsed"}
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[str | None, WithJsonSchema(_CONTENT)] = None
     name: str | None = None
@@ -248,6 +252,7 @@ class ChatMessage(Request):
     audio: Annotated[Any, neutral()] = None
     refusal: str | None = None
     annotations: list[Any] = []
+    _number: int | None = PrivateAttr(default=None)  # in the list that the client sent, where that is another
 
     @field_validator("content", mode="before")
     @classmethod
@@ -274,6 +279,10 @@ class ChatMessage(Request):
         calls = "".join(call.function.name + call.function.arguments for call in self.tool_calls)
         return (self.reasoning_content or "") + (self.content or "") + calls
 
+    def numbered(self, number: int) -> "ChatMessage":
+        self._number = number
+        return self
+
     def to_template(self) -> dict[str, Any]:
         """The message as chat templates know it."""
         role = "system" if self.role == "developer" else self.role
@@ -285,6 +294,11 @@ class ChatMessage(Request):
         if self.tool_calls:
             message["tool_calls"] = [call.model_dump() for call in self.tool_calls]
         return message
+
+
+def numbers_of(messages: Sequence[ChatMessage]) -> list[int]:
+    """What each is called in errors: counted from 1, in the list that the client sent."""
+    return [place if (said := message._number) is None else said for place, message in enumerate(messages, 1)]
 
 
 class ChatRequest(GenerationRequest):
