@@ -239,8 +239,19 @@ def nested(depth):
         ({"tool_choice": {"type": "function"}}, "tool_choice.function"),
         ({"tool_choice": {"type": "function", "function": {"name": "nobody"}}}, "tool_choice"),
         ({"tools": [], "tool_choice": "required"}, "tool_choice"),
-        ({"tools": [tool(parameters={"type": "thing"})], "tool_choice": "required"}, "tools"),
-        ({"tools": [tool(parameters={"$ref": "http://127.0.0.1:9/a"})], "tool_choice": "required"}, "tools"),
+        ({"tools": [tool(parameters={"type": "thing"})], "tool_choice": "required"}, "tools[0].function.parameters"),
+        (
+            {"tools": [tool(parameters={"$ref": "http://127.0.0.1:9/a"})], "tool_choice": "required"},
+            "tools[0].function.parameters",
+        ),
+        (
+            {"tools": [NOW, tool(parameters={"type": "thing"})], "response_format": {"type": "json_object"}},
+            "tools[1].function.parameters",
+        ),
+        (
+            {"tools": [tool(parameters={"properties": {"a": {"const": 2**63}}})], "tool_choice": "required"},
+            "tools[0].function.parameters",
+        ),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0]"),
         ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "a"}]}, "messages"),
         ({"messages": [{"role": "user", "content": "x", "tool_calls": [call()]}]}, "messages[0]"),

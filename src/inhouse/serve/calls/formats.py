@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from inhouse.api.wire.protocol import Function
+from inhouse.serve.calls.types import typed
 
 Parameters = Mapping[str, Mapping[str, Any]]  # of each function, its JSON schema
 _ID_LETTERS = string.ascii_letters + string.digits
@@ -125,16 +126,6 @@ def _mistral(text: str, parameters: Parameters) -> list[tuple[str, dict[str, Any
     return calls
 
 
-def _typed(text: str, schema: Mapping[str, Any]) -> Any:
-    """A value that is written without quotes: the text itself where the schema wants a string, else JSON if it is."""
-    if schema.get("type") == "string":
-        return text
-    try:
-        return _loads(text)
-    except ValueError:
-        return text
-
-
 _CODER_CALL = re.compile(r"<tool_call>\s*<function=([^>\n]+)>(.*)</function>\s*</tool_call>", re.DOTALL)
 _CODER_VALUE = re.compile(r"\s*<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>\s*", re.DOTALL)
 _GLM_CALL = re.compile(r"<tool_call>\s*([^<\n]+?)\s*(<arg_key>.*)?</tool_call>", re.DOTALL)
@@ -151,16 +142,15 @@ def _tagged(
         if found is None:
             raise ValueError("no call")
         name, rest, place = found[1].strip(), found[2] or "", 0
-        known = parameters.get(name, {}).get("properties")
-        known = known if isinstance(known, dict) else {}
+        root = parameters.get(name, {})
+        known = properties if isinstance(properties := root.get("properties"), dict) else {}
         arguments: dict[str, Any] = {}
         while place < len(rest.rstrip()):
             argument = value.match(rest, place)
             if argument is None:
                 raise ValueError("no argument")
             key, place = argument[1].strip(), argument.end()
-            schema = known.get(key)
-            arguments[key] = _typed(argument[2], schema if isinstance(schema, dict) else {})
+            arguments[key] = typed(argument[2], known.get(key), root, _loads)
         return [(name, arguments)]
 
     return parse
