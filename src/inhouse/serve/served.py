@@ -77,7 +77,7 @@ class Served(NamedTuple):
         self.check_text("".join(message.text for message in messages), "messages")
         self.check_text("".join(function.model_dump_json() for function in functions), "tools")
         said = [message.to_template() for message in messages]
-        tools = [function.model_dump(exclude_unset=True) for function in functions]
+        tools = [function.model_dump(exclude_unset=True, exclude={"strict"}) for function in functions]
         param = "tools"
         try:
             with_tools([], tools)

@@ -18,6 +18,7 @@ MAX_BIASES = 1024
 MAX_INPUTS = 2048  # texts of one request for embeddings, as in the API
 MAX_MESSAGES = 4096  # rendering ten times as many holds up everybody's streams for half a second
 MAX_TOOLS = 128
+MAX_NAMED_TOOLS = 1024  # in the API that bounds them by their characters
 MAX_GRAMMAR = 131_072  # characters of a schema, a regex, a grammar, or of all tools' parameters together
 Prompt = str | list[int]
 # what the OpenAPI document says where a validator of ours takes more than the type says
@@ -194,7 +195,7 @@ class EmbeddingRequest(Request):
 class Function(Request):
     """A function that the model may call; `parameters` is the JSON schema of its arguments."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")
     description: str | None = None
     parameters: JsonObject = {}
     strict: bool = False
@@ -309,7 +310,7 @@ class ChatRequest(GenerationRequest):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=MAX_TOP_LOGPROBS)
-    tools: list[Tool] = Field(default=[], max_length=MAX_TOOLS)
+    tools: list[Tool] = Field(default=[], max_length=MAX_NAMED_TOOLS)
     tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
     parallel_tool_calls: bool = True
     functions: Annotated[Any, neutral([])] = []

@@ -5,7 +5,7 @@ Nothing is stored: fields that lead to an earlier response are refused, and `sto
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from inhouse.api.wire.fields import IGNORED, FewParts, JsonObject, OneOf, OrText, Request, misfit, neutral
@@ -39,12 +39,26 @@ class OutputText(Request):
     logprobs: list[Any] = []
 
 
+class Refusal(Request):
+    """Part of an earlier answer of another server."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+    @property
+    def text(self) -> str:
+        return self.refusal
+
+
 class ReasoningText(Request):
     type: Literal["reasoning_text", "summary_text"]
     text: str
 
 
-AnyText = Annotated[InputText | OutputText, OneOf({"input_text": InputText, "output_text": OutputText})]
+AnyText = Annotated[
+    InputText | OutputText | Refusal,
+    OneOf({"input_text": InputText, "output_text": OutputText, "refusal": Refusal}),
+]
 
 
 class Item(Request):
@@ -111,6 +125,13 @@ class FunctionTool(Request):
     defer_loading: Annotated[Any, neutral(False)] = False
     allowed_callers: Annotated[Any, neutral(["direct"])] = ["direct"]
 
+    @field_validator("type", mode="before")
+    @classmethod
+    def _is_the_clients(cls, kind: Any) -> Any:
+        if isinstance(kind, str) and kind != "function":
+            raise PydanticCustomError("unsupported", "only function tools; remove {kind}", {"kind": kind[:64]})
+        return kind
+
     def to_chat(self) -> Tool:
         named = self.model_dump(include={"name", "description", "parameters", "strict"}, exclude_none=True)
         return Tool(type="function", function=Function.model_validate(named))
@@ -163,6 +184,8 @@ class ResponseStreamOptions(Request):
 class ResponsesRequest(Request):
     """POST /v1/responses."""
 
+    ignored: ClassVar = (IGNORED | {"client_metadata"}) - {"metadata"}
+    metadata: dict[str, str] = Field(default={}, max_length=16)  # given back
     model: str
     input: Annotated[list[AnyItem], FewParts, OrText(_SAID, "content"), Field(min_length=1, max_length=MAX_MESSAGES)]
     instructions: str | None = None
