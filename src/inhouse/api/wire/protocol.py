@@ -87,6 +87,10 @@ class StreamOptions(Request):
     include_obfuscation: bool = False  # padding against traffic analysis; never sent here
 
 
+def _all_as_0(top_k: Any) -> Any:
+    return 0 if type(top_k) is int and top_k == -1 else top_k
+
+
 class GenerationRequest(Request):
     """What both generating endpoints share."""
 
@@ -99,7 +103,9 @@ class GenerationRequest(Request):
     # without a value these are as the model's folder says
     temperature: float | None = Field(default=None, ge=0.0, le=2.0)
     top_p: float | None = Field(default=None, ge=0.0, le=1.0)
-    top_k: int | None = Field(default=None, ge=0, le=2**31 - 1, description="not in the API; 0: all")
+    top_k: Annotated[int, BeforeValidator(_all_as_0)] | None = Field(
+        default=None, ge=0, le=2**31 - 1, description="not in the API; 0 or -1: all"
+    )
     max_tokens: int | None = Field(default=None, ge=0)
     frequency_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
     presence_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
@@ -204,6 +210,7 @@ class Function(Request):
 class Tool(Request):
     """A tool as the chat endpoint has it."""
 
+    ignored: ClassVar = IGNORED | {"cache_control"}
     type: Literal["function"]
     function: Function
 
@@ -221,12 +228,19 @@ class NamedTool(Request):
     function: FunctionName
 
 
+def _as_text(arguments: Any) -> Any:
+    try:
+        return json.dumps(arguments, ensure_ascii=False) if isinstance(arguments, dict) else arguments
+    except RecursionError:
+        raise PydanticCustomError("not_json", "it is nested too deeply") from None
+
+
 class CalledFunction(Request):
     """What was called, its arguments as JSON text."""
 
     ignored: ClassVar = IGNORED | {"parsed_arguments"}
     name: str = Field(min_length=1)
-    arguments: str
+    arguments: Annotated[str, BeforeValidator(_as_text)]
 
 
 class ToolCall(Request):
@@ -254,6 +268,19 @@ class ChatMessage(Request):
     refusal: str | None = None
     annotations: list[Any] = []
     _number: int | None = PrivateAttr(default=None)  # in the list that the client sent, where that is another
+
+    @model_validator(mode="before")
+    @classmethod
+    def _other_words(cls, data: Any) -> Any:
+        """As other servers and clients have it: `reasoning`, and no content where a tool says nothing."""
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        if (reasoning := data.pop("reasoning", None)) is not None:
+            data.setdefault("reasoning_content", reasoning)
+        if data.get("role") == "tool" and data.get("content") is None and "content" in data:
+            data["content"] = ""
+        return data
 
     @field_validator("content", mode="before")
     @classmethod

@@ -1,0 +1,28 @@
+"""What clients of other servers send in a chat."""
+
+import json
+
+import pytest
+
+from inhouse.serve.faces.chat import Chat
+
+USER = {"role": "user", "content": "q"}
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": {"a": "\u00e9"}}}
+TOOL = {"type": "function", "function": {"name": "f"}, "cache_control": {"type": "ephemeral"}}
+
+
+def test_they_are_understood(long_server):
+    said = {"role": "assistant", "reasoning": "hm", "tool_calls": [CALL]}
+    messages = [USER, said, {"role": "tool", "tool_call_id": "c", "content": None}]
+    body = {"model": "tiny", "messages": messages, "top_k": -1, "tools": [TOOL]}
+    face = Chat(long_server.served, json.dumps(body).encode())
+    text = long_server.served.tokenizer.decode(face.prompts[0])
+    assert "<think>\nhm\n</think>" in text and '"arguments": {"a": "\u00e9"}' in text and "tool\n<|im_end|>" in text
+    assert face.jobs[0][1].top_k == 0
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br"])
+def test_bodies_that_are_encoded(server, encoding):
+    head = {"content-type": "application/json", "content-encoding": encoding}
+    answer = server.http.post("/v1/chat/completions", content=b"{}", headers=head)
+    assert answer.status_code == 415 and "Content-Encoding" in answer.json()["error"]["message"]
