@@ -26,3 +26,15 @@ def test_bodies_that_are_encoded(server, encoding):
     head = {"content-type": "application/json", "content-encoding": encoding}
     answer = server.http.post("/v1/chat/completions", content=b"{}", headers=head)
     assert answer.status_code == 415 and "Content-Encoding" in answer.json()["error"]["message"]
+
+
+def test_variables_of_the_template(run_server):
+    body = {"model": "tiny", "messages": [USER], "max_tokens": 1}
+    with run_server(chat_template="{{ messages[0].content }}{% if loud %}{{ mark }}{% endif %}") as server:
+        said = body | {"chat_template_kwargs": {"loud": True, "mark": "<|im_end|>"}}
+        face = Chat(server.served, json.dumps(said).encode())
+        tokenizer = server.served.tokenizer
+        assert tokenizer.special["<|im_end|>"] not in face.prompts[0]
+        assert tokenizer.decode(face.prompts[0]) == "q<|im_end|>"
+        for bad in ({"messages": "x"}, {"a": []}, {"a": "x" * 1001}):
+            assert server.post("/v1/chat/completions", body | {"chat_template_kwargs": bad}).status_code == 400

@@ -1,6 +1,6 @@
 """The model that a server serves, as its endpoints see it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from inhouse.api.errors import ApiError
@@ -67,7 +67,12 @@ class Served(NamedTuple):
                 code="context_length_exceeded",
             )
 
-    def encode_messages(self, messages: Sequence[ChatMessage], functions: Sequence[Function] = ()) -> list[int]:
+    def encode_messages(
+        self,
+        messages: Sequence[ChatMessage],
+        functions: Sequence[Function] = (),
+        variables: Mapping[str, Any] | None = None,
+    ) -> list[int]:
         """The prompt of a chat; message content never becomes special tokens. Slow on long texts: not for the loop."""
         if self.chat_template is None:
             raise ApiError(
@@ -84,7 +89,7 @@ class Served(NamedTuple):
             param = "messages"
             check_messages(said, is_training=False, numbers=numbers_of(messages))
             rendered = with_tools(_with_one_system(said), tools)
-            return encode_prompt(self.tokenizer, rendered, template=self.chat_template)
+            return encode_prompt(self.tokenizer, rendered, self.chat_template, variables)
         except ValueError as error:
             raise ApiError(400, f"{error}.", param=param, code="invalid_value") from error
 

@@ -20,6 +20,7 @@ MAX_MESSAGES = 4096  # rendering ten times as many holds up everybody's streams 
 MAX_TOOLS = 128
 MAX_NAMED_TOOLS = 1024  # in the API that bounds them by their characters
 MAX_GRAMMAR = 131_072  # characters of a schema, a regex, a grammar, or of all tools' parameters together
+PlainText = Annotated[str, Field(max_length=1000)]
 Prompt = str | list[int]
 # what the OpenAPI document says where a validator of ours takes more than the type says
 _IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
@@ -340,6 +341,9 @@ class ChatRequest(GenerationRequest):
     tools: list[Tool] = Field(default=[], max_length=MAX_NAMED_TOOLS)
     tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
     parallel_tool_calls: bool = True
+    chat_template_kwargs: dict[Annotated[str, Field(max_length=64)], bool | int | float | PlainText] = Field(
+        default={}, max_length=32, description="not in the API; variables of the template"
+    )
     functions: Annotated[Any, neutral([])] = []
     function_call: Annotated[Any, neutral("none", "auto")] = "none"
     response_format: ResponseFormat = ResponseFormat()
