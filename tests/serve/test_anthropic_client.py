@@ -194,7 +194,7 @@ def user(*content: object) -> dict:
         (user(TEXT | {"colour": "red"}), "messages[0].content[0].colour"),
         (user(TEXT, USE), "messages[0]"),
         (user(RESULT), "messages[0].content[0].tool_use_id"),
-        (user(RESULT | {"content": [{"type": "image"}]}), "messages[0].content[0].content[0].type"),
+        (user(RESULT | {"content": [{"type": "image"}]}), "messages[0].content[0].content[0]"),
         ({"messages": [*user(TEXT)["messages"], {"role": "assistant", "content": "So"}]}, "messages"),
         ({"messages": [*user(TEXT)["messages"], {"role": "assistant", "content": [RESULT]}]}, "messages[1]"),
         ({"messages": [{"role": "assistant", "content": [USE | {"input": []}]}]}, "messages[0].content[0].input"),
@@ -214,7 +214,7 @@ def user(*content: object) -> dict:
         ({"output_config": {"effort": "high"}}, "output_config.effort"),
         ({"output_config": {"format": {"type": "xml"}}}, "output_config.format.type"),
         ({"tools": {}}, "tools"),
-        ({"tools": [TOOL] * 200}, "tools"),
+        ({"tools": [TOOL] * 1025}, "tools"),
         ({"tools": [TOOL, TOOL]}, "tools"),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
         ({"tools": [TOOL | {"name": "a b"}]}, "tools[0].name"),
@@ -241,6 +241,26 @@ def test_the_ends_of_the_ranges_are_answered(server, change):
     assert server.post("/v1/messages", ASK | change).status_code == 200
 
 
+DOCUMENT = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "in it"}, "title": "T"}
+FOUND = {"type": "search_result", "title": "A", "source": "b", "content": [TEXT], "citations": {"enabled": False}}
+REDACTED = {"role": "assistant", "content": [{"type": "redacted_thinking", "data": "x"}, TEXT]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"context_management": {"edits": []}, "diagnostics": {}, "inference_geo": "eu", "user_profile_id": "u"},
+        {"workspace_id": "w", "speed": "standard", "mcp_servers": [], "container": None},
+        {"tools": [TOOL | {"input_examples": [{}], "name": "x" * 128}], "tool_choice": {"type": "none"}},
+        {"tools": [TOOL | {"name": f"t{n}"} for n in range(200)], "tool_choice": {"type": "none"}},
+        user(DOCUMENT, FOUND),
+        {"messages": [*user(TEXT)["messages"], REDACTED, *user(TEXT)["messages"]]},
+    ],
+)
+def test_what_clients_send_and_says_nothing_here(long_server, change):
+    assert long_server.post("/v1/messages", ASK | change).status_code == 200, change
+
+
 def test_nesting_without_an_end(server):
     deep = '{"a":' * 5000 + "1" + "}" * 5000
     for where in ('"metadata":', '"messages":', '"tools":'):
@@ -260,7 +280,8 @@ def test_nesting_without_an_end(server):
 def test_counting_takes_the_same_request_without_its_sampling(server):
     body = {key: ASK[key] for key in ("model", "messages")}
     assert server.post("/v1/messages/count_tokens", body).json()["input_tokens"] > 0
-    for change in ({"max_tokens": 5}, {"messages": []}, {"model": "other"}):
+    assert server.post("/v1/messages/count_tokens", ASK | {"stream": True, "speed": "fast"}).status_code == 200
+    for change in ({"colour": 5}, {"messages": []}, {"model": "other"}):
         answer = server.post("/v1/messages/count_tokens", body | change)
         assert answer.status_code in (400, 404) and answer.json()["type"] == "error"
 

@@ -128,6 +128,10 @@ def nested(depth):
         ({"response_format": of_schema({"type": "string", "pattern": "(?=a)b"})}, "response_format"),
         ({"response_format": of_schema({"type": "string", "pattern": "(" * 3000})}, "response_format"),
         ({"response_format": of_schema({"not": {}})}, "response_format"),
+        *(
+            ({"response_format": of_schema({"properties": {"a": {key: value}}})}, "response_format")
+            for key, value in [("const", 2**63), ("enum", [1, -(2**70)]), ("minimum", -(2**63)), ("maximum", 2**64)]
+        ),
         ({"response_format": of_schema({"multipleOf": 100_000_007, "type": "integer"})}, "response_format"),
         ({"response_format": of_schema({"enum": ["x" * 1_000_000]})}, "response_format"),
         ({"response_format": of_schema(nested(150))}, "response_format"),
@@ -194,3 +198,17 @@ def test_many_may_come_with_the_same_new_grammar(server):
     with ThreadPoolExecutor(30) as pool:
         answers = list(pool.map(lambda _: server.post("/v1/chat/completions", body).status_code, range(30)))
     assert answers == [200] * 30
+
+
+@pytest.mark.parametrize(
+    ("field", "form", "expected"),
+    [
+        ("structured_outputs", {"choice": ["a\x7fb"]}, "a\x7fb"),
+        ("response_format", of_schema({"enum": ["a\x7fb"]}), '"a\\u007Fb"'),
+        ("response_format", of_schema({"$ref": "#/$defs/My Type", "$defs": {"My Type": {"const": 7}}}), "7"),
+        ("response_format", of_schema({"const": 7, "format": "int32", "required": None}), "7"),
+    ],
+)
+def test_odd_forms_are_followed(server, field, form, expected):
+    (choice,) = server.post("/v1/chat/completions", CHAT | {field: form}).json()["choices"]
+    assert choice["message"]["content"] == expected

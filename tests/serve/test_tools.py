@@ -64,6 +64,10 @@ def test_the_prompt_shows_them_unless_none_may_be_called(long_server):
     assert "weather" not in prompt(long_server, tools=[])
 
 
+def test_strict_is_not_shown(long_server):
+    assert len({prompt(long_server, tools=[tool(**more)]) for more in ({}, {"strict": False}, {"strict": True})}) == 1
+
+
 def test_the_history_goes_through_the_template(long_server):
     messages = [
         *MESSAGES,
@@ -226,12 +230,12 @@ def nested(depth):
     ("change", "param"),
     [
         ({"tools": [tool("a b")]}, "tools[0].function.name"),
-        ({"tools": [tool("x" * 65)]}, "tools[0].function.name"),
+        ({"tools": [tool("x" * 129)]}, "tools[0].function.name"),
         ({"tools": [tool(""), NOW]}, "tools[0].function.name"),
         ({"tools": [{"type": "custom", "function": {"name": "a"}}]}, "tools[0].type"),
         ({"tools": [tool(parameters=[])]}, "tools[0].function.parameters"),
         ({"tools": [tool(), tool()]}, "tools"),
-        ({"tools": [tool(f"t{i}") for i in range(129)]}, "tools"),
+        ({"tools": [tool(f"t{i}") for i in range(1025)]}, "tools"),
         ({"tools": [tool(parameters={"enum": ["x" * 200_000]})]}, "tools"),
         ({"tools": [tool(parameters=nested(150))]}, "tools"),
         ({"tools": [tool(description="x" * 500_000)]}, "tools"),
@@ -239,8 +243,19 @@ def nested(depth):
         ({"tool_choice": {"type": "function"}}, "tool_choice.function"),
         ({"tool_choice": {"type": "function", "function": {"name": "nobody"}}}, "tool_choice"),
         ({"tools": [], "tool_choice": "required"}, "tool_choice"),
-        ({"tools": [tool(parameters={"type": "thing"})], "tool_choice": "required"}, "tools"),
-        ({"tools": [tool(parameters={"$ref": "http://127.0.0.1:9/a"})], "tool_choice": "required"}, "tools"),
+        ({"tools": [tool(parameters={"type": "thing"})], "tool_choice": "required"}, "tools[0].function.parameters"),
+        (
+            {"tools": [tool(parameters={"$ref": "http://127.0.0.1:9/a"})], "tool_choice": "required"},
+            "tools[0].function.parameters",
+        ),
+        (
+            {"tools": [NOW, tool(parameters={"type": "thing"})], "response_format": {"type": "json_object"}},
+            "tools[1].function.parameters",
+        ),
+        (
+            {"tools": [tool(parameters={"properties": {"a": {"const": 2**63}}})], "tool_choice": "required"},
+            "tools[0].function.parameters",
+        ),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0]"),
         ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "a"}]}, "messages"),
         ({"messages": [{"role": "user", "content": "x", "tool_calls": [call()]}]}, "messages[0]"),

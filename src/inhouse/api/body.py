@@ -13,6 +13,8 @@ async def read_body(request: Request, limits: ServeSettings) -> bytes:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         # a web page may post text/plain to a loopback server without the browser asking it first; JSON it may not
         raise ApiError(415, "The request's body must be sent as Content-Type: application/json.")
+    if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise ApiError(415, "The request's body must be sent as it is, without a Content-Encoding.")
     most, declared = limits.max_body_bytes, request.headers.get("content-length", "0")
     try:
         async with asyncio.timeout(limits.read_timeout):

@@ -29,7 +29,10 @@ class ApiError(Exception):
 
     def renamed(self, names: Mapping[str, str]) -> "ApiError":
         """The same about a parameter that another API calls otherwise."""
-        old, new = self.param, names.get(self.param or "", self.param)
+        old = new = self.param
+        for ours, theirs in names.items():  # the whole of a name, or its end
+            if old is not None and (old == ours or old.endswith(f".{ours}")):
+                new = old.removesuffix(ours) + theirs
         message = self.message.replace(f"'{old}'", f"'{new}'")
         return ApiError(self.status, message, param=new, code=self.code, headers=self.headers)
 

@@ -19,6 +19,7 @@ from llguidance import LLMatcher
 
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine import grammar_trial
+from inhouse.engine.schemas import cleaned
 
 # At most one space where JSON allows white space: a model could go on with it for ever.
 _JSON = {"whitespace_pattern": " ?"}
@@ -28,9 +29,12 @@ _KEPT = 32  # compiled grammars
 Part = dict[str, Any]  # one of llguidance's grammars
 
 
-def json_schema(schema: Mapping[str, Any]) -> Part:
-    """JSON that a schema accepts, on one line."""
-    return {"json_schema": {**schema, "x-guidance": _JSON}}
+def json_schema(schema: Mapping[str, Any], *, is_lenient: bool = False) -> Part:
+    """JSON that a schema accepts, on one line; `is_lenient`: as far as its keywords are known.
+
+    Raises `ValueError` for numbers beyond 2**63.
+    """
+    return {"json_schema": {**cleaned(schema), "x-guidance": _JSON | {"lenient": is_lenient}}}
 
 
 def regex(pattern: str) -> Part:
@@ -41,7 +45,12 @@ def regex(pattern: str) -> Part:
 
 def choice(texts: Sequence[str]) -> Part:
     """One of these texts."""
-    return lark("start: " + " | ".join(json.dumps(text, ensure_ascii=False) for text in texts))
+    return lark("start: " + " | ".join(map(quoted, texts)))
+
+
+def quoted(text: str) -> str:
+    """A text as a literal of Lark, which knows that one character as an escape only."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def lark(text: str) -> Part:

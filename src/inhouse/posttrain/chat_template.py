@@ -11,9 +11,10 @@ with white space that merges with the line break behind `assistant`.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jinja2
@@ -126,18 +127,37 @@ def encode_conversation(tokenizer: Tokenizer, messages: Sequence[Message], templ
     return encoded
 
 
-def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message], template: str = CHAT_TEMPLATE) -> list[int]:
-    """Token ids of a conversation up to where the assistant's next answer begins."""
-    check_messages(messages)
-    return _encode(tokenizer, messages, template, add_generation_prompt=True).ids
+def encode_prompt(
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    template: str = CHAT_TEMPLATE,
+    variables: Mapping[str, Any] | None = None,
+) -> list[int]:
+    """Token ids of a conversation up to where the assistant's next answer begins.
+
+    `variables` are more names for the template. It decides where a system message may stand. Otherwise it raises
+    ValueError as `check_messages` does.
+    """
+    check_messages(messages, is_training=False)
+    return _encode(tokenizer, messages, template, add_generation_prompt=True, variables=variables or {}).ids
 
 
-def _encode(tokenizer: Tokenizer, messages: Sequence[Message], template: str, add_generation_prompt: bool) -> Encoded:
+def _encode(
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    template: str,
+    add_generation_prompt: bool,
+    variables: Mapping[str, Any] = MappingProxyType({}),
+) -> Encoded:
     weights = [message.get("weight", 1) for message in messages if message["role"] == "assistant"]
     tools, shown = as_rendered(messages)
-    marks = _unused_characters(json.dumps([shown, tools], ensure_ascii=False) + template)
+    marks = _unused_characters(json.dumps([shown, tools, dict(variables)], ensure_ascii=False) + template)
     specials = _special_pattern(tuple(tokenizer.special))
     names = {"generation_start": marks.start, "generation_end": marks.end, **tokenizer.named_special()}
+    own = {"messages", "tools", "add_generation_prompt", *names}
+    if taken := sorted(own & variables.keys()):
+        raise ValueError(f"the variable {taken[0]!r} of the template is set by the server")
+    names = _guarded(dict(variables), specials, marks.guard) | names
     guarded_tools = _guarded(tools, specials, marks.guard)
 
     def render(messages: Sequence[Message], is_prompt: bool) -> str:

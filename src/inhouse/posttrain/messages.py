@@ -20,16 +20,21 @@ _OWNERS = {  # who may have a key
 _DEFINITION_KEYS = ("name", "description", "parameters")  # in this order, whatever the order in a file
 
 
-def check_messages(messages: Any) -> None:
-    """Raise ValueError, naming the message (counted from 1), unless these are messages that can be rendered."""
+def check_messages(messages: Any, *, is_training: bool = True, numbers: Sequence[int] = ()) -> None:
+    """Raise ValueError, naming the message, unless these are messages that can be rendered.
+
+    Messages are counted from 1, or as `numbers` says. In training only the first may be a system message; elsewhere
+    the template decides where one may stand.
+    """
     if not isinstance(messages, list | tuple) or not messages:
         raise ValueError("messages must be a list of at least one message")
     call_ids: set[str] = set()
-    for number, message in enumerate(messages, 1):
+    for place, message in enumerate(messages):
+        number = numbers[place] if numbers else place + 1
         if not isinstance(message, dict):
             raise ValueError(f"message {number} is not an object with a role and a content")
         try:
-            _check_message(message, is_first=number == 1)
+            _check_message(message, may_be_system=place == 0 or not is_training)
         except ValueError as error:
             raise ValueError(f"message {number}: {error}") from None
         call_ids.update(str(call.get("id")) for call in message.get("tool_calls") or ())
@@ -38,11 +43,11 @@ def check_messages(messages: Any) -> None:
             raise ValueError(f"message {number}: no call before it has the tool_call_id {answered!r}")
 
 
-def _check_message(message: Message, is_first: bool) -> None:
+def _check_message(message: Message, may_be_system: bool) -> None:
     role = message.get("role")
     if role not in ROLES:
         raise ValueError(f"the role {role!r} is not known; known roles are {', '.join(ROLES)}")
-    if role == "system" and not is_first:
+    if role == "system" and not may_be_system:
         raise ValueError("only the first message may be a system message")
     for key in message:
         if key not in ("role", "content", "name") and key not in _OWNERS:

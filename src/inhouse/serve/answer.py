@@ -45,7 +45,9 @@ class Answer:
         self._reasoning, self._tools = reasoning, tools
         self.thinking = self.content = ""
         self.calls: list[Call] = []
-        self.finish_reason: str | None = None  # "tool_calls" where it would be "stop" and there are calls
+        self.finish_reason: str | None = (
+            None  # "tool_calls" where it would be "stop" and there are calls, or all that there may be
+        )
 
     def take(self, delta: Delta) -> list[Piece]:
         """The pieces that have become certain, in their order, none of them empty."""
@@ -61,5 +63,7 @@ class Answer:
             elif item:
                 pieces.append(Content(item))
                 self.content += item
-        self.finish_reason = "tool_calls" if self.calls and delta.finish_reason == "stop" else delta.finish_reason
+        has_all = self._tools is not None and self._tools.is_done
+        is_end = delta.finish_reason == "stop" or (delta.finish_reason == "length" and has_all)
+        self.finish_reason = "tool_calls" if self.calls and is_end else delta.finish_reason
         return pieces

@@ -1,16 +1,16 @@
 """The model that a server serves, as its endpoints see it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from inhouse.api.errors import ApiError
 from inhouse.api.settings import ServeSettings
-from inhouse.api.wire.protocol import ChatMessage, Function
+from inhouse.api.wire.protocol import ChatMessage, Function, numbers_of
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams
 from inhouse.posttrain.chat_template import encode_prompt
-from inhouse.posttrain.messages import with_tools
+from inhouse.posttrain.messages import check_messages, with_tools
 from inhouse.serve.worker import Worker
 
 
@@ -67,7 +67,12 @@ class Served(NamedTuple):
                 code="context_length_exceeded",
             )
 
-    def encode_messages(self, messages: Sequence[ChatMessage], functions: Sequence[Function] = ()) -> list[int]:
+    def encode_messages(
+        self,
+        messages: Sequence[ChatMessage],
+        functions: Sequence[Function] = (),
+        variables: Mapping[str, Any] | None = None,
+    ) -> list[int]:
         """The prompt of a chat; message content never becomes special tokens. Slow on long texts: not for the loop."""
         if self.chat_template is None:
             raise ApiError(
@@ -76,12 +81,15 @@ class Served(NamedTuple):
             )  # fmt: skip
         self.check_text("".join(message.text for message in messages), "messages")
         self.check_text("".join(function.model_dump_json() for function in functions), "tools")
-        rendered = _with_one_system([message.to_template() for message in messages])
-        tools = [function.model_dump(exclude_unset=True) for function in functions]
+        said = [message.to_template() for message in messages]
+        tools = [function.model_dump(exclude_unset=True, exclude={"strict"}) for function in functions]
         param = "tools"
         try:
-            rendered, param = with_tools(rendered, tools), "messages"
-            return encode_prompt(self.tokenizer, rendered, template=self.chat_template)
+            with_tools([], tools)
+            param = "messages"
+            check_messages(said, is_training=False, numbers=numbers_of(messages))
+            rendered = with_tools(_with_one_system(said), tools)
+            return encode_prompt(self.tokenizer, rendered, self.chat_template, variables)
         except ValueError as error:
             raise ApiError(400, f"{error}.", param=param, code="invalid_value") from error
 

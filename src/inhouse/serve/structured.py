@@ -1,6 +1,7 @@
 """What an answer must be: from the fields of a request to a grammar for the engine, compiled before it is queued."""
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +9,11 @@ from inhouse.api.errors import ApiError
 from inhouse.api.wire.protocol import MAX_GRAMMAR, GenerationRequest, ResponseFormat, StructuredOutputs
 from inhouse.engine.grammar import BusyError, Part, choice, grammar, json_schema, lark, regex
 from inhouse.serve.answer import Reading
-from inhouse.serve.calls.grammars import answer_with_calls
+from inhouse.serve.calls.formats import Tools
+from inhouse.serve.calls.grammars import answer_with_calls, arguments_of
 from inhouse.serve.served import Served
 
+_SEARCH = 5.0  # seconds, for the tool whose parameters are at fault
 # what a prompt that has opened the thinking leads to before anything else
 _THINKING = 'start: thinking /\\s{0,4}/ @answer\nthinking[suffix="</think>"]: /(?s:.*)/'
 
@@ -54,22 +57,40 @@ def compile_grammar(served: Served, content: tuple[str, Part] | None, reading: R
     param, part = content or ("tools", None)
     tools = reading.tools if reading else None
     named: dict[str, Part] = {}
-    if tools is not None and (tools.must_call or part is not None):
-        part, named = answer_with_calls(served.tokenizer, tools, part)
-        param = param if content and not tools.must_call else "tools"
-    if part is None:
+    calls = tools if tools is not None and (tools.must_call or part is not None) else None
+    if part is None and calls is None:
         return None
-    if reading is not None and reading.is_thinking:
-        named["answer"], part = part, lark(_THINKING)
-    text = grammar(part, **named)
     try:
+        if calls is not None:
+            param = param if content and not calls.must_call else "tools"
+            part, named = answer_with_calls(served.tokenizer, calls, part)
+        if part is not None and reading is not None and reading.is_thinking:
+            named["answer"], part = part, lark(_THINKING)
+        text = grammar(part or {}, **named)
         served.engine.grammars.check(text)
     except BusyError:
         message = "Too many new grammars are being compiled; try again in a few seconds."
         raise ApiError(503, message, code="grammars_busy", headers={"retry-after": "5"}) from None
     except ValueError as error:
-        raise _refusal(param, error) from error
+        raise (_tool_at_fault(served, calls) if calls else None) or _refusal(param, error) from error
     return text
+
+
+def _tool_at_fault(served: Served, tools: Tools) -> ApiError | None:
+    """About the first tool whose parameters alone cannot be followed, as far as that is found in a few seconds."""
+    end = time.monotonic() + _SEARCH
+    for number, function in enumerate(tools.functions):
+        if tools.must_call and function not in tools.must_call:
+            continue
+        if time.monotonic() > end:
+            return None
+        try:
+            served.engine.grammars.check(grammar(json_schema(arguments_of(function.parameters), is_lenient=True)))
+        except ValueError as error:
+            return _refusal(f"tools[{number}].function.parameters", error)
+        except BusyError:
+            return None
+    return None
 
 
 def _refusal(param: str, why: object) -> ApiError:

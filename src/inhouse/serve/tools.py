@@ -1,10 +1,11 @@
 """The tools of one request, whatever its endpoint: which may or must be called, and how the model writes a call."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 
 from inhouse.api.errors import ApiError
-from inhouse.api.wire.protocol import MAX_GRAMMAR, MAX_TOOLS, Function
+from inhouse.api.wire.protocol import MAX_GRAMMAR, MAX_NAMED_TOOLS, Function
 from inhouse.serve.calls.formats import Tools, format_of
 from inhouse.serve.served import Served
 
@@ -17,9 +18,9 @@ def tools_of(
     `choice` is "auto", "none", "required", or "function": the one called `name`. Raises `ApiError`.
     """
     names = [function.name for function in functions]
-    if len(names) > MAX_TOOLS:
-        raise _wrong("tools", f"at most {MAX_TOOLS} are allowed")
-    if twice := next((each for each in names if names.count(each) > 1), None):
+    if len(names) > MAX_NAMED_TOOLS:
+        raise _wrong("tools", f"at most {MAX_NAMED_TOOLS} are allowed")
+    if twice := next((each for each, count in Counter(names).items() if count > 1), None):
         raise _wrong("tools", f"two functions are called '{twice}'")
     if choice == "function" and name not in names:
         raise _wrong("tool_choice", f"there is no tool called '{name}'")

@@ -141,7 +141,6 @@ def test_an_answer_validates_strictly(server):
         ({"input": [{"role": "user", "content": [{"type": "input_text", "text": ""}] * 5000}]}, "input"),
         ({"input": [CALL] * 129}, "input[128]"),
         ({"text": {"format": {"type": "json_schema", "name": "a b", "schema": {}}}}, "text.format.name"),
-        ({"input": [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}]}, "input"),
         ({"input": [{"type": "reasoning", "summary": [], "encrypted_content": "abc"}]}, "input[0].encrypted_content"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"temperature": 2.5}, "temperature"),
@@ -228,3 +227,12 @@ def test_an_answer_of_a_schema(long_client):
     with pytest.raises(openai.BadRequestError) as caught:
         long_client.responses.create(**ask, text={"format": form | {"schema": {"type": 5}}})
     assert caught.value.param == "text.format"
+
+
+def test_what_says_nothing_here(server):
+    refusal = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
+    more = {"input": [{"role": "user", "content": "a"}, refusal], "metadata": {"a": "b"}, "client_metadata": {"c": "d"}}
+    answer = server.post("/v1/responses", ASK | more)
+    assert (answer.status_code, answer.json()["metadata"]) == (200, {"a": "b"})
+    error = server.post("/v1/responses", ASK | {"tools": [{"type": "web_search"}]}).json()["error"]
+    assert "only function tools; remove web_search" in error["message"]

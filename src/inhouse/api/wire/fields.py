@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
@@ -23,10 +23,10 @@ from inhouse.api.errors import ApiError, from_validation
 MAX_STOP_STRINGS = 4
 MAX_STOP_CHARACTERS = 1000
 MAX_PARTS = 4096
-IGNORED = {
+IGNORED = frozenset({
     "user", "store", "metadata", "safety_identifier", "service_tier", "prediction",
     "verbosity", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
-}  # fmt: skip
+})  # fmt: skip
 STOP = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_CHARACTERS}
 STOPS = {"type": "array", "items": STOP, "maxItems": MAX_STOP_STRINGS}
 
@@ -64,6 +64,7 @@ class Request(BaseModel):
     """Strict types; a null means that the field was left out, as the API has it."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    ignored: ClassVar[frozenset[str]] = IGNORED  # fields that change nothing about the answer
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> Any:
@@ -74,7 +75,7 @@ class Request(BaseModel):
             if name not in required and {"type": "null"} not in field.get("anyOf", []):
                 kept = {key: field.pop(key) for key in ("title", "description", "default") if key in field}
                 schema["properties"][name] = kept | {"anyOf": [dict(field), {"type": "null"}]}
-        schema["properties"] = schema.get("properties", {}) | {name: {} for name in sorted(IGNORED)}
+        schema["properties"] = schema.get("properties", {}) | {name: {} for name in sorted(cls.ignored)}
         return schema
 
     @model_validator(mode="before")
@@ -82,7 +83,7 @@ class Request(BaseModel):
     def _drop_nulls(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        return {key: value for key, value in data.items() if value is not None and key not in IGNORED}
+        return {key: value for key, value in data.items() if value is not None and key not in cls.ignored}
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:

@@ -35,7 +35,10 @@ class MessageWriter(BlockWriter):
         """`reason` in the words of the chat endpoint; `stop` is the stop sequence that was met."""
         yield from self.close()
         stopped = reason == "stop" and stop is not None
-        said = {"stop_reason": "stop_sequence" if stopped else _REASONS[reason], "stop_sequence": stop}
+        said = {
+            "stop_reason": "stop_sequence" if stopped else _REASONS[reason],
+            "stop_sequence": stop if stopped else None,
+        }
         self.message |= said | {"usage": _usage(usage)}
         yield _event("message_delta", delta=said, usage=_usage(usage))
         yield _event("message_stop")

@@ -4,15 +4,16 @@ The rule for fields is that of `protocol`. `cache_control` changes nothing about
 """
 
 import json
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from inhouse.api.wire.fields import FewParts, JsonObject, OneOf, OrText, Request, StopStrings, misfit, neutral
+from inhouse.api.wire.fields import IGNORED, FewParts, JsonObject, OneOf, OrText, Request, StopStrings, misfit, neutral
 from inhouse.api.wire.protocol import (
     MAX_MESSAGES,
+    MAX_NAMED_TOOLS,
     MAX_TOOLS,
     CalledFunction,
     ChatMessage,
@@ -35,6 +36,52 @@ class TextBlock(Block):
     citations: Annotated[Any, neutral([])] = []
 
 
+class RedactedThinkingBlock(Block):
+    """Thinking that only its own server could read."""
+
+    ignored: ClassVar = IGNORED | {"data"}
+    type: Literal["redacted_thinking"]
+
+
+class PlainSource(Request):
+    type: Literal["text"]
+    media_type: Literal["text/plain"] = "text/plain"
+    data: str
+
+
+class DocumentBlock(Block):
+    """A document of plain text, with its title before it."""
+
+    type: Literal["document"]
+    source: Annotated[PlainSource, OneOf({"text": PlainSource})]
+    title: str | None = None
+    context: str | None = None
+    citations: Annotated[Any, neutral({"enabled": False})] = None
+
+    @property
+    def text(self) -> str:
+        return "\n".join(text for text in (self.title, self.context, self.source.data) if text)
+
+
+class SearchResultBlock(Block):
+    type: Literal["search_result"]
+    title: str
+    source: str
+    content: list[TextBlock]
+    citations: Annotated[Any, neutral({"enabled": False})] = None
+
+    @property
+    def text(self) -> str:
+        return "\n".join([self.title, self.source, *(block.text for block in self.content)])
+
+
+Text = TextBlock | DocumentBlock | SearchResultBlock
+_TEXTS: dict[str, type[Request]] = {
+    "text": TextBlock, "document": DocumentBlock, "search_result": SearchResultBlock,
+}  # fmt: skip
+AnyText = Annotated[Text, OneOf(_TEXTS)]
+
+
 class ThinkingBlock(Block):
     """What the model thought in an earlier turn. It is not signed here, so any signature is accepted."""
 
@@ -54,7 +101,7 @@ class ToolUseBlock(Block):
 class ToolResultBlock(Block):
     type: Literal["tool_result"]
     tool_use_id: str
-    content: Annotated[list[TextBlock], OrText({"type": "text"})] = []
+    content: Annotated[list[AnyText], OrText({"type": "text"})] = []
     is_error: bool = False
 
     @property
@@ -65,12 +112,16 @@ class ToolResultBlock(Block):
 
 
 AnyBlock = Annotated[
-    TextBlock | ThinkingBlock | ToolUseBlock | ToolResultBlock,
-    OneOf({"text": TextBlock, "thinking": ThinkingBlock, "tool_use": ToolUseBlock, "tool_result": ToolResultBlock}),
+    Text | ThinkingBlock | RedactedThinkingBlock | ToolUseBlock | ToolResultBlock,
+    OneOf(
+        _TEXTS
+        | {"thinking": ThinkingBlock, "redacted_thinking": RedactedThinkingBlock}
+        | {"tool_use": ToolUseBlock, "tool_result": ToolResultBlock}
+    ),
 ]
 _BLOCKS = {
-    "user": (TextBlock, ToolResultBlock),
-    "assistant": (TextBlock, ThinkingBlock, ToolUseBlock),
+    "user": (Text, ToolResultBlock),
+    "assistant": (TextBlock, ThinkingBlock, RedactedThinkingBlock, ToolUseBlock),
     "system": (TextBlock,),
 }
 
@@ -94,13 +145,13 @@ class Message(Request):
     def to_chat(self) -> Iterator[ChatMessage]:
         """One message; the results of tools in a user's turn are messages of their own, in their places."""
         if self.role != "assistant":
-            texts: list[TextBlock] = []
+            texts: list[Text] = []
             for block in self.content:
                 if isinstance(block, ToolResultBlock):
                     yield from self._said(texts)
                     texts = []
                     yield ChatMessage(role="tool", tool_call_id=block.tool_use_id, content=block.text)
-                elif isinstance(block, TextBlock):
+                elif isinstance(block, Text):
                     texts.append(block)
             yield from self._said(texts)
             return
@@ -117,20 +168,21 @@ class Message(Request):
             tool_calls=calls,
         )
 
-    def _said(self, texts: list[TextBlock]) -> Iterator[ChatMessage]:
+    def _said(self, texts: list[Text]) -> Iterator[ChatMessage]:
         if texts:
             yield ChatMessage(role=self.role, content=_joined(texts))
 
 
-def _joined(blocks: list[TextBlock]) -> str:
+def _joined(blocks: Sequence[Text]) -> str:
     return "\n".join(block.text for block in blocks)
 
 
 class ToolDefinition(Block):
     """A tool that the client runs. The server has none of its own."""
 
+    ignored: ClassVar = IGNORED | {"input_examples"}
     type: Literal["custom"] = "custom"
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")
     description: str | None = None
     input_schema: JsonObject
     strict: bool = False
@@ -174,13 +226,20 @@ class OutputConfig(Request):
     effort: Annotated[Any, neutral()] = None
 
 
-class CountTokensRequest(Request):
-    """POST /v1/messages/count_tokens: all of a request that makes its prompt."""
+_NO_PROMPT = {"context_management", "diagnostics", "inference_geo", "user_profile_id", "workspace_id"}
+_SAMPLING = {
+    "max_tokens", "stream", "stop_sequences", "temperature", "top_p", "top_k", "speed", "mcp_servers", "container",
+}  # fmt: skip
 
+
+class CountTokensRequest(Request):
+    """POST /v1/messages/count_tokens: all of a request that makes its prompt. The rest of one is ignored."""
+
+    ignored: ClassVar = IGNORED | _NO_PROMPT | _SAMPLING
     model: str
     messages: Annotated[list[Message], FewParts] = Field(min_length=1, max_length=MAX_MESSAGES)
     system: Annotated[list[TextBlock], OrText({"type": "text"})] = []
-    tools: list[ToolDefinition] = Field(default=[], max_length=MAX_TOOLS)
+    tools: list[ToolDefinition] = Field(default=[], max_length=MAX_NAMED_TOOLS)
     tool_choice: ToolChoice | None = None
     thinking: ThinkingConfig | None = None
     output_config: OutputConfig | None = None
@@ -209,7 +268,7 @@ class CountTokensRequest(Request):
     def to_chat(self) -> ChatRequest:
         """Raises `ApiError` or `ValidationError` where a chat cannot say the same."""
         system = [ChatMessage(role="system", content=_joined(self.system))] if self.system else []
-        said = [chat for message in self.messages for chat in message.to_chat()]
+        said = [chat.numbered(number) for number, each in enumerate(self.messages, 1) for chat in each.to_chat()]
         return ChatRequest(
             model=self.model, messages=[*system, *said], **self._tools_to_chat(), **self._to_chat_options()
         )
@@ -234,12 +293,16 @@ class CountTokensRequest(Request):
 class MessagesRequest(CountTokensRequest):
     """POST /v1/messages."""
 
+    ignored: ClassVar = IGNORED | _NO_PROMPT
     max_tokens: int = Field(ge=1)
     stream: bool = False
     stop_sequences: StopStrings = []
     temperature: float | None = Field(default=None, ge=0.0, le=2.0)
     top_p: float | None = Field(default=None, ge=0.0, le=1.0)
     top_k: int | None = Field(default=None, ge=0, le=2**31 - 1)
+    speed: Annotated[Any, neutral("standard")] = None
+    mcp_servers: Annotated[Any, neutral([])] = None
+    container: Annotated[Any, neutral()] = None
 
     def _to_chat_options(self) -> dict[str, Any]:
         same = ("max_tokens", "stream", "temperature", "top_p", "top_k")

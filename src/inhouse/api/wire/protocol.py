@@ -5,19 +5,22 @@ neutral value; one that changes nothing about the answer (`user`, `store`, …) 
 """
 
 import json
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from inhouse.api.wire.fields import STOP, STOPS, JsonObject, Request, StopStrings, misfit, neutral
+from inhouse.api.wire.fields import IGNORED, STOP, STOPS, JsonObject, Request, StopStrings, misfit, neutral
 
 MAX_TOP_LOGPROBS = 20
 MAX_BIASES = 1024
 MAX_INPUTS = 2048  # texts of one request for embeddings, as in the API
 MAX_MESSAGES = 4096  # rendering ten times as many holds up everybody's streams for half a second
 MAX_TOOLS = 128
+MAX_NAMED_TOOLS = 1024  # in the API that bounds them by their characters
 MAX_GRAMMAR = 131_072  # characters of a schema, a regex, a grammar, or of all tools' parameters together
+PlainText = Annotated[str, Field(max_length=1000)]
 Prompt = str | list[int]
 # what the OpenAPI document says where a validator of ours takes more than the type says
 _IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
@@ -85,6 +88,10 @@ class StreamOptions(Request):
     include_obfuscation: bool = False  # padding against traffic analysis; never sent here
 
 
+def _all_as_0(top_k: Any) -> Any:
+    return 0 if type(top_k) is int and top_k == -1 else top_k
+
+
 class GenerationRequest(Request):
     """What both generating endpoints share."""
 
@@ -97,7 +104,9 @@ class GenerationRequest(Request):
     # without a value these are as the model's folder says
     temperature: float | None = Field(default=None, ge=0.0, le=2.0)
     top_p: float | None = Field(default=None, ge=0.0, le=1.0)
-    top_k: int | None = Field(default=None, ge=0, le=2**31 - 1, description="not in the API; 0: all")
+    top_k: Annotated[int, BeforeValidator(_all_as_0)] | None = Field(
+        default=None, ge=0, le=2**31 - 1, description="not in the API; 0 or -1: all"
+    )
     max_tokens: int | None = Field(default=None, ge=0)
     frequency_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
     presence_penalty: float = Field(default=0.0, ge=-2.0, le=2.0)
@@ -193,7 +202,7 @@ class EmbeddingRequest(Request):
 class Function(Request):
     """A function that the model may call; `parameters` is the JSON schema of its arguments."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")
     description: str | None = None
     parameters: JsonObject = {}
     strict: bool = False
@@ -202,6 +211,7 @@ class Function(Request):
 class Tool(Request):
     """A tool as the chat endpoint has it."""
 
+    ignored: ClassVar = IGNORED | {"cache_control"}
     type: Literal["function"]
     function: Function
 
@@ -219,16 +229,25 @@ class NamedTool(Request):
     function: FunctionName
 
 
+def _as_text(arguments: Any) -> Any:
+    try:
+        return json.dumps(arguments, ensure_ascii=False) if isinstance(arguments, dict) else arguments
+    except RecursionError:
+        raise PydanticCustomError("not_json", "it is nested too deeply") from None
+
+
 class CalledFunction(Request):
     """What was called, its arguments as JSON text."""
 
+    ignored: ClassVar = IGNORED | {"parsed_arguments"}
     name: str = Field(min_length=1)
-    arguments: str
+    arguments: Annotated[str, BeforeValidator(_as_text)]
 
 
 class ToolCall(Request):
     """One call in the history of a chat."""
 
+    ignored: ClassVar = IGNORED | {"index"}
     id: str = Field(min_length=1)
     type: Literal["function"] = "function"
     function: CalledFunction
@@ -236,8 +255,9 @@ class ToolCall(Request):
 
 class ChatMessage(Request):
     """One message; text parts are joined by line breaks. A `name` is not rendered, as in the templates of others; what
-    clients send back of an answer and says nothing to the model (`refusal`, `annotations`) is ignored."""
+    clients send back of an answer and says nothing to the model (`refusal`, `annotations`, `parsed`) is ignored."""
 
+    ignored: ClassVar = IGNORED | {"parsed"}
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[str | None, WithJsonSchema(_CONTENT)] = None
     name: str | None = None
@@ -248,6 +268,20 @@ class ChatMessage(Request):
     audio: Annotated[Any, neutral()] = None
     refusal: str | None = None
     annotations: list[Any] = []
+    _number: int | None = PrivateAttr(default=None)  # in the list that the client sent, where that is another
+
+    @model_validator(mode="before")
+    @classmethod
+    def _other_words(cls, data: Any) -> Any:
+        """As other servers and clients have it: `reasoning`, and no content where a tool says nothing."""
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        if (reasoning := data.pop("reasoning", None)) is not None:
+            data.setdefault("reasoning_content", reasoning)
+        if data.get("role") == "tool" and data.get("content") is None and "content" in data:
+            data["content"] = ""
+        return data
 
     @field_validator("content", mode="before")
     @classmethod
@@ -274,6 +308,10 @@ class ChatMessage(Request):
         calls = "".join(call.function.name + call.function.arguments for call in self.tool_calls)
         return (self.reasoning_content or "") + (self.content or "") + calls
 
+    def numbered(self, number: int) -> "ChatMessage":
+        self._number = number
+        return self
+
     def to_template(self) -> dict[str, Any]:
         """The message as chat templates know it."""
         role = "system" if self.role == "developer" else self.role
@@ -287,6 +325,11 @@ class ChatMessage(Request):
         return message
 
 
+def numbers_of(messages: Sequence[ChatMessage]) -> list[int]:
+    """What each is called in errors: counted from 1, in the list that the client sent."""
+    return [place if (said := message._number) is None else said for place, message in enumerate(messages, 1)]
+
+
 class ChatRequest(GenerationRequest):
     """POST /v1/chat/completions."""
 
@@ -295,9 +338,12 @@ class ChatRequest(GenerationRequest):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=MAX_TOP_LOGPROBS)
-    tools: list[Tool] = Field(default=[], max_length=MAX_TOOLS)
+    tools: list[Tool] = Field(default=[], max_length=MAX_NAMED_TOOLS)
     tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
     parallel_tool_calls: bool = True
+    chat_template_kwargs: dict[Annotated[str, Field(max_length=64)], bool | int | float | PlainText] = Field(
+        default={}, max_length=32, description="not in the API; variables of the template"
+    )
     functions: Annotated[Any, neutral([])] = []
     function_call: Annotated[Any, neutral("none", "auto")] = "none"
     response_format: ResponseFormat = ResponseFormat()

@@ -105,7 +105,8 @@ def _new_response(asked: ResponsesRequest, model: str) -> dict[str, Any]:
         ],
         "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
         "parallel_tool_calls": asked.parallel_tool_calls, "reasoning": {"effort": None, "summary": None},
-        "store": False, "background": False, "previous_response_id": None, "truncation": "disabled", "metadata": {},
+        "store": False, "background": False, "previous_response_id": None, "truncation": "disabled",
+        "metadata": asked.metadata,
     }  # fmt: skip
 
 
@@ -129,6 +130,6 @@ def _usage(usage: Usage, thinking_tokens: int) -> dict[str, Any]:
         "input_tokens": usage.prompt,
         "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": 0},
         "output_tokens": usage.completion,
-        "output_tokens_details": {"reasoning_tokens": thinking_tokens},
+        "output_tokens_details": {"reasoning_tokens": min(thinking_tokens, usage.completion)},
         "total_tokens": usage.prompt + usage.completion,
     }

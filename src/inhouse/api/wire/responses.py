@@ -3,12 +3,12 @@
 Nothing is stored: fields that lead to an earlier response are refused, and `store` is ignored as everywhere.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from inhouse.api.wire.fields import FewParts, JsonObject, OneOf, OrText, Request, misfit, neutral
+from inhouse.api.wire.fields import IGNORED, FewParts, JsonObject, OneOf, OrText, Request, misfit, neutral
 from inhouse.api.wire.protocol import (
     MAX_MESSAGES,
     MAX_TOOLS,
@@ -32,10 +32,22 @@ class InputText(Request):
 class OutputText(Request):
     """Part of an earlier answer, sent back."""
 
+    ignored: ClassVar = IGNORED | {"parsed"}
     type: Literal["output_text"]
     text: str
     annotations: list[Any] = []
     logprobs: list[Any] = []
+
+
+class Refusal(Request):
+    """Part of an earlier answer of another server."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+    @property
+    def text(self) -> str:
+        return self.refusal
 
 
 class ReasoningText(Request):
@@ -43,7 +55,10 @@ class ReasoningText(Request):
     text: str
 
 
-AnyText = Annotated[InputText | OutputText, OneOf({"input_text": InputText, "output_text": OutputText})]
+AnyText = Annotated[
+    InputText | OutputText | Refusal,
+    OneOf({"input_text": InputText, "output_text": OutputText, "refusal": Refusal}),
+]
 
 
 class Item(Request):
@@ -67,6 +82,7 @@ class MessageItem(Item):
 
 
 class FunctionCall(Item):
+    ignored: ClassVar = IGNORED | {"parsed_arguments"}
     type: Literal["function_call"]
     call_id: str = Field(min_length=1)
     name: str = Field(min_length=1)
@@ -108,6 +124,13 @@ class FunctionTool(Request):
     strict: bool = False
     defer_loading: Annotated[Any, neutral(False)] = False
     allowed_callers: Annotated[Any, neutral(["direct"])] = ["direct"]
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _is_the_clients(cls, kind: Any) -> Any:
+        if isinstance(kind, str) and kind != "function":
+            raise PydanticCustomError("unsupported", "only function tools; remove {kind}", {"kind": kind[:64]})
+        return kind
 
     def to_chat(self) -> Tool:
         named = self.model_dump(include={"name", "description", "parameters", "strict"}, exclude_none=True)
@@ -161,6 +184,8 @@ class ResponseStreamOptions(Request):
 class ResponsesRequest(Request):
     """POST /v1/responses."""
 
+    ignored: ClassVar = (IGNORED | {"client_metadata"}) - {"metadata"}
+    metadata: dict[str, str] = Field(default={}, max_length=16)  # given back
     model: str
     input: Annotated[list[AnyItem], FewParts, OrText(_SAID, "content"), Field(min_length=1, max_length=MAX_MESSAGES)]
     instructions: str | None = None
@@ -227,18 +252,19 @@ def _messages(items: list[AnyItem]) -> list[ChatMessage]:
     """Thinking, text and calls that follow each other are one turn of the assistant."""
     said: list[ChatMessage] = []
     turn: dict[str, Any] = {}
-    for item in items:
+    for number, item in enumerate(items, 1):
         key, part = _of_a_turn(item)
         if turn and (part is None or (key in turn and key != "tool_calls")):
-            said.append(ChatMessage(role="assistant", **turn))
+            said.append(ChatMessage(role="assistant", **turn).numbered(number - 1))
             turn = {}
         if part is not None:
             turn[key] = [*turn.get(key, []), part] if key == "tool_calls" else part
         elif isinstance(item, MessageItem):
-            said.append(ChatMessage(role=item.role, content=_joined(item.content)))
+            said.append(ChatMessage(role=item.role, content=_joined(item.content)).numbered(number))
         elif isinstance(item, FunctionCallOutput):
-            said.append(ChatMessage(role="tool", tool_call_id=item.call_id, content=_joined(item.output)))
-    return [*said, ChatMessage(role="assistant", **turn)] if turn else said
+            answer = ChatMessage(role="tool", tool_call_id=item.call_id, content=_joined(item.output))
+            said.append(answer.numbered(number))
+    return [*said, ChatMessage(role="assistant", **turn).numbered(len(items))] if turn else said
 
 
 def _of_a_turn(item: AnyItem) -> tuple[str, Any]:

@@ -7,10 +7,11 @@ import json
 import re
 import secrets
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from inhouse.api.wire.protocol import Function
+from inhouse.serve.calls.types import typed
 
 Parameters = Mapping[str, Mapping[str, Any]]  # of each function, its JSON schema
 _ID_LETTERS = string.ascii_letters + string.digits
@@ -111,28 +112,42 @@ def _llama(text: str, parameters: Parameters) -> list[tuple[str, dict[str, Any]]
 
 
 def _mistral(text: str, parameters: Parameters) -> list[tuple[str, dict[str, Any]]]:
-    """`[TOOL_CALLS][{…}, …]`, or for each call `[TOOL_CALLS]name[ARGS]{…}`, in some `[CALL_ID]id` after the name."""
+    """`[TOOL_CALLS][{…}, …]`, or for each call `[TOOL_CALLS]name[ARGS]{…}`, in some `[CALL_ID]id` after the name.
+
+    Where a later one was cut off, those before it stand.
+    """
     calls = []
-    for part in text.split("[TOOL_CALLS]")[1:]:
-        head, found, arguments = part.partition("[ARGS]")
-        if found:
-            calls.append(_call({"name": head.partition("[CALL_ID]")[0].strip(), "arguments": arguments}))
-        else:
-            values = _loads(part)
-            calls += [_call(value) for value in (values if isinstance(values, list) else [values])]
+    try:
+        for part in text.split("[TOOL_CALLS]")[1:]:
+            head, found, arguments = part.partition("[ARGS]")
+            if found:
+                calls.append(_call({"name": head.partition("[CALL_ID]")[0].strip(), "arguments": arguments}))
+            else:
+                calls += map(_call, _listed(part))
+    except ValueError:
+        if not calls:
+            raise
     if not calls:
         raise ValueError("no call")
     return calls
 
 
-def _typed(text: str, schema: Mapping[str, Any]) -> Any:
-    """A value that is written without quotes: the text itself where the schema wants a string, else JSON if it is."""
-    if schema.get("type") == "string":
-        return text
+def _listed(text: str) -> Iterator[Any]:
+    """The values of a list, one after the other, or a value alone; raises `ValueError` at what is none."""
+    text, decoder = text.strip(), json.JSONDecoder(strict=False, parse_constant=_no_number)
+    if not text.startswith("["):
+        yield _loads(text)
+        return
+    rest = text[1:].lstrip()
     try:
-        return _loads(text)
-    except ValueError:
-        return text
+        while rest and not rest.startswith("]"):
+            value, end = decoder.raw_decode(rest)
+            yield value
+            rest = rest[end:].lstrip().removeprefix(",").lstrip()
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if rest != "]":
+        raise ValueError("the list does not end")
 
 
 _CODER_CALL = re.compile(r"<tool_call>\s*<function=([^>\n]+)>(.*)</function>\s*</tool_call>", re.DOTALL)
@@ -151,16 +166,15 @@ def _tagged(
         if found is None:
             raise ValueError("no call")
         name, rest, place = found[1].strip(), found[2] or "", 0
-        known = parameters.get(name, {}).get("properties")
-        known = known if isinstance(known, dict) else {}
+        root = parameters.get(name, {})
+        known = properties if isinstance(properties := root.get("properties"), dict) else {}
         arguments: dict[str, Any] = {}
         while place < len(rest.rstrip()):
             argument = value.match(rest, place)
             if argument is None:
                 raise ValueError("no argument")
             key, place = argument[1].strip(), argument.end()
-            schema = known.get(key)
-            arguments[key] = _typed(argument[2], schema if isinstance(schema, dict) else {})
+            arguments[key] = typed(argument[2], known.get(key), root, _loads)
         return [(name, arguments)]
 
     return parse

@@ -1,13 +1,12 @@
 """The grammars of calls that a model must make: its family's format around the schemas of the arguments."""
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from inhouse.api.wire.protocol import Function
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.engine.grammar import Part, json_schema, lark
+from inhouse.engine.grammar import Part, json_schema, lark, quoted
 from inhouse.serve.calls.formats import Tools
 
 _MOST_CALLS = 16  # in one answer: a model that must call could go on for ever
@@ -64,19 +63,17 @@ class _Writer:
             return ""
         marks = "|".join(re.escape(mark) for mark in self.special)
         parts = re.split(f"({marks})", literal) if marks else [literal]
-        return " ".join(
-            f"<[{self.special[part]}]>" if part in self.special else _quoted(part) for part in parts if part
-        )
+        return " ".join(f"<[{self.special[part]}]>" if part in self.special else quoted(part) for part in parts if part)
 
     def json(self, schema: Mapping[str, Any]) -> str:
         name = f"json_{len(self.named)}"
-        self.named[name] = json_schema(schema)
+        self.named[name] = json_schema(schema, is_lenient=True)
         return f"@{name}"
 
     def call(self, function: Function) -> str:
         if self.format.name in _WRAPPED:
             before, middle, after = _WRAPPED[self.format.name]
-            arguments = self.json(_arguments(function.parameters))
+            arguments = self.json(arguments_of(function.parameters))
             return f"{self.text(before + function.name + middle)} {arguments} {self.text(after)}"
         (before, middle, after), tags = _TAGGED[self.format.name]
         known, required = function.parameters.get("properties"), function.parameters.get("required")
@@ -98,18 +95,14 @@ class _Writer:
             return f"{head} {value} {self.text(after)}"
         options = [schema["const"]] if "const" in schema else schema.get("enum")
         if isinstance(options, list) and options and all(isinstance(option, str) for option in options):
-            return f"{head} ({' | '.join(_quoted(option) for option in options)}) {self.text(after)}"
+            return f"{head} ({' | '.join(quoted(option) for option in options)}) {self.text(after)}"
         if any(mark in after for mark in self.special):
             return f"{head} {self.rule('/(?s:.*)/')} {self.text(after)}"
-        close = _quoted(after.lstrip())  # alone: an empty text ends at once, and the reader takes the line break off
+        close = quoted(after.lstrip())  # alone: an empty text ends at once, and the reader takes the line break off
         return f"{head} {self.rule('/(?s:.*)/', f'[suffix={close}]')}"
 
 
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _arguments(schema: Mapping[str, Any]) -> dict[str, Any]:
+def arguments_of(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema of the arguments: an object, without properties that nobody asked for where that is in sight."""
     closed = {} if schema.keys() & _JOINS else {"properties": {}, "additionalProperties": False}
-    return closed | {"type": "object"} | dict(schema)
+    return closed | {"type": "object"} | {key: value for key, value in schema.items() if value is not None}

@@ -10,7 +10,7 @@ class ToolReader:
     """Splits one answer's text into content and calls; however it is cut into pieces, both are the same.
 
     A call is given when it is complete. What begins like one and is none stays content. White space around calls is
-    dropped: templates write their own there.
+    dropped: templates write their own there. Where calls must be made, all else is what is left of one that was cut.
     """
 
     def __init__(self, tools: Tools) -> None:
@@ -32,7 +32,13 @@ class ToolReader:
             if calls is None:
                 break
             found += calls
-        return [item for item in found if item]
+        must_call = bool(self._tools.must_call)
+        return [item for item in found if item and (isinstance(item, Call) or not must_call)]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there will be no further call."""
+        return self._is_done
 
     def _content(self, is_last: bool) -> str:
         """What is held up to the next opening, or up to what may still become one."""
@@ -61,7 +67,8 @@ class ToolReader:
             self._place = found + len(close)
             if calls := self._read(self._held[: self._place]):
                 return self._end(calls, self._held[self._place :])
-        if is_last and (calls := self._read(self._held + close)):
+        may_lack_close = not (close and self._tools.must_call)  # a bound answer writes it, unless it was cut
+        if is_last and may_lack_close and (calls := self._read(self._held + close)):
             return self._end(calls, "")
         if not is_last and self._num_marks < _MOST_MARKS:
             return None

@@ -68,7 +68,7 @@ def requested_tools(served: Served, body: ChatRequest) -> Tools | None:
 
 def encode(served: Served, body: ChatRequest, tools: Tools | None) -> list[int]:
     """The prompt of a chat."""
-    return served.encode_messages(body.messages, tools.functions if tools else ())
+    return served.encode_messages(body.messages, tools.functions if tools else (), body.chat_template_kwargs)
 
 
 def as_chat(asked: Convertible) -> ChatRequest:

@@ -16,7 +16,7 @@ from inhouse.serve.served import Served
 class Messages(Conversation):
     """One request for a message."""
 
-    names: ClassVar = {"response_format": "output_config.format"}
+    names: ClassVar = {"response_format": "output_config.format", "function.parameters": "input_schema"}
 
     def __init__(self, served: Served, raw: bytes) -> None:
         super().__init__(served, raw)

@@ -15,7 +15,7 @@ from inhouse.serve.served import Served
 class Responses(Conversation):
     """One request for a response."""
 
-    names: ClassVar = {"messages": "input", "response_format": "text.format"}
+    names: ClassVar = {"messages": "input", "response_format": "text.format", "function.parameters": "parameters"}
 
     def __init__(self, served: Served, raw: bytes) -> None:
         super().__init__(served, raw)

@@ -1,0 +1,46 @@
+"""Answers that the end of their tokens cuts off within or behind a call."""
+
+import pytest
+
+from inhouse.api.wire.protocol import Function
+from inhouse.serve.answer import Answer
+from inhouse.serve.calls import formats
+from inhouse.serve.calls.formats import Tools
+from inhouse.serve.calls.reader import ToolReader
+from inhouse.serve.choices import Delta
+
+FUNCTIONS = (Function(name="f"),)
+CALL = '{"name": "f", "arguments": {"a": 1}}'
+HERMES = f"<tool_call>{CALL}</tool_call>"
+
+
+def read(text, name, **options):
+    answer = Answer(None, ToolReader(Tools(FUNCTIONS, getattr(formats, name), **options)))
+    answer.take(Delta(text, [], "length"))
+    return answer.content, len(answer.calls), answer.finish_reason
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('[TOOL_CALLS]f[ARGS]{"a": 1}[TOOL_CALLS]f[ARGS]{"a":', "MISTRAL"),
+        ('[TOOL_CALLS]f[ARGS]{"a": 1}[TOOL_CALLS]f', "MISTRAL"),
+        (f"[TOOL_CALLS] [{CALL}, {CALL[:20]}", "MISTRAL_LIST"),
+        (f"[TOOL_CALLS] [{CALL}, ", "MISTRAL_LIST"),
+    ],
+)
+def test_the_first_call_is_kept_where_the_second_is_cut(text, name):
+    assert read(text, name) == ("", 1, "length")
+
+
+def test_the_one_call_that_may_be_made_is_the_whole_answer():
+    assert read(HERMES + " and", "HERMES", is_parallel=False) == ("", 1, "tool_calls")
+    assert read(HERMES + " and", "HERMES")[1:] == (1, "length")
+
+
+@pytest.mark.parametrize("name", ["HERMES", "LLAMA", "MISTRAL", "MISTRAL_LIST", "QWEN3_CODER", "GLM"])
+@pytest.mark.parametrize("size", [1, 5, 14, 25])
+def test_a_call_that_must_be_made_and_is_cut_is_no_text(name, size):
+    text = {"LLAMA": CALL, "MISTRAL": '[TOOL_CALLS]f[ARGS]{"aaaaa": 1}', "MISTRAL_LIST": f"[TOOL_CALLS] [{CALL}"}
+    cut = text.get(name, HERMES)[:size]
+    assert read(cut, name, must_call=FUNCTIONS) == ("", 0, "length")
