@@ -110,7 +110,8 @@ def test_a_length_and_a_stop_string_still_end_it(new_engine):
     ],
 )
 def test_a_grammar_that_gets_too_complex_costs_only_its_own_request(new_engine, text):
-    engine = new_engine()
+    engine, known = new_engine(), list(range(40))
+    engine.generate([known], SamplingParams(max_tokens=1))
     hard = engine.add([5], params(grammar(text), logit_bias={ord('"'): 100}))
     easy = engine.add([5], params(PERSON, seed=1))
     outputs = []
@@ -119,6 +120,8 @@ def test_a_grammar_that_gets_too_complex_costs_only_its_own_request(new_engine, 
     (failure,) = [output for output in outputs if isinstance(output, Failure)]
     assert failure.id == hard and failure.is_asked_for
     assert outputs[-1].id == easy and outputs[-1].finish_reason == "stop"
+    (again,) = engine.stream(known, SamplingParams(max_tokens=1))
+    assert again.num_cached == 32, "nobody's prefix was forgotten for it"
 
 
 def test_a_grammar_whose_states_are_used_up_is_compiled_anew(new_engine, monkeypatch):
