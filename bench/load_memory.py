@@ -47,10 +47,10 @@ def load(folder: Path) -> None:
         while not is_done.wait(EVERY):
             peaks[:] = map(max, peaks, resident())
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     opened = open_folder(folder, "auto")
-    engine = opened.engine(EngineSettings(cache_gib=0.001))
+    engine = opened.engine(EngineSettings(cache_gib=0.01))
     is_done.set()
     watcher.join()
     print(resident()[0], *peaks, engine.num_pages)
