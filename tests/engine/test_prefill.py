@@ -108,6 +108,22 @@ def test_who_is_sent_back_is_the_least_urgent_and_passed_by_nobody(new_engine, p
     assert {each.id for each in scheduler.running} == set(urgent)
 
 
+def test_what_is_sent_back_for_a_more_urgent_one_was_not_planned_in_that_step(new_engine, prompts, naive):
+    """The least urgent is the oldest here, so that it comes first in the order of admission."""
+    engine = new_engine(max_sequences=4, page_size=4, num_pages=14)
+    params = SamplingParams(max_tokens=24, temperature=0, ignore_eos=True)
+    asked = {}
+    for place, priority in ((2, 9), (1, 5), (2, 0)):
+        asked[engine.add(prompts[place], params.model_copy(update={"priority": priority}))] = prompts[place]
+        engine.step()
+    done = {}
+    while len(done) < 3:
+        assert all(item.row >= 0 for item in engine._scheduler.running)
+        done |= {output.id: output.completion for output in engine.step() if output.completion}
+    for identity, prompt in asked.items():
+        assert done[identity].token_ids == naive("dense", prompt, 24)
+
+
 def test_a_short_prompt_passes_a_long_one(new_engine, prompts):
     engine = new_engine(max_sequences=4, page_size=4)
     params = SamplingParams(max_tokens=1, temperature=0, ignore_eos=True)

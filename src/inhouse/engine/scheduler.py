@@ -107,9 +107,9 @@ class Scheduler:
         """The next step: one token for every decoding sequence, and up to `budget` tokens of prompts."""
         scheduled: list[Scheduled] = []
         prefilling = []
-        for sequence in list(self.running):
+        for sequence in self._by_urgency():
             if sequence.row < 0:
-                continue  # sent back for the sake of an older one
+                continue  # sent back for the sake of one before it
             if sequence.num_missing > 1:
                 prefilling.append(sequence)
             elif self._make_room(sequence):
@@ -143,6 +143,10 @@ class Scheduler:
                 best = rank, sequence
         return best[1] if best else None
 
+    def _by_urgency(self) -> list[Sequence]:
+        """The running ones, the most urgent first, of these the oldest."""
+        return sorted(self.running, key=lambda sequence: sequence.params.priority)
+
     def _plan(self, sequence: Sequence, num_tokens: int, is_admitted: bool) -> Scheduled:
         """Publish the pages that this step fills: within a step every key is written before any is read."""
         num_full = (sequence.num_computed + num_tokens) // self.page_size
@@ -158,8 +162,7 @@ class Scheduler:
         if len(sequence.pages) * self.page_size >= len(sequence.tokens):
             return True
         while not self.pages.num_free:
-            *_, (_, place) = sorted((each.params.priority, place) for place, each in enumerate(self.running))
-            victim = self.running[place]  # of the least urgent the youngest
+            victim = self._by_urgency()[-1]  # never one that this step has planned already
             self.send_back(victim)
             if victim is sequence:
                 return False
