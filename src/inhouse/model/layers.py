@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inhouse.model.cpu import onednn_linear
-from inhouse.model.cpu.packed_linear import pack, packed_linear
 
 
 class Linear(nn.Linear):
@@ -21,7 +20,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.packed is not None:
-            return packed_linear(x, self.packed, self.bias)
+            return onednn_linear.packed_linear(x, self.packed, self.bias)
         return linear(x, self.weight, self.bias)
 
     @classmethod
@@ -33,7 +32,9 @@ class Linear(nn.Linear):
         """
         with torch.device("meta"):
             packed = cls(maps[0].in_features, sum(each.out_features for each in maps))
-        packed.packed = pack(torch.cat([each.weight for each in maps]) if len(maps) > 1 else maps[0].weight)
+        packed.packed = onednn_linear.pack(
+            torch.cat([each.weight for each in maps]) if len(maps) > 1 else maps[0].weight
+        )
         if maps[0].bias is not None:
             packed.bias = nn.Parameter(torch.cat([each.bias for each in maps]), requires_grad=False)
         for each in (*maps, packed):

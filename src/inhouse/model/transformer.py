@@ -63,9 +63,9 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A decoder of one `ModelConfig`, its parameters named as Hugging Face names them (without the `model.` prefix).
 
-    Weights are fp32 masters; `dtype` is what activations and matrix products are computed in (set it at any time).
-    Expert stacks are single tensors here and one tensor an expert on disk. While `normalizes_embedding` is set, every
-    embedding is divided by its RMS; `plain_weight` turns that into plain weights of the same function.
+    Weights are fp32 masters; `dtype` is what activations and matrix products are computed in (set it at any time
+    before `pack`). Expert stacks are single tensors here and one tensor an expert on disk. While `normalizes_embedding`
+    is set, every embedding is divided by its RMS; `plain_weight` turns that into plain weights of the same function.
     """
 
     def __init__(self, config: ModelConfig, dtype: torch.dtype = torch.float32) -> None:

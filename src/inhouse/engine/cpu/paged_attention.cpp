@@ -114,7 +114,7 @@ void attend(const Shape<T>& s, const T* q, const T* cache, const int64_t* pages,
       for (int64_t j = 0; j < count; ++j) highest = std::max(highest, own[j]);
       const float factor = exponential(most[g] - highest);
       float added = 0.0f;
-      std::fill(own + count, own + BLOCK, -std::numeric_limits<float>::infinity());  // beyond the newest: weight 0
+      std::fill(own + count, own + BLOCK, -std::numeric_limits<float>::infinity());  // beyond the newest: no weight
       for (int64_t j = 0; j < BLOCK; ++j) own[j] = exponential(own[j] - highest);
       for (int64_t j = 0; j < count; ++j) added += own[j];
       most[g] = highest;
