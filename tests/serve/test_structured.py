@@ -201,14 +201,19 @@ def test_many_may_come_with_the_same_new_grammar(server):
 
 
 @pytest.mark.parametrize(
-    ("field", "form", "expected"),
+    ("form", "expected"),
     [
-        ("structured_outputs", {"choice": ["a\x7fb"]}, "a\x7fb"),
-        ("response_format", of_schema({"enum": ["a\x7fb"]}), '"a\\u007Fb"'),
-        ("response_format", of_schema({"$ref": "#/$defs/My Type", "$defs": {"My Type": {"const": 7}}}), "7"),
-        ("response_format", of_schema({"const": 7, "format": "int32", "required": None}), "7"),
+        ({"enum": ["a\x7fb"]}, "a\x7fb"),
+        ({"$ref": "#/$defs/My Type", "$defs": {"My Type": {"const": 7}}}, 7),
+        ({"const": 7, "format": "int32", "required": None}, 7),
     ],
 )
-def test_odd_forms_are_followed(server, field, form, expected):
-    (choice,) = server.post("/v1/chat/completions", CHAT | {field: form}).json()["choices"]
-    assert choice["message"]["content"] == expected
+def test_odd_schemas_are_followed(server, form, expected):
+    (choice,) = server.post("/v1/chat/completions", CHAT | {"response_format": of_schema(form)}).json()["choices"]
+    assert json.loads(choice["message"]["content"]) == expected  # the model may escape a character in two ways
+
+
+def test_a_choice_may_hold_a_control_character(server):
+    body = CHAT | {"structured_outputs": {"choice": ["a\x7fb"]}}
+    (choice,) = server.post("/v1/chat/completions", body).json()["choices"]
+    assert choice["message"]["content"] == "a\x7fb"
