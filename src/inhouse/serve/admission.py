@@ -40,7 +40,7 @@ class Admission(ABC):
     def __init__(
         self, max_sequences: int, metrics: ServerMetrics, max_queue: int, on_crash: Callable[[], None] = lambda: None
     ) -> None:
-        """`max_sequences` run at the same time and `max_queue` wait; `on_crash` is called where nothing runs any more."""
+        """`max_sequences` run at once and `max_queue` wait; `on_crash` is called where nothing runs any more."""
         self.metrics, self.on_crash = metrics, on_crash
         self.capacity = max_sequences + max_queue
         self.tickets: set[Ticket] = set()
@@ -63,6 +63,10 @@ class Admission(ABC):
     async def metrics_page(self) -> str:
         """All metrics in Prometheus' text format."""
 
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Raises `ApiError` where it cannot generate, or not this."""
+        self.check_alive()
+
     @abstractmethod
     def _begin(self, ticket: Ticket) -> None:
         """An admitted request is to be generated."""
@@ -82,7 +86,7 @@ class Admission(ABC):
 
         Raises `ApiError`: 429 where the queue is full, 503 where the engine has crashed.
         """
-        self.check_alive()
+        self.check(jobs)
         if len(jobs) > self.capacity:
             message = f"The request asks for {len(jobs)} sequences; this server holds {self.capacity}."
             raise ApiError(400, message, param="n")

@@ -11,8 +11,8 @@ from inhouse.api.middleware import stack
 from inhouse.api.settings import ServeSettings
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.request import SamplingParams
-from inhouse.serve.endpoints import Endpoints
 from inhouse.serve.admission import Admission
+from inhouse.serve.endpoints import Endpoints
 from inhouse.serve.served import Generating, Served
 from inhouse.serve.worker import Worker
 
@@ -32,9 +32,9 @@ def create_app(
 ) -> Starlette:
     """The OpenAI-compatible API of one model, called `name`, for a server on `host`.
 
-    It owns the engine while its lifespan lasts; where that can compute no more, `on_crash` is called on the event loop.
-    `worker_type` admits requests to it and makes it generate. `sampling` is how it samples where a request does not say. Without a `chat_template` the chat endpoint refuses
-    requests; with an `api_key` every path but /health asks for it.
+    `worker_type` makes the engine generate while the lifespan lasts; where that can compute no more, `on_crash` is
+    called on the event loop. `sampling` is how it samples where a request does not say. Without a `chat_template` the
+    chat endpoint refuses requests; with an `api_key` every path but /health asks for it.
     """
     if api_key is not None and not api_key.strip():
         raise ValueError("the API key is empty; give one, or none at all to let everybody in")

@@ -18,10 +18,12 @@ from inhouse.serve.admission import Admission
 class Generating(Protocol):
     """What is known of whatever generates: our own engine, or another program."""
 
-    settings: EngineSettings
-    max_context: int  # longest prompt and answer together, in tokens
-    grammars: Grammars
-
+    @property
+    def settings(self) -> EngineSettings: ...
+    @property
+    def grammars(self) -> Grammars: ...
+    @property
+    def max_context(self) -> int: ...
     @property
     def vocab_size(self) -> int: ...
 
