@@ -42,6 +42,10 @@ def serve(
 ) -> None:
     """Serve a model over HTTP with the OpenAI API, until Ctrl-C or SIGTERM."""
     _check(engine, gpus, emit, output, settings[2])
+    if engine == "vllm":
+        from inhouse.serve.vllm.program import check_settings
+
+        check_settings(settings[1])
     from inhouse.common.model_paths import find_exported, find_model, model_name
 
     if emit is not None:

@@ -97,12 +97,11 @@ class Answer:
 
 
 async def events(pieces: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
-    """The data of server-sent events, until the last."""
+    """The data of server-sent events, without the word that they end."""
     buffer = b""
     async for piece in pieces:
         *whole, buffer = (buffer + piece).split(b"\n\n")
         for event in whole:
             data = event.removeprefix(b"data:").strip()
-            if data == b"[DONE]":
-                return
-            yield json.loads(data)
+            if data != b"[DONE]":
+                yield json.loads(data)

@@ -23,7 +23,7 @@ MODEL = "model"  # what vLLM calls it: the name that clients use is ours to chec
 _LAST_LINES = 20
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 _WITHOUT = {  # settings of our engine that vLLM has nothing for
-    "prompt_turn": "it divides its steps between prompts and decoding by --max-prefill alone",
+    "prompt_turn": "it shares its steps out by --max-prefill alone",
     "threads": "it takes its threads from its own environment variables",
 }
 
@@ -35,14 +35,8 @@ class VllmEnded(Exception):
 
 
 def arguments(folder: Path, port: int, context: int, dtype: str, engine: EngineSettings, gpus: int) -> list[str]:
-    """Those of `vllm serve` for our settings; of a value that nobody gave, vLLM's own default holds.
-
-    Raises `ValueError` for a setting that was given and that vLLM has nothing for.
-    """
+    """Those of `vllm serve` for our settings; of a value that nobody gave, vLLM's own default holds."""
     given = engine.model_fields_set
-    for name, why in _WITHOUT.items():
-        if name in given and getattr(engine, name) is not None:
-            raise ValueError(f"--{name.replace('_', '-')} has no meaning with --engine vllm: {why}; leave it out")
     options = {
         "host": "127.0.0.1",
         "port": port,
@@ -67,6 +61,13 @@ def arguments(folder: Path, port: int, context: int, dtype: str, engine: EngineS
     if not engine.compile and "compile" in given:
         flags.append("--enforce-eager")
     return ["serve", str(folder), *(f"--{name}={value}" for name, value in options.items()), *flags]
+
+
+def check_settings(engine: EngineSettings) -> None:
+    """Raises `ValueError` for a setting that was given and that vLLM has nothing for."""
+    for name, why in _WITHOUT.items():
+        if name in engine.model_fields_set and getattr(engine, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} has no meaning with --engine vllm: {why}; leave it out")
 
 
 def find_vllm() -> str:

@@ -111,17 +111,18 @@ class VllmWorker(Admission):
         """As they come. How much of the prompt was cached vLLM says behind the last token, which waits for it."""
         answer = Answer(prompt, params, self.engine.tokenizer, self.engine.ends, self.engine.max_context)
         last: StepOutput | None = None
+        has_ended = False
         async with self._client.stream("POST", "/v1/completions", json=answer.body()) as response:
             if response.status_code != 200:
                 raise _refusal(response.status_code, await response.aread())
-            async for data in events(response.aiter_bytes()):
+            async for data in events(response.aiter_bytes()):  # to its end: then the connection serves the next
                 if "error" in data:
                     raise ValueError(str(data["error"]))
-                if usage := data.get("usage"):
+                if last is not None and (usage := data.get("usage")):
                     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-                    last = last and last._replace(num_cached=cached)
-                    break
-                outputs = answer.take(data["choices"][0]) if last is None else []
+                    yield [last._replace(num_cached=cached)]
+                    has_ended = True
+                outputs = answer.take(data["choices"][0]) if last is None and data["choices"] else []
                 if outputs and outputs[-1].stopped_by is not None:  # vLLM does not know that it is over
                     yield outputs
                     return
@@ -129,9 +130,8 @@ class VllmWorker(Admission):
                     last = outputs.pop()
                 if outputs:
                     yield outputs
-        if last is None:
+        if not has_ended:
             raise ValueError("vLLM ended an answer before its end")
-        yield [last]
 
     async def _watch(self) -> None:
         """Notice that vLLM has ended, or says itself that its engine is dead."""
