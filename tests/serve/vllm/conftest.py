@@ -15,7 +15,7 @@ from inhouse.engine.engine import ends_of
 from inhouse.engine.grammar import Grammars
 from inhouse.engine.settings import EngineSettings
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
-from inhouse.serve.vllm.program import Program, arguments, find_vllm, free_port
+from inhouse.serve.vllm.program import Program, arguments, find_vllm
 from inhouse.serve.vllm.worker import Vllm, VllmWorker
 
 
@@ -43,15 +43,15 @@ def stand_in(tmp_path_factory) -> Iterator[Callable[[], dict]]:
 
 
 @pytest.fixture(scope="session")
-def run_vllm(stand_in, folder, tokenizer, run_server) -> Callable[..., AbstractContextManager]:
+def run_vllm(stand_in, folder, tokenizer, run_server, tmp_path_factory) -> Callable[..., AbstractContextManager]:
     """`with run_vllm(dtype="bf16") as (program, server)`: our server before a stand-in (bf16: without an engine)."""
 
     @contextmanager
     def run(dtype: str, **options: object) -> Iterator[tuple]:
-        config, port = read_config(folder), free_port()
+        config, socket = read_config(folder), tmp_path_factory.mktemp("private") / "socket"
         settings, ends = EngineSettings(max_sequences=8), frozenset(ends_of(tokenizer))
-        command = [find_vllm(), *arguments(folder, port, config.max_position, dtype, settings, 1)]
-        with Program(command, port, hidden="SECRET_OF_OURS") as program:
+        command = [find_vllm(), *arguments(folder, socket, config.max_position, dtype, settings, 1)]
+        with Program(command, socket, hidden="SECRET_OF_OURS") as program:
             program.wait_ready()
             grammars = Grammars(tokenizer, config.vocab_size, ends)
             engine = Vllm(program, settings, tokenizer, ends, config.max_position, config.vocab_size, grammars)

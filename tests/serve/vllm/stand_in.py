@@ -10,8 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any
 
 OPTIONS = dict(each.removeprefix("--").partition("=")[::2] for each in sys.argv[3:])
@@ -115,6 +116,10 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingMixIn, UnixStreamServer):
+    daemon_threads = True
+
+
 ENGINE: Any = None
 if __name__ == "__main__":
     record = {"argv": sys.argv[1:], "env": dict(os.environ), "pid": os.getpid()}
@@ -124,5 +129,5 @@ if __name__ == "__main__":
         from inhouse.posttrain.opened_model import open_folder
 
         ENGINE = open_folder(Path(sys.argv[2])).engine(EngineSettings())
-    print("the stand-in listens", flush=True)
-    ThreadingHTTPServer(("127.0.0.1", int(OPTIONS["port"])), Handler).serve_forever()
+    print("the stand-in begins to listen", flush=True)
+    Server(OPTIONS["uds"], Handler).serve_forever()

@@ -1,6 +1,5 @@
 """vLLM as a child: what it is started with, and that it never outlives us."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -12,12 +11,13 @@ import pytest
 
 from inhouse.common.model_paths import find_exported
 from inhouse.engine.settings import EngineSettings, ServingSettings
-from inhouse.serve.vllm.program import Program, VllmEnded, arguments, check_settings, find_vllm, free_port
+from inhouse.serve.vllm.program import URL, Program, VllmEnded, arguments, check_settings, find_vllm
 
 ALONE = """
 import sys, time
+from pathlib import Path
 from inhouse.serve.vllm.program import Program
-with Program(["vllm", "serve", "x", "--dtype=bfloat16", "--port=" + sys.argv[1]], int(sys.argv[1])) as program:
+with Program(["vllm", "serve", "x", "--dtype=bfloat16", "--uds=" + sys.argv[1]], Path(sys.argv[1])) as program:
     program.wait_ready()
     print("ready", flush=True)
     time.sleep(600)
@@ -33,12 +33,12 @@ def is_alive(pid: int) -> bool:
 
 def test_every_setting_is_carried_or_refused():
     given = {"max_sequences": 5, "cache_gib": 2.0, "page_size": 32, "max_prefill": 99, "compile": False}
-    line = arguments(Path("/m"), 8001, 64, "bf16", ServingSettings(**given), 2)
+    line = arguments(Path("/m"), Path("/s"), 64, "bf16", ServingSettings(**given), 2)
     assert {"--max-num-seqs=5", "--kv-cache-memory-bytes=2147483648", "--block-size=32"} <= set(line)
     assert {"--max-num-batched-tokens=99", "--enforce-eager", "--tensor-parallel-size=2", "--dtype=bfloat16"} <= set(
         line
     )
-    plain = arguments(Path("/m"), 8001, 64, "fp32", EngineSettings(), 1)
+    plain = arguments(Path("/m"), Path("/s"), 64, "fp32", EngineSettings(), 1)
     assert not {word.partition("=")[0] for word in plain} & {
         "--block-size",
         "--kv-cache-memory-bytes",
@@ -68,30 +68,34 @@ def test_a_run_is_served_from_its_export(tmp_path):
 
 def test_what_does_not_start_is_told_by_its_last_lines():
     command = [sys.executable, "-c", "print('no memory'); raise SystemExit(3)"]
-    with Program(command, 1) as program, pytest.raises(VllmEnded) as told:
+    with Program(command, Path("/nowhere")) as program, pytest.raises(VllmEnded) as told:
         program.wait_ready()
     assert str(told.value).splitlines()[1:] == ["  no memory", "  vllm ended with status 3"]
 
 
-def test_the_key_is_no_argument_and_ours_is_not_passed_on(stand_in, monkeypatch):
+def test_the_key_is_no_argument_and_ours_is_not_passed_on(stand_in, monkeypatch, tmp_path):
     monkeypatch.setenv("OUR_KEY", "ours")
-    port = free_port()
-    command = [find_vllm(), "serve", "x", "--dtype=bfloat16", f"--port={port}"]
-    with Program(command, port, hidden="OUR_KEY") as program:
+    socket = tmp_path / "socket"
+    command = [find_vllm(), "serve", "x", "--dtype=bfloat16", f"--uds={socket}"]
+    with Program(command, socket, hidden="OUR_KEY") as program:
         program.wait_ready()
         record = stand_in()
         assert record["env"]["VLLM_API_KEY"] == program.key and len(program.key) > 40
         assert "OUR_KEY" not in record["env"] and record["env"]["VLLM_NO_USAGE_STATS"] == "1"
         assert not any(program.key in word for word in record["argv"])
         wrong = {"authorization": "Bearer x"}
-        assert httpx.post(f"{program.url}/v1/completions", json={}, headers=wrong).status_code == 401
+        with httpx.Client(base_url=URL, transport=httpx.HTTPTransport(uds=str(socket))) as client:
+            assert client.post("/v1/completions", json={}, headers=wrong).status_code == 401
     assert not is_alive(record["pid"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_however_we_end_it_ends(stand_in, number, eventually):
+def test_however_we_end_it_ends(stand_in, number, eventually, tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-c", ALONE, str(free_port())], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", ALONE, str(tmp_path / "socket")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     try:
         assert process.stdout.readline() == "ready\n"
@@ -118,7 +122,7 @@ def test_the_command_serves_drains_and_takes_vllm_with_it(stand_in, folder, even
         while not lines or not lines[-1].startswith("try: "):
             lines.append(process.stderr.readline())
             assert lines[-1], lines
-        assert "vllm: the stand-in listens\n" in lines
+        assert "vllm: the stand-in begins to listen\n" in lines
         url, key = f"http://127.0.0.1:{port}", {"authorization": "Bearer ours"}
         eventually(lambda: answers(url))
         assert httpx.get(f"{url}/metrics").status_code == 401
@@ -132,6 +136,8 @@ def test_the_command_serves_drains_and_takes_vllm_with_it(stand_in, folder, even
         assert process.wait(60) == -signal.SIGTERM
         record = stand_in()
         assert not is_alive(record["pid"])
+        (inner,) = (word.removeprefix("--uds=") for word in record["argv"] if word.startswith("--uds="))
+        assert not Path(inner).parent.exists()
         assert "MY_KEY" not in record["env"] and record["argv"][1] == str(folder.resolve())
         assert "ours" not in process.stderr.read()
     finally:
@@ -144,11 +150,3 @@ def answers(url: str) -> bool:
         return httpx.get(f"{url}/health").status_code == 200
     except httpx.TransportError:
         return False
-
-
-def test_this_machines_proxies_are_not_asked(stand_in, monkeypatch):
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    port = free_port()
-    with Program([find_vllm(), "serve", "x", "--dtype=bfloat16", f"--port={port}"], port) as program:
-        program.wait_ready()
-    assert os.environ["HTTP_PROXY"]

@@ -1,10 +1,9 @@
-"""vLLM's own server as a child on a loopback port: what it is started with, and that it ends with us."""
+"""vLLM's own server as a child that only we can ask: what it is started with, and that it ends with us."""
 
 import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from inhouse.engine.settings import EngineSettings
 from inhouse.serve.vllm import leash
 
 MODEL = "model"  # what vLLM calls it: the name that clients use is ours to check
+URL = "http://localhost"  # whatever stands there: requests go through the socket
 _LAST_LINES = 20
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 _WITHOUT = {  # settings of our engine that vLLM has nothing for
@@ -34,12 +34,11 @@ class VllmEnded(Exception):
     exit_status = os.EX_TEMPFAIL
 
 
-def arguments(folder: Path, port: int, context: int, dtype: str, engine: EngineSettings, gpus: int) -> list[str]:
+def arguments(folder: Path, socket: Path, context: int, dtype: str, engine: EngineSettings, gpus: int) -> list[str]:
     """Those of `vllm serve` for our settings; of a value that nobody gave, vLLM's own default holds."""
     given = engine.model_fields_set
-    options = {
-        "host": "127.0.0.1",
-        "port": port,
+    options: dict[str, object] = {
+        "uds": socket,  # not a port: vLLM has paths that ask for no key, and a machine may have other users
         "served-model-name": MODEL,
         "dtype": _DTYPES[dtype],
         "max-model-len": context,
@@ -81,19 +80,13 @@ def find_vllm() -> str:
     return found
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-    return port
-
-
 class Program:
-    """`with Program(command, port) as vllm`: started, its log passed on to stderr, ended in the end with all of its
+    """`with Program(command, socket) as vllm`: started, its log passed on to stderr, ended in the end with all of its
     own processes. It ends too where this process is killed."""
 
-    def __init__(self, command: list[str], port: int, hidden: str = "") -> None:
-        """`hidden` is an environment variable that is none of its business."""
-        self.url, self.key = f"http://127.0.0.1:{port}", secrets.token_urlsafe(32)
+    def __init__(self, command: list[str], socket: Path, hidden: str = "") -> None:
+        """It listens on `socket`; `hidden` is an environment variable that is none of its business."""
+        self.socket, self.key = str(socket), secrets.token_urlsafe(32)
         self._lines: deque[str] = deque(maxlen=_LAST_LINES)
         environment = {name: value for name, value in os.environ.items() if name != hidden}
         environment |= {
@@ -120,7 +113,7 @@ class Program:
     def wait_ready(self) -> float:
         """Wait until it answers /health; the seconds that it took. Raises `VllmEnded`."""
         start, told = time.monotonic(), 0.0
-        with httpx.Client(base_url=self.url, trust_env=False, timeout=2.0) as client:
+        with httpx.Client(base_url=URL, transport=httpx.HTTPTransport(uds=self.socket), timeout=2.0) as client:
             while not self.has_ended:
                 with suppress(httpx.HTTPError):
                     if client.get("/health").status_code == 200:

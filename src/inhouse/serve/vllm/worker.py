@@ -17,7 +17,7 @@ from inhouse.engine.request import SamplingParams, StepOutput
 from inhouse.engine.settings import EngineSettings
 from inhouse.serve.admission import Admission, Job, Ticket
 from inhouse.serve.vllm.answer import Answer, events
-from inhouse.serve.vllm.program import Program
+from inhouse.serve.vllm.program import URL, Program
 
 log = logging.getLogger(__name__)
 Error = TypeVar("Error", bound=Exception)
@@ -50,12 +50,12 @@ class VllmWorker(Admission):
         self._running: dict[Ticket, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=self.capacity)
         self._client = httpx.AsyncClient(
-            base_url=self.engine.program.url,
+            base_url=URL,
+            transport=httpx.AsyncHTTPTransport(uds=self.engine.program.socket, limits=limits),
             headers={"authorization": f"Bearer {self.engine.program.key}"},
             timeout=httpx.Timeout(None, connect=10.0),  # a sequence may wait long for its turn
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=self.capacity),
-            trust_env=False,
         )
         self._watcher = asyncio.create_task(self._watch())
 
