@@ -81,6 +81,8 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if self.headers["authorization"] != f"Bearer {os.environ['VLLM_API_KEY']}":
             self.answer(401, '{"error": "Unauthorized"}')
+        elif body["min_tokens"] > body["max_tokens"]:
+            self.answer(400, '{"error": {"message": "min_tokens must be less than or equal to max_tokens"}}')
         elif body["priority"] == 66:
             self.answer(400, '{"error": {"message": "vLLM will not", "type": "BadRequestError", "code": 400}}')
         elif body["priority"] == 99:

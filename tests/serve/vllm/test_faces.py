@@ -15,6 +15,7 @@ REQUESTS = {
     "drawn": ("completions", RAW | {"temperature": 1, "seed": 3, "n": 3, "top_p": 0.9, "presence_penalty": 1.5}),
     "biased": ("completions", RAW | {"logit_bias": {"65": 90}, "min_tokens": 3, "ignore_eos": True}),
     "batch of ids": ("completions", RAW | {"prompt": [[1, 2, 3], [4, 5]], "stop": ["e", "\n"]}),
+    "more than may come": ("completions", RAW | {"min_tokens": 500}),
     "stops at an id": ("completions", RAW | {"logit_bias": {"70": 100}, "stop_token_ids": [70]}),
     "echo": ("completions", RAW | {"echo": True, "logprobs": 3, "max_tokens": 4}),
     "echo alone": ("completions", RAW | {"echo": True, "logprobs": 2, "max_tokens": 0}),

@@ -13,7 +13,7 @@ from inhouse.serve.vllm.program import MODEL
 _UNKNOWN = TokenLogprobs(0.0, 0.0, [])
 _AS_THEY_ARE = (
     "temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty",
-    "min_tokens", "ignore_eos", "priority",
+    "ignore_eos", "priority",
 )  # fmt: skip
 
 
@@ -32,7 +32,8 @@ class Answer:
         """The request to /v1/completions. Stop strings are ours: vLLM would look for them in another text."""
         params = self.params
         body = {name: getattr(params, name) for name in _AS_THEY_ARE} | {
-            "model": MODEL, "prompt": self.prompt, "max_tokens": self._room, "stop_token_ids": sorted(self._ends),
+            "model": MODEL, "prompt": self.prompt, "max_tokens": self._room,
+            "min_tokens": min(params.min_tokens, self._room), "stop_token_ids": sorted(self._ends),
             "stream": True, "stream_options": {"include_usage": True}, "skip_special_tokens": False,
             "return_token_ids": True, "return_tokens_as_token_ids": True,
         }  # fmt: skip

@@ -43,7 +43,8 @@ def serve(
     check_settings(engine)
     program = find_vllm()
     config, tokenizer, generation = read_config(folder), Tokenizer.load(folder), read_generation(folder)
-    dtype, ends = resolve_dtype(folder, dtype), frozenset(ends_of(tokenizer, generation.end_ids))
+    dtype = resolve_dtype(folder, dtype)
+    ends = frozenset(end for end in ends_of(tokenizer, generation.end_ids) if end < config.vocab_size)
     with _sigterm_after_cleaning_up(), ExitStack() as stack:
         listener = stack.enter_context(listen(host, port))
         socket = Path(stack.enter_context(TemporaryDirectory(prefix="inhouse-vllm-"))) / "socket"
