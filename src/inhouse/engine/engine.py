@@ -62,10 +62,7 @@ class Engine:
         self._sequences: dict[int, Sequence] = {}
         self._streams: dict[int, deque[StepOutput | Failure]] = {}  # what `stream` has not yielded yet
         self._new_id = itertools.count()
-        self._ends, self._special = set(end_ids), tokenizer.skipped  # these are no part of the text
-        for name in ("end_of_document", "end_of_turn"):
-            with suppress(ValueError):  # other people's tokenizers have one of the two
-                self._ends.add(getattr(tokenizer, name))
+        self._ends, self._special = ends_of(tokenizer, end_ids), tokenizer.skipped  # these are no part of the text
         self.grammars = Grammars(tokenizer, config.vocab_size, self._ends)
         if self._runner.decoder is not None:
             self._warm_up()
@@ -79,6 +76,10 @@ class Engine:
         for count in (1, 3, 5, 9, (self.settings.max_sequences - 1) | 1):
             self.generate([[0]] * count, SamplingParams(max_tokens=2, temperature=0, ignore_eos=True))
         self.forget_prefixes()
+
+    @property
+    def vocab_size(self) -> int:
+        return self.model.config.vocab_size
 
     @property
     def num_running(self) -> int:
@@ -337,6 +338,15 @@ class Engine:
             experts=experts,
             embedding=embedding,
         )
+
+
+def ends_of(tokenizer: Tokenizer, end_ids: Iterable[int] = ()) -> set[int]:
+    """The tokens that end an answer: `end_ids`, and the tokenizer's ends of a document and of a turn."""
+    ends = set(end_ids)
+    for name in ("end_of_document", "end_of_turn"):
+        with suppress(ValueError):  # other people's tokenizers have one of the two
+            ends.add(getattr(tokenizer, name))
+    return ends
 
 
 def checked(output: StepOutput | Failure) -> StepOutput:

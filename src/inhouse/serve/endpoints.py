@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from inhouse.api.body import read_body
 from inhouse.api.events import EventStream, unless_gone
-from inhouse.api.metrics import CONTENT_TYPE, ServerMetrics
+from inhouse.api.metrics import CONTENT_TYPE
 from inhouse.api.middleware import OPEN
 from inhouse.api.openapi import EVENTS, JSON, Operation, document
 from inhouse.api.wire.messages import CountTokensRequest, MessagesRequest
@@ -54,8 +54,8 @@ OPERATIONS = (
 class Endpoints:
     """The API of one served model."""
 
-    def __init__(self, served: Served, metrics: ServerMetrics, has_key: bool) -> None:
-        self.served, self.metrics, self.limits = served, metrics, served.settings
+    def __init__(self, served: Served, has_key: bool) -> None:
+        self.served, self.limits = served, served.settings
         self.document = document(OPERATIONS, has_key, OPEN)
         self.card = {"id": served.name, "object": "model", "created": int(time.time()), "owned_by": "inhouse"}
 
@@ -115,4 +115,4 @@ class Endpoints:
         return JSONResponse({"status": "ok"})
 
     async def show_metrics(self, request: Request) -> Response:
-        return Response(self.metrics.render(self.served.worker.gauges()), media_type=CONTENT_TYPE)
+        return Response(await self.served.worker.metrics_page(), media_type=CONTENT_TYPE)

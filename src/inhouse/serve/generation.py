@@ -14,9 +14,9 @@ from inhouse.api.errors import ApiError
 from inhouse.api.events import DONE, event
 from inhouse.api.wire.protocol import GenerationRequest
 from inhouse.engine.request import SamplingParams
+from inhouse.serve.admission import Job
 from inhouse.serve.choices import Choice, Delta
 from inhouse.serve.served import Served
-from inhouse.serve.worker import Job
 
 SAMPLED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")  # as the model's folder says, if not here
 Body = TypeVar("Body", bound=GenerationRequest)
@@ -175,6 +175,7 @@ def jobs_of(
                 seed=None if body.seed is None else (body.seed + sample) % 2**63,
                 stop=tuple(body.stop),
                 logprobs=num_top or 0,
+                drawn_logprobs=num_top is not None,
                 prompt_logprobs=prompt_logprobs,
                 printed_ids=printed_ids,
                 grammar=grammar,

@@ -10,8 +10,8 @@ import numpy as np
 from inhouse.api.errors import ApiError
 from inhouse.api.wire.protocol import EmbeddingRequest, Prompt
 from inhouse.engine.request import SamplingParams
+from inhouse.serve.admission import Job
 from inhouse.serve.served import Served
-from inhouse.serve.worker import Job
 
 _PARAMS = SamplingParams(max_tokens=1, temperature=0, embed=True)
 
