@@ -4,6 +4,7 @@ import json
 import math
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import llguidance
 import pytest
@@ -25,6 +26,29 @@ PERSON = grammar(
         }
     )
 )
+
+
+@pytest.mark.parametrize("error", ["", "no such rule"])
+def test_many_with_one_new_grammar_share_its_trial(new_engine, monkeypatch, error):
+    """However long it takes: a batch begins with hundreds of requests of one schema."""
+    engine, tried, text = new_engine(), [], grammar(json_schema({"type": "object", "title": f"new {error}"}))
+
+    def trial(*asked):
+        tried.append(asked)
+        time.sleep(3)  # longer than anybody waits for a place
+        return error
+
+    def check(_):
+        try:
+            engine.grammars.check(text)
+        except ValueError as refusal:
+            return str(refusal)
+        return ""
+
+    monkeypatch.setattr("inhouse.engine.grammar_trial.trial", trial)
+    with ThreadPoolExecutor(30) as pool:
+        assert list(pool.map(check, range(30))) == [error] * 30
+    assert len(tried) == 1
 
 
 def params(text, **more):
