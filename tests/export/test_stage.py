@@ -7,13 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+import zstandard
 from safetensors.torch import load_file
 
 from inhouse.checkpoint.model_folder import load_model
 from inhouse.common.files import digest
+from inhouse.data.documents import Document, to_line
+from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.export.settings import ExportSettings
 from inhouse.export.stage import export
 from inhouse.model.transformer import Transformer
+
+MEASURED = EvaluateSettings(context=64)
 
 
 @pytest.fixture
@@ -25,8 +30,11 @@ def run(write_model: Callable[[Path, str], Transformer], tmp_path: Path) -> Path
     record = {"settings": {}, "inputs": {"pretrain": "sha256:" + "b" * 64}, "outputs": {}, "attempts": [attempt]}
     (run / "sft" / "stage.json").write_text(json.dumps({"stage": "sft", "seconds": 1.0, **record}))
     source = {"name": "letters", "licence": "CC-BY-4.0", "documents": 1234, "train_bytes": 9, "heldout_bytes": 8}
-    (run / "data").mkdir()
-    (run / "data" / "counts.json").write_text(json.dumps({"sources": [source]}))
+    (run / "data" / "documents").mkdir(parents=True)
+    (run / "data" / "counts.json").write_text(json.dumps({"sources": [source], "total": {"heldout_documents": 4}}))
+    texts = ["", "def f(x):\n    return x\n", "é" * 2000, "Some words.\n"]
+    lines = b"".join(to_line(Document(text, 0, str(number))) for number, text in enumerate(texts))
+    (run / "data" / "documents" / "heldout-00000.jsonl.zst").write_bytes(zstandard.compress(lines))
     scores = {"bits": {"value": 1.2345678, "standard_error": None, "count": 25, "how": "a | b"}}
     (run / "evaluate").mkdir()
     (run / "evaluate" / "scores.json").write_text(json.dumps(scores))
@@ -35,8 +43,8 @@ def run(write_model: Callable[[Path, str], Transformer], tmp_path: Path) -> Path
 
 def test_files_and_their_lineage(run: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    export(ExportSettings(gguf=("F32", "Q8_0")), run / "sft", run, output)
-    expected = {"huggingface", "lineage.json", "mine-F32.gguf", "mine-Q8_0.gguf"}
+    export(ExportSettings(gguf=("F32", "Q8_0")), MEASURED, run / "sft", run, output)
+    expected = {"huggingface", "lineage.json", "mine-F32.gguf", "mine-Q8_0.gguf", "gguf.json"}
     assert {path.name for path in output.iterdir()} == expected
     for folder in (output, output / "huggingface"):
         facts = json.loads((folder / "lineage.json").read_text())
@@ -49,7 +57,7 @@ def test_files_and_their_lineage(run: Path, tmp_path: Path) -> None:
 
 
 def test_the_folder_opens_in_transformers_with_its_template(run: Path, tmp_path: Path) -> None:
-    export(ExportSettings(gguf=(), weights="bf16"), run / "sft", run, tmp_path / "out")
+    export(ExportSettings(gguf=(), weights="bf16"), MEASURED, run / "sft", run, tmp_path / "out")
     folder = tmp_path / "out" / "huggingface"
     theirs, report = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
     assert not any(report.values())
@@ -64,7 +72,7 @@ def test_the_folder_opens_in_transformers_with_its_template(run: Path, tmp_path:
 
 
 def test_card_says_what_it_is_made_of_and_how_good_it_is(run: Path, tmp_path: Path) -> None:
-    export(ExportSettings(gguf=()), run / "sft", run, tmp_path / "out")
+    export(ExportSettings(gguf=()), MEASURED, run / "sft", run, tmp_path / "out")
     card = (tmp_path / "out" / "huggingface" / "README.md").read_text()
     for words in (
         "# mine",
@@ -86,7 +94,7 @@ def test_no_place_on_this_machine_goes_out_with_a_model(run: Path, tmp_path: Pat
     (run / "data" / "stage.json").write_text(json.dumps(record | {"stage": "data", "inputs": {"stages": {}}}))
     (run / "sft" / "conversations.json").write_text(json.dumps({"files": [{"conversations": 1234}]}))
     output = tmp_path / "out"
-    export(ExportSettings(gguf=()), run / "sft", run, output)
+    export(ExportSettings(gguf=()), MEASURED, run / "sft", run, output)
     written = [path for path in output.rglob("*") if path.suffix in (".json", ".md")]
     assert len(written) > 4
     assert not [path.name for path in written if "somebody" in path.read_text() or str(tmp_path) in path.read_text()]
@@ -100,4 +108,4 @@ def test_no_place_on_this_machine_goes_out_with_a_model(run: Path, tmp_path: Pat
 def test_a_base_model_without_chat_template_is_refused(run: Path, tmp_path: Path) -> None:
     (run / "sft" / "chat_template.jinja").unlink()
     with pytest.raises(ValueError, match=r"no chat_template\.jinja there"):
-        export(ExportSettings(), run / "sft", run, tmp_path / "out")
+        export(ExportSettings(), MEASURED, run / "sft", run, tmp_path / "out")
