@@ -1,6 +1,7 @@
 """The export stage: folders that open elsewhere, and that know where they come from."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from inhouse.checkpoint.model_folder import load_model
 from inhouse.common.files import digest
 from inhouse.data.documents import Document, to_line
 from inhouse.evaluate.settings import EvaluateSettings
-from inhouse.export.settings import ExportSettings
-from inhouse.export.stage import export
+from inhouse.export.settings import ExportSettings, PlainType, QuantizedType
+from inhouse.export.stage import export, write_documents
 from inhouse.model.transformer import Transformer
 
 MEASURED = EvaluateSettings(context=64)
@@ -54,6 +55,41 @@ def test_files_and_their_lineage(run: Path, tmp_path: Path) -> None:
         assert all(digest(folder / name) == value for name, value in facts["files"].items())
     before, after = (load_file(folder / "model.safetensors") for folder in (run / "sft", output / "huggingface"))
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_card_says_of_each_gguf_file_what_it_holds_and_loses(run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    export(ExportSettings(gguf=("Q8_0", "F32")), MEASURED, run / "sft", run, output)
+    measured = json.loads((output / "gguf.json").read_text())
+    loss = measured["mine-Q8_0.gguf"]["loss"]
+    card = (output / "huggingface" / "README.md").read_text()
+    held = ", ".join(f"{kind} {share}" for kind, share in (("Q8_0", "93.7%"), ("F16", "4.4%"), ("F32", "1.9%")))
+    size = (output / "mine-Q8_0.gguf").stat().st_size
+    assert f"| mine-Q8_0.gguf | {size:,} | {loss['value']:+.5f} | {loss['standard_error']:.5f} | {held} |" in card
+    assert "| 0 | 0.00000 | F32 100.0% |" in card
+    assert "the first 2,048 bytes of 3 of 3 held-out documents, computed in fp32" in card
+    (output / "gguf.json").unlink()  # of an earlier inhouse
+    write_documents(run / "sft", run, output)
+    assert "## GGUF files" not in (output / "huggingface" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("asked", [("Q4_K_M", "Q6_K"), ("Q4_K_M", "F32"), ("F32", "Q6_K", "F32")])
+def test_what_llama_cpp_quantizes_is_one_f32_file_which_stays_only_where_it_is_asked_for(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: tuple[PlainType | QuantizedType, ...]
+) -> None:
+    calls: list[tuple[Path, str]] = []
+
+    def copy(source: Path, target: Path, weights: str) -> None:
+        calls.append((source, weights))
+        shutil.copyfile(source, target)
+
+    monkeypatch.setattr("inhouse.export.stage.quantize", copy)
+    export(ExportSettings(gguf=asked), MEASURED, run / "sft", run, tmp_path / "out")
+    names = {f"mine-{weights}.gguf" for weights in asked}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"huggingface", "lineage.json", "gguf.json", *names}
+    assert json.loads((tmp_path / "out" / "gguf.json").read_text()).keys() == names
+    assert [weights for _, weights in calls] == [weights for weights in asked if weights != "F32"]
+    assert len({source for source, _ in calls}) == 1
 
 
 def test_the_folder_opens_in_transformers_with_its_template(run: Path, tmp_path: Path) -> None:

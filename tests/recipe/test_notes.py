@@ -56,7 +56,7 @@ def test_rows_that_a_quantized_type_does_not_take_are_named(
     (tmp_path / "x.toml").write_text('export.gguf = ["F32", "Q6_K", "Q4_K_M"]')
     said = notes(load_recipe(tmp_path / "x.toml", shape), FEW)
     assert len(said) == bool(rows)
-    assert all(rows in line and line.startswith("[export] gguf: Q6_K and Q4_K_M need rows of") for line in said)
+    assert all(rows in line and line.startswith("[export] gguf: for Q6_K and Q4_K_M a row must be") for line in said)
     assert notes(load_recipe(tmp_path / "x.toml", [*shape, 'export.gguf=["F32", "Q8_0"]']), FEW) == []
 
 

@@ -74,7 +74,7 @@ def model_card(
         *(["\n## Conversations\n", *_table(("file", "licence", "conversations"), taught)] if taught else []),
         "\n## Scores\n",
         *_table(("score", "value", "standard error", "count", "how"), _scores(scores)),
-        *_gguf(files),
+        *gguf_chapter(files),
         "\n## Lineage\n",
         "Digests are SHA-256 over the digests of a stage's outputs; `lineage.json` has every file.\n",
         *_table(("stage", "started", "code", "made from"), _stages(lineage["stages"])),
@@ -137,7 +137,7 @@ def _scores(scores: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]
         )
 
 
-def _gguf(files: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def gguf_chapter(files: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The chapter on GGUF files; nothing where there are none."""
     if not files:
         return []

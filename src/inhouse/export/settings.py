@@ -19,7 +19,7 @@ class ExportSettings(Settings):
     weights: Literal["fp32", "bf16"] = Field(
         default="fp32", description="of the Hugging Face folder; bf16 halves it, and is what training computed in"
     )
-    gguf: tuple[PlainType | QuantizedType, ...] = Field(
+    gguf: tuple[Literal[PlainType, QuantizedType], ...] = Field(
         default=("F32", "F16", "Q8_0"),
         description="one GGUF file for each of these; none where empty. Q6_K and Q4_K_M need inhouse[quantize]",
     )

@@ -35,7 +35,7 @@ def _gguf(recipe: Recipe) -> Iterator[str]:
         shape, _ = resolve_shape(recipe.model, recipe.tokenizer.vocab_size)
         if odd := [width for width in _row_widths(shape) if width % BLOCK]:
             yield (
-                f"[export] gguf: {' and '.join(wanted)} need rows of whole blocks of {BLOCK} numbers: rows of "
+                f"[export] gguf: for {' and '.join(wanted)} a row must be whole blocks of {BLOCK} numbers: rows of "
                 f"{' and '.join(map(str, odd))} are kept in larger types, and the model card says how many"
             )
 

@@ -178,8 +178,8 @@ def _check_quantizer(recipe: Recipe, positions: Positions) -> None:
     wanted = [weights for weights in recipe.export.gguf if weights in QUANTIZED]
     if wanted and not is_installed():
         raise ValueError(
-            f"{positions.of(('export', 'gguf'))}: [export] gguf: {' and '.join(wanted)} need llama.cpp's quantizer, "
-            f"which is not installed: {INSTALL} (it compiles for some minutes), or leave them out"
+            f"{positions.of(('export', 'gguf'))}: [export] gguf: llama.cpp's quantizer, which writes "
+            f"{' and '.join(wanted)}, is not installed: {INSTALL} (it compiles for some minutes), or leave that out"
         )
 
 
