@@ -11,7 +11,7 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from inhouse.common.files import read_json
 from inhouse.common.lineage import GGUF
@@ -34,11 +34,18 @@ def main() -> None:
     settings = ExportSettings(gguf=(*get_args(PlainType), *get_args(QuantizedType)))
     with tempfile.TemporaryDirectory() as scratch:
         export(settings, EvaluateSettings(), arguments.run / "sft", arguments.run, Path(scratch))
-        text = "\n".join(gguf_chapter(read_json(Path(scratch) / GGUF)))
+        text = table(read_json(Path(scratch) / GGUF))
     print(text)
     if arguments.write:
         command = " ".join([".venv/bin/python", *sys.argv])
-        RESULT.write_text(f"# What GGUF files lose\n\n    {command}\n{text}\n", encoding="utf-8")
+        RESULT.write_text(f"# What GGUF files lose\n\n    {command}\n\n{text}\n", encoding="utf-8")
+
+
+def table(files: dict[str, Any]) -> str:
+    """That of the model card, and what it was measured on."""
+    how = next(iter(files.values()))["loss"]["how"]
+    rows = [line for line in gguf_chapter(files) if line.startswith("|")]
+    return "\n".join([f"Measured on {how}.\n", *rows])
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def test_what_llama_cpp_must_quantize_is_refused_where_it_is_not_installed(
     recipe.write_text(recipe.read_text() + '\n[export]\ngguf = ["F16", "Q6_K", "Q4_K_M"]\n')
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     with pytest.raises(
-        ValueError, match=r"line \d+: \[export\] gguf: llama.cpp's quantizer, which writes Q6_K and Q4_K_M, is not"
+        ValueError, match=r"line \d+: \[export\] gguf: llama\.cpp's quantizer, which writes Q6_K and Q4_K_M, is not"
     ) as error:
         load_recipe(recipe)
     assert "pip install 'inhouse[quantize]'" in str(error.value)
