@@ -19,7 +19,7 @@ from inhouse.export.settings import ExportSettings, PlainType, QuantizedType
 from inhouse.export.stage import export, write_documents
 from inhouse.model.transformer import Transformer
 
-MEASURED = EvaluateSettings(context=64)
+MEASURED = EvaluateSettings()
 
 
 @pytest.fixture
@@ -61,9 +61,10 @@ def test_the_card_says_of_each_gguf_file_what_it_holds_and_loses(run: Path, tmp_
     output = tmp_path / "out"
     export(ExportSettings(gguf=("Q8_0", "F32")), MEASURED, run / "sft", run, output)
     measured = json.loads((output / "gguf.json").read_text())
-    loss = measured["mine-Q8_0.gguf"]["loss"]
+    loss, weights = measured["mine-Q8_0.gguf"]["loss"], measured["mine-Q8_0.gguf"]["weights"]
     card = (output / "huggingface" / "README.md").read_text()
-    held = ", ".join(f"{kind} {share}" for kind, share in (("Q8_0", "93.7%"), ("F16", "4.4%"), ("F32", "1.9%")))
+    assert list(weights) == ["Q8_0", "F16", "F32"]  # rows of 112; norms and routers
+    held = ", ".join(f"{kind} {100 * count / sum(weights.values()):.1f}%" for kind, count in weights.items())
     size = (output / "mine-Q8_0.gguf").stat().st_size
     assert f"| mine-Q8_0.gguf | {size:,} | {loss['value']:+.5f} | {loss['standard_error']:.5f} | {held} |" in card
     assert "| 0 | 0.00000 | F32 100.0% |" in card
