@@ -302,6 +302,7 @@ class Engine:
     def _clear(self, sequence: Sequence) -> None:
         """What a mask hides must still be finite: pages go back without the keys and values of a failure."""
         self._cache.clear(self._pages.unpublish(sequence.pages[sequence.num_found :]))
+        sequence.last_node = None
 
     def _append(self, sequence: Sequence, token: int, logprobs: TokenLogprobs) -> StepOutput:
         sequence.tokens.append(token)

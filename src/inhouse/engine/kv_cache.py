@@ -1,6 +1,6 @@
 """Keys and values in pages of fixed size, shared between requests that begin alike (PagedAttention, Kwon et al. 2023).
 
-A page is shared only when it is full, so nobody ever writes into somebody else's page. What begins like a full page gets
+A page is shared only when it is full, so nobody ever writes into somebody else's page. Who begins like a full page gets
 a copy of it to go on in.
 """
 
@@ -39,7 +39,8 @@ class KVCache:
     def copy(self, pages: Sequence[tuple[int, int]]) -> None:
         """Pages (from, to); all are read before any is written."""
         from_P, to_P = torch.tensor(pages, device=self.device).unbind(dim=1)
-        for by_page in (*self.pages, self.experts.view(-1, self.page_size, *self.experts.shape[1:])):
+        experts = self.experts.unflatten(0, (len(self.pages[0]), self.page_size))
+        for by_page in (*self.pages, experts):
             by_page[to_P] = by_page[from_P]
 
     @staticmethod

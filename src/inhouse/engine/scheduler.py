@@ -195,7 +195,8 @@ class Scheduler:
         num_full = (sequence.num_computed + num_tokens) // self.page_size
         while sequence.num_published < num_full and sequence.last_node is not None:
             number = sequence.num_published
-            node = self.pages.publish(sequence.last_node, sequence.content, number, sequence.pages[number])
+            end, page = (number + 1) * self.page_size, sequence.pages[number]
+            node = self.pages.publish(sequence.last_node, sequence.content, end, page)
             sequence.num_published, sequence.last_node = number + (node is not None), node
         return Scheduled(sequence, num_tokens, is_admitted)
 
@@ -244,6 +245,9 @@ class Scheduler:
         sequence.pages.append(page)
 
     def _vacate(self, sequence: Sequence) -> None:
+        end, number = sequence.num_computed, sequence.num_published
+        if sequence.last_node is not None and 0 < end - number * self.page_size < self.page_size:
+            self.pages.publish(sequence.last_node, sequence.content, end, sequence.pages[number])
         self.pages.release(sequence.pages)
         self._free_rows.append(sequence.row)
         sequence.pages, sequence.num_computed, sequence.num_published, sequence.row = [], 0, 0, -1

@@ -67,6 +67,8 @@ def serve(
         url, served = f"{scheme}://{address}:{listener.getsockname()[1]}/v1", app.state.served
         print(f"{served.name} is served at {url}; Ctrl-C stops it", file=sys.stderr, flush=True)
         variable = None if api_key is None else key_variable
+        if api_key is not None and len(api_key.split()) > 1:
+            variable = f"{{{key_variable}%%[[:space:]]*}}"  # the first of them
         request = example_request(url, served.name, served.chat_template is not None, variable)
         print(f"try: {request}", file=sys.stderr, flush=True)
         with suppress(KeyboardInterrupt):  # uvicorn has shut down in order before it lets it through

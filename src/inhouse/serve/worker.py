@@ -9,7 +9,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from queue import SimpleQueue
@@ -18,6 +18,7 @@ from inhouse.api.errors import ApiError
 from inhouse.api.metrics import ServerMetrics
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import Failure, SamplingParams, StepOutput
+from inhouse.engine.scheduler import Origin
 
 log = logging.getLogger(__name__)
 Job = tuple[list[int], SamplingParams]
@@ -27,8 +28,9 @@ Outputs = list[tuple[int, StepOutput]]  # (which of a ticket's jobs, what it got
 class Ticket:
     """One admitted request: its sequences, and their outputs as they come."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[Job], origin: Origin) -> None:
         self.jobs, self.running = jobs, set(range(len(jobs)))
+        self.origin = origin._replace(request=self)
         self.arrived: asyncio.Queue[Outputs | ApiError] = asyncio.Queue()
         self.started = time.monotonic()
         self.has_output = False
@@ -76,8 +78,14 @@ class Worker:
         """Sequences admitted and not finished."""
         return sum(len(ticket.running) for ticket in self.tickets)
 
+    def _has_room(self, num_jobs: int, owner: Hashable) -> bool:
+        """Whoever holds less than an equal share is let in, however many others wait."""
+        owners = {ticket.origin.owner for ticket in self.tickets} | {owner}
+        own = sum(len(ticket.running) for ticket in self.tickets if ticket.origin.owner == owner)
+        return self.in_flight + num_jobs <= self.capacity or own + num_jobs <= self.capacity // len(owners)
+
     @contextmanager
-    def submit(self, jobs: Sequence[Job]) -> Iterator[Ticket]:
+    def submit(self, jobs: Sequence[Job], origin: Origin) -> Iterator[Ticket]:
         """Admit a request, and free all of it in the end: what still runs then stops before the next step.
 
         Raises `ApiError`: 429 where the queue is full, 503 where the engine has crashed.
@@ -86,11 +94,11 @@ class Worker:
         if len(jobs) > self.capacity:
             message = f"The request asks for {len(jobs)} sequences; this server holds {self.capacity}."
             raise ApiError(400, message, param="n")
-        if self.in_flight + len(jobs) > self.capacity:
+        if not self._has_room(len(jobs), origin.owner):
             seconds = min(max(math.ceil(self.metrics.latency.mean), 1), 60)
             message = f"All places and the queue are full; try again in {seconds} s."
             raise ApiError(429, message, code="queue_full", headers={"retry-after": str(seconds)})
-        ticket = Ticket(jobs)
+        ticket = Ticket(jobs, origin)
         self.tickets.add(ticket)
         self.metrics.prompt_tokens += sum(len(prompt) for prompt, _ in jobs)
         self._commands.put(partial(self._add, ticket))
@@ -103,12 +111,14 @@ class Worker:
                 self._commands.put(partial(self._abort, ticket))
 
     def gauges(self) -> dict[str, tuple[str, float]]:
-        used, total = self.engine.pages_in_use, self.engine.num_pages
+        used, total, evicted = self.engine.pages_in_use, self.engine.num_pages, self.engine.pages_evicted
         return {
             "running_sequences": ("Sequences that hold a place.", self.engine.num_running),
             "queued_sequences": ("Sequences that wait for a place.", max(self.in_flight - self.engine.num_running, 0)),
             "kv_pages_in_use": ("Pages of the KV cache in use.", used),
+            "kv_pages_cached": ("Pages that a prompt may find, in use or not.", self.engine.pages_cached),
             "kv_pages": ("Pages of the KV cache.", total),
+            "kv_pages_evicted_total": ("Pages that no prompt finds any more for want of room.", evicted),
         }
 
     def _deliver(self, batches: dict[Ticket, Outputs]) -> None:
@@ -163,7 +173,7 @@ class Worker:
     def _add(self, ticket: Ticket) -> None:
         try:
             for job, (prompt, params) in enumerate(ticket.jobs):
-                self._owners[self.engine.add(prompt, params, ticket)] = ticket, job
+                self._owners[self.engine.add(prompt, params, ticket.origin)] = ticket, job
         except ValueError as error:  # what the engine will not take, in its own words
             self._refuse(ticket, ApiError(400, str(error)))
 

@@ -1,23 +1,23 @@
-"""Who holds which page, and a tree of the full ones, by which a prompt finds what others have computed of it.
+"""Who holds which page, and a tree of pages, by which a prompt finds what others have computed of it.
 
 A radix tree whose letters are pages of tokens (after RadixAttention, Zheng et al. 2024, section 3): a node is a page
 that hangs on the one before it, an edge the tokens in it. Edges are not joined to longer ones, because pages come and
 go one by one. Tokens are compared, not hashes of them, and the edges of first pages begin with a salt: what has another
-salt is never found.
+salt is never found. The last page of a sequence that has ended may be one that is not full: nobody shares it.
 
 Whoever holds a page of the tree holds all before it. So of the pages that nobody holds, those behind a page were always
 given back before it, and in the order of giving back a page never goes before what hangs on it.
 """
 
 import hashlib
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-_SALT_BYTES, _TOKEN = 32, np.dtype(np.int32)
+_SALT_BYTES, _TOKEN_BYTES = 32, 4
 
 
 def salted(salt: str) -> bytes:
@@ -27,8 +27,8 @@ def salted(salt: str) -> bytes:
 
 def grown(content: bytes, tokens: Sequence[int]) -> bytes:
     """`content` with all of `tokens`, of which it has the first ones."""
-    missing = tokens[(len(content) - _SALT_BYTES) // _TOKEN.itemsize :]
-    return content + np.array(missing, dtype=_TOKEN).tobytes() if missing else content
+    missing = tokens[(len(content) - _SALT_BYTES) // _TOKEN_BYTES :]
+    return content + np.array(missing, dtype=np.int32).tobytes() if missing else content
 
 
 class Node:
@@ -84,7 +84,7 @@ class PrefixCache:
         """
         node, nodes = self.root, []
         for page in range(num_tokens // self.page_size):
-            child = node.children.get(self._edge(content, page))
+            child = node.children.get(self._edge(content, page, num_tokens))
             if child is None:
                 break
             nodes.append(node := child)
@@ -93,19 +93,19 @@ class PrefixCache:
     def _alike(self, node: Node, content: bytes, page: int, num_tokens: int) -> tuple[Node | None, int]:
         """The child of `node` that begins with the most tokens of a page of `content`, and how many they are."""
         start = 0 if page else _SALT_BYTES
-        wanted = self._edge(content, page)[: start + _TOKEN.itemsize * (num_tokens - page * self.page_size)]
+        wanted = self._edge(content, page, num_tokens)
         place = bisect_left(node.edges, wanted)
         best: tuple[Node | None, int] = None, 0
         for edge in node.edges[max(place - 1, 0) : place + 1]:
-            num_alike = (_num_alike(edge, wanted) - start) // _TOKEN.itemsize
+            num_alike = (_num_alike(edge, wanted) - start) // _TOKEN_BYTES
             if num_alike > best[1] and node.children[edge].born < self._step:
                 best = node.children[edge], num_alike
         return best
 
     def begin_alike(self, one: bytes, other: bytes, num_pages: int) -> bool:
         """Whether two contents have the same first pages, so many of them and full ones."""
-        end = _SALT_BYTES + num_pages * self.page_size * _TOKEN.itemsize
-        last = slice(end - self.page_size * _TOKEN.itemsize, end)  # differs first, and is compared in no time
+        end = _SALT_BYTES + num_pages * self.page_size * _TOKEN_BYTES
+        last = slice(end - self.page_size * _TOKEN_BYTES, end)  # differs first, and is compared in no time
         return end <= len(one) and one[last] == other[last] and other.startswith(one[:end])
 
     def is_free(self, page: int) -> bool:
@@ -129,17 +129,19 @@ class PrefixCache:
             self.num_evicted += 1
         return page
 
-    def publish(self, parent: Node, content: bytes, number: int, page: int) -> Node | None:
-        """From now on `page` is found as the `number`-th of `content`, behind `parent`, which the caller holds.
+    def publish(self, parent: Node, content: bytes, end: int, page: int) -> Node | None:
+        """From now on `page` is found behind `parent`, which the caller holds; in it end the first `end` tokens of
+        `content`. One that is not full is nothing to hang others on.
 
-        None where it is not: an equal page stays where one is known, and what hangs on nothing is never found.
+        None where it is not: where one that begins so is known that one stays, and what hangs on nothing is not found.
         """
-        edge = self._edge(content, number)
+        edge = self._edge(content, (end - 1) // self.page_size, end)
         is_lost = parent is not self.root and self._nodes[parent.page] is not parent
-        if is_lost or edge in parent.children:
+        place = bisect_left(parent.edges, edge)
+        if is_lost or (place < len(parent.edges) and parent.edges[place].startswith(edge)):
             return None
         node = parent.children[edge] = self._nodes[page] = Node(page, parent, edge, self._step)
-        insort(parent.edges, edge)
+        parent.edges.insert(place, edge)
         self.num_cached += 1
         return node
 
@@ -174,11 +176,11 @@ class PrefixCache:
             if node.page in self._free:
                 self._free.move_to_end(node.page, last=False)
 
-    def _edge(self, content: bytes, page: int) -> bytes:
-        """The tokens of a page; of the first, behind the salt."""
-        size = self.page_size * _TOKEN.itemsize
-        start = _SALT_BYTES + page * size
-        return content[start if page else 0 : start + size]
+    def _edge(self, content: bytes, page: int, end: int) -> bytes:
+        """The tokens of a page, of the first `end` ones; of the first page, behind the salt."""
+        start, stop = page * self.page_size, min((page + 1) * self.page_size, end)
+        first = _SALT_BYTES + start * _TOKEN_BYTES if page else 0
+        return content[first : _SALT_BYTES + stop * _TOKEN_BYTES]
 
 
 def _num_alike(one: bytes, other: bytes) -> int:
