@@ -1,7 +1,7 @@
 """What is shared is what was asked for, whole, and under the same salt; nothing that somebody holds goes."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from inhouse.engine.cache.prefix_cache import PrefixCache, grown, salted
@@ -20,6 +20,11 @@ ACTIONS = st.lists(
     ),
     max_size=60,
 )
+
+LOST = [  # what hangs on a failure is given out before what can be found
+    ("add", [1], "b"), ("end", 0), ("add", [0, 1], "a"), ("add", [0, 1, 0], "a"), ("end", 1), ("fail", 0),
+    ("add", [1] * 8, "a"),
+]  # fmt: skip
 
 
 class Held:
@@ -136,6 +141,9 @@ class Model:
 
     def check(self) -> None:
         assert self.cache.num_cached == len(self.known)
+        for salt, prefix in self.known:
+            before = prefix[: (len(prefix) - 1) // self.size * self.size]
+            assert not before or (salt, before) in self.known, "it hangs on what is found"
         held = [page for one in self.held for page in one.pages]
         assert self.cache._references == [held.count(page) for page in range(NUM_PAGES)]
         assert self.cache.num_free == NUM_PAGES - len(set(held))
@@ -143,6 +151,7 @@ class Model:
 
 @settings(max_examples=200, deadline=None)
 @given(page_size=st.integers(1, 3), actions=ACTIONS)
+@example(1, LOST)
 def test_what_is_found_is_what_a_dictionary_of_all_prefixes_has(page_size, actions):
     model = Model(page_size)
     for action, *rest in actions:
@@ -202,10 +211,11 @@ def test_answers_and_experts_are_the_same_with_and_without_it(kind, new_engine):
         assert kind == "dense" or (one.experts == other.experts).all()
 
 
+@pytest.mark.parametrize("page_size", [4, 16])
 @pytest.mark.parametrize("is_aborted", [False, True])
-def test_branches_of_a_context_wait_until_it_is_computed_once(is_aborted, new_engine, naive):
+def test_branches_of_a_context_wait_until_it_is_computed_once(is_aborted, page_size, new_engine, naive):
     """It takes several steps; where the first of them goes away, the next one computes the rest."""
-    engine = new_engine(page_size=4, max_prefill=16)
+    engine = new_engine(page_size=page_size, max_prefill=14)
     context = [(5 * i) % 256 for i in range(50)]
     branches = [[*context, i] for i in range(4)]
     counted = []
@@ -213,7 +223,7 @@ def test_branches_of_a_context_wait_until_it_is_computed_once(is_aborted, new_en
     engine._runner.run = lambda scheduled: (counted.extend(item.num_tokens for item in scheduled), run(scheduled))[1]
     ids = [engine.add(branch, GREEDY) for branch in branches]
     engine.step()
-    assert engine.num_running == 1 and counted == [16]
+    assert engine.num_running == 1 and counted == [14]
     if is_aborted:
         engine.abort(ids.pop(0))
         branches.pop(0)
@@ -223,7 +233,7 @@ def test_branches_of_a_context_wait_until_it_is_computed_once(is_aborted, new_en
         sharing = max(sharing, engine.num_running)
     assert [done[each] for each in ids] == [naive("dense", branch, 6) for branch in branches]
     assert sharing == len(ids)
-    assert sum(counted) <= 16 * is_aborted + len(context) + len(ids) * (4 + 6)
+    assert sum(counted) <= 14 * is_aborted + len(context) + len(ids) * (page_size + 6)
 
 
 def test_who_waits_for_another_prompt_keeps_nobody_from_their_turn(new_engine):
