@@ -201,7 +201,8 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     name: Annotated[str | None, typer.Option(help="What requests call the model; default: its folder's name.")] = None,
     api_key_env: Annotated[
-        str | None, typer.Option(metavar="VARIABLE", help="The environment variable with the API key, or several.")
+        str | None,
+        typer.Option(metavar="VARIABLE", help="The environment variable with the API key; several: one a line."),
     ] = None,
     dtype: Dtype = "auto",
     *,

@@ -21,10 +21,11 @@ def cached(server, key: str, path: str = "/v1/completions", body: object = TEXT)
 
 
 def test_a_prefix_is_found_under_its_own_key_alone(run_server):
-    with run_server(api_key="one\ntwo") as server:
-        assert [cached(server, key) for key in ("one", "two", "one", "two")] == [0, 0, 39, 39]
-        assert server.post("/v1/completions", TEXT, headers={"authorization": "Bearer one two"}).status_code == 401
-        assert server.post("/v1/completions", TEXT, headers={"x-api-key": "two"}).status_code == 200
+    with run_server(api_key="one\ntwo words\n") as server:
+        assert [cached(server, key) for key in ("one", "two words", "one", "two words")] == [0, 0, 39, 39]
+        for given, status in (("two words", 200), ("one", 200), ("two", 401), ("words", 401), ("", 401)):
+            headers = {"authorization": f"Bearer {given}".strip()}
+            assert server.post("/v1/completions", TEXT, headers=headers).status_code == status
         page = server.get("/metrics", headers={"x-api-key": "one"}).text
     assert "inhouse_kv_pages_cached 6\n" in page, "of each key two full pages and the third"
     assert "# TYPE inhouse_kv_pages_evicted_total counter\ninhouse_kv_pages_evicted_total 0\n" in page

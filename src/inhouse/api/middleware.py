@@ -121,12 +121,17 @@ class Guarded:
         return None
 
 
+def keys_of(text: str) -> list[str]:
+    """One a line (a space may be part of a key)."""
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
 class Keyed:
-    """401 unless the request carries a key of `api_key`, where white space stands between several; compared in constant
-    time, never logged. Says in the scope who the caller is."""
+    """401 unless the request carries a key of `api_key`, one a line; compared in constant time, never logged. Says in
+    the scope who the caller is."""
 
     def __init__(self, app: ASGIApp, api_key: str | None) -> None:
-        self.app, self.expected = app, None if api_key is None else [key.encode() for key in api_key.split()]
+        self.app, self.expected = app, None if api_key is None else [key.encode() for key in keys_of(api_key)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from inhouse.api.connections import is_loopback
-from inhouse.api.middleware import access
+from inhouse.api.middleware import access, keys_of
 from inhouse.api.server import listen, new_server
 from inhouse.api.settings import ServeSettings
 from inhouse.engine.settings import EngineSettings, ServingSettings
@@ -67,8 +67,8 @@ def serve(
         url, served = f"{scheme}://{address}:{listener.getsockname()[1]}/v1", app.state.served
         print(f"{served.name} is served at {url}; Ctrl-C stops it", file=sys.stderr, flush=True)
         variable = None if api_key is None else key_variable
-        if api_key is not None and len(api_key.split()) > 1:
-            variable = f"{{{key_variable}%%[[:space:]]*}}"  # the first of them
+        if api_key is not None and len(keys_of(api_key)) > 1:
+            variable = f'(echo "${key_variable}" | head -n 1)'
         request = example_request(url, served.name, served.chat_template is not None, variable)
         print(f"try: {request}", file=sys.stderr, flush=True)
         with suppress(KeyboardInterrupt):  # uvicorn has shut down in order before it lets it through
