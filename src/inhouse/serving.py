@@ -24,7 +24,8 @@ def serve(
     host: Annotated[str | None, typer.Option(help=f"The address to listen on; default: {_HOST}.")] = None,
     name: Annotated[str | None, typer.Option(help="What requests call the model; default: its folder's name.")] = None,
     api_key_env: Annotated[
-        str | None, typer.Option(metavar="VARIABLE", help="The environment variable that holds the API key.")
+        str | None,
+        typer.Option(metavar="VARIABLE", help="The environment variable with the API key; several: one a line."),
     ] = None,
     dtype: Dtype = "auto",
     engine: Annotated[

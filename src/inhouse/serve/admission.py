@@ -4,12 +4,13 @@ import asyncio
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 
 from inhouse.api.errors import ApiError
 from inhouse.api.metrics import ServerMetrics
 from inhouse.engine.request import SamplingParams, StepOutput
+from inhouse.engine.scheduler import Origin
 
 Job = tuple[list[int], SamplingParams]
 Outputs = list[tuple[int, StepOutput]]  # (which of a ticket's jobs, what it got in this step)
@@ -18,8 +19,9 @@ Outputs = list[tuple[int, StepOutput]]  # (which of a ticket's jobs, what it got
 class Ticket:
     """One admitted request: its sequences, and their outputs as they come."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[Job], origin: Origin) -> None:
         self.jobs, self.running = jobs, set(range(len(jobs)))
+        self.origin = origin._replace(request=self)
         self.arrived: asyncio.Queue[Outputs | ApiError] = asyncio.Queue()
         self.started = time.monotonic()
         self.has_output = False
@@ -80,8 +82,14 @@ class Admission(ABC):
         """Sequences admitted and not finished."""
         return sum(len(ticket.running) for ticket in self.tickets)
 
+    def _has_room(self, num_jobs: int, owner: Hashable) -> bool:
+        """Whoever holds less than an equal share is let in, however many others wait."""
+        owners = {ticket.origin.owner for ticket in self.tickets} | {owner}
+        own = sum(len(ticket.running) for ticket in self.tickets if ticket.origin.owner == owner)
+        return self.in_flight + num_jobs <= self.capacity or own + num_jobs <= self.capacity // len(owners)
+
     @contextmanager
-    def submit(self, jobs: Sequence[Job]) -> Iterator[Ticket]:
+    def submit(self, jobs: Sequence[Job], origin: Origin) -> Iterator[Ticket]:
         """Admit a request, and free all of it in the end: what still runs then stops before the next step.
 
         Raises `ApiError`: 429 where the queue is full, 503 where the engine has crashed.
@@ -90,11 +98,11 @@ class Admission(ABC):
         if len(jobs) > self.capacity:
             message = f"The request asks for {len(jobs)} sequences; this server holds {self.capacity}."
             raise ApiError(400, message, param="n")
-        if self.in_flight + len(jobs) > self.capacity:
+        if not self._has_room(len(jobs), origin.owner):
             seconds = min(max(math.ceil(self.metrics.latency.mean), 1), 60)
             message = f"All places and the queue are full; try again in {seconds} s."
             raise ApiError(429, message, code="queue_full", headers={"retry-after": str(seconds)})
-        ticket = Ticket(jobs)
+        ticket = Ticket(jobs, origin)
         self.tickets.add(ticket)
         self.metrics.prompt_tokens += sum(len(prompt) for prompt, _ in jobs)
         self._begin(ticket)

@@ -89,18 +89,18 @@ class Endpoints:
 
     async def generate(self, kind: type[Face], request: Request) -> Response:
         """Whatever generates: a face reads the request off the loop, then answers it whole or as a stream."""
-        raw = await read_body(request, self.limits)
+        raw, caller = await read_body(request, self.limits), request.scope["caller"]
         face = await unless_gone(request.receive, run_in_threadpool(kind, self.served, raw))
         if not face.body.stream:
-            return JSONResponse(await unless_gone(request.receive, face.answer()))
-        events = face.stream()
+            return JSONResponse(await unless_gone(request.receive, face.answer(caller)))
+        events = face.stream(caller)
         await anext(events)  # admitted, or refused with an HTTP status
         return EventStream(events)
 
     async def embed(self, request: Request) -> Response:
         raw = await read_body(request, self.limits)
         batch = await unless_gone(request.receive, run_in_threadpool(Embeddings, self.served, raw))
-        vectors = await unless_gone(request.receive, batch.vectors())
+        vectors = await unless_gone(request.receive, batch.vectors(request.scope["caller"]))
         return Response(await run_in_threadpool(batch.render, vectors), media_type=JSON)
 
     async def convert(self, function: Callable[[Served, bytes], dict[str, Any]], request: Request) -> Response:

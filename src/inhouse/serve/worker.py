@@ -49,7 +49,7 @@ class Worker(Admission):
             raise ApiError(503, "The engine is not running.")
 
     async def metrics_page(self) -> str:
-        used, total = self.engine.pages_in_use, self.engine.num_pages
+        used, total, evicted = self.engine.pages_in_use, self.engine.num_pages, self.engine.pages_evicted
         return self.metrics.render(
             {
                 "running_sequences": ("Sequences that hold a place.", self.engine.num_running),
@@ -57,7 +57,9 @@ class Worker(Admission):
                     "Sequences that wait for a place.", max(self.in_flight - self.engine.num_running, 0),
                 ),
                 "kv_pages_in_use": ("Pages of the KV cache in use.", used),
+                "kv_pages_cached": ("Pages that a prompt may find, in use or not.", self.engine.pages_cached),
                 "kv_pages": ("Pages of the KV cache.", total),
+                "kv_pages_evicted_total": ("Pages that no prompt finds any more for want of room.", evicted),
             }
         )  # fmt: skip
 
@@ -98,7 +100,7 @@ class Worker(Admission):
     def _add(self, ticket: Ticket) -> None:
         try:
             for job, (prompt, params) in enumerate(ticket.jobs):
-                self._owners[self.engine.add(prompt, params, ticket)] = ticket, job
+                self._owners[self.engine.add(prompt, params, ticket.origin)] = ticket, job
         except ValueError as error:  # what the engine will not take, in its own words
             self._refuse(ticket, ApiError(400, str(error)))
 

@@ -1,5 +1,6 @@
 """One sequence at vLLM: the request for it, and its tokens, with their text made here as our own engine makes it."""
 
+import hashlib
 import json
 from collections.abc import AsyncIterator, Collection
 from typing import Any
@@ -21,9 +22,15 @@ class Answer:
     """What ends it is decided here, by the same tokens and strings as with our own engine."""
 
     def __init__(
-        self, prompt: list[int], params: SamplingParams, tokenizer: Tokenizer, ends: Collection[int], context: int
+        self,
+        prompt: list[int],
+        params: SamplingParams,
+        salt: str,
+        tokenizer: Tokenizer,
+        ends: Collection[int],
+        context: int,
     ) -> None:
-        self.prompt, self.params, self.tokenizer = prompt, params, tokenizer
+        self.prompt, self.params, self.salt, self.tokenizer = prompt, params, salt, tokenizer
         self._ends = set(params.stop_token_ids) | (set() if params.ignore_eos else set(ends))
         self._room = min(params.max_tokens, context - len(prompt))
         self._stream, self._count = TextStream(params.stop), 0
@@ -43,6 +50,8 @@ class Answer:
             body["logit_bias"] = {str(token): bias for token, bias in params.logit_bias.items()}
         if params.drawn_logprobs or params.logprobs or params.prompt_logprobs:
             body |= {"logprobs": params.logprobs, "echo": params.prompt_logprobs}
+        if self.salt:  # whatever characters it has
+            body["cache_salt"] = hashlib.sha256(self.salt.encode()).hexdigest()
         if params.grammar is not None:
             body["structured_outputs"] = {"grammar": as_lark(params.grammar)}
         return body

@@ -18,7 +18,7 @@ from inhouse.engine.grammar import Grammars
 from inhouse.engine.settings import EngineSettings, ServingSettings
 from inhouse.posttrain.opened_model import read_chat_template, read_generation, resolve_dtype
 from inhouse.serve.app import create_app
-from inhouse.serve.server import run_until_stopped
+from inhouse.serve.server import key_in_shell, run_until_stopped
 from inhouse.serve.vllm.program import Program, arguments, check_settings, find_vllm
 from inhouse.serve.vllm.worker import Vllm, VllmWorker
 
@@ -60,7 +60,7 @@ def serve(
             create_app, generating, tokenizer, name=name or folder.name, chat_template=read_chat_template(folder),
             sampling=generation.sampling, api_key=api_key, settings=settings, host=host, worker_type=VllmWorker,
         )  # fmt: skip
-        served = run_until_stopped(listener, new_app, host, settings, key_variable if api_key else None)
+        served = run_until_stopped(listener, new_app, host, settings, key_in_shell(api_key, key_variable))
         if served.worker.failure is not None:
             vllm.stop()
             raise vllm.ended()

@@ -104,12 +104,12 @@ class VllmWorker(Admission):
             ticket.arrived.put_nowait(ApiError(500, "The request cannot be answered: vLLM failed; the log says why."))
 
     async def _follow(self, ticket: Ticket, number: int) -> None:
-        async for outputs in self._outputs(*ticket.jobs[number]):
+        async for outputs in self._outputs(*ticket.jobs[number], ticket.origin.salt):
             self._deliver({ticket: [(number, output) for output in outputs]})
 
-    async def _outputs(self, prompt: list[int], params: SamplingParams) -> AsyncIterator[list[StepOutput]]:
+    async def _outputs(self, prompt: list[int], params: SamplingParams, salt: str) -> AsyncIterator[list[StepOutput]]:
         """As they come. How much of the prompt was cached vLLM says behind the last token, which waits for it."""
-        answer = Answer(prompt, params, self.engine.tokenizer, self.engine.ends, self.engine.max_context)
+        answer = Answer(prompt, params, salt, self.engine.tokenizer, self.engine.ends, self.engine.max_context)
         last: StepOutput | None = None
         has_ended = False
         async with self._client.stream("POST", "/v1/completions", json=answer.body()) as response:
