@@ -7,7 +7,7 @@ from inhouse.serve.vllm.answer import Answer
 
 
 def salted(tokenizer, salt):
-    return Answer([1], SamplingParams(), salt, tokenizer, {2}, 100).body().get("cache_salt")
+    return Answer([1], SamplingParams(max_tokens=1), salt, tokenizer, {2}, 100).body().get("cache_salt")
 
 
 @pytest.mark.parametrize("salt", ["key 1", "key 1\0mine", "é" * 1000])
