@@ -9,7 +9,7 @@ import pytest
 import tokenizers
 from tests.serve.conftest import new_model
 
-from inhouse.api.wire.protocol import Function
+from inhouse.api.wire.tools import Function
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.grammar import grammar

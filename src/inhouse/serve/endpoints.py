@@ -15,15 +15,12 @@ from inhouse.api.events import EventStream, unless_gone
 from inhouse.api.metrics import CONTENT_TYPE, ServerMetrics
 from inhouse.api.middleware import OPEN
 from inhouse.api.openapi import EVENTS, JSON, Operation, document
+from inhouse.api.wire.chat import ChatRequest
+from inhouse.api.wire.completions import CompletionRequest
+from inhouse.api.wire.embeddings import EmbeddingRequest
 from inhouse.api.wire.messages import CountTokensRequest, MessagesRequest
-from inhouse.api.wire.protocol import (
-    ChatRequest,
-    CompletionRequest,
-    DetokenizeRequest,
-    EmbeddingRequest,
-    TokenizeRequest,
-)
 from inhouse.api.wire.responses import ResponsesRequest
+from inhouse.api.wire.tokens import DetokenizeRequest, TokenizeRequest
 from inhouse.serve.faces import tokens
 from inhouse.serve.faces.chat import Chat
 from inhouse.serve.faces.completions import Completions

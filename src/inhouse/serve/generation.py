@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from inhouse.api.errors import ApiError
 from inhouse.api.events import DONE, event
-from inhouse.api.wire.protocol import GenerationRequest
+from inhouse.api.wire.generation import GenerationRequest
 from inhouse.engine.request import SamplingParams
 from inhouse.serve.choices import Choice, Delta
 from inhouse.serve.served import Served

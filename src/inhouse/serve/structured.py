@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from inhouse.api.errors import ApiError
-from inhouse.api.wire.protocol import MAX_GRAMMAR, GenerationRequest, ResponseFormat, StructuredOutputs
+from inhouse.api.wire.forms import MAX_GRAMMAR, ResponseFormat, StructuredOutputs
+from inhouse.api.wire.generation import GenerationRequest
 from inhouse.engine.grammar import BusyError, Part, choice, grammar, json_schema, lark, regex
 from inhouse.serve.answer import Reading
 from inhouse.serve.calls.formats import Tools

@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from inhouse.api.errors import ApiError
-from inhouse.api.wire.protocol import MAX_GRAMMAR, MAX_NAMED_TOOLS, Function
+from inhouse.api.wire.forms import MAX_GRAMMAR
+from inhouse.api.wire.tools import MAX_NAMED_TOOLS, Function
 from inhouse.serve.calls.formats import Tools, format_of
 from inhouse.serve.served import Served
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from inhouse.api.wire.protocol import Function
+from inhouse.api.wire.tools import Function
 from inhouse.serve.answer import Answer
 from inhouse.serve.calls import formats
 from inhouse.serve.calls.formats import Tools

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inhouse.api.wire.protocol import Function
+from inhouse.api.wire.tools import Function
 from inhouse.serve.calls import formats as tool_formats
 from inhouse.serve.calls.formats import GLM, HERMES, LLAMA, MISTRAL, MISTRAL_LIST, QWEN3_CODER, Call, Tools, format_of
 from inhouse.serve.calls.reader import ToolReader

@@ -1,6 +1,6 @@
 """What clients may send to Anthropic's Messages API, and the same as a request for a chat.
 
-The rule for fields is that of `protocol`. `cache_control` changes nothing about the answer: every prefix is cached.
+The rule for fields is that of `generation`. `cache_control` changes nothing about the answer: every prefix is cached.
 """
 
 import json
@@ -10,18 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from inhouse.api.wire.chat import ChatRequest
+from inhouse.api.wire.chat_messages import MAX_MESSAGES, CalledFunction, ChatMessage, ToolCall
 from inhouse.api.wire.fields import IGNORED, FewParts, JsonObject, OneOf, OrText, Request, StopStrings, misfit, neutral
-from inhouse.api.wire.protocol import (
-    MAX_MESSAGES,
-    MAX_NAMED_TOOLS,
-    MAX_TOOLS,
-    CalledFunction,
-    ChatMessage,
-    ChatRequest,
-    Function,
-    Tool,
-    ToolCall,
-)
+from inhouse.api.wire.tools import MAX_NAMED_TOOLS, MAX_TOOLS, Function, Tool
 
 
 class Block(Request):

@@ -8,18 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from inhouse.api.wire.chat import ChatRequest
+from inhouse.api.wire.chat_messages import MAX_MESSAGES, CalledFunction, ChatMessage, ToolCall
 from inhouse.api.wire.fields import IGNORED, FewParts, JsonObject, OneOf, OrText, Request, misfit, neutral
-from inhouse.api.wire.protocol import (
-    MAX_MESSAGES,
-    MAX_TOOLS,
-    CalledFunction,
-    ChatMessage,
-    ChatRequest,
-    Function,
-    ResponseFormat,
-    Tool,
-    ToolCall,
-)
+from inhouse.api.wire.forms import ResponseFormat
+from inhouse.api.wire.tools import MAX_TOOLS, Function, Tool
 
 Status = Literal["in_progress", "completed", "incomplete"]
 

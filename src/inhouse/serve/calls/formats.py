@@ -10,7 +10,7 @@ import string
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from inhouse.api.wire.protocol import Function
+from inhouse.api.wire.tools import Function
 from inhouse.serve.calls.types import typed
 
 Parameters = Mapping[str, Mapping[str, Any]]  # of each function, its JSON schema

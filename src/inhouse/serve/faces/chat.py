@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking
-from inhouse.api.wire.protocol import ChatRequest
 from inhouse.serve.answer import Answer
 from inhouse.serve.choices import Candidate, Delta
 from inhouse.serve.faces.conversation import Conversation

@@ -6,8 +6,8 @@ from typing import ClassVar, Protocol
 from pydantic import ValidationError
 
 from inhouse.api.errors import ApiError, from_validation
+from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.pieces import Usage
-from inhouse.api.wire.protocol import ChatRequest
 from inhouse.serve.answer import Reading
 from inhouse.serve.calls.formats import Tools
 from inhouse.serve.choices import Choice

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from inhouse.api.errors import ApiError
-from inhouse.api.wire.protocol import EmbeddingRequest, Prompt
+from inhouse.api.wire.completions import Prompt
+from inhouse.api.wire.embeddings import EmbeddingRequest
 from inhouse.engine.request import SamplingParams
 from inhouse.serve.served import Served
 from inhouse.serve.worker import Job

@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 
 from inhouse.api.errors import ApiError
 from inhouse.api.events import event
+from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.message_writer import MessageWriter
 from inhouse.api.wire.messages import CountTokensRequest, MessagesRequest
-from inhouse.api.wire.protocol import ChatRequest
 from inhouse.serve.choices import Delta
 from inhouse.serve.faces.conversation import Conversation, as_chat, encode, requested_tools
 from inhouse.serve.served import Served

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from inhouse.api.errors import ApiError
-from inhouse.api.wire.protocol import ChatRequest
+from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.response_writer import ResponseWriter
 from inhouse.api.wire.responses import ResponsesRequest
 from inhouse.serve.choices import Delta
