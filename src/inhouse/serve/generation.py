@@ -13,7 +13,7 @@ from uuid import uuid4
 from inhouse.api.errors import ApiError
 from inhouse.api.events import DONE, event
 from inhouse.api.wire.generation import GenerationRequest
-from inhouse.engine.request import SamplingParams
+from inhouse.engine.request import SamplingParams, ThinkingLimit
 from inhouse.serve.choices import Choice, Delta
 from inhouse.serve.served import Served
 from inhouse.serve.worker import Job
@@ -138,7 +138,11 @@ class OpenAIFace(Face[Body]):
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
             "prompt_tokens_details": {"cached_tokens": cached},
-        }
+        } | self.usage_details()
+
+    def usage_details(self) -> dict[str, Any]:
+        """More of the usage, where an endpoint knows more."""
+        return {}
 
 
 def jobs_of(
@@ -150,9 +154,11 @@ def jobs_of(
     prompt_logprobs: bool = False,
     printed_ids: tuple[int, ...] = (),
     grammar: str | None = None,
+    thinking: ThinkingLimit | None = None,
 ) -> list[Job]:
     """n sequences for each of a face's prompts, which were sent as `param`, sample j with seed + j. The context's end
-    bounds every answer. Special tokens among `printed_ids` are part of its text, which follows the `grammar`."""
+    bounds every answer. Special tokens among `printed_ids` are part of its text, which follows the `grammar`; it thinks
+    as long as `thinking` says."""
     body, context, limits = face.body, face.served.context, face.served.settings
     for prompt in face.prompts:
         face.served.check_prompt(prompt, param)
@@ -178,6 +184,7 @@ def jobs_of(
                 prompt_logprobs=prompt_logprobs,
                 printed_ids=printed_ids,
                 grammar=grammar,
+                thinking=thinking,
             ),
         )
         for prompt in face.prompts

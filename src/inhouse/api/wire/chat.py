@@ -11,6 +11,7 @@ from inhouse.api.wire.forms import ResponseFormat
 from inhouse.api.wire.generation import MAX_TOP_LOGPROBS, GenerationRequest
 from inhouse.api.wire.tools import MAX_NAMED_TOOLS, NamedTool, Tool
 
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 PlainText = Annotated[str, Field(max_length=1000)]
 
 
@@ -35,7 +36,8 @@ class ChatRequest(GenerationRequest):
     audio: Annotated[Any, neutral()] = None
     moderation: Annotated[Any, neutral()] = None
     web_search_options: Annotated[Any, neutral()] = None
-    reasoning_effort: Annotated[Any, neutral("none")] = "none"
+    reasoning_effort: Effort | None = None
+    thinking_token_budget: int | None = Field(default=None, ge=0, description="not in the API; tokens of thinking")
 
     @field_validator("tool_choice", mode="before")
     @classmethod
@@ -51,6 +53,8 @@ class ChatRequest(GenerationRequest):
     def _fits_together(self) -> "ChatRequest":
         if self.top_logprobs and not self.logprobs:
             raise misfit("top_logprobs", "it is only allowed together with logprobs: true")
+        if self.reasoning_effort == "none" and self.thinking_token_budget:
+            raise misfit("thinking_token_budget", "reasoning_effort says that the model does not think")
         if self.structured_outputs is not None and self.response_format.type != "text":
             raise misfit("structured_outputs", "the response_format says already what the answer must be")
         return self

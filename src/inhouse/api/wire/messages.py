@@ -202,10 +202,17 @@ class ToolChoice(Request):
 
 
 class ThinkingConfig(Request):
-    """The model thinks where its chat template has it do so; there is no budget that could be kept."""
+    """`adaptive`: the model thinks where its chat template has it do so, as long as the effort lets it."""
 
-    type: Literal["adaptive", "disabled"]
-    display: Annotated[Any, neutral("summarized")] = None
+    type: Literal["enabled", "adaptive", "disabled"]
+    budget_tokens: int | None = Field(default=None, ge=1)
+    display: Literal["summarized", "omitted"] = "summarized"
+
+    @model_validator(mode="after")
+    def _has_its_budget(self) -> "ThinkingConfig":
+        if (self.type == "enabled") != (self.budget_tokens is not None):
+            raise PydanticCustomError("budget", "type enabled needs budget_tokens, the others have none")
+        return self
 
 
 class JsonFormat(Request):
@@ -215,7 +222,7 @@ class JsonFormat(Request):
 
 class OutputConfig(Request):
     format: JsonFormat | None = None
-    effort: Annotated[Any, neutral()] = None
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
 
 
 _NO_PROMPT = {"context_management", "diagnostics", "inference_geo", "user_profile_id", "workspace_id"}
@@ -262,8 +269,20 @@ class CountTokensRequest(Request):
         system = [ChatMessage(role="system", content=_joined(self.system))] if self.system else []
         said = [chat.numbered(number) for number, each in enumerate(self.messages, 1) for chat in each.to_chat()]
         return ChatRequest(
-            model=self.model, messages=[*system, *said], **self._tools_to_chat(), **self._to_chat_options()
+            model=self.model,
+            messages=[*system, *said],
+            **self._tools_to_chat(),
+            **self._thinking_to_chat(),
+            **self._to_chat_options(),
         )
+
+    def _thinking_to_chat(self) -> dict[str, Any]:
+        effort = None if self.output_config is None else self.output_config.effort
+        if self.thinking is None:
+            return {"reasoning_effort": effort}
+        if self.thinking.type == "disabled":
+            return {"reasoning_effort": "none"}
+        return {"reasoning_effort": effort, "thinking_token_budget": self.thinking.budget_tokens}
 
     def _tools_to_chat(self) -> dict[str, Any]:
         options: dict[str, Any] = {"tools": [tool.to_chat() for tool in self.tools]}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from inhouse.api.wire.chat import ChatRequest
+from inhouse.api.wire.chat import ChatRequest, Effort
 from inhouse.api.wire.chat_messages import MAX_MESSAGES, CalledFunction, ChatMessage, ToolCall
 from inhouse.api.wire.fields import IGNORED, FewParts, JsonObject, OneOf, OrText, Request, misfit, neutral
 from inhouse.api.wire.forms import ResponseFormat
@@ -163,11 +163,13 @@ class TextConfig(Request):
 
 
 class ReasoningConfig(Request):
-    """The model thinks where its chat template has it do so, and gives out all of it."""
+    """What the model thinks is given out whole, whichever summary of it is asked for."""
 
-    effort: Annotated[Any, neutral("none")] = None
-    summary: Annotated[Any, neutral("auto")] = None
-    generate_summary: Annotated[Any, neutral("auto")] = None
+    effort: Effort | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+    context: Annotated[Any, neutral("auto")] = None
+    mode: Annotated[Any, neutral("standard")] = None
 
 
 class ResponseStreamOptions(Request):
@@ -237,6 +239,7 @@ class ResponsesRequest(Request):
             tools=[tool.to_chat() for tool in self.tools],
             tool_choice=choice,
             parallel_tool_calls=self.parallel_tool_calls,
+            reasoning_effort=self.reasoning.effort,
             response_format=self.text.format.to_chat(),
         )
 

@@ -22,6 +22,10 @@ class Chat(Conversation, OpenAIFace[ChatRequest]):
         for job in range(len(self.jobs)):
             yield self.chunk(self.choice(job, Delta("", [], None)) | {"delta": message})
 
+    def usage_details(self) -> dict[str, Any]:
+        thinking = sum(self.num_thinking(job) for job in range(len(self.jobs)))
+        return {"completion_tokens_details": {"reasoning_tokens": thinking}}
+
     def choice(self, job: int, delta: Delta) -> dict[str, Any]:
         answer = self.answers[job]
         pieces = answer.take(delta)

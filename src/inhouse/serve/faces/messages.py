@@ -20,10 +20,12 @@ class Messages(Conversation):
 
     def __init__(self, served: Served, raw: bytes) -> None:
         super().__init__(served, raw)
-        self.writer = MessageWriter(served.name)
+        shown = self.asked.thinking is None or self.asked.thinking.display == "summarized"
+        self.writer = MessageWriter(served.name, shows_thinking=shown)
 
     def read(self, raw: bytes) -> ChatRequest:
-        return as_chat(MessagesRequest.parse(raw))
+        self.asked = MessagesRequest.parse(raw)
+        return as_chat(self.asked)
 
     def whole(self, answers: list[Delta]) -> dict[str, Any]:
         for _ in self.news(0, answers[0]):

@@ -37,8 +37,7 @@ class Responses(Conversation):
         answer = self.answers[job]
         yield from self.writer.take(answer.take(delta))
         if answer.finish_reason is not None:
-            num_thinking = len(self.served.tokenizer.encode(answer.thinking))
-            yield from self.writer.end(answer.finish_reason, self.usage, num_thinking)
+            yield from self.writer.end(answer.finish_reason, self.usage)
 
     def failing(self, error: ApiError) -> Iterable[bytes]:
         return self.writer.fail(error)
