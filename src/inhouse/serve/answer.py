@@ -6,7 +6,7 @@ No endpoint's own: each face takes the pieces and writes them in its words.
 from typing import NamedTuple, Self
 
 from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking
-from inhouse.serve.calls.formats import Call, Tools
+from inhouse.serve.calls.formats import Call, More, Tools
 from inhouse.serve.calls.reader import ToolReader
 from inhouse.serve.choices import Delta
 from inhouse.serve.reasoning import CLOSE, OPEN, Reasoning
@@ -60,9 +60,14 @@ class Answer:
         pieces: list[Piece] = [Thinking(thinking)] if thinking else []
         for item in self._tools.push(text, is_last) if self._tools else [text]:
             if isinstance(item, Call):
-                pieces += [CallPiece(len(self.calls), item.id, item.name, "")]
-                pieces += [CallPiece(len(self.calls), None, None, item.arguments)]
+                pieces.append(CallPiece(len(self.calls), item.id, item.name, ""))
+                if item.arguments:
+                    pieces.append(CallPiece(len(self.calls), None, None, item.arguments))
                 self.calls.append(item)
+            elif isinstance(item, More):
+                if item.arguments:
+                    pieces.append(CallPiece(len(self.calls) - 1, None, None, item.arguments))
+                    self.calls[-1] = self.calls[-1]._replace(arguments=self.calls[-1].arguments + item.arguments)
             elif item:
                 pieces.append(Content(item))
                 self.content += item
