@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from inhouse.engine.grammar import grammar, lark, regex
 from inhouse.engine.request import SamplingParams, ThinkingLimit
-from inhouse.engine.thinking import Thinking, only
+from inhouse.engine.sampler import only
+from inhouse.engine.text import Thinking
 
 CLOSING = "\n</think>\n\n"
 GRAMMAR = grammar(lark('start: t /\\s{0,4}/ @answer\nt[suffix="</think>"]: /(?s:.*)/'), answer=regex("[0-9]{3}"))

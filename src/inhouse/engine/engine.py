@@ -22,10 +22,9 @@ from inhouse.engine.kv_cache import KVCache, PageTable
 from inhouse.engine.prefill import PrefillBudget
 from inhouse.engine.request import Completion, Failure, FinishReason, SamplingParams, StepOutput, TokenLogprobs
 from inhouse.engine.runner import ModelRunner
-from inhouse.engine.sampler import Drawing, draw
+from inhouse.engine.sampler import Drawing, draw, only
 from inhouse.engine.scheduler import Scheduled, Scheduler, Sequence
 from inhouse.engine.settings import EngineSettings
-from inhouse.engine.thinking import only
 from inhouse.model.transformer import Transformer
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,7 @@ import numpy as np
 from inhouse.engine.grammar import Matcher
 from inhouse.engine.kv_cache import PageTable, page_hashes
 from inhouse.engine.request import SamplingParams, TokenLogprobs
-from inhouse.engine.text import TextStream
-from inhouse.engine.thinking import Thinking
+from inhouse.engine.text import TextStream, Thinking
 
 
 class Sequence:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from uuid import uuid4
 
 from inhouse.api.errors import ApiError
-from inhouse.api.events import DONE, event
+from inhouse.api.events import COMMENT, DONE, event
 from inhouse.api.wire.generation import GenerationRequest
 from inhouse.engine.request import SamplingParams, ThinkingLimit
 from inhouse.serve.choices import Choice, Delta
@@ -26,6 +26,7 @@ class Face(ABC, Generic[Body]):
     """One request to a generating endpoint. To encode a long one takes time: not made on the event loop."""
 
     body_type: type[Body]
+    ping: ClassVar[bytes] = COMMENT  # of a stream that has nothing to say
     prompts: Sequence[list[int]]
     jobs: list[Job]
     choices: list[Choice]  # one for each job

@@ -2,14 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
 from inhouse.api.wire.chat_messages import MAX_MESSAGES, ChatMessage
-from inhouse.api.wire.fields import misfit, neutral
+from inhouse.api.wire.fields import OneOf, misfit, neutral
 from inhouse.api.wire.forms import ResponseFormat
 from inhouse.api.wire.generation import MAX_TOP_LOGPROBS, GenerationRequest
-from inhouse.api.wire.tools import MAX_NAMED_TOOLS, NamedTool, Tool
+from inhouse.api.wire.tools import MAX_NAMED_TOOLS, AllowedChoice, NamedTool, Tool
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 PlainText = Annotated[str, Field(max_length=1000)]
@@ -24,7 +23,10 @@ class ChatRequest(GenerationRequest):
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=MAX_TOP_LOGPROBS)
     tools: list[Tool] = Field(default=[], max_length=MAX_NAMED_TOOLS)
-    tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
+    tool_choice: Annotated[
+        Literal["none", "auto", "required"] | NamedTool | AllowedChoice,
+        OneOf({"function": NamedTool, "allowed_tools": AllowedChoice}, words=("none", "auto", "required")),
+    ] = "auto"
     parallel_tool_calls: bool = True
     chat_template_kwargs: dict[Annotated[str, Field(max_length=64)], bool | int | float | PlainText] = Field(
         default={}, max_length=32, description="not in the API; variables of the template"
@@ -38,16 +40,6 @@ class ChatRequest(GenerationRequest):
     web_search_options: Annotated[Any, neutral()] = None
     reasoning_effort: Effort | None = None
     thinking_token_budget: int | None = Field(default=None, ge=0, description="not in the API; tokens of thinking")
-
-    @field_validator("tool_choice", mode="before")
-    @classmethod
-    def _one_message(cls, choice: Any) -> Any:
-        """Of one kind or the other, so that what is wrong is told of that kind alone."""
-        if isinstance(choice, dict):
-            return NamedTool.model_validate(choice)
-        if choice not in ("none", "auto", "required"):
-            raise PydanticCustomError("tool_choice", "it is none, auto, required, or an object that names a function")
-        return choice
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ChatRequest":

@@ -44,7 +44,10 @@ class ChatMessage(Request):
     """One message; text parts are joined by line breaks. A `name` is not rendered, as in the templates of others; what
     clients send back of an answer and says nothing to the model (`refusal`, `annotations`, `parsed`) is ignored."""
 
-    ignored: ClassVar = IGNORED | {"parsed"}
+    # the last three are LiteLLM's and OpenRouter's, and say again what `reasoning_content` says
+    ignored: ClassVar = IGNORED | {
+        "parsed", "cache_control", "thinking_blocks", "reasoning_details", "provider_specific_fields",
+    }  # fmt: skip
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[str | None, WithJsonSchema(_CONTENT)] = None
     name: str | None = None

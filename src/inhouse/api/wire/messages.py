@@ -225,7 +225,34 @@ class OutputConfig(Request):
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
 
 
-_NO_PROMPT = {"context_management", "diagnostics", "inference_geo", "user_profile_id", "workspace_id"}
+class Keep(Request):
+    """How many of the last turns keep their thinking."""
+
+    type: Literal["thinking_turns", "all"]
+    value: int | None = Field(default=None, ge=1)
+
+
+class ClearThinking(Request):
+    """An edit of the context: thinking of earlier turns is left out of the prompt."""
+
+    type: Literal["clear_thinking_20251015"]
+    keep: Annotated[Keep | Literal["all"], OneOf({"thinking_turns": Keep, "all": Keep}, words=("all",))] = Keep(
+        type="thinking_turns", value=1
+    )
+
+    def num_kept(self, num_turns: int) -> int:
+        if isinstance(self.keep, str) or self.keep.type == "all":
+            return num_turns
+        return self.keep.value or 1
+
+
+class ContextManagement(Request):
+    edits: list[Annotated[ClearThinking, OneOf({"clear_thinking_20251015": ClearThinking})]] = Field(
+        default=[], max_length=1
+    )
+
+
+_NO_PROMPT = {"diagnostics", "inference_geo", "user_profile_id", "workspace_id"}
 _SAMPLING = {
     "max_tokens", "stream", "stop_sequences", "temperature", "top_p", "top_k", "speed", "mcp_servers", "container",
 }  # fmt: skip
@@ -243,6 +270,7 @@ class CountTokensRequest(Request):
     thinking: ThinkingConfig | None = None
     output_config: OutputConfig | None = None
     cache_control: Any = None
+    context_management: ContextManagement = ContextManagement()
 
     @field_validator("messages")
     @classmethod
@@ -267,6 +295,7 @@ class CountTokensRequest(Request):
     def to_chat(self) -> ChatRequest:
         """Raises `ApiError` or `ValidationError` where a chat cannot say the same."""
         system = [ChatMessage(role="system", content=_joined(self.system))] if self.system else []
+        self._forget_thinking()
         said = [chat.numbered(number) for number, each in enumerate(self.messages, 1) for chat in each.to_chat()]
         return ChatRequest(
             model=self.model,
@@ -275,6 +304,12 @@ class CountTokensRequest(Request):
             **self._thinking_to_chat(),
             **self._to_chat_options(),
         )
+
+    def _forget_thinking(self) -> None:
+        thoughtful = [each for each in self.messages if any(isinstance(block, ThinkingBlock) for block in each.content)]
+        for edit in self.context_management.edits:
+            for message in thoughtful[: max(len(thoughtful) - edit.num_kept(len(thoughtful)), 0)]:
+                message.content = [block for block in message.content if not isinstance(block, ThinkingBlock)]
 
     def _thinking_to_chat(self) -> dict[str, Any]:
         effort = None if self.output_config is None else self.output_config.effort

@@ -1,6 +1,6 @@
 """What clients may send to OpenAI's Responses API, and the same as a request for a chat.
 
-Nothing is stored: fields that lead to an earlier response are refused, and `store` is ignored as everywhere.
+Nothing is stored: fields that lead to an earlier response are refused, as is `store: true`.
 """
 
 from typing import Annotated, Any, ClassVar, Literal
@@ -135,6 +135,14 @@ class NamedFunction(Request):
     name: str
 
 
+class AllowedFunctions(Request):
+    """A `tool_choice` that leaves some of the functions."""
+
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"]
+    tools: list[NamedFunction] = Field(min_length=1, max_length=MAX_TOOLS)
+
+
 class TextFormat(Request):
     """Of an answer's text: any, a JSON object, or JSON of a schema."""
 
@@ -159,6 +167,7 @@ class TextFormat(Request):
 
 
 class TextConfig(Request):
+    ignored: ClassVar = IGNORED | {"verbosity"}
     format: TextFormat = TextFormat()
 
 
@@ -179,7 +188,7 @@ class ResponseStreamOptions(Request):
 class ResponsesRequest(Request):
     """POST /v1/responses."""
 
-    ignored: ClassVar = (IGNORED | {"client_metadata"}) - {"metadata"}
+    ignored: ClassVar = (IGNORED | {"client_metadata"}) - {"metadata", "store"}
     metadata: dict[str, str] = Field(default={}, max_length=16)  # given back
     model: str
     input: Annotated[list[AnyItem], FewParts, OrText(_SAID, "content"), Field(min_length=1, max_length=MAX_MESSAGES)]
@@ -192,8 +201,8 @@ class ResponsesRequest(Request):
     text: TextConfig = TextConfig()
     tools: list[FunctionTool] = Field(default=[], max_length=MAX_TOOLS)
     tool_choice: Annotated[
-        Literal["none", "auto", "required"] | NamedFunction,
-        OneOf({"function": NamedFunction}, words=("none", "auto", "required")),
+        Literal["none", "auto", "required"] | NamedFunction | AllowedFunctions,
+        OneOf({"function": NamedFunction, "allowed_tools": AllowedFunctions}, words=("none", "auto", "required")),
     ] = "auto"
     parallel_tool_calls: bool = True
     reasoning: ReasoningConfig = ReasoningConfig()
@@ -202,6 +211,7 @@ class ResponsesRequest(Request):
     truncation: Annotated[Any, neutral("disabled")] = "disabled"
     top_logprobs: Annotated[Any, neutral(0)] = 0
     background: Annotated[Any, neutral(False)] = False
+    store: Annotated[Any, neutral(False)] = False
     previous_response_id: Annotated[Any, neutral()] = None
     conversation: Annotated[Any, neutral()] = None
     prompt: Annotated[Any, neutral()] = None
@@ -229,6 +239,9 @@ class ResponsesRequest(Request):
         choice: Any = self.tool_choice
         if isinstance(choice, NamedFunction):
             choice = {"type": "function", "function": {"name": choice.name}}
+        elif isinstance(choice, AllowedFunctions):
+            tools = [{"type": "function", "function": {"name": tool.name}} for tool in choice.tools]
+            choice = {"type": "allowed_tools", "allowed_tools": {"mode": choice.mode, "tools": tools}}
         return ChatRequest(
             model=self.model,
             messages=[*system, *_messages(self.input)],

@@ -38,3 +38,15 @@ class NamedTool(Request):
 
     type: Literal["function"]
     function: FunctionName
+
+
+class AllowedTools(Request):
+    mode: Literal["auto", "required"]
+    tools: list[NamedTool] = Field(min_length=1, max_length=MAX_NAMED_TOOLS)
+
+
+class AllowedChoice(Request):
+    """A `tool_choice` that leaves some of the tools."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from inhouse.api.errors import ApiError, from_validation
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.pieces import Usage
+from inhouse.api.wire.tools import AllowedChoice
 from inhouse.engine.request import ThinkingLimit
 from inhouse.serve.answer import Reading
 from inhouse.serve.calls.formats import Tools
@@ -76,6 +77,10 @@ class Conversation(Face[ChatRequest]):
 
 def requested_tools(served: Served, body: ChatRequest) -> Tools | None:
     functions, choice = [tool.function for tool in body.tools], body.tool_choice
+    if isinstance(choice, AllowedChoice):
+        allowed = [tool.function.name for tool in choice.allowed_tools.tools]
+        mode = choice.allowed_tools.mode
+        return tools_of(served, functions, mode, is_parallel=body.parallel_tool_calls, allowed=allowed)
     if isinstance(choice, str):
         return tools_of(served, functions, choice, is_parallel=body.parallel_tool_calls)
     return tools_of(served, functions, "function", choice.function.name)

@@ -16,6 +16,7 @@ from inhouse.serve.served import Served
 class Messages(Conversation):
     """One request for a message."""
 
+    ping: ClassVar = event({"type": "ping"}, "ping")
     names: ClassVar = {"response_format": "output_config.format", "function.parameters": "input_schema"}
 
     def __init__(self, served: Served, raw: bytes) -> None:
