@@ -4,7 +4,7 @@ import json
 
 import pytest
 import tokenizers
-from tests.serve.conftest import new_model
+from bench.tiny_server import new_model
 
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine

@@ -7,7 +7,7 @@ import jsonschema
 import numpy as np
 import pytest
 import tokenizers
-from tests.serve.conftest import new_model
+from bench.tiny_server import new_model
 
 from inhouse.api.wire.tools import Function
 from inhouse.data.tokenizer import Tokenizer
@@ -29,12 +29,6 @@ WEATHER = {
     "required": ["city"],
     "additionalProperties": False,
 }
-
-
-@pytest.fixture(scope="module")
-def long_client(long_server):
-    with long_server.client() as client:
-        yield client
 
 
 def tool(name="weather", parameters=WEATHER, **more):
