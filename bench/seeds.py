@@ -29,11 +29,12 @@ def new_model(dtype: torch.dtype, vocab_size: int) -> Transformer:
         architecture="qwen3", vocab_size=vocab_size, hidden_size=256, num_layers=4, num_heads=8, num_kv_heads=2,
         head_dim=32, intermediate_size=512, max_position=256,
     )  # fmt: skip
-    model, generator = Transformer(config), torch.Generator().manual_seed(0)
+    model, generator = Transformer(config, dtype), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.empty(parameter.shape).normal_(0.0, 0.06, generator=generator))
-    return model.to(dtype).eval()
+    model.to(dtype).eval().pack()  # as served
+    return model
 
 
 def row(engine: Engine, prompts: list[list[int]]) -> str:
