@@ -80,7 +80,7 @@ def main() -> None:
             f"Answers of {LENGTH} tokens to {COUNT} prompts, each with its seed, alone and among the others: "
             f"`python bench/seeds.py --write`, torch {torch.__version__.partition('+')[0]} on {platform.machine()}, "
             f"{torch.get_num_threads()} threads. The weights are random and the next tokens about as likely as each "
-            "other, so this is the hardest case: models that are sure of their next token part later, or never."
+            "other, which is the hardest case."
         )
         PAGE.write_text(f"# Seeds\n\n{about}\n\n{found}\n", encoding="utf-8")
 
