@@ -23,7 +23,7 @@ def read(text, name, **options):
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        (f"{HERMES}\n<tool_call>{CALL[:20]}", "HERMES"),
+        (f"<tool_call>{CALL}\n{CALL[:20]}", "HERMES"),
         ('[TOOL_CALLS]f[ARGS]{"a": 1}[TOOL_CALLS]f', "MISTRAL"),
         (f"[TOOL_CALLS] [{CALL}, {CALL[:20]}", "MISTRAL_LIST"),
         (f"[TOOL_CALLS] [{CALL}, ", "MISTRAL_LIST"),

@@ -22,7 +22,8 @@ class ToolReader:
     def __init__(self, tools: Tools) -> None:
         self._tools, self._format = tools, tools.format
         self._held = ""
-        self._is_in_call = self._has_content = self._has_calls = self._is_done = False
+        self._is_in_call = self._has_content = self._is_done = False
+        self._is_further = False  # whether what is held stands in the same tag, or list, as a call before it
         self._dropped = ""  # letters that are dropped here: behind a call
         self._arguments: JsonArguments | None = None  # of the call that is given as it comes
         self._place = self._num_marks = 0  # of the call: where to look for its next closing mark; how many it has had
@@ -93,7 +94,7 @@ class ToolReader:
             self._leave()
         elif arguments.is_whole and end and self._tools.is_parallel and (more := _FURTHER.match(self._held)):
             self._held, self._arguments = self._format.openings[0] + self._held[more.end() :], None
-            self._place, self._num_marks, self._has_calls = 1, 0, True
+            self._place, self._num_marks, self._is_further = 1, 0, True
         elif place >= 0:
             self._held = self._held[place + len(end) :]
             self._leave()
@@ -107,7 +108,8 @@ class ToolReader:
 
     def _leave(self) -> None:
         """The call is over."""
-        self._is_in_call, self._arguments, self._dropped, self._has_calls = False, None, _SPACE, True
+        self._is_in_call, self._arguments, self._dropped = False, None, _SPACE
+        self._is_further = not self._format.close
         self._is_done |= not self._tools.is_parallel
 
     def _calls(self, is_last: bool) -> list[str | Call | More] | None:
@@ -123,7 +125,7 @@ class ToolReader:
             return self._end(calls, "")
         if not is_last and self._num_marks < _MOST_MARKS:
             return None
-        if self._has_calls and not self._num_marks:
+        if self._is_further and not self._num_marks:
             self._held, self._is_in_call = "", False  # the beginning of a further one, cut off
             return []
         self._is_in_call, self._has_content = False, True
