@@ -140,6 +140,18 @@ def _(url: str) -> None:
     assert isinstance(answer.output_parsed, Weather)
 
 
+@way("openai", "chat and responses: reasoning effort")
+def _(url: str) -> None:
+    for effort in ("none", "low", "high"):
+        answer = _openai(url).chat.completions.create(
+            model=NAME, messages=MESSAGES, max_tokens=20, reasoning_effort=effort
+        )
+        assert answer.usage.completion_tokens_details.reasoning_tokens <= 20
+        _openai(url).responses.create(
+            model=NAME, input=QUESTION, max_output_tokens=20, reasoning={"effort": effort, "summary": "auto"}
+        )
+
+
 @way("openai", "embeddings")
 def _(url: str) -> None:
     one, two = _openai(url).embeddings.create(model=NAME, input=["a", "b"]).data
@@ -179,6 +191,21 @@ def _(url: str) -> None:
 def _(url: str) -> None:
     answer = _anthropic(url).messages.parse(model=NAME, messages=MESSAGES, output_format=Weather, max_tokens=TOKENS)
     assert isinstance(answer.parsed_output, Weather)
+
+
+@way("anthropic", "messages: thinking, effort, beta")
+def _(url: str) -> None:
+    options = {"model": NAME, "messages": MESSAGES, "max_tokens": 1100}
+    for thinking in ({"type": "enabled", "budget_tokens": 1024}, {"type": "disabled"}, {"type": "adaptive"}):
+        with _anthropic(url).messages.stream(thinking=thinking, output_config={"effort": "low"}, **options) as stream:
+            stream.get_final_message()
+    edits = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
+    _anthropic(url).beta.messages.create(betas=["context-management-2025-06-27"], context_management=edits, **options)
+
+
+@way("anthropic", "models")
+def _(url: str) -> None:
+    assert [model.id for model in _anthropic(url).models.list()] == [NAME]
 
 
 @way("anthropic", "count_tokens")

@@ -1,4 +1,4 @@
-"""A tiny model of random weights behind `inhouse serve`'s own application, for what is measured of its API."""
+"""A tiny model of random weights behind `inhouse serve`'s own application: for tests and measurements."""
 
 import json
 import threading
@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from starlette.applications import Starlette
 
 from inhouse.api.server import listen, new_server
 from inhouse.api.settings import ServeSettings
@@ -20,11 +22,15 @@ from inhouse.posttrain.chat_template import CHAT_TEMPLATE
 from inhouse.serve.app import create_app
 
 NAME = "tiny"
+_PATIENCE = 180.0  # seconds
 
 
-def new_engine(context: int) -> tuple[Engine, Tokenizer]:
-    """A model of 40,000 parameters, the same at every call."""
-    tokenizer = Tokenizer.train([Path(json.decoder.__file__).read_text(encoding="utf-8")], vocab_size=512)
+def new_tokenizer(vocab_size: int) -> Tokenizer:
+    return Tokenizer.train([Path(json.decoder.__file__).read_text(encoding="utf-8")], vocab_size=vocab_size)
+
+
+def new_model(tokenizer: Tokenizer, context: int) -> Transformer:
+    """Of 40,000 parameters, the same at every call."""
     config = ModelConfig(
         architecture="qwen3", vocab_size=tokenizer.vocab_size, hidden_size=32, num_layers=2, num_heads=2,
         num_kv_heads=1, head_dim=16, intermediate_size=32, max_position=context,
@@ -34,23 +40,36 @@ def new_engine(context: int) -> tuple[Engine, Tokenizer]:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.empty(parameter.shape).normal_(0.0, 0.3, generator=generator))
-    return Engine(model.eval(), tokenizer, EngineSettings(max_sequences=16)), tokenizer
+    return model.eval()
 
 
 @contextmanager
-def served(context: int = 8192, max_choices: int = 128) -> Iterator[str]:
-    """The address of the server, which runs in a thread of this process."""
-    engine, tokenizer = new_engine(context)
-    settings = ServeSettings(shutdown_timeout=1, max_choices=max_choices)
-    app = create_app(engine, tokenizer, name=NAME, chat_template=CHAT_TEMPLATE, settings=settings)
+def running(
+    engine: Engine, tokenizer: Tokenizer, settings: ServeSettings, **options: Any
+) -> Iterator[tuple[str, Starlette]]:
+    """The address of a server in a thread of this process, and its application; `options` of `create_app` by name."""
+    given = {"name": NAME, "chat_template": CHAT_TEMPLATE} | options
+    app = create_app(engine, tokenizer, settings=settings, **given)
     listener = listen("127.0.0.1", 0)
     server = new_server(app, settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
+    end = time.monotonic() + _PATIENCE
     while not server.started:
-        time.sleep(0.01)
+        assert time.monotonic() < end, "it did not start in time"
+        time.sleep(0.005)
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", app
     finally:
         server.should_exit = True
-        thread.join()
+        thread.join(timeout=_PATIENCE)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def served(context: int = 8192, max_choices: int = 128) -> Iterator[str]:
+    """The address of a server of the tiny model."""
+    tokenizer = new_tokenizer(512)
+    engine = Engine(new_model(tokenizer, context), tokenizer, EngineSettings(max_sequences=16))
+    with running(engine, tokenizer, ServeSettings(shutdown_timeout=1, max_choices=max_choices)) as (url, _):
+        yield url

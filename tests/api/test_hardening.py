@@ -16,7 +16,7 @@ from inhouse.api.events import DONE, EventStream, event, unless_gone
 from inhouse.api.metrics import ServerMetrics
 from inhouse.api.middleware import stack
 from inhouse.api.settings import ServeSettings
-from inhouse.api.wire.protocol import DetokenizeRequest
+from inhouse.api.wire.tokens import DetokenizeRequest
 
 
 async def size(request: Request) -> Response:

@@ -14,7 +14,7 @@ from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking, Usage
 from inhouse.api.wire.response_writer import ResponseWriter
 from inhouse.api.wire.responses import ResponsesRequest
 
-USAGE = Usage(20, 16, 5)
+USAGE = Usage(20, 16, 5, 3)
 MESSAGE_EVENT, RESPONSE_EVENT = TypeAdapter(RawMessageStreamEvent), TypeAdapter(ResponseStreamEvent)
 ASKED = ResponsesRequest.parse(b'{"model": "tiny", "input": "Add."}')
 CALLS: list[Piece] = [
@@ -42,7 +42,7 @@ def as_message(pieces: list[Piece], reason: str = "stop", stop: str | None = Non
 
 def as_response(pieces: list[Piece], reason: str = "stop") -> tuple[dict, list[dict]]:
     writer = ResponseWriter(ASKED, "tiny")
-    events = [*writer.start(), *writer.take(pieces), *writer.end(reason, USAGE, 3)]
+    events = [*writer.start(), *writer.take(pieces), *writer.end(reason, USAGE)]
     return writer.response, decoded(events)
 
 
@@ -60,6 +60,7 @@ def test_blocks_of_a_message():
     assert message["stop_reason"] == "tool_use"
     assert message["usage"] == {
         "input_tokens": 4, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 16, "output_tokens": 5,
+        "output_tokens_details": {"thinking_tokens": 3},
     }  # fmt: skip
     starts = [event for event in events if event["type"] == "content_block_start"]
     assert [event["index"] for event in starts] == [0, 1, 2, 3]

@@ -1,28 +1,23 @@
 """A tiny model behind a real uvicorn on a free loopback port."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import httpx
 import pytest
-import torch
+from bench import tiny_server
 from openai import OpenAI
+from pydantic import TypeAdapter
 from starlette.applications import Starlette
 
-from inhouse.api.server import listen, new_server
 from inhouse.api.settings import ServeSettings
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.settings import EngineSettings
-from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
-from inhouse.posttrain.chat_template import CHAT_TEMPLATE
-from inhouse.serve.app import create_app
 from inhouse.serve.served import Served
 
 CONTEXT = 128
@@ -50,22 +45,11 @@ class Server(NamedTuple):
 
 @contextmanager
 def running(engine: object, tokenizer: Tokenizer, settings: ServeSettings, **options: object) -> Iterator[Server]:
-    app = create_app(
-        engine, tokenizer, settings=settings, **({"name": "tiny", "chat_template": CHAT_TEMPLATE} | options)
-    )
-    listener = listen("127.0.0.1", 0)
-    server = new_server(app, settings)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    wait_until(lambda: server.started)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    try:
-        with httpx.Client(base_url=url, timeout=180) as http:
-            yield Server(url, app.state.served, http, app)
-    finally:
-        server.should_exit = True
-        thread.join(timeout=180)
-        assert not thread.is_alive()
+    with (
+        tiny_server.running(engine, tokenizer, settings, **options) as (url, app),
+        httpx.Client(base_url=url, timeout=180) as http,
+    ):
+        yield Server(url, app.state.served, http, app)
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 120.0) -> None:
@@ -83,25 +67,12 @@ def eventually() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
-    return Tokenizer.train([Path(json.decoder.__file__).read_text(encoding="utf-8")], vocab_size=384)
-
-
-def new_model(tokenizer: Tokenizer, context: int) -> Transformer:
-    config = ModelConfig(
-        architecture="qwen3", vocab_size=tokenizer.vocab_size, hidden_size=32, num_layers=2, num_heads=2,
-        num_kv_heads=1, head_dim=16, intermediate_size=32, max_position=context,
-    )  # fmt: skip
-    model = Transformer(config)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.empty(parameter.shape).normal_(0.0, 0.3, generator=generator))
-    return model.eval()
+    return tiny_server.new_tokenizer(384)
 
 
 @pytest.fixture(scope="session")
 def model(tokenizer: Tokenizer) -> Transformer:
-    return new_model(tokenizer, CONTEXT)
+    return tiny_server.new_model(tokenizer, CONTEXT)
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +104,9 @@ def server(run_server: Callable[..., AbstractContextManager[Server]]) -> Iterato
 @pytest.fixture(scope="session")
 def long_server(run_server: Callable[..., AbstractContextManager[Server]], tokenizer: Tokenizer) -> Iterator[Server]:
     """Its context has room for tools."""
-    with run_server(Engine(new_model(tokenizer, 2048), tokenizer, EngineSettings(max_sequences=8))) as server:
+    with run_server(
+        Engine(tiny_server.new_model(tokenizer, 2048), tokenizer, EngineSettings(max_sequences=8))
+    ) as server:
         yield server
 
 
@@ -141,3 +114,22 @@ def long_server(run_server: Callable[..., AbstractContextManager[Server]], token
 def client(server: Server) -> Iterator[OpenAI]:
     with server.client() as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def long_client(long_server: Server) -> Iterator[OpenAI]:
+    with long_server.client() as client:
+        yield client
+
+
+def typed_events(server: Server, path: str, body: dict, kind: TypeAdapter) -> list[dict]:
+    """Of a stream of typed events, each checked against the client's type, its name against what it carries."""
+    answer = server.post(path, body | {"stream": True})
+    assert answer.headers["content-type"].startswith("text/event-stream"), answer.text
+    found = []
+    for part in answer.text.removesuffix("\n\n").split("\n\n"):
+        name, data = part.split("\n")
+        found.append(json.loads(data.removeprefix("data: ")))
+        assert name == f"event: {found[-1]['type']}"
+        kind.validate_python(found[-1])
+    return found

@@ -7,6 +7,7 @@ import pytest
 from anthropic import Anthropic
 from anthropic.types import Message, RawMessageStreamEvent
 from pydantic import TypeAdapter
+from tests.serve.conftest import typed_events
 
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
 
@@ -29,16 +30,7 @@ def claude(server):
 
 
 def events(server, body: dict) -> list[dict]:
-    """Of a stream, each checked against the client's type, its name against what it carries."""
-    answer = server.post("/v1/messages", body | {"stream": True})
-    assert answer.headers["content-type"].startswith("text/event-stream"), answer.text
-    found = []
-    for part in answer.text.removesuffix("\n\n").split("\n\n"):
-        name, data = part.split("\n")
-        found.append(json.loads(data.removeprefix("data: ")))
-        assert name == f"event: {found[-1]['type']}"
-        EVENT.validate_python(found[-1])
-    return found
+    return typed_events(server, "/v1/messages", body, EVENT)
 
 
 def test_a_message(claude):
@@ -210,8 +202,7 @@ def user(*content: object) -> dict:
         ({"temperature": 3}, "temperature"),
         ({"top_p": -1}, "top_p"),
         ({"top_k": -1}, "top_k"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking"),
-        ({"output_config": {"effort": "high"}}, "output_config.effort"),
+        ({"thinking": {"type": "between_tools"}}, "thinking"),
         ({"output_config": {"format": {"type": "xml"}}}, "output_config.format.type"),
         ({"tools": {}}, "tools"),
         ({"tools": [TOOL] * 1025}, "tools"),

@@ -17,12 +17,6 @@ class Weather(BaseModel):
     warm: bool
 
 
-@pytest.fixture(scope="module")
-def long_client(long_server):
-    with long_server.client() as client:
-        yield client
-
-
 def test_parsed_calls_and_answers_go_back(long_client):
     chats, tool = long_client.chat.completions, openai.pydantic_function_tool(Weather)
     called = {"model": "tiny", "messages": [USER], "tools": [tool], "tool_choice": "required", "max_tokens": 200}

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
 MAX_MESSAGE = 500  # characters: a message may quote what a stranger sent
 
@@ -50,10 +52,15 @@ class ApiError(Exception):
         kind = _ANTHROPIC_TYPES.get(self.status, other)
         return {"type": "error", "error": {"type": kind, "message": message}}
 
-    def response(self, path: str = "") -> JSONResponse:
-        """For whoever asked at `path`."""
-        body = self.anthropic_body() if path.startswith(ANTHROPIC_PATH) else self.body()
+    def response(self, scope: Scope | None = None) -> JSONResponse:
+        """For whoever asked."""
+        body = self.anthropic_body() if scope is not None and is_anthropics(scope) else self.body()
         return JSONResponse(body, self.status, self.headers)
+
+
+def is_anthropics(scope: Scope) -> bool:
+    """Whether a request speaks Anthropic's API: by its path, or by the header that its clients send everywhere."""
+    return bool(scope["path"].startswith(ANTHROPIC_PATH)) or "anthropic-version" in Headers(scope=scope)
 
 
 ANTHROPIC_PATH = "/v1/messages"  # and what is below it
@@ -94,14 +101,14 @@ def _path(loc: tuple[int | str, ...]) -> str:
 
 async def _on_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return error.response(request.url.path)
+    return error.response(request.scope)
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     """Starlette's own refusals: no such path (404), wrong method (405)."""
     assert isinstance(error, HTTPException)
     message = f"{error.detail}: {request.method} {request.url.path}."
-    return ApiError(error.status_code, message, headers=error.headers).response(request.url.path)
+    return ApiError(error.status_code, message, headers=error.headers).response(request.scope)
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
@@ -111,7 +118,7 @@ async def _on_disconnect(request: Request, error: Exception) -> Response:
 async def _on_crash(request: Request, error: Exception) -> Response:
     """Anything unforeseen; starlette logs the traceback, the client learns nothing of the inside."""
     refusal = ApiError(500, "The server failed while it handled this request; its log says why.")
-    return refusal.response(request.url.path)
+    return refusal.response(request.scope)
 
 
 HANDLERS = {

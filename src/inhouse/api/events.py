@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ HEADERS = [
 ]
 DONE = b"data: [DONE]\n\n"
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+COMMENT = b": ping\n\n"  # clients drop it
 
 
 async def unless_gone(receive: Receive, work: Awaitable[T]) -> T:
@@ -48,11 +50,15 @@ async def unless_gone(receive: Receive, work: Awaitable[T]) -> T:
 
 
 class EventStream(Response):
-    """Server-sent events, each as `event` writes it. (Who leaves them unread is dropped by `Connections.sweep`.)"""
+    """Server-sent events, each as `event` writes it, and a `ping` where nothing was sent for `interval` seconds.
 
-    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+    (Who leaves them unread is dropped by `Connections.sweep`.)
+    """
+
+    def __init__(self, events: AsyncGenerator[bytes, None], ping: bytes = COMMENT, interval: float = 10.0) -> None:
         super().__init__()
-        self.events = events
+        self.events, self.ping, self.interval = events, ping, interval
+        self._last = 0.0  # when something was sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -64,9 +70,24 @@ class EventStream(Response):
 
     async def _stream(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-        async for piece in self.events:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        pinging = asyncio.ensure_future(self._keep_alive(send))
+        try:
+            async for piece in self.events:
+                self._last = time.monotonic()
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        finally:
+            pinging.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _keep_alive(self, send: Send) -> None:
+        """Sleeps nearly always: one timer a stream and interval, however many events there are."""
+        self._last = time.monotonic()
+        while True:
+            if (left := self._last + self.interval - time.monotonic()) > 0:
+                await asyncio.sleep(left)
+                continue
+            self._last = time.monotonic()
+            await send({"type": "http.response.body", "body": self.ping, "more_body": True})
 
 
 def event(data: dict[str, Any], name: str | None = None) -> bytes:

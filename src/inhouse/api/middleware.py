@@ -44,14 +44,14 @@ def stack(settings: ServeSettings, metrics: ServerMetrics, api_key: str | None, 
         layers.append(
             Middleware(
                 CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=("GET", "POST"),
-                allow_headers=("*",), expose_headers=("x-request-id",),
+                allow_headers=("*",), expose_headers=("x-request-id", "request-id"),
             )
         )  # fmt: skip
     return [*layers, Middleware(Keyed, api_key=api_key), Middleware(Bounded, most=settings.max_connections)]
 
 
 class Logged:
-    """Every answer carries an x-request-id, the client's own where it sent one; a line in the log where that is on."""
+    """Every answer carries an id, the client's own where it sent one; a line in the log where that is on."""
 
     def __init__(self, app: ASGIApp, is_on: bool) -> None:
         self.app, self.is_on = app, is_on
@@ -67,7 +67,8 @@ class Logged:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = identity
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = headers["request-id"] = identity  # OpenAI's clients read one, Anthropic's one
             await send(message)
 
         try:
@@ -105,7 +106,7 @@ class Guarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (error := self._fault(Headers(scope=scope))) is not None:
-            await error.response(scope["path"])(scope, receive, send)
+            await error.response(scope)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -155,7 +156,7 @@ class Keyed:
                     {"www-authenticate": "Bearer"},
                 )
                 error = ApiError(401, message, code="invalid_api_key", headers=asks)
-                await error.response(scope["path"])(scope, receive, send)
+                await error.response(scope)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
@@ -172,7 +173,7 @@ class Bounded:
         elif self.at_work >= self.most:
             headers = {"retry-after": "1"}
             error = ApiError(503, f"{self.most} requests are at work; try again later.", headers=headers)
-            await error.response(scope["path"])(scope, receive, send)
+            await error.response(scope)(scope, receive, send)
         else:
             self.at_work += 1
             try:

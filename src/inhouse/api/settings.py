@@ -24,6 +24,9 @@ class ServeSettings(Settings):
     )
     read_timeout: PositiveFloat = Field(default=30.0, description="seconds for a request's body to arrive")
     write_timeout: PositiveFloat = Field(default=60.0, description="seconds that a client may leave a chunk unread")
+    ping_interval: PositiveFloat = Field(
+        default=10.0, description="seconds after which a stream that has nothing to say says so, to keep it open"
+    )
     shutdown_timeout: PositiveInt = Field(default=10, description="seconds for running requests after SIGTERM")
     allowed_hosts: tuple[str, ...] = Field(
         default=(), description="names that requests may call the server, on loopback beside its own; none: any"

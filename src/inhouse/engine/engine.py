@@ -23,7 +23,7 @@ from inhouse.engine.kv_cache import KVCache
 from inhouse.engine.prefill import PrefillBudget
 from inhouse.engine.request import Completion, Failure, FinishReason, SamplingParams, StepOutput, TokenLogprobs
 from inhouse.engine.runner import ModelRunner
-from inhouse.engine.sampler import Drawing, draw
+from inhouse.engine.sampler import Drawing, draw, only
 from inhouse.engine.scheduler import Origin, Scheduled, Scheduler, Sequence
 from inhouse.engine.settings import EngineSettings
 from inhouse.model.transformer import Transformer
@@ -113,9 +113,10 @@ class Engine:
             raise ValueError(f"the prompt has {len(prompt)} tokens and the context {self.max_context}{left}")
         if not 0 <= min(prompt) <= max(prompt) < self.model.config.vocab_size:
             raise ValueError(f"the prompt has token ids outside 0..{self.model.config.vocab_size - 1}")
-        named = [*params.logit_bias, *params.stop_token_ids]
+        named = [*params.logit_bias, *params.stop_token_ids, *(params.thinking.end_ids if params.thinking else ())]
         if named and not 0 <= min(named) <= max(named) < self.model.config.vocab_size:
-            raise ValueError(f"logit_bias or stop_token_ids name tokens outside 0..{self.model.config.vocab_size - 1}")
+            most = self.model.config.vocab_size - 1
+            raise ValueError(f"logit_bias, stop_token_ids or thinking name tokens outside 0..{most}")
         seed = secrets.randbits(63) if params.seed is None else params.seed
         matcher = None if params.grammar is None else self.grammars.matcher(params.grammar)
         identity = next(self._new_id)
@@ -266,6 +267,8 @@ class Engine:
     def _drawing(self, sequence: Sequence, mask: Future[Mask] | None) -> Drawing:
         tokens, number = sequence.tokens, sequence.num_prompt
         allowed = None if mask is None or mask.result().error else mask.result().bits
+        if sequence.thinking is not None and (forced := sequence.thinking.forced) is not None:
+            allowed = only(forced, self.model.config.vocab_size)
         if not sequence.params.changes_logits:  # only their number counts
             ends = () if allowed is None else self._ends
             return Drawing(sequence.params, sequence.seed, (), range(len(tokens) - number), ends, allowed)
@@ -316,7 +319,10 @@ class Engine:
             reason = "stop"
         else:
             is_silent = token in self._special and token not in params.printed_ids
-            text = stream.push(b"" if is_silent else self.tokenizer.decode_bytes([token]))
+            piece = b"" if is_silent else self.tokenizer.decode_bytes([token])
+            if sequence.thinking is not None:
+                sequence.thinking.take(piece)
+            text = stream.push(piece)
             if stream.stopped_by is not None or is_complete:
                 reason = "stop"
             elif num_drawn == params.max_tokens or len(sequence.tokens) == self.max_context or params.embed:

@@ -15,6 +15,19 @@ def _greedy_if_tiny(temperature: float) -> float:
     return temperature if temperature >= MIN_TEMPERATURE else 0.0
 
 
+class ThinkingLimit(NamedTuple):
+    """At most `budget` tokens of thinking at the beginning of an answer, then `end_ids` come, which close it.
+
+    With `is_open` the prompt has opened it; else only an answer that begins with `opening` thinks.
+    """
+
+    budget: int
+    end_ids: tuple[int, ...]
+    is_open: bool
+    opening: str
+    closing: str
+
+
 class SamplingParams(Settings):
     """How to continue one prompt. Temperature 0 is greedy; top_k 0 and top_p 1 leave every token possible.
 
@@ -51,6 +64,7 @@ class SamplingParams(Settings):
     ignore_eos: bool = False
     grammar: str | None = Field(default=None, description="what the answer must be, as `engine.grammar` writes it")
     printed_ids: tuple[int, ...] = Field(default=(), description="special tokens that are part of the text")
+    thinking: ThinkingLimit | None = Field(default=None, description="how long the answer may think")
 
     @property
     def changes_logits(self) -> bool:

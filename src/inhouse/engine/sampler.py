@@ -42,6 +42,13 @@ class Drawing(NamedTuple):
     allowed: np.ndarray | None = None
 
 
+def only(token: int, vocab_size: int) -> np.ndarray:
+    """The mask that allows this token alone, a bit each, the lowest first: (V/32,) int32."""
+    bits = np.zeros(-(-vocab_size // 32), dtype=np.int32)
+    bits.view(np.uint8)[token // 8] = 1 << (token % 8)
+    return bits
+
+
 def penalise(logits_NV: Tensor, drawings: Sequence[Drawing]) -> Tensor:
     """The logits that rows with penalties or biases draw from; the rest unchanged.
 

@@ -14,7 +14,7 @@ import numpy as np
 from inhouse.engine.cache.prefix_cache import Found, Node, PrefixCache, grown, salted
 from inhouse.engine.grammar import Matcher
 from inhouse.engine.request import SamplingParams, TokenLogprobs
-from inhouse.engine.text import TextStream
+from inhouse.engine.text import TextStream, Thinking
 
 
 class Origin(NamedTuple):
@@ -51,6 +51,7 @@ class Sequence:
         self.row = -1  # of the scheduler's table, while it runs
         self.is_sent_back = False  # it has run, and waits again
         self.stream = TextStream(params.stop)
+        self.thinking = None if params.thinking is None else Thinking(params.thinking)
         self.logprobs: list[TokenLogprobs] = []
         self.prompt_logprobs: list[TokenLogprobs] = []
         self.hidden_sum: np.ndarray | float = 0.0  # (D) fp64, of the prompt's last hidden states

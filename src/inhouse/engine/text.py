@@ -2,6 +2,8 @@
 
 import codecs
 
+from inhouse.engine.request import ThinkingLimit
+
 
 class TextStream:
     """Decodes the bytes of tokens as UTF-8 and ends at the first stop string, wherever token borders fall.
@@ -54,3 +56,54 @@ class TextStream:
                     longest = length
                     break
         return longest
+
+
+class Thinking:
+    """Follows the thinking of one answer, and forces its end, token by token, where its budget is spent.
+
+    A character that a token has begun is ended first. The forced tokens are drawn like others, from a mask that leaves
+    one (`sampler.only`): log-probabilities, grammars and stop strings see nothing special in them.
+    """
+
+    def __init__(self, limit: ThinkingLimit) -> None:
+        self._limit = limit
+        self._state = "thinking" if limit.is_open else "start"
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._held = ""  # what may still become a mark
+        self._num_tokens = self._num_forced = 0
+
+    def take(self, piece: bytes) -> None:
+        """The answer goes on by a token of these bytes."""
+        if self._state == "over":
+            return
+        if self._num_forced or self.forced is not None:
+            self._num_forced += 1
+            if self._num_forced == len(self._limit.end_ids):
+                self._state = "over"
+            return
+        self._held += self._decoder.decode(piece)
+        if self._state == "thinking":
+            self._num_tokens += 1
+        else:
+            begun = self._held.lstrip()
+            if begun.startswith(self._limit.opening):
+                self._state, self._held = "thinking", begun.removeprefix(self._limit.opening)
+            elif not self._limit.opening.startswith(begun):
+                self._state = "over"
+                return
+        if self._state == "thinking":
+            if self._limit.closing in self._held:
+                self._state = "over"
+            self._held = self._held[-len(self._limit.closing) :]
+
+    @property
+    def forced(self) -> int | None:
+        """The token that must come next; None: any may."""
+        if self._num_forced < len(self._limit.end_ids) and (self._num_forced or self._is_due):
+            return self._limit.end_ids[self._num_forced]
+        return None
+
+    @property
+    def _is_due(self) -> bool:
+        is_spent = self._state == "thinking" and self._num_tokens >= self._limit.budget
+        return is_spent and not self._decoder.getstate()[0]

@@ -3,17 +3,15 @@
 No endpoint's own: each face takes the pieces and writes them in its words.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking
-from inhouse.serve.calls.formats import Call, Tools
+from inhouse.serve.calls.formats import Call, More, Tools
 from inhouse.serve.calls.reader import ToolReader
 from inhouse.serve.choices import Delta
 from inhouse.serve.reasoning import CLOSE, OPEN, Reasoning
 from inhouse.serve.served import Served
-
-_LAST = 16  # tokens of a prompt that may hold an opening mark
+from inhouse.serve.thinking import is_opened, knows_thinking
 
 
 class Reading(NamedTuple):
@@ -25,10 +23,10 @@ class Reading(NamedTuple):
     printed_ids: tuple[int, ...]  # marks that are special tokens and must be part of the text
 
     @classmethod
-    def of(cls, served: Served, prompt: Sequence[int], tools: Tools | None = None) -> Self:
+    def of(cls, served: Served, prompt: list[int], tools: Tools | None = None) -> Self:
         tokenizer = served.tokenizer
-        thinks = CLOSE in (served.chat_template or "")
-        is_thinking = thinks and tokenizer.decode(prompt[-_LAST:]).rstrip().endswith(OPEN)
+        thinks = knows_thinking(served.chat_template)
+        is_thinking = thinks and is_opened(tokenizer, prompt)
         marks = (*((OPEN, CLOSE) if thinks else ()), *(tools.format.marks if tools else ()))
         ids = (tokenizer.special[mark] for mark in marks if mark in tokenizer.special)
         return cls(thinks, is_thinking, tools, tuple(token for token in ids if token in tokenizer.skipped))
@@ -49,6 +47,11 @@ class Answer:
             None  # "tool_calls" where it would be "stop" and there are calls, or all that there may be
         )
 
+    @property
+    def thinking_end(self) -> int:
+        """Characters of the answer that belong to its thinking, marks included, so far."""
+        return self._reasoning.end if self._reasoning else 0
+
     def take(self, delta: Delta) -> list[Piece]:
         """The pieces that have become certain, in their order, none of them empty."""
         is_last = delta.finish_reason is not None
@@ -57,9 +60,14 @@ class Answer:
         pieces: list[Piece] = [Thinking(thinking)] if thinking else []
         for item in self._tools.push(text, is_last) if self._tools else [text]:
             if isinstance(item, Call):
-                pieces += [CallPiece(len(self.calls), item.id, item.name, "")]
-                pieces += [CallPiece(len(self.calls), None, None, item.arguments)]
+                pieces.append(CallPiece(len(self.calls), item.id, item.name, ""))
+                if item.arguments:
+                    pieces.append(CallPiece(len(self.calls), None, None, item.arguments))
                 self.calls.append(item)
+            elif isinstance(item, More):
+                if item.arguments:
+                    pieces.append(CallPiece(len(self.calls) - 1, None, None, item.arguments))
+                    self.calls[-1] = self.calls[-1]._replace(arguments=self.calls[-1].arguments + item.arguments)
             elif item:
                 pieces.append(Content(item))
                 self.content += item

@@ -4,6 +4,8 @@ The engine holds text back while it may still be the beginning of a stop string 
 tokens are held back with it, so that the tokens of a chunk and its text belong together.
 """
 
+from array import array
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, Self
@@ -78,6 +80,7 @@ class Choice:
         self.num_tokens = self.num_cached = 0  # of the answer; of the prompt, in the prefix cache
         self._released = self._num_echoed = self._end = 0  # characters
         self._held: deque[Entry] = deque()
+        self._ends = array("Q")  # of each token: where its text ends, in characters of the answer
 
     def take(self, output: StepOutput) -> Delta:
         """The sequence has one more token."""
@@ -87,6 +90,7 @@ class Choice:
             text, self.echo = self._begin(self.echo, output.prompt_logprobs), None
         if not self.echo_only:
             self.num_tokens += 1
+            self._ends.append(output.text_end)
             text += output.text
             if self.num_top is not None:
                 self._hold(output.token, output.logprobs, self._num_echoed + output.text_end)
@@ -97,6 +101,10 @@ class Choice:
             if self.keep_ended or not is_last or entry.start < self._released:
                 entries.append(entry)
         return Delta(text, entries, output.finish_reason, output.stopped_by)
+
+    def num_tokens_of(self, characters: int) -> int:
+        """How many tokens it took to write so many characters of the answer."""
+        return min(bisect_left(self._ends, characters) + 1, self.num_tokens) if characters else 0
 
     def _begin(self, prompt: list[int], known: Sequence[TokenLogprobs] | None) -> str:
         """The prompt's text; its tokens are held, the first without a log-probability: nothing stands before it."""

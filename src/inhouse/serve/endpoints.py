@@ -1,6 +1,5 @@
 """The paths of one served model: each reads and checks its request, calls what answers it, wraps the result."""
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,19 +10,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from inhouse.api.body import read_body
+from inhouse.api.errors import is_anthropics
 from inhouse.api.events import EventStream, unless_gone
 from inhouse.api.metrics import CONTENT_TYPE
 from inhouse.api.middleware import OPEN
 from inhouse.api.openapi import EVENTS, JSON, Operation, document
+from inhouse.api.wire.chat import ChatRequest
+from inhouse.api.wire.completions import CompletionRequest
+from inhouse.api.wire.embeddings import EmbeddingRequest
 from inhouse.api.wire.messages import CountTokensRequest, MessagesRequest
-from inhouse.api.wire.protocol import (
-    ChatRequest,
-    CompletionRequest,
-    DetokenizeRequest,
-    EmbeddingRequest,
-    TokenizeRequest,
-)
 from inhouse.api.wire.responses import ResponsesRequest
+from inhouse.api.wire.tokens import DetokenizeRequest, TokenizeRequest
+from inhouse.serve.cards import Cards
 from inhouse.serve.faces import tokens
 from inhouse.serve.faces.chat import Chat
 from inhouse.serve.faces.completions import Completions
@@ -34,6 +32,7 @@ from inhouse.serve.generation import Face
 from inhouse.serve.served import Served
 
 OPERATIONS = (
+    Operation("/", "get", "Whether a server is there, as some clients ask before all else."),
     Operation("/v1/models", "get", "The one model."),
     Operation("/v1/models/{model}", "get", "The one model, by its name."),
     Operation("/v1/completions", "post", "Continue prompts.", CompletionRequest, (JSON, EVENTS)),
@@ -57,10 +56,11 @@ class Endpoints:
     def __init__(self, served: Served, has_key: bool) -> None:
         self.served, self.limits = served, served.settings
         self.document = document(OPERATIONS, has_key, OPEN)
-        self.card = {"id": served.name, "object": "model", "created": int(time.time()), "owned_by": "inhouse"}
+        self.cards = Cards(served.name, served.context)
 
     def routes(self) -> list[Route]:
         return [
+            Route("/", self.root),
             Route("/openapi.json", self.openapi),
             Route("/v1/models", self.models),
             Route("/v1/models/{model:path}", self.model),
@@ -77,15 +77,18 @@ class Endpoints:
             Route("/metrics", self.show_metrics),
         ]
 
+    async def root(self, request: Request) -> Response:
+        return JSONResponse({"models": "/v1/models", "paths": "/openapi.json"})
+
     async def openapi(self, request: Request) -> Response:
         return JSONResponse(self.document)
 
     async def models(self, request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [self.card]})
+        return JSONResponse(self.cards.all(for_anthropic=is_anthropics(request.scope)))
 
     async def model(self, request: Request) -> Response:
         self.served.check_model(request.path_params["model"])
-        return JSONResponse(self.card)
+        return JSONResponse(self.cards.one(for_anthropic=is_anthropics(request.scope)))
 
     async def generate(self, kind: type[Face], request: Request) -> Response:
         """Whatever generates: a face reads the request off the loop, then answers it whole or as a stream."""
@@ -95,7 +98,7 @@ class Endpoints:
             return JSONResponse(await unless_gone(request.receive, face.answer(caller)))
         events = face.stream(caller)
         await anext(events)  # admitted, or refused with an HTTP status
-        return EventStream(events)
+        return EventStream(events, face.ping, self.limits.ping_interval)
 
     async def embed(self, request: Request) -> Response:
         raw = await read_body(request, self.limits)

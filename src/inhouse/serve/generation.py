@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 from uuid import uuid4
 
 from inhouse.api.errors import ApiError
-from inhouse.api.events import DONE, event
+from inhouse.api.events import COMMENT, DONE, event
 from inhouse.api.middleware import Caller
-from inhouse.api.wire.protocol import GenerationRequest
-from inhouse.engine.request import SamplingParams
+from inhouse.api.wire.generation import GenerationRequest
+from inhouse.engine.request import SamplingParams, ThinkingLimit
 from inhouse.engine.scheduler import Origin
 from inhouse.serve.admission import Job
 from inhouse.serve.choices import Choice, Delta
@@ -28,6 +28,7 @@ class Face(ABC, Generic[Body]):
     """One request to a generating endpoint. To encode a long one takes time: not made on the event loop."""
 
     body_type: type[Body]
+    ping: ClassVar[bytes] = COMMENT  # of a stream that has nothing to say
     prompts: Sequence[list[int]]
     jobs: list[Job]
     choices: list[Choice]  # one for each job
@@ -145,7 +146,11 @@ class OpenAIFace(Face[Body]):
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
             "prompt_tokens_details": {"cached_tokens": cached},
-        }
+        } | self.usage_details()
+
+    def usage_details(self) -> dict[str, Any]:
+        """More of the usage, where an endpoint knows more."""
+        return {}
 
 
 def jobs_of(
@@ -157,9 +162,11 @@ def jobs_of(
     prompt_logprobs: bool = False,
     printed_ids: tuple[int, ...] = (),
     grammar: str | None = None,
+    thinking: ThinkingLimit | None = None,
 ) -> list[Job]:
     """n sequences for each of a face's prompts, which were sent as `param`, sample j with seed + j. The context's end
-    bounds every answer. Special tokens among `printed_ids` are part of its text, which follows the `grammar`."""
+    bounds every answer. Special tokens among `printed_ids` are part of its text, which follows the `grammar`; it thinks
+    as long as `thinking` says."""
     body, context, limits = face.body, face.served.context, face.served.settings
     for prompt in face.prompts:
         face.served.check_prompt(prompt, param)
@@ -186,6 +193,7 @@ def jobs_of(
                 prompt_logprobs=prompt_logprobs,
                 printed_ids=printed_ids,
                 grammar=grammar,
+                thinking=thinking,
             ),
         )
         for prompt in face.prompts

@@ -12,11 +12,14 @@ class Reasoning:
     def __init__(self, is_open: bool = False) -> None:
         self._state = "thinking" if is_open else "start"
         self._held = ""
+        self._num_taken = 0
+        self.end = 0  # characters up to the end of the thinking, its marks included; while it goes on, all so far
         self._is_at_start = True  # of the thinking, or of the content: white space there is dropped
 
     def push(self, text: str, is_last: bool) -> tuple[str, str]:
         """The thinking and the content that have become certain."""
         self._held += text
+        self._num_taken += len(text)
         thinking = ""
         if self._state == "start":
             begun = self._held.lstrip()
@@ -26,6 +29,7 @@ class Reasoning:
                 self._state, self._is_at_start = "content", False  # an answer without thinking is left as it is
         if self._state == "thinking":
             thinking, found, rest = self._held.partition(CLOSE)
+            self.end = self._num_taken - len(rest)
             if found:
                 self._state, self._held = "content", rest
             else:

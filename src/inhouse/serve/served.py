@@ -5,7 +5,8 @@ from typing import Any, NamedTuple, Protocol
 
 from inhouse.api.errors import ApiError
 from inhouse.api.settings import ServeSettings
-from inhouse.api.wire.protocol import ChatMessage, Function, numbers_of
+from inhouse.api.wire.chat_messages import ChatMessage, numbers_of
+from inhouse.api.wire.tools import Function
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.grammar import Grammars
 from inhouse.engine.request import SamplingParams

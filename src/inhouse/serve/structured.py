@@ -6,16 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from inhouse.api.errors import ApiError
-from inhouse.api.wire.protocol import MAX_GRAMMAR, GenerationRequest, ResponseFormat, StructuredOutputs
+from inhouse.api.wire.forms import MAX_GRAMMAR, ResponseFormat, StructuredOutputs
+from inhouse.api.wire.generation import GenerationRequest
+from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.grammar import BusyError, Part, choice, grammar, json_schema, lark, regex
 from inhouse.serve.answer import Reading
 from inhouse.serve.calls.formats import Tools
 from inhouse.serve.calls.grammars import answer_with_calls, arguments_of
+from inhouse.serve.reasoning import CLOSE
 from inhouse.serve.served import Served
 
 _SEARCH = 5.0  # seconds, for the tool whose parameters are at fault
-# what a prompt that has opened the thinking leads to before anything else
-_THINKING = 'start: thinking /\\s{0,4}/ @answer\nthinking[suffix="</think>"]: /(?s:.*)/'
 
 
 def content_of(body: GenerationRequest, response_format: ResponseFormat | None = None) -> tuple[str, Part] | None:
@@ -65,7 +66,7 @@ def compile_grammar(served: Served, content: tuple[str, Part] | None, reading: R
             param = param if content and not calls.must_call else "tools"
             part, named = answer_with_calls(served.tokenizer, calls, part)
         if part is not None and reading is not None and reading.is_thinking:
-            named["answer"], part = part, lark(_THINKING)
+            named["answer"], part = part, _thinking(served.tokenizer)
         text = grammar(part or {}, **named)
         served.engine.grammars.check(text)
     except BusyError:
@@ -74,6 +75,14 @@ def compile_grammar(served: Served, content: tuple[str, Part] | None, reading: R
     except ValueError as error:
         raise (_tool_at_fault(served, calls) if calls else None) or _refusal(param, error) from error
     return text
+
+
+def _thinking(tokenizer: Tokenizer) -> Part:
+    """What a prompt that has opened the thinking leads to before anything else."""
+    end = tokenizer.special.get(CLOSE)
+    if end in tokenizer.skipped:  # no text of a grammar matches a special token
+        return lark(f"start: thinking <[{end}]> /\\s{{0,4}}/ @answer\nthinking: /(?s:.*)/")
+    return lark(f'start: thinking /\\s{{0,4}}/ @answer\nthinking[suffix="{CLOSE}"]: /(?s:.*)/')
 
 
 def _tool_at_fault(served: Served, tools: Tools) -> ApiError | None:

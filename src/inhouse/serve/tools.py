@@ -5,25 +5,35 @@ from collections import Counter
 from collections.abc import Sequence
 
 from inhouse.api.errors import ApiError
-from inhouse.api.wire.protocol import MAX_GRAMMAR, MAX_NAMED_TOOLS, Function
+from inhouse.api.wire.forms import MAX_GRAMMAR
+from inhouse.api.wire.tools import MAX_NAMED_TOOLS, Function
 from inhouse.serve.calls.formats import Tools, format_of
 from inhouse.serve.served import Served
 
 
 def tools_of(
-    served: Served, functions: Sequence[Function], choice: str = "auto", name: str = "", is_parallel: bool = True
+    served: Served,
+    functions: Sequence[Function],
+    choice: str = "auto",
+    name: str = "",
+    is_parallel: bool = True,
+    allowed: Sequence[str] | None = None,
 ) -> Tools | None:
     """The tools of a request; None where there are none to show to the model.
 
-    `choice` is "auto", "none", "required", or "function": the one called `name`. Raises `ApiError`.
+    `choice` is "auto", "none", "required", or "function": the one called `name`. Where some are `allowed`, the others
+    are not shown. Raises `ApiError`.
     """
     names = [function.name for function in functions]
     if len(names) > MAX_NAMED_TOOLS:
         raise _wrong("tools", f"at most {MAX_NAMED_TOOLS} are allowed")
     if twice := next((each for each, count in Counter(names).items() if count > 1), None):
         raise _wrong("tools", f"two functions are called '{twice}'")
-    if choice == "function" and name not in names:
-        raise _wrong("tool_choice", f"there is no tool called '{name}'")
+    for each in allowed if allowed is not None else [name] if choice == "function" else []:
+        if each not in names:
+            raise _wrong("tool_choice", f"there is no tool called '{each}'")
+    if allowed is not None:
+        functions = [function for function in functions if function.name in allowed]
     if choice == "required" and not names:
         raise _wrong("tool_choice", "there are no tools")
     if not names or choice == "none":

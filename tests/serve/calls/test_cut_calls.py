@@ -2,7 +2,7 @@
 
 import pytest
 
-from inhouse.api.wire.protocol import Function
+from inhouse.api.wire.tools import Function
 from inhouse.serve.answer import Answer
 from inhouse.serve.calls import formats
 from inhouse.serve.calls.formats import Tools
@@ -23,7 +23,7 @@ def read(text, name, **options):
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        ('[TOOL_CALLS]f[ARGS]{"a": 1}[TOOL_CALLS]f[ARGS]{"a":', "MISTRAL"),
+        (f"<tool_call>{CALL}\n{CALL[:20]}", "HERMES"),
         ('[TOOL_CALLS]f[ARGS]{"a": 1}[TOOL_CALLS]f', "MISTRAL"),
         (f"[TOOL_CALLS] [{CALL}, {CALL[:20]}", "MISTRAL_LIST"),
         (f"[TOOL_CALLS] [{CALL}, ", "MISTRAL_LIST"),
@@ -38,9 +38,26 @@ def test_the_one_call_that_may_be_made_is_the_whole_answer():
     assert read(HERMES + " and", "HERMES")[1:] == (1, "length")
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (HERMES[:-15], "HERMES"),
+        (f'{HERMES} <tool_call>{{"name": "f", "arguments": {{"a": ', "HERMES"),
+        (CALL[:-3], "LLAMA"),
+        ('[TOOL_CALLS]f[ARGS]{"a": 1}[TOOL_CALLS]f[ARGS]{"a": ', "MISTRAL"),
+        (f'[TOOL_CALLS] [{CALL}, {{"name": "f", "arguments": {{"a": ', "MISTRAL_LIST"),
+    ],
+)
+def test_arguments_that_are_cut_are_given_as_far_as_they_came(text, name):
+    answer = Answer(None, ToolReader(Tools(FUNCTIONS, getattr(formats, name))))
+    answer.take(Delta(text, [], "length"))
+    *before, last = [call.arguments for call in answer.calls]
+    assert before == ['{"a": 1}'] * len(before) and last == '{"a": ' and answer.finish_reason == "length"
+
+
 @pytest.mark.parametrize("name", ["HERMES", "LLAMA", "MISTRAL", "MISTRAL_LIST", "QWEN3_CODER", "GLM"])
-@pytest.mark.parametrize("size", [1, 5, 14, 25])
+@pytest.mark.parametrize("size", [1, 5, 14, 20])
 def test_a_call_that_must_be_made_and_is_cut_is_no_text(name, size):
-    text = {"LLAMA": CALL, "MISTRAL": '[TOOL_CALLS]f[ARGS]{"aaaaa": 1}', "MISTRAL_LIST": f"[TOOL_CALLS] [{CALL}"}
+    text = {"LLAMA": CALL, "MISTRAL": '[TOOL_CALLS]ffffff[ARGS]{"a": 1}', "MISTRAL_LIST": f"[TOOL_CALLS] [{CALL}"}
     cut = text.get(name, HERMES)[:size]
     assert read(cut, name, must_call=FUNCTIONS) == ("", 0, "length")

@@ -6,9 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inhouse.api.wire.protocol import Function
+from inhouse.api.wire.tools import Function
 from inhouse.serve.calls import formats as tool_formats
-from inhouse.serve.calls.formats import GLM, HERMES, LLAMA, MISTRAL, MISTRAL_LIST, QWEN3_CODER, Call, Tools, format_of
+from inhouse.serve.calls.formats import (
+    GLM,
+    HERMES,
+    LLAMA,
+    MISTRAL,
+    MISTRAL_LIST,
+    QWEN3_CODER,
+    Call,
+    More,
+    Tools,
+    format_of,
+)
 from inhouse.serve.calls.reader import ToolReader
 
 WEATHER = Function(
@@ -18,6 +29,8 @@ WEATHER = Function(
 PARIS = ("weather", {"city": "Paris", "days": 2})
 HERMES_CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris", "days": 2}}\n</tool_call>'
 
+BEGUN = '<tool_call>{"name": "weather", "arguments": '
+
 
 def read(format, text, cuts=(), is_parallel=True):
     """Content and calls, without ids; neighbouring content as one."""
@@ -26,13 +39,23 @@ def read(format, text, cuts=(), is_parallel=True):
     for number, end in enumerate(places):
         for item in reader.push(text[start:end], number == len(places) - 1):
             if isinstance(item, Call):
-                found.append((item.name, json.loads(item.arguments)))
+                found.append([item.name, item.arguments])
+            elif isinstance(item, More):
+                found[-1][1] += item.arguments
             elif found and isinstance(found[-1], str):
                 found[-1] += item
             else:
                 found.append(item)
         start = end
-    return found
+    return [each if isinstance(each, str) else (each[0], as_json(each[1])) for each in found]
+
+
+def as_json(arguments):
+    """What is none, as it is."""
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return arguments
 
 
 CASES = [  # None: it stays text
@@ -47,7 +70,26 @@ CASES = [  # None: it stays text
     ),
     (HERMES, '<tool_call>{"name": "f"}</tool_call>', [("f", {})]),
     (HERMES, '<tool_call>{"name": "f", "arguments": "{\\"a\\": 1}"}</tool_call>', [("f", {"a": 1})]),
-    (HERMES, '<tool_call>{"name": "weather", "arguments": {"city"', None),
+    (HERMES, '<tool_call>{"name": "weather", "arguments": "{', None),
+    (HERMES, '<tool_call>{"name": "weather", "arguments": {"city"', [("weather", '{"city"')]),
+    (HERMES, f'{BEGUN}{{"city": "a" "b"}}}}</tool_call> so', [("weather", '{"city": "a" '), "so"]),
+    (HERMES, f'{BEGUN}{{"city": "a\nb"}}}}</tool_call>', [("weather", {"city": "a\nb"})]),
+    (HERMES, '<tool_call>{"name": "weather", "arguments": {}, "id": 1}</tool_call> so', [("weather", {}), "so"]),
+    (
+        HERMES,
+        '<tool_call>{"name": "weather", "arguments": {"days": 1}}\n{"name": "f", "arguments": {}}</tool_call> so',
+        [("weather", {"days": 1}), ("f", {}), "so"],
+    ),
+    (HERMES, '<tool_call>[{"name": "f"}, {"name": "g"}]</tool_call>', [("f", {}), ("g", {})]),
+    (HERMES, '<tool_call>{"name": "f"}{"name": "g"}</tool_call>', [("f", {}), ("g", {})]),
+    (
+        HERMES,
+        '<tool_call>{"type": "function", "function": {"name": "f", "arguments": "{\\"a\\": 1}"}}</tool_call>',
+        [("f", {"a": 1})],
+    ),
+    (HERMES, f'{BEGUN}{{"city": "</tool_call>"}}}} ', [("weather", {"city": "</tool_call>"})]),
+    (HERMES, f'{BEGUN}{{"city": "\\ud83d\\ude42 \\ud83d"}}}}</tool_call>', [("weather", '{"city": "\\ud83d\\ude42 ')]),
+    (HERMES, "<tool_call>[]</tool_call>", None),
     (HERMES, f"<tool_call>no</tool_call> {HERMES_CALL}", ["<tool_call>no</tool_call>", PARIS]),
     (HERMES, '<tool_call>{"name": "f", "arguments": [1]}</tool_call>', None),
     (HERMES, '<tool_call>{"name": "f", "arguments": {"a": NaN}}</tool_call>', None),
@@ -112,7 +154,9 @@ def test_calls_are_found_however_they_come(format, text, expected, step):
         st.sampled_from(
             [
                 "<tool_call>", "</tool_call>",
-                HERMES_CALL, "<function=f>", "</function>", "[TOOL_CALLS]", "[ARGS]", "{}",
+                HERMES_CALL, BEGUN, '{"name": "weather", "arguments": {', '{"city"', ': "', "\\", "\\ud83d", "u",
+                "}", ",",
+                "[TOOL_CALLS]weather[ARGS]{", "<function=f>", "</function>", "[TOOL_CALLS]", "[ARGS]", "{}",
                 '{"name": "f"}', "<arg_key>", "<|python_tag|>", " ", "\n", "a", "<", "[", '"',
             ]
         ),

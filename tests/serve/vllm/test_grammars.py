@@ -4,9 +4,9 @@ import pytest
 
 from inhouse.engine.engine import ends_of
 from inhouse.engine.grammar import Grammars, choice, grammar, json_schema, lark, regex
-from inhouse.serve.structured import _THINKING
 from inhouse.serve.vllm.grammars import as_lark
 
+THINKING = lark('start: thinking /\\s{0,4}/ @answer\nthinking[suffix="</think>"]: /(?s:.*)/')
 NUMBER = json_schema({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]})
 MINE = lark('start: "@number" | x // a } in a comment\nx: /}b@number/')
 CALLS = lark('start: calls | @mine\ncalls: "<@mine>" @number "}"')
@@ -19,7 +19,7 @@ CASES = {
         ['<@mine>{"n": 1}}', "@number", "}b@number", "<@mine>@number}"],
     ),
     "thinking": (
-        grammar(lark(_THINKING), answer=CALLS, number=NUMBER, mine=MINE),
+        grammar(THINKING, answer=CALLS, number=NUMBER, mine=MINE),
         ["hm</think>@number", 'a</think>\n<@mine>{"n": 1}}', "@number", "a</think>a"],
     ),
 }

@@ -62,7 +62,7 @@ def misfit(param: str, why: str) -> ApiError:
 
 
 class Request(BaseModel):
-    """Strict types; a null means that the field was left out, as the API has it."""
+    """Strict types; a null means that the field was left out, as the API has it, and 5.0 is the whole number 5."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     ignored: ClassVar[frozenset[str]] = IGNORED  # fields that change nothing about the answer
@@ -84,7 +84,9 @@ class Request(BaseModel):
     def _drop_nulls(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        return {key: value for key, value in data.items() if value is not None and key not in cls.ignored}
+        known = {key: value for key, value in data.items() if value is not None and key not in cls.ignored}
+        # JavaScript and others have one kind of numbers, and write 5 as 5.0
+        return {key: int(each) if type(each) is float and each.is_integer() else each for key, each in known.items()}
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:

@@ -15,8 +15,9 @@ _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"
 class MessageWriter(BlockWriter):
     """One answer of `model`. Events: `start`, those of `take`, `end`; `message` is the whole that they add up to."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, shows_thinking: bool = True) -> None:
         super().__init__()
+        self._shows_thinking = shows_thinking
         self.message: dict[str, Any] = {
             "id": f"msg_{uuid4().hex}", "type": "message", "role": "assistant", "model": model, "content": [],
             "stop_reason": None, "stop_sequence": None, "usage": None,
@@ -51,6 +52,8 @@ class MessageWriter(BlockWriter):
     def _extend(self, piece: Piece) -> Iterator[bytes]:
         block = self.message["content"][-1]
         if isinstance(piece, Thinking):
+            if not self._shows_thinking:
+                return
             block["thinking"] += piece.text
             delta = {"type": "thinking_delta", "thinking": piece.text}
         elif isinstance(piece, Content):
@@ -88,13 +91,14 @@ def _parsed(arguments: str) -> Any:
         return {}
 
 
-def _usage(usage: Usage) -> dict[str, int]:
+def _usage(usage: Usage) -> dict[str, Any]:
     """`input_tokens` are those that were computed."""
     return {
         "input_tokens": usage.prompt - usage.cached,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": usage.cached,
         "output_tokens": usage.completion,
+        "output_tokens_details": {"thinking_tokens": usage.thinking},
     }
 
 

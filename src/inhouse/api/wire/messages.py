@@ -1,6 +1,6 @@
 """What clients may send to Anthropic's Messages API, and the same as a request for a chat.
 
-The rule for fields is that of `protocol`. `cache_control` changes nothing about the answer: every prefix is cached.
+The rule for fields is that of `generation`. `cache_control` changes nothing about the answer: every prefix is cached.
 """
 
 import json
@@ -10,18 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from inhouse.api.wire.chat import ChatRequest
+from inhouse.api.wire.chat_messages import MAX_MESSAGES, CalledFunction, ChatMessage, ToolCall
 from inhouse.api.wire.fields import IGNORED, FewParts, JsonObject, OneOf, OrText, Request, StopStrings, misfit, neutral
-from inhouse.api.wire.protocol import (
-    MAX_MESSAGES,
-    MAX_NAMED_TOOLS,
-    MAX_TOOLS,
-    CalledFunction,
-    ChatMessage,
-    ChatRequest,
-    Function,
-    Tool,
-    ToolCall,
-)
+from inhouse.api.wire.tools import MAX_NAMED_TOOLS, MAX_TOOLS, Function, Tool
 
 
 class Block(Request):
@@ -210,10 +202,17 @@ class ToolChoice(Request):
 
 
 class ThinkingConfig(Request):
-    """The model thinks where its chat template has it do so; there is no budget that could be kept."""
+    """`adaptive`: the model thinks where its chat template has it do so, as long as the effort lets it."""
 
-    type: Literal["adaptive", "disabled"]
-    display: Annotated[Any, neutral("summarized")] = None
+    type: Literal["enabled", "adaptive", "disabled"]
+    budget_tokens: int | None = Field(default=None, ge=1)
+    display: Literal["summarized", "omitted"] = "summarized"
+
+    @model_validator(mode="after")
+    def _has_its_budget(self) -> "ThinkingConfig":
+        if (self.type == "enabled") != (self.budget_tokens is not None):
+            raise PydanticCustomError("budget", "type enabled needs budget_tokens, the others have none")
+        return self
 
 
 class JsonFormat(Request):
@@ -223,10 +222,37 @@ class JsonFormat(Request):
 
 class OutputConfig(Request):
     format: JsonFormat | None = None
-    effort: Annotated[Any, neutral()] = None
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
 
 
-_NO_PROMPT = {"context_management", "diagnostics", "inference_geo", "user_profile_id", "workspace_id"}
+class Keep(Request):
+    """How many of the last turns keep their thinking."""
+
+    type: Literal["thinking_turns", "all"]
+    value: int | None = Field(default=None, ge=1)
+
+
+class ClearThinking(Request):
+    """An edit of the context: thinking of earlier turns is left out of the prompt."""
+
+    type: Literal["clear_thinking_20251015"]
+    keep: Annotated[Keep | Literal["all"], OneOf({"thinking_turns": Keep, "all": Keep}, words=("all",))] = Keep(
+        type="thinking_turns", value=1
+    )
+
+    def num_kept(self, num_turns: int) -> int:
+        if isinstance(self.keep, str) or self.keep.type == "all":
+            return num_turns
+        return self.keep.value or 1
+
+
+class ContextManagement(Request):
+    edits: list[Annotated[ClearThinking, OneOf({"clear_thinking_20251015": ClearThinking})]] = Field(
+        default=[], max_length=1
+    )
+
+
+_NO_PROMPT = {"diagnostics", "inference_geo", "user_profile_id", "workspace_id"}
 _SAMPLING = {
     "max_tokens", "stream", "stop_sequences", "temperature", "top_p", "top_k", "speed", "mcp_servers", "container",
 }  # fmt: skip
@@ -244,6 +270,7 @@ class CountTokensRequest(Request):
     thinking: ThinkingConfig | None = None
     output_config: OutputConfig | None = None
     cache_control: Any = None
+    context_management: ContextManagement = ContextManagement()
 
     @field_validator("messages")
     @classmethod
@@ -268,10 +295,29 @@ class CountTokensRequest(Request):
     def to_chat(self) -> ChatRequest:
         """Raises `ApiError` or `ValidationError` where a chat cannot say the same."""
         system = [ChatMessage(role="system", content=_joined(self.system))] if self.system else []
+        self._forget_thinking()
         said = [chat.numbered(number) for number, each in enumerate(self.messages, 1) for chat in each.to_chat()]
         return ChatRequest(
-            model=self.model, messages=[*system, *said], **self._tools_to_chat(), **self._to_chat_options()
+            model=self.model,
+            messages=[*system, *said],
+            **self._tools_to_chat(),
+            **self._thinking_to_chat(),
+            **self._to_chat_options(),
         )
+
+    def _forget_thinking(self) -> None:
+        thoughtful = [each for each in self.messages if any(isinstance(block, ThinkingBlock) for block in each.content)]
+        for edit in self.context_management.edits:
+            for message in thoughtful[: max(len(thoughtful) - edit.num_kept(len(thoughtful)), 0)]:
+                message.content = [block for block in message.content if not isinstance(block, ThinkingBlock)]
+
+    def _thinking_to_chat(self) -> dict[str, Any]:
+        effort = None if self.output_config is None else self.output_config.effort
+        if self.thinking is None:
+            return {"reasoning_effort": effort}
+        if self.thinking.type == "disabled":
+            return {"reasoning_effort": "none"}
+        return {"reasoning_effort": effort, "thinking_token_budget": self.thinking.budget_tokens}
 
     def _tools_to_chat(self) -> dict[str, Any]:
         options: dict[str, Any] = {"tools": [tool.to_chat() for tool in self.tools]}

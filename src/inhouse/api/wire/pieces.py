@@ -30,11 +30,13 @@ Piece = Thinking | Content | CallPiece
 
 
 class Usage(NamedTuple):
-    """Tokens of one answer: of its prompt, how many of these were in the prefix cache, and of the answer."""
+    """Tokens of one answer: of its prompt, how many of these were in the prefix cache, of the answer, and how many of
+    these are thinking."""
 
     prompt: int
     cached: int
     completion: int
+    thinking: int
 
 
 class BlockWriter(ABC):

@@ -25,14 +25,14 @@ class ResponseWriter(BlockWriter):
         yield self._event("response.created", response=self.response)
         yield self._event("response.in_progress", response=self.response)
 
-    def end(self, reason: str, usage: Usage, thinking_tokens: int) -> Iterator[bytes]:
+    def end(self, reason: str, usage: Usage) -> Iterator[bytes]:
         """`reason` in the words of the chat endpoint."""
         status = "incomplete" if reason == "length" else "completed"
         self.response["status"] = status
         yield from self.close()
         if status == "incomplete":
             self.response["incomplete_details"] = {"reason": "max_output_tokens"}
-        self.response["usage"] = _usage(usage, thinking_tokens)
+        self.response["usage"] = _usage(usage)
         yield self._event(f"response.{status}", response=self.response)
 
     def fail(self, error: ApiError) -> Iterator[bytes]:
@@ -104,7 +104,8 @@ def _new_response(asked: ResponsesRequest, model: str) -> dict[str, Any]:
             for tool in asked.tools
         ],
         "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
-        "parallel_tool_calls": asked.parallel_tool_calls, "reasoning": {"effort": None, "summary": None},
+        "parallel_tool_calls": asked.parallel_tool_calls,
+        "reasoning": {"effort": asked.reasoning.effort, "summary": None},
         "store": False, "background": False, "previous_response_id": None, "truncation": "disabled",
         "metadata": asked.metadata,
     }  # fmt: skip
@@ -125,11 +126,11 @@ def _logprobs(part: dict[str, Any]) -> dict[str, Any]:
     return {"logprobs": []} if part["type"] == "output_text" else {}
 
 
-def _usage(usage: Usage, thinking_tokens: int) -> dict[str, Any]:
+def _usage(usage: Usage) -> dict[str, Any]:
     return {
         "input_tokens": usage.prompt,
         "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": 0},
         "output_tokens": usage.completion,
-        "output_tokens_details": {"reasoning_tokens": min(thinking_tokens, usage.completion)},
+        "output_tokens_details": {"reasoning_tokens": usage.thinking},
         "total_tokens": usage.prompt + usage.completion,
     }

@@ -1,6 +1,6 @@
 """What clients may send to OpenAI's Responses API, and the same as a request for a chat.
 
-Nothing is stored: fields that lead to an earlier response are refused, and `store` is ignored as everywhere.
+Nothing is stored: fields that lead to an earlier response are refused, as is `store: true`.
 """
 
 from typing import Annotated, Any, ClassVar, Literal
@@ -8,18 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from inhouse.api.wire.chat import ChatRequest, Effort
+from inhouse.api.wire.chat_messages import MAX_MESSAGES, CalledFunction, ChatMessage, ToolCall
 from inhouse.api.wire.fields import IGNORED, CacheSalt, FewParts, JsonObject, OneOf, OrText, Request, misfit, neutral
-from inhouse.api.wire.protocol import (
-    MAX_MESSAGES,
-    MAX_TOOLS,
-    CalledFunction,
-    ChatMessage,
-    ChatRequest,
-    Function,
-    ResponseFormat,
-    Tool,
-    ToolCall,
-)
+from inhouse.api.wire.forms import ResponseFormat
+from inhouse.api.wire.tools import MAX_TOOLS, Function, Tool
 
 Status = Literal["in_progress", "completed", "incomplete"]
 
@@ -142,6 +135,14 @@ class NamedFunction(Request):
     name: str
 
 
+class AllowedFunctions(Request):
+    """A `tool_choice` that leaves some of the functions."""
+
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"]
+    tools: list[NamedFunction] = Field(min_length=1, max_length=MAX_TOOLS)
+
+
 class TextFormat(Request):
     """Of an answer's text: any, a JSON object, or JSON of a schema."""
 
@@ -166,15 +167,18 @@ class TextFormat(Request):
 
 
 class TextConfig(Request):
+    ignored: ClassVar = IGNORED | {"verbosity"}
     format: TextFormat = TextFormat()
 
 
 class ReasoningConfig(Request):
-    """The model thinks where its chat template has it do so, and gives out all of it."""
+    """What the model thinks is given out whole, whichever summary of it is asked for."""
 
-    effort: Annotated[Any, neutral("none")] = None
-    summary: Annotated[Any, neutral("auto")] = None
-    generate_summary: Annotated[Any, neutral("auto")] = None
+    effort: Effort | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+    context: Annotated[Any, neutral("auto")] = None
+    mode: Annotated[Any, neutral("standard")] = None
 
 
 class ResponseStreamOptions(Request):
@@ -184,7 +188,7 @@ class ResponseStreamOptions(Request):
 class ResponsesRequest(Request):
     """POST /v1/responses."""
 
-    ignored: ClassVar = (IGNORED | {"client_metadata"}) - {"metadata"}
+    ignored: ClassVar = (IGNORED | {"client_metadata"}) - {"metadata", "store"}
     metadata: dict[str, str] = Field(default={}, max_length=16)  # given back
     model: str
     input: Annotated[list[AnyItem], FewParts, OrText(_SAID, "content"), Field(min_length=1, max_length=MAX_MESSAGES)]
@@ -197,8 +201,8 @@ class ResponsesRequest(Request):
     text: TextConfig = TextConfig()
     tools: list[FunctionTool] = Field(default=[], max_length=MAX_TOOLS)
     tool_choice: Annotated[
-        Literal["none", "auto", "required"] | NamedFunction,
-        OneOf({"function": NamedFunction}, words=("none", "auto", "required")),
+        Literal["none", "auto", "required"] | NamedFunction | AllowedFunctions,
+        OneOf({"function": NamedFunction, "allowed_tools": AllowedFunctions}, words=("none", "auto", "required")),
     ] = "auto"
     parallel_tool_calls: bool = True
     reasoning: ReasoningConfig = ReasoningConfig()
@@ -207,6 +211,7 @@ class ResponsesRequest(Request):
     truncation: Annotated[Any, neutral("disabled")] = "disabled"
     top_logprobs: Annotated[Any, neutral(0)] = 0
     background: Annotated[Any, neutral(False)] = False
+    store: Annotated[Any, neutral(False)] = False
     previous_response_id: Annotated[Any, neutral()] = None
     conversation: Annotated[Any, neutral()] = None
     prompt: Annotated[Any, neutral()] = None
@@ -235,6 +240,9 @@ class ResponsesRequest(Request):
         choice: Any = self.tool_choice
         if isinstance(choice, NamedFunction):
             choice = {"type": "function", "function": {"name": choice.name}}
+        elif isinstance(choice, AllowedFunctions):
+            tools = [{"type": "function", "function": {"name": tool.name}} for tool in choice.tools]
+            choice = {"type": "allowed_tools", "allowed_tools": {"mode": choice.mode, "tools": tools}}
         return ChatRequest(
             model=self.model,
             messages=[*system, *_messages(self.input)],
@@ -245,6 +253,7 @@ class ResponsesRequest(Request):
             tools=[tool.to_chat() for tool in self.tools],
             tool_choice=choice,
             parallel_tool_calls=self.parallel_tool_calls,
+            reasoning_effort=self.reasoning.effort,
             response_format=self.text.format.to_chat(),
             cache_salt=self.cache_salt,
         )

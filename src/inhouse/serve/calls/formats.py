@@ -8,9 +8,9 @@ import re
 import secrets
 import string
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
-from inhouse.api.wire.protocol import Function
+from inhouse.api.wire.tools import Function
 from inhouse.serve.calls.types import typed
 
 Parameters = Mapping[str, Mapping[str, Any]]  # of each function, its JSON schema
@@ -25,6 +25,20 @@ class Call(NamedTuple):
     arguments: str
 
 
+class More(NamedTuple):
+    """The arguments of the latest call go on."""
+
+    arguments: str
+
+
+class Streamed(NamedTuple):
+    """How a call is read while it comes: `head` matches up to its arguments, an object, and names the function; what
+    stands behind them up to `end`, where there is one, is dropped, but for further calls."""
+
+    head: re.Pattern[str]
+    end: str
+
+
 class ToolFormat(NamedTuple):
     """`parse` reads what stands from an opening to the end of a closing mark, both included, as (name, arguments)
     of one or more calls; it raises `ValueError` where that is no call."""
@@ -36,14 +50,15 @@ class ToolFormat(NamedTuple):
     marks: tuple[str, ...]  # that some tokenizers have as special tokens
     parse: Callable[[str, Parameters], list[tuple[str, dict[str, Any]]]]
     id_letters: int = 0  # of a call's id, where a template asks for a length
+    streamed: Streamed | None = None  # None: a call is given when it is whole
 
     def read(self, text: str, parameters: Parameters) -> list[Call]:
         """Raises `ValueError` as `parse` does, and for what is no JSON that a client could read."""
         return [
-            Call(self._new_id(), name, _dumps([name, arguments])) for name, arguments in self.parse(text, parameters)
+            Call(self.new_id(), name, _dumps([name, arguments])) for name, arguments in self.parse(text, parameters)
         ]
 
-    def _new_id(self) -> str:
+    def new_id(self) -> str:
         if not self.id_letters:
             return f"call_{secrets.token_hex(12)}"
         return "".join(secrets.choice(_ID_LETTERS) for _ in range(self.id_letters))
@@ -80,7 +95,10 @@ def _loads(text: str) -> Any:
 
 
 def _call(value: Any) -> tuple[str, dict[str, Any]]:
-    """{"name": …, "arguments": {…}}; Llama says `parameters`, and some models write the object as a string."""
+    """{"name": …, "arguments": {…}}; Llama says `parameters`, some models write the object as a string, or all of it
+    under `function`, as the API has it."""
+    if isinstance(value, dict) and isinstance(value.get("function"), dict):
+        value = value["function"]
     if not isinstance(value, dict) or not isinstance(value.get("name"), str) or not value["name"]:
         raise ValueError("no name")
     arguments = value.get("arguments", value.get("parameters")) or {}
@@ -90,24 +108,40 @@ def _call(value: Any) -> tuple[str, dict[str, Any]]:
     return value["name"], arguments
 
 
+def _objects(text: str, between: str) -> list[Any]:
+    """The values of a text that holds nothing else, with at most one of these letters between two."""
+    values, decoder = [], json.JSONDecoder(strict=False, parse_constant=_no_number)
+    try:
+        while text := text.lstrip():
+            value, end = decoder.raw_decode(text)
+            values.append(value)
+            text = text[end:].lstrip()
+            text = text[1:] if text[:1] and text[0] in between else text
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not values:
+        raise ValueError("no call")
+    return values
+
+
 def _hermes(text: str, parameters: Parameters) -> list[tuple[str, dict[str, Any]]]:
-    return [_call(_loads(text.removeprefix("<tool_call>").removesuffix("</tool_call>")))]
+    """One object in its tags; some models write several there, or a list."""
+    values = _objects(text.removeprefix("<tool_call>").removesuffix("</tool_call>"), ",;")
+    flat = [each for value in values for each in (value if isinstance(value, list) else [value])]
+    return [_call(each) for each in flat] or _no_call()
+
+
+def _no_call() -> NoReturn:
+    raise ValueError("no call")
 
 
 def _llama(text: str, parameters: Parameters) -> list[tuple[str, dict[str, Any]]]:
     """One object, or several with semicolons between them."""
-    text, calls, decoder = text.strip().removeprefix("<|python_tag|>"), [], json.JSONDecoder(strict=False)
-    try:
-        while text := text.lstrip():
-            value, end = decoder.raw_decode(text)
-            if not isinstance(value, dict) or not value.keys() & {"parameters", "arguments"}:
-                raise ValueError("any object may have a name")
-            calls.append(_call(value))
-            text = text[end:].lstrip().removeprefix(";")
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not calls:
-        raise ValueError("no call")
+    calls = []
+    for value in _objects(text.strip().removeprefix("<|python_tag|>"), ";"):
+        if not isinstance(value, dict) or not value.keys() & {"parameters", "arguments"}:
+            raise ValueError("any object may have a name")
+        calls.append(_call(value))
     return calls
 
 
@@ -180,15 +214,25 @@ def _tagged(
     return parse
 
 
+def _streamed(before: str, end: str = "") -> Streamed:
+    """Of the formats in which a call is an object that begins with the name."""
+    rest = r'\s*\{\s*"name"\s*:\s*"([^"\\]+)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
+    return Streamed(re.compile(before + rest), end)
+
+
 _TAGS = ("<tool_call>", "</tool_call>")
-HERMES = ToolFormat("hermes", _TAGS[:1], _TAGS[1], False, _TAGS, _hermes)  # our own template's, and Qwen2.5's and 3's
+_HERMES_HEAD, _LLAMA_HEAD = _streamed("<tool_call>", _TAGS[1]), _streamed(r"(?:<\|python_tag\|>)?")
+# our own template's, and Qwen2.5's and 3's
+HERMES = ToolFormat("hermes", _TAGS[:1], _TAGS[1], False, _TAGS, _hermes, 0, _HERMES_HEAD)
 QWEN3_CODER = ToolFormat("qwen3_coder", _TAGS[:1], _TAGS[1], False, _TAGS, _tagged(_CODER_CALL, _CODER_VALUE))
 _ARGUMENT_TAGS = ("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>")
 GLM = ToolFormat("glm", _TAGS[:1], _TAGS[1], False, _TAGS + _ARGUMENT_TAGS, _tagged(_GLM_CALL, _GLM_VALUE))
-LLAMA = ToolFormat("llama", ("<|python_tag|>", "{"), "", True, ("<|python_tag|>",), _llama)
+LLAMA = ToolFormat("llama", ("<|python_tag|>", "{"), "", True, ("<|python_tag|>",), _llama, 0, _LLAMA_HEAD)
 _MISTRAL_MARKS = ("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]")
-MISTRAL_LIST = ToolFormat("mistral_list", ("[TOOL_CALLS]",), "", False, _MISTRAL_MARKS, _mistral, id_letters=9)
-MISTRAL = ToolFormat("mistral", ("[TOOL_CALLS]",), "", False, _MISTRAL_MARKS, _mistral, id_letters=9)
+_LIST_HEAD = _streamed(r"\[TOOL_CALLS\]\s*\[?", "]")
+MISTRAL_LIST = ToolFormat("mistral_list", _MISTRAL_MARKS[:1], "", False, _MISTRAL_MARKS, _mistral, 9, _LIST_HEAD)
+_ARGS_HEAD = Streamed(re.compile(r"\[TOOL_CALLS\]\s*([^\s\[{]+)\s*(?:\[CALL_ID\][^\[{]*)?\[ARGS\]\s*(?=\{)"), "")
+MISTRAL = ToolFormat("mistral", _MISTRAL_MARKS[:1], "", False, _MISTRAL_MARKS, _mistral, 9, _ARGS_HEAD)
 
 
 def format_of(template: str) -> ToolFormat | None:

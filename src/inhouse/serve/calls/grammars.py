@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from inhouse.api.wire.protocol import Function
+from inhouse.api.wire.tools import Function
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.grammar import Part, json_schema, lark, quoted
 from inhouse.serve.calls.formats import Tools

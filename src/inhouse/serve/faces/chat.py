@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking
-from inhouse.api.wire.protocol import ChatRequest
 from inhouse.serve.answer import Answer
 from inhouse.serve.choices import Candidate, Delta
 from inhouse.serve.faces.conversation import Conversation
@@ -21,6 +21,10 @@ class Chat(Conversation, OpenAIFace[ChatRequest]):
         message = {"role": "assistant", "content": "", "refusal": None}
         for job in range(len(self.jobs)):
             yield self.chunk(self.choice(job, Delta("", [], None)) | {"delta": message})
+
+    def usage_details(self) -> dict[str, Any]:
+        thinking = sum(self.num_thinking(job) for job in range(len(self.jobs)))
+        return {"completion_tokens_details": {"reasoning_tokens": thinking}}
 
     def choice(self, job: int, delta: Delta) -> dict[str, Any]:
         answer = self.answers[job]

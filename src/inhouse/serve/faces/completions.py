@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from inhouse.api.wire.protocol import CompletionRequest, Prompt
+from inhouse.api.wire.completions import CompletionRequest, Prompt
 from inhouse.serve.choices import Choice, Delta, Entry
 from inhouse.serve.generation import OpenAIFace, jobs_of
 from inhouse.serve.served import Served

@@ -9,7 +9,8 @@ import numpy as np
 
 from inhouse.api.errors import ApiError
 from inhouse.api.middleware import Caller
-from inhouse.api.wire.protocol import EmbeddingRequest, Prompt
+from inhouse.api.wire.completions import Prompt
+from inhouse.api.wire.embeddings import EmbeddingRequest
 from inhouse.engine.request import SamplingParams
 from inhouse.engine.scheduler import Origin
 from inhouse.serve.admission import Job

@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 
 from inhouse.api.errors import ApiError
 from inhouse.api.events import event
+from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.message_writer import MessageWriter
 from inhouse.api.wire.messages import CountTokensRequest, MessagesRequest
-from inhouse.api.wire.protocol import ChatRequest
 from inhouse.serve.choices import Delta
 from inhouse.serve.faces.conversation import Conversation, as_chat, encode, requested_tools
 from inhouse.serve.served import Served
@@ -16,14 +16,17 @@ from inhouse.serve.served import Served
 class Messages(Conversation):
     """One request for a message."""
 
+    ping: ClassVar = event({"type": "ping"}, "ping")
     names: ClassVar = {"response_format": "output_config.format", "function.parameters": "input_schema"}
 
     def __init__(self, served: Served, raw: bytes) -> None:
         super().__init__(served, raw)
-        self.writer = MessageWriter(served.name)
+        shown = self.asked.thinking is None or self.asked.thinking.display == "summarized"
+        self.writer = MessageWriter(served.name, shows_thinking=shown)
 
     def read(self, raw: bytes) -> ChatRequest:
-        return as_chat(MessagesRequest.parse(raw))
+        self.asked = MessagesRequest.parse(raw)
+        return as_chat(self.asked)
 
     def whole(self, answers: list[Delta]) -> dict[str, Any]:
         for _ in self.news(0, answers[0]):

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from inhouse.api.errors import ApiError
-from inhouse.api.wire.protocol import ChatRequest
+from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.response_writer import ResponseWriter
 from inhouse.api.wire.responses import ResponsesRequest
 from inhouse.serve.choices import Delta
@@ -37,8 +37,7 @@ class Responses(Conversation):
         answer = self.answers[job]
         yield from self.writer.take(answer.take(delta))
         if answer.finish_reason is not None:
-            num_thinking = len(self.served.tokenizer.encode(answer.thinking))
-            yield from self.writer.end(answer.finish_reason, self.usage, num_thinking)
+            yield from self.writer.end(answer.finish_reason, self.usage)
 
     def failing(self, error: ApiError) -> Iterable[bytes]:
         return self.writer.fail(error)

@@ -6,7 +6,7 @@ transformers: whoever writes a raw prompt writes all of it. Messages of a chat n
 
 from typing import Any
 
-from inhouse.api.wire.protocol import DetokenizeRequest, TokenizeRequest
+from inhouse.api.wire.tokens import DetokenizeRequest, TokenizeRequest
 from inhouse.serve.served import Served
 
 

@@ -70,6 +70,9 @@ class VllmWorker(Admission):
         super().check(jobs)
         if any(params.embed for _, params in jobs):
             raise ApiError(400, "This server runs vLLM, which gives no embeddings here; inhouse's own engine does.")
+        if any(params.thinking is not None and params.thinking.budget for _, params in jobs):
+            message = "This server runs vLLM, which bounds no thinking here; leave effort and budget out."
+            raise ApiError(400, message)
 
     async def metrics_page(self) -> str:
         """Ours, and behind them vLLM's under its own names. What vLLM does not tell is left out."""
