@@ -43,8 +43,9 @@ class ServerMetrics:
         self.latency = Histogram()
         self.first_token = Histogram()
 
-    def render(self, gauges: dict[str, tuple[str, float]]) -> str:
-        """The page; `gauges` are (help, value) of what is measured at this moment, by name."""
+    def render(self, gauges: dict[str, tuple[str, float]], counters: dict[str, tuple[str, int]]) -> str:
+        """The page; `gauges` are (help, value) of what is measured at this moment, by name; `counters` the same of what
+        others count."""
         lines = [_head("requests_total", "counter", "HTTP requests answered, by path and status.")]
         for (path, status), count in sorted(self.responses.items()):
             lines.append(f'inhouse_requests_total{{path="{path}",status="{status}"}} {count}')
@@ -53,6 +54,7 @@ class ServerMetrics:
             ("cached_tokens_total", "Tokens of prompts found in the prefix cache.", self.cached_tokens),
             ("generated_tokens_total", "Tokens generated.", self.generated_tokens),
             ("aborted_sequences_total", "Sequences whose client went away.", self.aborted),
+            *((name, *counted) for name, counted in counters.items()),
         ):
             lines += [_head(name, "counter", text), f"inhouse_{name} {value}"]
         for name, (text, number) in gauges.items():

@@ -115,4 +115,5 @@ class Endpoints:
         return JSONResponse({"status": "ok"})
 
     async def show_metrics(self, request: Request) -> Response:
-        return Response(self.metrics.render(self.served.worker.gauges()), media_type=CONTENT_TYPE)
+        worker = self.served.worker
+        return Response(self.metrics.render(worker.gauges(), worker.counters()), media_type=CONTENT_TYPE)

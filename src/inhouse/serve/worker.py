@@ -111,6 +111,12 @@ class Worker:
             "kv_pages": ("Pages of the KV cache.", total),
         }
 
+    def counters(self) -> dict[str, tuple[str, int]]:
+        return {
+            "draft_tokens_total": ("Tokens of drafts verified.", self.engine.num_drafted),
+            "accepted_tokens_total": ("Tokens of drafts that became part of an answer.", self.engine.num_accepted),
+        }
+
     def _deliver(self, batches: dict[Ticket, Outputs]) -> None:
         now = time.monotonic()
         for ticket, outputs in batches.items():
