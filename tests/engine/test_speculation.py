@@ -2,6 +2,7 @@
 
 import json
 
+import llguidance
 import pytest
 import torch
 from hypothesis import given, settings
@@ -186,6 +187,24 @@ def test_a_draft_ends_where_its_grammar_does(new_engine, monkeypatch):
     completion = engine.generate([[5]], own)[0]
     assert completion.text[:-1] == "abab" and completion.finish_reason == "stop"
     assert seen[0] == () and set(seen) <= {(), tuple(b"ab"), tuple(b"b")}
+
+
+def test_a_grammar_that_gets_too_complex_in_a_draft_costs_its_own_request(new_engine, monkeypatch):
+    monkeypatch.setattr(
+        "inhouse.engine.grammar_trial.LIMITS", llguidance.LLParserLimits(max_lexer_states=1000, verbose_errors=False)
+    )
+    monkeypatch.setattr(PromptLookup, "propose", lambda self, tokens, most: list(b"abbaabab")[:most])
+    engine, hard = new_engine(speculation="ngram"), grammar(regex("(a|b)*a(a|b){90}"))
+    ids = {
+        engine.add([5], SamplingParams(max_tokens=80, grammar=hard, seed=seed, temperature=50)): seed
+        for seed in range(8)
+    }
+    easy, outputs = engine.add([5], SamplingParams(max_tokens=60, grammar=PERSON, seed=1)), []
+    while engine.num_running or not outputs:
+        outputs += engine.step()
+    failed = {output.id for output in outputs if isinstance(output, Failure)}
+    assert failed and failed <= ids.keys()
+    assert json.loads("".join(o.text for o in outputs if o.id == easy))["age"] in (7, 77)
 
 
 def test_nothing_follows_what_ends_an_answer(new_engine, naive, prompts, monkeypatch):

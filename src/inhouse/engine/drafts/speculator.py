@@ -27,11 +27,13 @@ class Speculator:
     def extend(self, scheduled: list[Scheduled]) -> list[Scheduled]:
         """The same with drafts, as far as a step's rows, free pages and the ends of the sequences leave room."""
         self._looked_up.clear()
-        left, extended = _ROWS - sum(item.is_decoding for item in scheduled), []
+        num_decoding, extended = sum(item.is_decoding for item in scheduled), []
+        left = _ROWS - num_decoding
         for item in scheduled:
             if left > 0 and item.is_decoding:
-                item = item._replace(draft=self._propose(item.sequence, min(left, self._most)))
-                left -= len(item.draft)
+                share = -(-left // num_decoding)  # what one leaves is for those after it
+                item = item._replace(draft=self._propose(item.sequence, min(share, self._most)))
+                left, num_decoding = left - len(item.draft), num_decoding - 1
             extended.append(item)
         return extended
 
@@ -54,9 +56,14 @@ class Speculator:
             self._looked_up.add(sequence)
             if draft and sequence.matcher is not None:
                 draft = sequence.matcher.allowed(draft)
+        if not draft:
+            return ()
         ends = {*params.stop_token_ids, *(() if params.ignore_eos else self._ends)}
         draft = draft[: min(most, next((place for place, token in enumerate(draft) if token in ends), most))]
         return tuple(draft[: self._scheduler.reserve(sequence, len(draft))])
 
     def _lookup(self, sequence: Sequence) -> PromptLookup:
-        return self._lookups.setdefault(sequence, PromptLookup())
+        lookup = self._lookups.get(sequence)
+        if lookup is None:
+            lookup = self._lookups[sequence] = PromptLookup()
+        return lookup
