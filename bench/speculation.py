@@ -37,8 +37,8 @@ from inhouse.posttrain.opened_model import open_folder
 from inhouse.serve.server import threads_for
 
 VOCAB = 4096
-STREAMS = {"preview": (1, 4, 8), "0.6B": (1, 4, 8)}
-NUM_TOKENS = {"preview": 64, "0.6B": 19}
+STREAMS = {"preview": (1, 4, 8), "0.6B": (1, 4)}
+NUM_TOKENS = {"preview": 64, "0.6B": 10}
 RESULTS = Path(__file__).with_name("results") / "speculation.md"
 DRAFT = list(range(100, 200))
 
