@@ -4,23 +4,26 @@ import pytest
 import torch
 from tests.engine.conftest import ByteTokenizer, new_model
 
+from inhouse.engine.drafts.prompt_lookup import PromptLookup
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams
 from inhouse.engine.settings import EngineSettings
 from inhouse.model.compilation import can_compile, compile_blocks
 
 
-@pytest.mark.parametrize("kind", ["dense", "local"])
-def test_a_compiled_engine_gives_the_same_tokens(kind, naive, prompts):
+@pytest.mark.parametrize(("kind", "speculation"), [("dense", "ngram"), ("local", "none")])
+def test_a_compiled_engine_gives_the_same_tokens(kind, speculation, naive, prompts, monkeypatch):
+    monkeypatch.setattr(PromptLookup, "propose", lambda self, tokens, most: [1] * most)
     model = new_model(kind)
     if not can_compile(model, trains=False):
         pytest.skip("no C++ compiler")
     torch._dynamo.reset()
-    engine = Engine(model, ByteTokenizer(), EngineSettings(compile=True))
+    engine = Engine(model, ByteTokenizer(), EngineSettings(compile=True, speculation=speculation))
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     params = [SamplingParams(max_tokens=3 + i, temperature=0, ignore_eos=True) for i in range(len(prompts))]
     completions = engine.generate(prompts, params)  # from all of them down to one
     assert [c.token_ids for c in completions] == [naive(kind, p, 3 + i) for i, p in enumerate(prompts)]
+    assert (engine.num_drafted > 0) == (speculation == "ngram")
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs, "compiled while requests waited"
 
 

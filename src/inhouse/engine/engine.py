@@ -11,21 +11,31 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
 from concurrent.futures import Future, wait
-from contextlib import suppress
 
 import numpy as np
 import torch
 
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.cache.prefix_cache import PrefixCache
+from inhouse.engine.drafts.speculator import Speculator
+from inhouse.engine.drafts.verify import drawings_of, num_agreed
 from inhouse.engine.grammar import Grammars, Mask
 from inhouse.engine.kv_cache import KVCache
 from inhouse.engine.prefill import PrefillBudget
-from inhouse.engine.request import Completion, Failure, FinishReason, SamplingParams, StepOutput, TokenLogprobs
+from inhouse.engine.request import (
+    Completion,
+    Failure,
+    FinishReason,
+    SamplingParams,
+    StepOutput,
+    TokenLogprobs,
+    checked,
+)
 from inhouse.engine.runner import ModelRunner
-from inhouse.engine.sampler import Drawing, draw, only
+from inhouse.engine.sampler import draw
 from inhouse.engine.scheduler import Origin, Scheduled, Scheduler, Sequence
 from inhouse.engine.settings import EngineSettings
+from inhouse.engine.text import ends_of
 from inhouse.model.transformer import Transformer
 
 log = logging.getLogger(__name__)
@@ -59,6 +69,7 @@ class Engine:
         self._pages = PrefixCache(self.num_pages, page_size)
         self._scheduler = Scheduler(self._pages, self.settings.max_sequences, self.max_context)
         self._budget = PrefillBudget(self.settings.max_prefill, None)
+        self._speculator: Speculator | None = None
         self._runner = ModelRunner(model, self._cache, self._scheduler.table, self.settings.compile)
         self._sequences: dict[int, Sequence] = {}
         self._streams: dict[int, deque[StepOutput | Failure]] = {}  # what `stream` has not yielded yet
@@ -68,6 +79,8 @@ class Engine:
         if self._runner.decoder is not None:
             self._warm_up()
         self._budget = PrefillBudget(self.settings.max_prefill, self.settings.prompt_turn)
+        if self.settings.speculation == "ngram":
+            self._speculator = Speculator(self._scheduler, self.settings.draft_tokens, self.max_context, self._ends)
 
     def _warm_up(self) -> None:
         """Compile now what requests would wait for: a step of one sequence, of a few, … of nearly all (see `Experts`).
@@ -99,6 +112,16 @@ class Engine:
     def pages_evicted(self) -> int:
         """How often such a page has been given away for want of others."""
         return self._pages.num_evicted
+
+    @property
+    def num_drafted(self) -> int:
+        """Tokens of drafts that have been verified so far."""
+        return 0 if self._speculator is None else self._speculator.num_drafted
+
+    @property
+    def num_accepted(self) -> int:
+        """Those of them that were drawn: as many steps fewer of a sequence."""
+        return 0 if self._speculator is None else self._speculator.num_accepted
 
     def add(self, prompt: list[int], params: SamplingParams, origin: Origin | None = None) -> int:
         """Queue a request, which is of `origin`, and return its id.
@@ -191,6 +214,8 @@ class Engine:
     def step(self) -> list[StepOutput | Failure]:
         """One forward pass: the next token of every sequence whose turn it is, and part of the prompts that wait.
 
+        Where drafts are verified, several tokens of a sequence, one output each in their order.
+
         What belongs to a `stream` is kept for it. A sequence that cannot be computed ends with a `Failure`, and the
         others go on. Where nothing can be computed any more it raises: then all requests are gone, the engine is as
         new.
@@ -201,6 +226,8 @@ class Engine:
             if self._scheduler.copies:
                 self._cache.copy(self._scheduler.copies)
             num_prefill = sum(item.num_tokens for item in scheduled if not item.is_decoding)
+            if self._speculator is not None:
+                scheduled = self._speculator.extend(scheduled)
             failed: dict[int, str] = {}
             drawn = self._advance(scheduled, failed) if scheduled else []
             self._budget.observe(num_prefill, is_decoding, time.perf_counter() - start)
@@ -209,7 +236,8 @@ class Engine:
             if failed:
                 drawn, dropped = self._drop(scheduled, drawn, failed)
                 outputs += dropped
-            outputs += [self._append(*new) for new in drawn]
+            # what follows the end of a sequence is dropped
+            outputs += [self._append(*new) for new in drawn if new[0].id in self._sequences]
         except BaseException:
             for identity in list(self._sequences):
                 self.abort(identity)
@@ -233,46 +261,51 @@ class Engine:
             is_finite_N = log_totals_N.isfinite()
             if not bool(is_finite_N.all()):
                 logits_NV = logits_NV.masked_fill(~is_finite_N[:, None], 0.0)  # something to draw, and to drop
-            drawings = [self._drawing(sequence, masks.get(sequence.id)) for sequence in ready]
-            tokens, logprobs = draw(logits_NV, log_totals_N, drawings)
+            drafts = {item.sequence.id: item.draft for item in scheduled}
+            drawings = (
+                drawings_of(each, drafts[each.id], masks.get(each.id), self._ends, self.vocab_size) for each in ready
+            )
+            tokens, logprobs = draw(logits_NV, log_totals_N, list(itertools.chain.from_iterable(drawings)))
         except Exception as error:
             wait(masks.values())  # one thread at a time follows a grammar
             if len(scheduled) > 1:
                 middle = len(scheduled) // 2  # in this order: later ones share pages that earlier ones compute
                 return self._advance(scheduled[:middle], failed) + self._advance(scheduled[middle:], failed)
+            if scheduled[0].draft:
+                return self._advance([scheduled[0]._replace(draft=())], failed)
             self._check_alive(error)
             log.exception("a request cannot be computed")
             failed[scheduled[0].sequence.id] = "the computation of it failed; the log says why"
             return []
-        for sequence, num_tokens, _ in scheduled:
+        for sequence, num_tokens, *_ in scheduled:
             sequence.num_computed += num_tokens
         drawn: list[Drawn] = []
-        for sequence, is_finite, token, known in zip(ready, is_finite_N.tolist(), tokens, logprobs, strict=True):
-            if not is_finite:
+        rows = zip(is_finite_N.tolist(), tokens, logprobs, strict=True)
+        for sequence in ready:
+            own = list(itertools.islice(rows, len(drafts[sequence.id]) + 1))
+            if not all(is_finite for is_finite, *_ in own):
                 failed[sequence.id] = "the model's output for it is not a number"
-            elif sequence.id in masks and (why := masks[sequence.id].result().error):
+            elif sequence.id in masks and (why := masks[sequence.id].result()[-1].error):
                 log.warning("a grammar cannot be followed: %s", why)
                 self.grammars.forget(sequence.params.grammar or "")
                 failed[sequence.id] = TOO_COMPLEX
             else:
-                drawn.append((sequence, token, known))
+                draft = drafts[sequence.id]
+                num_right = num_agreed(draft, [token for _, token, _ in own])
+                if draft and self._speculator is not None:
+                    self._speculator.observe(sequence, len(draft), num_right)
+                drawn += [(sequence, token, known) for _, token, known in own[: num_right + 1]]
         return drawn
 
-    def _start_masks(self, scheduled: list[Scheduled]) -> dict[int, Future[Mask]]:
-        """What their grammars allow next, by the id of the sequence, of those that draw a token in this step."""
-        drawing = [item.sequence for item in scheduled if item.num_tokens == item.sequence.num_missing]
-        bound = {sequence.id: sequence.matcher for sequence in drawing if sequence.matcher is not None}
+    def _start_masks(self, scheduled: list[Scheduled]) -> dict[int, Future[list[Mask]]]:
+        """What their grammars allow next, by the id of the sequence, of those that draw tokens in this step."""
+        drawing = [item for item in scheduled if item.num_tokens == item.sequence.num_missing]
+        bound = {
+            item.sequence.id: (item.sequence.matcher, item.draft)
+            for item in drawing
+            if item.sequence.matcher is not None
+        }
         return self.grammars.start_masks(bound) if bound else {}
-
-    def _drawing(self, sequence: Sequence, mask: Future[Mask] | None) -> Drawing:
-        tokens, number = sequence.tokens, sequence.num_prompt
-        allowed = None if mask is None or mask.result().error else mask.result().bits
-        if sequence.thinking is not None and (forced := sequence.thinking.forced) is not None:
-            allowed = only(forced, self.model.config.vocab_size)
-        if not sequence.params.changes_logits:  # only their number counts
-            ends = () if allowed is None else self._ends
-            return Drawing(sequence.params, sequence.seed, (), range(len(tokens) - number), ends, allowed)
-        return Drawing(sequence.params, sequence.seed, tokens[:number], tokens[number:], self._ends, allowed)
 
     def _check_alive(self, error: Exception) -> None:
         """Raise `error` if the model cannot even compute a single token: then it is not the request's fault."""
@@ -309,6 +342,7 @@ class Engine:
         sequence.last_node = None
 
     def _append(self, sequence: Sequence, token: int, logprobs: TokenLogprobs) -> StepOutput:
+        sequence.num_computed = len(sequence.tokens)  # those of a draft, before this one, have been with the rest
         sequence.tokens.append(token)
         sequence.logprobs.append(logprobs)
         params, stream, num_drawn = sequence.params, sequence.stream, len(sequence.logprobs)
@@ -329,6 +363,7 @@ class Engine:
                 reason = "length"
         if reason is not None:
             text += stream.finish()
+            self._scheduler.publish(sequence, sequence.num_computed)
         prompt_logprobs = sequence.prompt_logprobs if num_drawn == 1 and params.prompt_logprobs else None
         num_cached = (sequence.num_cached or 0) if num_drawn == 1 else 0
         completion = None if reason is None else self._finish(sequence, reason)
@@ -358,19 +393,3 @@ class Engine:
             experts=experts,
             embedding=embedding,
         )
-
-
-def ends_of(tokenizer: Tokenizer, end_ids: Iterable[int] = ()) -> set[int]:
-    """The tokens that end an answer: `end_ids`, and the tokenizer's ends of a document and of a turn."""
-    ends = set(end_ids)
-    for name in ("end_of_document", "end_of_turn"):
-        with suppress(ValueError):  # other people's tokenizers have one of the two
-            ends.add(getattr(tokenizer, name))
-    return ends
-
-
-def checked(output: StepOutput | Failure) -> StepOutput:
-    """The output, unless it is a failure: `RuntimeError`."""
-    if isinstance(output, Failure):
-        raise RuntimeError(f"a request has failed: {output.reason}")
-    return output

@@ -85,6 +85,26 @@ class Matcher:
         bits = b"" if self._matcher.is_error() else self._matcher.compute_bitmask()
         return Mask(np.frombuffer(bits, dtype=np.int32), self._matcher.get_error())
 
+    def masks(self, draft: Sequence[int]) -> list[Mask]:
+        """Of the next token, and of each that may follow as much of `draft`, which is `allowed`."""
+        masks = [self.mask()]
+        for token in draft:
+            if self.take(token):  # nothing follows, and nobody asks what may
+                masks.append(Mask(np.full_like(masks[0].bits, -1), ""))
+            else:
+                masks.append(self.mask())
+        if draft:
+            self._matcher.rollback(len(draft))
+        return masks
+
+    def forced(self) -> list[int]:
+        """Tokens that come next where the grammar leaves one text alone, as the tokenizer writes it."""
+        return list(self._matcher.compute_ff_tokens())
+
+    def allowed(self, draft: list[int]) -> list[int]:
+        """As much of it as the grammar allows."""
+        return draft[: self._matcher.validate_tokens(draft)]
+
     def take(self, token: int) -> bool:
         """Go on by a token that the mask allows; whether the answer is complete and nothing can follow."""
         return bool(self._matcher.consume_token(token)) and self._matcher.is_stopped()
@@ -160,9 +180,9 @@ class Grammars:
                 self._kept.move_to_end(grammar)
             return self._kept.get(grammar)
 
-    def start_masks(self, matchers: Mapping[int, Matcher]) -> dict[int, Future[Mask]]:
-        """The masks of these, by the same keys, while whoever asks computes something else."""
-        return {key: self._threads.submit(matcher.mask) for key, matcher in matchers.items()}
+    def start_masks(self, matchers: Mapping[int, tuple[Matcher, Sequence[int]]]) -> dict[int, Future[list[Mask]]]:
+        """The masks of these along their drafts, by the same keys, while whoever asks computes something else."""
+        return {key: self._threads.submit(matcher.masks, draft) for key, (matcher, draft) in matchers.items()}
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:

@@ -132,3 +132,10 @@ class Failure(NamedTuple):
     id: int
     reason: str
     is_asked_for: bool = False
+
+
+def checked(output: StepOutput | Failure) -> StepOutput:
+    """The output, unless it is a failure: `RuntimeError`."""
+    if isinstance(output, Failure):
+        raise RuntimeError(f"a request has failed: {output.reason}")
+    return output

@@ -4,6 +4,7 @@ Shapes as in attention.py; D model width, V vocabulary.
 """
 
 import logging
+from itertools import chain
 
 import numpy as np
 import torch
@@ -42,6 +43,8 @@ class ModelRunner:
     def run(self, scheduled: list[Scheduled]) -> tuple[list[Sequence], Tensor, Tensor]:
         """The sequences that are ready for their next token, its fp32 logits (N, V) and their log-sum-exp (N).
 
+        After the row of a sequence come those of the tokens that follow its draft, one for each of the draft.
+
         Sequences that want log-probabilities of their prompts, or the sum of its hidden states, have them added.
         """
         if self.decoder is not None and all(item.is_decoding for item in scheduled):
@@ -49,15 +52,23 @@ class ModelRunner:
         return self._mixed(scheduled)  # beside a prompt decoding costs next to nothing: the weights are read anyway
 
     def _decode(self, decoder: Decoder, scheduled: list[Scheduled]) -> tuple[list[Sequence], Tensor, Tensor]:
-        """A compiled pass: one new token each."""
+        """A compiled pass: one new token each, and drafts."""
         sequences = [item.sequence for item in scheduled]
-        rows, positions = (np.array([getattr(each, name) for each in sequences]) for name in ("row", "num_computed"))
-        tokens_N = torch.tensor([sequence.tokens[-1] for sequence in sequences], device=self.device)
+        tokens_N, rows, positions, _ = self._rows(scheduled)
         places = self._places(rows, positions)
         logits_NV, log_totals_N, routing = decoder(tokens_N, places)
         if routing:
             self._write_experts(self._tensor(self._slots(rows, positions)), routing)
         return sequences, logits_NV, log_totals_N
+
+    def _rows(self, scheduled: list[Scheduled]) -> tuple[Tensor, np.ndarray, np.ndarray, np.ndarray]:
+        """The step's tokens, whose they are (rows of the table), their positions, and how many each sequence has."""
+        tokens = [item.tokens for item in scheduled]
+        counts = np.array([len(each) for each in tokens])
+        starts = np.array([item.sequence.num_computed for item in scheduled])
+        rows = np.array([item.sequence.row for item in scheduled]).repeat(counts)
+        positions = np.arange(len(rows)) + (starts - (counts.cumsum() - counts)).repeat(counts)
+        return torch.tensor([*chain.from_iterable(tokens)], device=self.device), rows, positions, counts
 
     def _places(self, rows: np.ndarray, positions: np.ndarray) -> Places:
         return Places(self._tensor(self.table), self._tensor(rows), self._tensor(positions))
@@ -69,20 +80,15 @@ class ModelRunner:
         )
 
     def _mixed(self, scheduled: list[Scheduled]) -> tuple[list[Sequence], Tensor, Tensor]:
-        """A pass of the model as it is: one or several new tokens each."""
+        """A pass of the model as it is: one or several new tokens each, and drafts."""
         scheduled = sorted(scheduled, key=lambda item: item.num_tokens > 1)  # the order that PagedAttention wants
-        sequences = [item.sequence for item in scheduled]
-        tokens = [token for each, n, _ in scheduled for token in each.tokens[each.num_computed :][:n]]
-        counts = np.array([item.num_tokens for item in scheduled])
-        starts = np.array([sequence.num_computed for sequence in sequences])
-        rows = np.array([sequence.row for sequence in sequences]).repeat(counts)
-        positions = np.arange(len(tokens)) + (starts - (counts.cumsum() - counts)).repeat(counts)
-        tokens_N = torch.tensor(tokens, device=self.device)
+        num_singles, decoding = sum(item.num_tokens == 1 for item in scheduled), None
+        tokens_N, rows, positions, counts = self._rows(scheduled)
         slots_N = self._tensor(self._slots(rows, positions))
-        num_single, decoding = int((counts == 1).sum()), None
+        num_single = int(counts[:num_singles].sum())  # rows: a draft's attend as if each were a sequence of its own
         if num_single:
             decoding = self._places(rows[:num_single], positions[:num_single])
-        chunks = self._chunks(scheduled[num_single:], num_single)
+        chunks = self._chunks(scheduled[num_singles:], num_single)
         attend = PagedAttention(self.cache, decoding, slots_N[num_single:], chunks)
         hidden_BTD, routing = self.model(tokens_N[None], self._tensor(positions)[None], attend)
         ready, logits_NV = self._logits(scheduled, hidden_BTD[0])
@@ -96,7 +102,7 @@ class ModelRunner:
     def _chunks(self, scheduled: list[Scheduled], start: int) -> list[Chunk]:
         """Of sequences with several new tokens; `start`: of the first, in the step's row of tokens."""
         chunks = []
-        for sequence, num_tokens, _ in scheduled:
+        for sequence, num_tokens, *_ in scheduled:
             num_pages = -(-(sequence.num_computed + num_tokens) // self.cache.page_size)
             pages_1P = self._tensor(self.table[None, sequence.row, :num_pages])
             chunks.append(Chunk(start, start + num_tokens, sequence.num_computed, pages_1P))
@@ -105,17 +111,19 @@ class ModelRunner:
 
     def _logits(self, scheduled: list[Scheduled], hidden_ND: Tensor) -> tuple[list[Sequence], Tensor]:
         """The sequences whose last token has been computed, and its logits; prompts are read on the way."""
-        ready, lasts, end = [], [], 0
-        for sequence, num_tokens, _ in scheduled:
-            start, end = end, end + num_tokens
+        ready: list[Sequence] = []
+        lasts: list[int] = []
+        end = 0
+        for sequence, num_tokens, _, draft in scheduled:
+            start, end = end, end + num_tokens + len(draft)
             if sequence.params.prompt_logprobs:
                 self._read_prompt(sequence, hidden_ND[start:end])
             if sequence.params.embed:
                 _sum_hidden(sequence, hidden_ND[start:end])
             if sequence.num_missing == num_tokens:
                 ready.append(sequence)
-                lasts.append(end - 1)
-        if len(ready) < len(hidden_ND):
+                lasts += range(end - 1 - len(draft), end)
+        if len(lasts) < len(hidden_ND):
             hidden_ND = hidden_ND[torch.tensor(lasts, dtype=torch.int64, device=self.device)]
         return ready, self.model.logits(hidden_ND)
 

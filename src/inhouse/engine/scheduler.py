@@ -64,6 +64,10 @@ class Sequence:
         return self._content
 
     @property
+    def num_drawn(self) -> int:
+        return len(self.tokens) - self.num_prompt
+
+    @property
     def num_missing(self) -> int:
         """Tokens still to compute before the next one can be drawn."""
         return len(self.tokens) - self.num_computed
@@ -79,12 +83,20 @@ class Sequence:
 class Scheduled(NamedTuple):
     """`num_tokens` of a sequence, from `sequence.num_computed` on, are computed in this step.
 
-    `is_admitted`: its first; pages that it shares may get their last keys only now.
+    `is_admitted`: its first; pages that it shares may get their last keys only now. `draft`: tokens that may follow
+    those and are computed too (`Speculator`).
     """
 
     sequence: Sequence
     num_tokens: int
     is_admitted: bool
+    draft: tuple[int, ...] = ()
+
+    @property
+    def tokens(self) -> list[int]:
+        """All that are computed."""
+        first = self.sequence.num_computed
+        return [*self.sequence.tokens[first : first + self.num_tokens], *self.draft]
 
     @property
     def is_decoding(self) -> bool:
@@ -193,13 +205,25 @@ class Scheduler:
 
     def _plan(self, sequence: Sequence, num_tokens: int, is_admitted: bool) -> Scheduled:
         """Publish the pages that this step fills: within a step every key is written before any is read."""
-        num_full = (sequence.num_computed + num_tokens) // self.page_size
+        self.publish(sequence, sequence.num_computed + num_tokens)
+        return Scheduled(sequence, num_tokens, is_admitted)
+
+    def publish(self, sequence: Sequence, num_tokens: int) -> None:
+        """Others may find the pages that so many tokens fill."""
+        num_full = num_tokens // self.page_size
         while sequence.num_published < num_full and sequence.last_node is not None:
             number = sequence.num_published
             end, page = (number + 1) * self.page_size, sequence.pages[number]
             node = self.pages.publish(sequence.last_node, sequence.content, end, page)
             sequence.num_published, sequence.last_node = number + (node is not None), node
-        return Scheduled(sequence, num_tokens, is_admitted)
+
+    def reserve(self, sequence: Sequence, num_tokens: int) -> int:
+        """How many tokens more than it has a running sequence has room for, of `num_tokens`; takes free pages only."""
+        while (room := len(sequence.pages) * self.page_size - len(sequence.tokens)) < num_tokens:
+            if not self.pages.num_free:
+                break
+            self._append_page(sequence)
+        return min(room, num_tokens)
 
     def _make_room(self, sequence: Sequence) -> bool:
         """A running sequence lacks at most one page, for its newest token."""

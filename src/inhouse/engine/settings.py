@@ -1,5 +1,7 @@
 """Settings of the engine."""
 
+from typing import Literal
+
 from pydantic import Field, PositiveInt
 
 from inhouse.common.settings import Settings
@@ -16,6 +18,11 @@ class EngineSettings(Settings):
         default=None, gt=0, description="seconds of prompts in a step in which others decode; none: max_prefill alone"
     )
     compile: bool = Field(default=False, description="torch.compile: up to a minute more to start, then faster")
+    speculation: Literal["none", "ngram"] = Field(
+        default="none",
+        description="ngram: verify in one step what followed the same tokens before, or what a grammar leaves alone",
+    )
+    draft_tokens: PositiveInt = Field(default=8, description="tokens that are verified at once, of one sequence")
 
 
 class ServingSettings(EngineSettings):

@@ -1,7 +1,10 @@
 """From tokens to text while they come: whole characters only, and nothing that may still become a stop string."""
 
 import codecs
+from collections.abc import Iterable
+from contextlib import suppress
 
+from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.request import ThinkingLimit
 
 
@@ -97,6 +100,10 @@ class Thinking:
             self._held = self._held[-len(self._limit.closing) :]
 
     @property
+    def is_over(self) -> bool:
+        return self._state == "over"
+
+    @property
     def forced(self) -> int | None:
         """The token that must come next; None: any may."""
         if self._num_forced < len(self._limit.end_ids) and (self._num_forced or self._is_due):
@@ -107,3 +114,12 @@ class Thinking:
     def _is_due(self) -> bool:
         is_spent = self._state == "thinking" and self._num_tokens >= self._limit.budget
         return is_spent and not self._decoder.getstate()[0]
+
+
+def ends_of(tokenizer: Tokenizer, end_ids: Iterable[int] = ()) -> set[int]:
+    """The tokens that end an answer: `end_ids`, and the tokenizer's ends of a document and of a turn."""
+    ends = set(end_ids)
+    for name in ("end_of_document", "end_of_turn"):
+        with suppress(ValueError):  # other people's tokenizers have one of the two
+            ends.add(getattr(tokenizer, name))
+    return ends

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from inhouse.common.progress import Progress
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.engine.engine import Engine, checked
-from inhouse.engine.request import Completion, SamplingParams
+from inhouse.engine.engine import Engine
+from inhouse.engine.request import Completion, SamplingParams, checked
 from inhouse.environments.environment import Environment, Problem
 from inhouse.environments.registry import ENVIRONMENTS
 from inhouse.evaluate.score import Score, share

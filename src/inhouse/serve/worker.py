@@ -60,6 +60,8 @@ class Worker(Admission):
                 "kv_pages_cached": ("Pages that a prompt may find, in use or not.", self.engine.pages_cached),
                 "kv_pages": ("Pages of the KV cache.", total),
                 "kv_pages_evicted_total": ("Pages that no prompt finds any more for want of room.", evicted),
+                "draft_tokens_total": ("Tokens of drafts verified.", self.engine.num_drafted),
+                "accepted_tokens_total": ("Tokens of drafts that became part of an answer.", self.engine.num_accepted),
             }
         )  # fmt: skip
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from inhouse.checkpoint.model_folder import read_config, save_model
-from inhouse.engine.engine import ends_of
 from inhouse.engine.grammar import Grammars
 from inhouse.engine.settings import EngineSettings
+from inhouse.engine.text import ends_of
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
 from inhouse.serve.vllm.program import Program, arguments, find_vllm
 from inhouse.serve.vllm.worker import Vllm, VllmWorker

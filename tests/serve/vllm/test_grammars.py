@@ -2,8 +2,8 @@
 
 import pytest
 
-from inhouse.engine.engine import ends_of
 from inhouse.engine.grammar import Grammars, choice, grammar, json_schema, lark, regex
+from inhouse.engine.text import ends_of
 from inhouse.serve.vllm.grammars import as_lark
 
 THINKING = lark('start: thinking /\\s{0,4}/ @answer\nthinking[suffix="</think>"]: /(?s:.*)/')

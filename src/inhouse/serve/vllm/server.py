@@ -13,9 +13,9 @@ from inhouse.api.settings import ServeSettings
 from inhouse.checkpoint.model_folder import read_config
 from inhouse.common.processes import Terminated
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.engine.engine import ends_of
 from inhouse.engine.grammar import Grammars
 from inhouse.engine.settings import EngineSettings, ServingSettings
+from inhouse.engine.text import ends_of
 from inhouse.posttrain.opened_model import read_chat_template, read_generation, resolve_dtype
 from inhouse.serve.app import create_app
 from inhouse.serve.server import key_in_shell, run_until_stopped

@@ -1,0 +1,1 @@
+"""Speculative decoding: what may come next, verified several tokens at once."""
