@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from inhouse.engine.cpu import native
+from inhouse.model.cpu import native
 from inhouse.engine.cpu import paged_attention as cpu
 from inhouse.engine.cpu.chunk_attention import chunk_attention
 from inhouse.engine.paged_attention import Places, paged_attention, reference

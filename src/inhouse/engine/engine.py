@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from inhouse.data.tokenizer import Tokenizer
+from inhouse.engine.decoding import Decoder
 from inhouse.engine.grammar import Grammars, Mask
 from inhouse.engine.kv_cache import KVCache, PageTable
 from inhouse.engine.prefill import PrefillBudget
@@ -67,7 +68,7 @@ class Engine:
             with suppress(ValueError):  # other people's tokenizers have one of the two
                 self._ends.add(getattr(tokenizer, name))
         self.grammars = Grammars(tokenizer, config.vocab_size, self._ends)
-        if self._runner.decoder is not None:
+        if isinstance(self._runner.decoder, Decoder):
             self._warm_up()
         self._budget = PrefillBudget(self.settings.max_prefill, self.settings.prompt_turn)
 
@@ -126,6 +127,7 @@ class Engine:
         """Call when the model's weights have changed while nothing runs: what is cached no longer fits them."""
         assert not self._sequences, "weights must not change while requests run"
         self._pages.forget()
+        self._runner.refresh()
 
     def generate(self, prompts: Items[list[int]], params: SamplingParams | Items[SamplingParams]) -> list[Completion]:
         """Continue all prompts, each with its own `params` where several are given; completions in the same order.

@@ -1,5 +1,7 @@
 """Settings of the engine."""
 
+from typing import Literal
+
 from pydantic import Field, PositiveInt
 
 from inhouse.common.settings import Settings
@@ -16,6 +18,10 @@ class EngineSettings(Settings):
         default=None, gt=0, description="seconds of prompts in a step in which others decode; none: max_prefill alone"
     )
     compile: bool = Field(default=False, description="torch.compile: up to a minute more to start, then faster")
+    weights: Literal["auto", "int8"] = Field(
+        default="auto",
+        description="auto: as the model has them; int8: rounded to 8 bits, 64 by one scale, for generation on a CPU",
+    )
 
 
 class ServingSettings(EngineSettings):

@@ -39,7 +39,7 @@ class OpenedModel(NamedTuple):
 
         The model's weights are laid out for generating: it cannot be saved after that.
         """
-        self.model.pack()
+        self.model.pack(to_int8=settings is not None and settings.weights == "int8")
         return Engine(self.model, self.tokenizer, settings, self.generation.end_ids)
 
 
