@@ -24,7 +24,6 @@ namespace {
 constexpr int64_t PANEL = 32;  // outputs
 constexpr int64_t GROUP = 64;  // inputs that share a scale
 constexpr int64_t GROUP_BYTES = PANEL * sizeof(float) + PANEL * GROUP;
-constexpr int64_t AHEAD_BYTES = 4096;  // how far to fetch: where a page ends the hardware stops to
 
 inline int64_t up_to(int64_t x, int64_t multiple) { return (x + multiple - 1) / multiple * multiple; }
 
@@ -135,8 +134,6 @@ void multiply_bf16(const uint8_t* panel, const Rows& rows, int64_t first, float*
     for (int r = 0; r < R; ++r) sum[s][r][0] = sum[s][r][1] = _mm512_setzero_ps();
   const auto step = [&](int64_t i, int s) __attribute__((always_inline)) {
     const uint8_t* at = panel + i * 128;
-    __builtin_prefetch(at + AHEAD_BYTES);
-    __builtin_prefetch(at + AHEAD_BYTES + 64);
     const __m512bh a = (__m512bh)_mm512_loadu_si512(at), b = (__m512bh)_mm512_loadu_si512(at + 64);
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
@@ -174,8 +171,6 @@ void multiply_int8(const uint8_t* panel, const Rows& rows, int64_t first, float*
 #pragma GCC unroll 16
     for (int i = 0; i < GROUP / 4; ++i) {
       const int s = i % SETS;
-      __builtin_prefetch(at + i * 128 + AHEAD_BYTES);
-      __builtin_prefetch(at + i * 128 + AHEAD_BYTES + 64);
       const __m512i a = _mm512_loadu_si512(at + i * 128), b = _mm512_loadu_si512(at + i * 128 + 64);
 #pragma GCC unroll 12
       for (int r = 0; r < R; ++r) {

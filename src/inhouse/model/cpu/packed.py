@@ -4,7 +4,9 @@ Shapes: N rows, O outputs, I inputs.
 """
 
 import ctypes
+import mmap
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,11 +66,21 @@ def pack(parts: Sequence[Tensor], to_int8: bool) -> Packed:
     multiple = _GROUP if to_int8 else 2
     num_panels, width = -(-outputs // _PANEL), -(-inputs // multiple) * multiple
     bytes_each = width // _GROUP * _PANEL * (_GROUP + 4) if to_int8 else width * _PANEL * 2
-    data = torch.empty(len(stacks[0]), num_panels, bytes_each, dtype=torch.uint8)
+    data = _large_pages(len(stacks[0]) * num_panels * bytes_each).view(len(stacks[0]), num_panels, bytes_each)
     for number, own in enumerate(data):
         weight_OI = torch.cat([stack[number] for stack in stacks]) if len(stacks) > 1 else stacks[0][number]
         _lay_out(weight_OI, width, to_int8, own)
     return Packed(data, to_int8, outputs, inputs)
+
+
+def _large_pages(num_bytes: int) -> Tensor:
+    """Memory in large pages where the system has them: a fifth faster to read, all of it, once."""
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.empty(num_bytes, dtype=torch.uint8)
+    memory = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.uint8)
 
 
 def _lay_out(weight_OI: Tensor, width: int, to_int8: bool, out: Tensor) -> None:
