@@ -37,7 +37,7 @@ class Engine:
     """Continues prompts with `model`, whose weights it neither copies nor changes.
 
     What ends an answer, beside what a request names, are `end_ids` and the tokenizer's ends of a document and a turn.
-    Raises `ValueError` where the cache is too small for anything.
+    Raises `ValueError` where the cache is too small for anything, or the model's weights are not as `settings` say.
     """
 
     def __init__(
@@ -48,6 +48,8 @@ class Engine:
         end_ids: Iterable[int] = (),
     ) -> None:
         self.model, self.tokenizer, self.settings = model, tokenizer, settings or EngineSettings()
+        if self.settings.weights == "int8" and not model.is_int8:
+            raise ValueError("weights = int8, but the model has others: call its pack(to_int8=True) first")
         config, page_size = model.config, self.settings.page_size
         page_bytes = page_size * KVCache.bytes_per_token(config, model.dtype)
         wanted = self.settings.max_sequences * -(-config.max_position // page_size)

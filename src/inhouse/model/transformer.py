@@ -125,9 +125,8 @@ class Transformer(nn.Module):
         `to_int8`: round them to 8 bits, 64 of an output's by one scale; embedding, norms and routers stay as they are.
         A head that is tied to the embedding gets a copy of its own. Raises `ValueError` where 8 bits cannot be had.
         """
-        packed = self.lm_head.packed
-        if packed is not None:
-            if to_int8 != (isinstance(packed, Packed) and packed.is_int8):
+        if self.lm_head.packed is not None:
+            if to_int8 != self.is_int8:
                 raise ValueError("the model's weights are laid out otherwise already; open its folder again")
             return
         layout = choice.layout(self.lm_head.weight, to_int8)
@@ -139,6 +138,11 @@ class Transformer(nn.Module):
         if self.config.tie_embeddings:  # the embedding keeps its own
             self.lm_head.weight = nn.Parameter(self.embed_tokens.weight.detach(), requires_grad=False)
         self.lm_head = Linear.packed_from(layout, self.lm_head)
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether `pack` has rounded its weights to 8 bits."""
+        return isinstance(self.lm_head.packed, Packed) and self.lm_head.packed.is_int8
 
     def plain_weight(self, name: str, weight: Tensor) -> Tensor:
         """What the whole of this model's `name` is in a model of the same function that norms no embedding."""

@@ -116,7 +116,8 @@ class Prepared {
 
 #ifdef HAS_DOT_PRODUCTS
 
-constexpr int64_t MOST_ROWS = 12;  // at once: their sums fill the registers
+constexpr int64_t MOST_ROWS = 8;  // at once: their sums fill the registers
+constexpr int64_t MANY_ROWS[] = {8, 6};  // of more than that, in bf16 and in 8 bits
 
 inline uint32_t word(const void* at) {
   uint32_t out;
@@ -124,72 +125,52 @@ inline uint32_t word(const void* at) {
   return out;
 }
 
+// Every sum is computed in the same order whatever R: a sequence gets the same bits alone as among others.
 template <int R>
 void multiply_bf16(const uint8_t* panel, const Rows& rows, int64_t first, float* out) {
-  constexpr int SETS = R == 1 ? 4 : R == 2 ? 2 : 1;  // sums that do not wait for each other
   const bf16* x = rows.wide + first * rows.width;
-  const int64_t pairs = rows.width / 2;
-  __m512 sum[SETS][R][2];
-  for (int s = 0; s < SETS; ++s)
-    for (int r = 0; r < R; ++r) sum[s][r][0] = sum[s][r][1] = _mm512_setzero_ps();
-  const auto step = [&](int64_t i, int s) __attribute__((always_inline)) {
-    const uint8_t* at = panel + i * 128;
-    const __m512bh a = (__m512bh)_mm512_loadu_si512(at), b = (__m512bh)_mm512_loadu_si512(at + 64);
-#pragma GCC unroll 12
+  __m512 sum[R][2];
+  for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
+  for (int64_t i = 0; i < rows.width; i += 2, panel += 128) {
+    const __m512bh low = (__m512bh)_mm512_loadu_si512(panel), high = (__m512bh)_mm512_loadu_si512(panel + 64);
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const __m512bh pair = (__m512bh)_mm512_set1_epi32(word(x + r * rows.width + 2 * i));
-      sum[s][r][0] = _mm512_dpbf16_ps(sum[s][r][0], a, pair);
-      sum[s][r][1] = _mm512_dpbf16_ps(sum[s][r][1], b, pair);
+      const __m512bh pair = (__m512bh)_mm512_set1_epi32(word(x + r * rows.width + i));
+      sum[r][0] = _mm512_dpbf16_ps(sum[r][0], low, pair);
+      sum[r][1] = _mm512_dpbf16_ps(sum[r][1], high, pair);
     }
-  };
-  int64_t i = 0;
-  for (; i + SETS <= pairs; i += SETS) {
-#pragma GCC unroll 4
-    for (int s = 0; s < SETS; ++s) step(i + s, s);
   }
-  for (; i < pairs; ++i) step(i, 0);
   for (int r = 0; r < R; ++r)
-    for (int half = 0; half < 2; ++half) {
-      for (int s = 1; s < SETS; ++s) sum[0][r][half] = _mm512_add_ps(sum[0][r][half], sum[s][r][half]);
-      _mm512_storeu_ps(out + r * PANEL + half * 16, sum[0][r][half]);
-    }
+    for (int half = 0; half < 2; ++half) _mm512_storeu_ps(out + r * PANEL + half * 16, sum[r][half]);
 }
 
 template <int R>
 void multiply_int8(const uint8_t* panel, const Rows& rows, int64_t first, float* out) {
-  constexpr int SETS = R == 1 ? 4 : R == 2 ? 2 : 1;
   const int8_t* x = rows.narrow + first * rows.width;
   __m512 sum[R][2];
   for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
   for (int64_t g = 0; g < rows.groups; ++g, panel += GROUP_BYTES, x += GROUP) {
-    __m512i part[SETS][R][2];
-    for (int r = 0; r < R; ++r) {
-      part[0][r][0] = part[0][r][1] = _mm512_set1_epi32(rows.offset[(first + r) * rows.groups + g]);
-      for (int s = 1; s < SETS; ++s) part[s][r][0] = part[s][r][1] = _mm512_setzero_si512();
-    }
-    const uint8_t* at = panel + PANEL * sizeof(float);
-#pragma GCC unroll 16
-    for (int i = 0; i < GROUP / 4; ++i) {
-      const int s = i % SETS;
-      const __m512i a = _mm512_loadu_si512(at + i * 128), b = _mm512_loadu_si512(at + i * 128 + 64);
-#pragma GCC unroll 12
+    __m512i part[R][2];
+    for (int r = 0; r < R; ++r)
+      part[r][0] = part[r][1] = _mm512_set1_epi32(rows.offset[(first + r) * rows.groups + g]);
+    const uint8_t* weights = panel + PANEL * sizeof(float);
+#pragma GCC unroll 4
+    for (int i = 0; i < GROUP; i += 4, weights += 128) {
+      const __m512i low = _mm512_loadu_si512(weights), high = _mm512_loadu_si512(weights + 64);
+#pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
-        const __m512i four = _mm512_set1_epi32(word(x + r * rows.width + 4 * i));
-        part[s][r][0] = _mm512_dpbusd_epi32(part[s][r][0], a, four);
-        part[s][r][1] = _mm512_dpbusd_epi32(part[s][r][1], b, four);
+        const __m512i four = _mm512_set1_epi32(word(x + r * rows.width + i));
+        part[r][0] = _mm512_dpbusd_epi32(part[r][0], low, four);
+        part[r][1] = _mm512_dpbusd_epi32(part[r][1], high, four);
       }
     }
     const float* scales = reinterpret_cast<const float*>(panel);
     const __m512 low = _mm512_loadu_ps(scales), high = _mm512_loadu_ps(scales + 16);
-#pragma GCC unroll 12
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const __m512 scale = _mm512_set1_ps(rows.scale[(first + r) * rows.groups + g]);
-      for (int s = 1; s < SETS; ++s) {
-        part[0][r][0] = _mm512_add_epi32(part[0][r][0], part[s][r][0]);
-        part[0][r][1] = _mm512_add_epi32(part[0][r][1], part[s][r][1]);
-      }
-      sum[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(part[0][r][0]), _mm512_mul_ps(low, scale), sum[r][0]);
-      sum[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(part[0][r][1]), _mm512_mul_ps(high, scale), sum[r][1]);
+      sum[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(part[r][0]), _mm512_mul_ps(low, scale), sum[r][0]);
+      sum[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(part[r][1]), _mm512_mul_ps(high, scale), sum[r][1]);
     }
   }
   for (int r = 0; r < R; ++r)
@@ -198,7 +179,7 @@ void multiply_int8(const uint8_t* panel, const Rows& rows, int64_t first, float*
 
 #else
 
-constexpr int64_t MOST_ROWS = 4;
+constexpr int64_t MOST_ROWS = 4, MANY_ROWS[] = {4, 4};
 
 template <int R>
 void multiply_bf16(const uint8_t* panel, const Rows& rows, int64_t first, float* out) {
@@ -251,7 +232,8 @@ template <typename Take>
 void multiply_panel(const Matrix& matrix, int64_t panel, const Rows& rows, int64_t first, int64_t num, Take take) {
   alignas(64) float out[MOST_ROWS * PANEL];
   const uint8_t* data = matrix.data + panel * matrix.panel_bytes();
-  const int64_t blocks = (num + MOST_ROWS - 1) / MOST_ROWS, start = panel * PANEL;
+  const int64_t start = panel * PANEL, usual = MANY_ROWS[matrix.is_int8];
+  const int64_t blocks = num <= MOST_ROWS ? 1 : (num + usual - 1) / usual;
   const int64_t count = std::min(PANEL, matrix.outputs - start);
   for (int64_t block = 0, done = 0; block < blocks; ++block) {  // of nearly equal size
     const int64_t here = (num - done + blocks - block - 1) / (blocks - block);

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from inhouse.model.cpu import native
 
+SOURCE = Path(__file__).with_name("packed_linear.cpp")
 _PANEL, _GROUP = 32, 64  # as in linear.h
 _AT_ONCE = 1 << 22  # numbers that are rounded at once
 _ROWS = 512  # that go through experts at once: each is there once for every expert that it chose
@@ -102,7 +103,7 @@ def _in_int8(weight_POI: Tensor) -> Tensor:
     """Scales (32), then fours of inputs side by side (16, 32), of every group: (panels, groups, bytes)."""
     grouped_POGI = weight_POI.float().unflatten(2, (-1, _GROUP))
     scales_POG1 = grouped_POGI.abs().amax(dim=3, keepdim=True) / 127
-    rounded = (grouped_POGI / scales_POG1.clamp(min=1e-30)).round_().add_(128).to(torch.uint8)
+    rounded = (grouped_POGI / scales_POG1.clamp(min=1e-37)).round_().add_(128).to(torch.uint8)
     fours = rounded.view(torch.int32).permute(0, 2, 3, 1).flatten(2)
     return torch.cat((scales_POG1[..., 0].transpose(1, 2).view(torch.int32), fours), dim=2)
 
@@ -110,12 +111,16 @@ def _in_int8(weight_POI: Tensor) -> Tensor:
 @cache
 def kernels() -> Any:
     """The library, or None where there is no compiler."""
-    library = native.load(Path(__file__).with_name("packed_linear.cpp"))
-    if library is not None:
-        number, flag, address = ctypes.c_int64, ctypes.c_int, ctypes.c_void_p
-        library.packed_linear.argtypes = [flag, flag, address, number, *[address] * 2, flag]
-        library.packed_experts.argtypes = [flag, address, number, number, *[address] * 5, flag]
-        library.packed_linear.restype = library.packed_experts.restype = None
+    library = native.load(SOURCE)
+    return None if library is None else declared(library)
+
+
+def declared(library: ctypes.CDLL) -> ctypes.CDLL:
+    """With the types of its functions."""
+    number, flag, address = ctypes.c_int64, ctypes.c_int, ctypes.c_void_p
+    library.packed_linear.argtypes = [flag, flag, address, number, *[address] * 2, flag]
+    library.packed_experts.argtypes = [flag, address, number, number, *[address] * 5, flag]
+    library.packed_linear.restype = library.packed_experts.restype = None
     return library
 
 
