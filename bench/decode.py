@@ -180,6 +180,7 @@ def compare(sides: dict[str, Generate], size: str, streams: int, rounds: int) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--streams", type=int, nargs="+", default=list(STREAMS))
     parser.add_argument("--against", nargs="+", choices=OURS, default=list(OURS))
     parser.add_argument("--vocab", type=int, default=4096)
     parser.add_argument("--rounds", type=int, default=5)
@@ -191,8 +192,8 @@ def main() -> None:
         "",
         f"`.venv/bin/python {' '.join(sys.argv)}` on {os.cpu_count()} cores ({platform.machine()}), torch "
         f"{torch.__version__}, transformers {transformers.__version__}, vocabulary {args.vocab:,}. bf16, against "
-        f"Q8_0 with int8 weights; random weights, default settings; {NUM_PROMPT} prompt tokens a stream, greedy; tokens/s, and the ratio: median "
-        f"(least to most) of {args.rounds} rounds.",
+        f"Q8_0 with int8 weights; random weights, default settings; {NUM_PROMPT} prompt tokens a stream, greedy; "
+        f"tokens/s, and the ratio: median (least to most) of {args.rounds} rounds.",
         "",
         "| size | streams | against | prompts: inhouse | theirs | ratio | decoding: inhouse | theirs | ratio |",
         "| --- | ---: | --- | ---: | ---: | --- | ---: | ---: | --- |",
@@ -205,7 +206,7 @@ def main() -> None:
             sides = {weights: open_inhouse(folder, weights) for weights in {OURS[name]: None for name in args.against}}
             for name in args.against:
                 sides[name] = open_transformers(folder) if name == "transformers" else open_llama(folder, name)
-            for streams in STREAMS:
+            for streams in args.streams:
                 rows = compare(sides, size, streams, args.rounds)
                 print("\n".join(rows), flush=True)
                 lines += rows

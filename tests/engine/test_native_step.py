@@ -89,8 +89,10 @@ def kl(logits: torch.Tensor, expected: torch.Tensor) -> float:
     return float((true.exp() * (true - own)).sum(-1).mean())
 
 
-@pytest.mark.parametrize("num", [1, 3, 70])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("shape", "num"),
+    [(shape, num) for shape in SHAPES for num in (1, 3, 70) if num > 1 or "num_experts" not in SHAPES[shape]],
+)
 def test_in_bf16_it_is_as_near_to_fp32_as_the_model_in_bf16(shape, num, monkeypatch):
     monkeypatch.setattr(choice, "layout", lambda weight, to_int8: Layout.BF16)
     length = {1: 30, 3: 11, 70: 5}[num]
@@ -175,7 +177,10 @@ def test_what_is_no_number_ends_its_request_and_no_other(packed_engine):
     engine = packed_engine()
     with torch.no_grad():
         engine.model.embed_tokens.weight[7] = torch.nan
-    outputs = {engine.add([7, 7], SamplingParams(max_tokens=4)): None, engine.add([8, 9], SamplingParams(max_tokens=4)): 0}
+    outputs = {
+        engine.add([7, 7], SamplingParams(max_tokens=4)): None,
+        engine.add([8, 9], SamplingParams(max_tokens=4)): 0,
+    }
     while engine.num_running or engine._scheduler.waiting:
         for output in engine.step():
             outputs[output.id] = output

@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from inhouse.model.cpu import native
 from inhouse.engine.cpu import paged_attention as cpu
 from inhouse.engine.cpu.chunk_attention import chunk_attention
 from inhouse.engine.paged_attention import Places, paged_attention, reference
+from inhouse.model.cpu import native
 
 PAGE = 4
 NEAR = {torch.float32: 1e-5, torch.bfloat16: 2e-2}

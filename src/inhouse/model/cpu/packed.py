@@ -137,12 +137,9 @@ def packed_linear(x: Tensor, packed: Packed, bias: Tensor | None = None, dtype: 
 
 def packed_experts(x_ND: Tensor, experts_NK: Tensor, weights_NK: Tensor, gate_up: Packed, down: Packed) -> Tensor:
     """(N, D): what the chosen experts make of each row, times their weights."""
-    out_ND = torch.zeros_like(x_ND, dtype=torch.float32)
-    stacks = gate_up.stack(), down.stack()
-    for start in range(0, len(x_ND), _ROWS):
-        rows = slice(start, start + _ROWS)
-        x, experts, weights, out = x_ND[rows].contiguous(), experts_NK[rows].contiguous(), weights_NK[rows], out_ND[rows]
-        weights = weights.float().contiguous()
+    out_ND, stacks = torch.zeros_like(x_ND, dtype=torch.float32), (gate_up.stack(), down.stack())
+    parts = (each.contiguous().split(_ROWS) for each in (x_ND, experts_NK, weights_NK.float(), out_ND))
+    for x, experts, weights, out in zip(*parts, strict=True):
         kernels().packed_experts(
             x.dtype == torch.bfloat16, x.data_ptr(), *experts.shape, *map(ctypes.addressof, stacks),
             experts.data_ptr(), weights.data_ptr(), out.data_ptr(), torch.get_num_threads(),
