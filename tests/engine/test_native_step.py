@@ -143,7 +143,7 @@ def test_a_sequence_gets_the_same_bits_alone_as_among_others_and_by_any_threads(
 
 @pytest.fixture
 def packed_engine(monkeypatch):
-    """`packed_engine(shape, weights)`: an engine whose model is packed in our layout, whatever this machine's choice."""
+    """`packed_engine(shape, weights)`: an engine of a model in our layout, whatever this machine's choice."""
 
     def build(shape: str = "dense", weights: str = "int8", **settings: object) -> Engine:
         if weights == "auto":
@@ -177,15 +177,12 @@ def test_what_is_no_number_ends_its_request_and_no_other(packed_engine):
     engine = packed_engine()
     with torch.no_grad():
         engine.model.embed_tokens.weight[7] = torch.nan
-    outputs = {
-        engine.add([7, 7], SamplingParams(max_tokens=4)): None,
-        engine.add([8, 9], SamplingParams(max_tokens=4)): 0,
-    }
+    params, outputs = SamplingParams(max_tokens=4, ignore_eos=True), {}
+    failing, other = engine.add([7, 7], params), engine.add([8, 9], params)
     while engine.num_running or engine._scheduler.waiting:
         for output in engine.step():
             outputs[output.id] = output
-    failed, fine = outputs.values()
-    assert "not a number" in failed.reason and fine.finish_reason == "length"
+    assert "not a number" in outputs[failing].reason and outputs[other].finish_reason == "length"
 
 
 def test_small_weights_that_change_are_read_again(packed_engine):

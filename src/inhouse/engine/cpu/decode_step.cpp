@@ -74,7 +74,8 @@ class Step {
  public:
   void run(const Model& model, const Batch& batch, float* logits, float* totals, int64_t* chosen, int threads) {
     resize(model, batch.num);
-    Team::gather(threads, [&](Team::Member member) { walk(member, model, batch, logits, totals, chosen); });
+    const int64_t parts = 1 + model.num_layers * (11 + 2 + Experts::PARTS) + 3;
+    Team::gather(threads, parts, [&](Team::Member member) { walk(member, model, batch, logits, totals, chosen); });
   }
 
  private:

@@ -103,7 +103,8 @@ class NativeDecoder:
         )  # fmt: skip
         return logits_NV, log_totals_N, list(chosen_LNK)
 
-    def _layer(self, block: Block, cache: Tensor) -> _Layer:
+    def _layer(self, block: torch.nn.Module, cache: Tensor) -> _Layer:
+        assert isinstance(block, Block)
         attention, mlp = block.self_attn, block.mlp
         assert attention.qkv is not None and cache.is_contiguous()
         layer = _Layer(

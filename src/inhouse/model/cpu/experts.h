@@ -51,6 +51,8 @@ struct Stack {
 
 class Experts {
  public:
+  static constexpr int64_t PARTS = 5;  // of a team, in `add`
+
   // For `num` rows of `top_k` choices each, before the team is gathered.
   void resize(const Stack& gate_up, const Stack& down, int64_t num, int64_t top_k) {
     num_ = num, top_k_ = top_k;
@@ -66,9 +68,10 @@ class Experts {
     member.each(1, [&](int64_t) { sort(chosen, gate_up.num); });
     member.each(num_ * top_k_, [&](int64_t m) { gathered_.copy_row(m, x, place_[m] / top_k_); });
     const int64_t panels = gate_up.first.num_panels(), width = gate_up.first.outputs;
-    member.each(static_cast<int64_t>(active_.size()) * panels, [&](int64_t task) {
-      const int64_t expert = active_[task / panels], first = starts_[expert];
-      multiply_panel(gate_up.of(expert), task % panels, gathered_.rows, first, starts_[expert + 1] - first,
+    member.each(gate_up.num * panels, [&](int64_t task) {
+      const int64_t expert = task / panels, first = starts_[expert], chosen_by = starts_[expert + 1] - first;
+      if (chosen_by == 0) return;
+      multiply_panel(gate_up.of(expert), task % panels, gathered_.rows, first, chosen_by,
                      [&](int64_t m, int64_t start, int64_t count, const float* values) {
                        std::memcpy(both_.data() + m * width + start, values, count * sizeof(float));
                      });

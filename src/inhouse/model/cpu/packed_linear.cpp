@@ -19,7 +19,7 @@ Rows prepare(Team::Member& member, const T* x, int64_t num, const Matrix& matrix
 template <typename T, typename Out>
 void multiply(const T* x, int64_t num, const Matrix& matrix, Out* out, int threads) {
   Prepared memory;
-  Team::gather(threads, [&](Team::Member member) {
+  Team::gather(threads, 3, [&](Team::Member member) {
     const Rows rows = prepare(member, x, num, matrix, memory);
     member.each(matrix.num_panels(), [&](int64_t panel) {
       multiply_panel(matrix, panel, rows, 0, num, [&](int64_t n, int64_t start, int64_t count, const float* values) {
@@ -36,7 +36,7 @@ void go_through(const T* x, int64_t num, int64_t top_k, const Stack& gate_up, co
   Prepared memory;
   Experts experts;
   experts.resize(gate_up, down, num, top_k);
-  Team::gather(threads, [&](Team::Member member) {
+  Team::gather(threads, 2 + Experts::PARTS, [&](Team::Member member) {
     const Rows rows = prepare(member, x, num, gate_up.first, memory);
     experts.add(member, gate_up, down, rows, chosen, weights, out);
   });

@@ -13,15 +13,16 @@ namespace {
 
 class Team {
  public:
-  // Inside a parallel region every thread calls `work` of the same team, in the same order.
+  // Every thread calls `body` with its member, which must go through the same parts, `parts` at most, whatever the
+  // others have done. A part waits for its tasks and not for the threads: one without a core holds nobody up.
   template <typename Body>
-  static void gather(int threads, Body body) {
+  static void gather(int threads, int64_t parts, Body body) {
     if (threads <= 1) {
-      Team alone(1);
+      Team alone(0, 1);
       body(Member{alone, 0, 1});
       return;
     }
-    Team team(threads);
+    Team team(parts, threads);
 #pragma omp parallel num_threads(threads)
     body(Member{team, omp_get_thread_num(), omp_get_num_threads()});
   }
@@ -29,37 +30,26 @@ class Team {
   struct Member {
     Team& team;
     int number, size;
-    int64_t phase = 0;
+    int64_t part = 0;
 
-    // `body(task)` for 0..count-1; nobody goes on before all is done. A thread has neighbouring tasks, because two that
-    // take turns in the same memory read it at two thirds of the speed; when it is through it takes what others have left.
+    // `body(task)` for 0..count-1, once each; on return all are done. `count` may not depend on what a part computes.
+    // A thread has neighbouring tasks, because two that take turns in the same memory read it at two thirds of the
+    // speed; when it is through it takes what others have left.
     template <typename Body>
     void each(int64_t count, Body body) {
       if (size == 1) {
         for (int64_t task = 0; task < count; ++task) body(task);
         return;
       }
-      // three sets of counters: one in use, one that somebody may still be looking at, one that is made ready
-      team.counter(phase + 1, number).store(0, std::memory_order_relaxed);
-      for (int other = 0; other < size; ++other) {
+      std::atomic<int64_t>*taken = &team.counters_[part++ * (team.threads_ + 1)], &done = taken[team.threads_];
+      int64_t own = 0;
+      for (int other = 0; other < size && done.load(std::memory_order_acquire) < count; ++other) {
         const int owner = (number + other) % size;
         const int64_t first = count * owner / size, end = count * (owner + 1) / size;
-        std::atomic<int64_t>& taken = team.counter(phase, owner);
-        for (int64_t task; (task = first + taken.fetch_add(1, std::memory_order_relaxed)) < end;) body(task);
+        for (int64_t task; (task = first + taken[owner].fetch_add(1, std::memory_order_relaxed)) < end; ++own) body(task);
       }
-      ++phase;
-      wait();
-    }
-
-   private:
-    void wait() {
-      const int64_t turn = team.turn_.load(std::memory_order_acquire);
-      if (team.arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size) {
-        team.arrived_.store(0, std::memory_order_relaxed);
-        team.turn_.store(turn + 1, std::memory_order_release);
-        return;
-      }
-      for (int64_t tries = 0; team.turn_.load(std::memory_order_acquire) == turn; ++tries) {
+      if (own > 0) done.fetch_add(own, std::memory_order_acq_rel);
+      for (int64_t tries = 0; done.load(std::memory_order_acquire) < count; ++tries) {
         if (tries > SPINS) sched_yield();  // the core of the one that we wait for may be ours
 #if defined(__x86_64__)
         else __builtin_ia32_pause();
@@ -69,17 +59,11 @@ class Team {
   };
 
  private:
-  struct alignas(64) Counter { std::atomic<int64_t> taken{0}; };
-
-  explicit Team(int threads) : threads_(threads), counters_(3 * threads) {}
-
-  std::atomic<int64_t>& counter(int64_t phase, int64_t thread) { return counters_[phase % 3 * threads_ + thread].taken; }
+  Team(int64_t parts, int threads) : threads_(threads), counters_(parts * (threads + 1)) {}
 
   static constexpr int64_t SPINS = 1000;
   const int64_t threads_;
-  std::vector<Counter> counters_;
-  alignas(64) std::atomic<int64_t> arrived_{0};
-  alignas(64) std::atomic<int64_t> turn_{0};
+  std::vector<std::atomic<int64_t>> counters_;  // of every part: tasks taken of each thread's, tasks done
 };
 
 }  // namespace
