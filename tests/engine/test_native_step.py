@@ -103,7 +103,7 @@ def test_in_bf16_it_is_as_near_to_fp32_as_the_model_in_bf16(shape, num, monkeypa
     )
     own.pack()
     sequences = Sequences(own, num, length)
-    logits, experts = sequences.decode(NativeDecoder(own, sequences.cache), list(range(num)))
+    logits, experts = sequences.decode(NativeDecoder(own, sequences.cache.pages), list(range(num)))
     expected, routing = full(exact, sequences.tokens_NT)
     assert error(logits, expected) < 1.1 * error(full(plain, sequences.tokens_NT)[0], expected)
     for layer, chosen in enumerate(routing):
@@ -117,7 +117,7 @@ def test_in_8_bits_it_is_near(shape, dtype):
     exact, own = new_model(shape, torch.float32), new_model(shape, dtype, dtype)
     own.pack(to_int8=True)
     sequences = Sequences(own, 9, 12)
-    logits, _ = sequences.decode(NativeDecoder(own, sequences.cache), list(range(9)))
+    logits, _ = sequences.decode(NativeDecoder(own, sequences.cache.pages), list(range(9)))
     expected, routing = full(exact, sequences.tokens_NT)
     assert kl(logits, expected) < (0.03 if routing else 0.01)
     assert kl(full(own, sequences.tokens_NT)[0], expected) < (0.03 if routing else 0.01), "prompts too"
@@ -130,7 +130,7 @@ def test_a_sequence_gets_the_same_bits_alone_as_among_others_and_by_any_threads(
     model = new_model(shape, torch.bfloat16, torch.bfloat16)
     model.pack(to_int8=layout is Layout.INT8)
     sequences, cores = Sequences(model, 20, 6), torch.get_num_threads()
-    decoder = NativeDecoder(model, sequences.cache)
+    decoder = NativeDecoder(model, sequences.cache.pages)
     results = {}
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)

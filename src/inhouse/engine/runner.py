@@ -37,7 +37,7 @@ class ModelRunner:
         cpu.is_there(cache.pages[0])  # compiled now, where it has to be, not in the first request
         self.decoder: Decoder | NativeDecoder | None = None
         if decode_step.is_there(model):
-            self.decoder = NativeDecoder(model, cache)
+            self.decoder = NativeDecoder(model, cache.pages)
         elif compiles and can_compile(model, trains=False) and not isinstance(model.lm_head.packed, Packed):
             self.decoder = Decoder(model, cache)
         elif compiles:

@@ -13,7 +13,7 @@ from inhouse.common.dtensor import to_local
 from inhouse.model.attention import Attention, CausalAttention, InnerAttention
 from inhouse.model.config import ModelConfig
 from inhouse.model.cpu import choice
-from inhouse.model.cpu.packed import Packed, packed_linear
+from inhouse.model.cpu.packed import Packed, give_back, packed_linear
 from inhouse.model.layers import Linear, RMSNorm, SwiGLU, rope_angles
 from inhouse.model.moe import Experts, MoE, Router, Routing
 from inhouse.model.random_weights import fill_normal
@@ -135,9 +135,11 @@ class Transformer(nn.Module):
         for module in list(self.modules()):
             if isinstance(module, Attention | SwiGLU | Experts):
                 module.pack(layout)
+                give_back()
         if self.config.tie_embeddings:  # the embedding keeps its own
             self.lm_head.weight = nn.Parameter(self.embed_tokens.weight.detach(), requires_grad=False)
         self.lm_head = Linear.packed_from(layout, self.lm_head)
+        give_back()
 
     @property
     def is_int8(self) -> bool:

@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inhouse.engine.kv_cache import KVCache
-from inhouse.engine.paged_attention import Places
 from inhouse.model.cpu import native
 from inhouse.model.cpu.packed import Matrix, Packed, Stack
 from inhouse.model.layers import Linear, RMSNorm, rope_frequencies
@@ -69,34 +67,41 @@ def is_there(model: Transformer) -> bool:
 class NativeDecoder:
     """As `inhouse.engine.decoding.Decoder`. What it keeps of small weights are copies in fp32: see `refresh`."""
 
-    def __init__(self, model: Transformer, cache: KVCache) -> None:
-        self._model, self._cache = model, cache
+    def __init__(self, model: Transformer, pages: list[Tensor]) -> None:
+        """`pages` as `inhouse.engine.kv_cache.KVCache` has them."""
+        self._model, self._pages = model, pages
         self.refresh()
 
     def refresh(self) -> None:
         """Read the model's small weights again: they have changed."""
         model, config = self._model, self._model.config
         self._kept: list[Tensor] = []  # that the kernel has bare addresses of
-        self._layers = (_Layer * config.num_layers)(*map(self._layer, model.layers, self._cache.pages))
+        self._layers = (_Layer * config.num_layers)(*map(self._layer, model.layers, self._pages))
         embedding = model.embed_tokens.weight
         frequencies = rope_frequencies(config.rotary_dim, config.rope_theta, embedding.device)
         self._num_moe = sum(layer.router is not None for layer in self._layers)
         self._plan = _Model(
-            self._cache.pages[0].dtype == torch.bfloat16, embedding.dtype == torch.bfloat16, config.hidden_size,
+            self._pages[0].dtype == torch.bfloat16, embedding.dtype == torch.bfloat16, config.hidden_size,
             config.vocab_size, config.num_layers, config.num_heads, config.num_kv_heads, config.head_dim,
-            config.rotary_dim, self._cache.page_size, config.num_experts_per_token, config.rms_norm_eps,
+            config.rotary_dim, self._pages[0].shape[3], config.num_experts_per_token, config.rms_norm_eps,
             EMBEDDING_EPS if model.normalizes_embedding else 0.0, config.routed_scaling_factor,
             self._keep(embedding.detach()), self._fp32(frequencies), self._fp32(model.norm.weight),
             self._matrix(model.lm_head), self._layers,
         )  # fmt: skip
 
-    def __call__(self, tokens_N: Tensor, places: Places) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """fp32 logits (N, V) of the next tokens, their log-sum-exp (N), and every MoE layer's experts (N, K)."""
+    def __call__(
+        self, tokens_N: Tensor, places: tuple[Tensor, Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """fp32 logits (N, V) of the next tokens, their log-sum-exp (N), and every MoE layer's experts (N, K).
+
+        `places` as `inhouse.engine.paged_attention.Places`.
+        """
+        table_RP, rows_N, positions_N = places
         num, config = len(tokens_N), self._model.config
         logits_NV, log_totals_N = torch.empty(num, config.vocab_size), torch.empty(num)
         chosen_LNK = torch.empty(self._num_moe, num, config.num_experts_per_token, dtype=torch.int64)
-        addresses = [each.data_ptr() for each in (tokens_N, places.rows_N, places.positions_N, places.table_RP)]
-        batch = _Batch(num, *addresses, places.table_RP.shape[1])
+        addresses = [each.data_ptr() for each in (tokens_N, rows_N, positions_N, table_RP)]
+        batch = _Batch(num, *addresses, table_RP.shape[1])
         _kernel()(
             ctypes.addressof(self._plan), ctypes.addressof(batch), logits_NV.data_ptr(), log_totals_N.data_ptr(),
             chosen_LNK.data_ptr(), torch.get_num_threads(),

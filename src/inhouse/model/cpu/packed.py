@@ -84,6 +84,12 @@ def _large_pages(num_bytes: int) -> Tensor:
     return torch.frombuffer(memory, dtype=torch.uint8)
 
 
+def give_back() -> None:
+    """To the system, what has been freed: glibc keeps it for itself, and large pages come from elsewhere."""
+    with suppress(AttributeError, OSError):  # another libc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _lay_out(weight_OI: Tensor, width: int, to_int8: bool, out: Tensor) -> None:
     step = max(_AT_ONCE // (width * _PANEL), 1)
     for start in range(0, len(out), step):
