@@ -3,8 +3,9 @@
     .venv/bin/python bench/load_memory.py [--vocab 4096 151936] [--write]
 
 The 0.6 B shape in bf16, loaded as `inhouse serve` does, in a process of its own, above one with a model of no size.
-With the folder's own weights and with `--weights int8`. In multiples of the bytes of the folder's weights. Anonymous memory is what the process holds; the peak of all resident memory
-also counts pages of the weights' files, which the system may drop at any time.
+With the folder's own weights and with `--weights int8`, in multiples of the bytes of the folder's weights.
+Anonymous memory is what the process holds; the peak of all resident memory also counts pages of the weights' files,
+which the system may drop at any time.
 """
 
 import argparse

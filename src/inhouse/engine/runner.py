@@ -20,7 +20,6 @@ from inhouse.engine.request import TokenLogprobs
 from inhouse.engine.sampler import likeliest, logprobs_of
 from inhouse.engine.scheduler import Scheduled, Sequence
 from inhouse.model.compilation import can_compile
-from inhouse.model.cpu.packed import Packed
 from inhouse.model.transformer import Transformer
 
 log = logging.getLogger(__name__)
@@ -38,9 +37,9 @@ class ModelRunner:
         self.decoder: Decoder | NativeDecoder | None = None
         if decode_step.is_there(model):
             self.decoder = NativeDecoder(model, cache.pages)
-        elif compiles and can_compile(model, trains=False) and not isinstance(model.lm_head.packed, Packed):
+        elif compiles and can_compile(model, trains=False) and not model.is_in_own_layout:
             self.decoder = Decoder(model, cache)
-        elif compiles:
+        elif compiles and not model.is_in_own_layout:
             log.warning("torch.compile needs a C++ compiler (g++, clang++ or c++); without one generation is slower")
 
     def refresh(self) -> None:

@@ -142,6 +142,11 @@ class Transformer(nn.Module):
         give_back()
 
     @property
+    def is_in_own_layout(self) -> bool:
+        """Whether `pack` has laid its weights out for our own kernels."""
+        return isinstance(self.lm_head.packed, Packed)
+
+    @property
     def is_int8(self) -> bool:
         """Whether `pack` has rounded its weights to 8 bits."""
         return isinstance(self.lm_head.packed, Packed) and self.lm_head.packed.is_int8

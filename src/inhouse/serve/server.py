@@ -46,7 +46,8 @@ def serve(
     with listener:
         opened = open_folder(model_folder, dtype)
         torch.set_num_threads(threads_for(opened, engine))
-        if engine.compile:
+        opened.pack(engine)
+        if engine.compile and not opened.model.is_in_own_layout:
             print("compiling (up to a minute the first time; --no-compile starts at once)", file=sys.stderr, flush=True)
 
         def stop() -> None:

@@ -61,7 +61,7 @@ def _kernel() -> Any:
 
 def is_there(model: Transformer) -> bool:
     """Whether the kernel serves this model."""
-    return isinstance(model.lm_head.packed, Packed) and _kernel() is not None
+    return model.is_in_own_layout and _kernel() is not None
 
 
 class NativeDecoder:
@@ -89,9 +89,7 @@ class NativeDecoder:
             self._matrix(model.lm_head), self._layers,
         )  # fmt: skip
 
-    def __call__(
-        self, tokens_N: Tensor, places: tuple[Tensor, Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+    def __call__(self, tokens_N: Tensor, places: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
         """fp32 logits (N, V) of the next tokens, their log-sum-exp (N), and every MoE layer's experts (N, K).
 
         `places` as `inhouse.engine.paged_attention.Places`.
