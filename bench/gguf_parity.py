@@ -22,7 +22,8 @@ import torch
 
 from inhouse.checkpoint.model_folder import load_model, save_model
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.export.gguf import WeightType, write_gguf
+from inhouse.export.gguf import write_gguf
+from inhouse.export.settings import PlainType
 from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
 
@@ -56,7 +57,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 TITLE = f"""# GGUF files through llama.cpp
 
 Greedy continuations of {NUM_TOKENS} tokens after {len(PROMPTS)} prompts against the model in fp32."""
-WEIGHTS: tuple[WeightType, ...] = ("F32", "F16", "BF16", "Q8_0")
+WEIGHTS: tuple[PlainType, ...] = ("F32", "F16", "BF16", "Q8_0")
 
 
 class Result(NamedTuple):

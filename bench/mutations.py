@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ CHECKOUT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 COPIED = ("src", "tests", "recipes", "pyproject.toml")
 TIMEOUT = 300.0  # seconds of one run of tests: a fault may make them hang
+SURVIVED = "SURVIVED"
 
 
 class Mutation(NamedTuple):
@@ -53,7 +53,8 @@ _FAULTS: list[tuple[str, str, str, list[tuple[str, str, str]]]] = [
         ("sft always reads shards", "if recipe.sft.replay else ()", ""),
         ("sft always reads data", 'if recipe.sft.generated.get("library") else ()', ""),
         ("evaluate does not read sft", '("data", "pretrain", "sft")', '("data", "pretrain")'),
-        ("export does not read evaluate", '("sft", "evaluate")', '("sft",)'),
+        ("export does not read evaluate", '("data", "sft", "evaluate")', '("data", "sft")'),
+        ("export does not read data", '("data", "sft", "evaluate")', '("sft", "evaluate")'),
         ("tokenizer is given another folder", 'tokenizer, run / "data", output', 'tokenizer, run / "sft", output'),
         ("pretrain is given another folder", 'model, run / "tokenizer", output', 'model, run / "data", output'),
         ("sft is given base and data crosswise",
@@ -341,24 +342,39 @@ def main() -> None:
     chosen = [each for each in MUTATIONS if arguments.only in each.name]
     if arguments.tests:
         chosen = [each._replace(tests=arguments.tests) for each in chosen]
-    rows, survived, started = [], 0, time.monotonic()
+    found: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="inhouse-mutations-") as name:
         tree = copy_of(CHECKOUT, Path(name))
         for tests in dict.fromkeys(each.tests for each in chosen):
             if failed := first_failure(tree, tests):
                 raise ValueError(f"{failed} fails without any mutation")
         for mutation in chosen:
-            noticed = killed_by(tree, mutation)
-            survived += noticed is None
-            rows.append(f"| {mutation.name} | {noticed or 'SURVIVED'} |")
-            print(rows[-1], flush=True)
-    total = f"{len(chosen) - survived} of {len(chosen)} mutations noticed"
-    print(f"{total} in {time.monotonic() - started:.0f} s")
-    if arguments.write:
-        table = ["| mutation | noticed by |", "| --- | --- |", *rows]
-        text = "\n".join(["# Mutations", "", "`.venv/bin/python bench/mutations.py --write`", "", total, "", *table])
-        (RESULTS / "mutations.md").write_text(text + "\n", encoding="utf-8")
+            found[mutation.name] = killed_by(tree, mutation) or SURVIVED
+            print(f"| {mutation.name} | {found[mutation.name]} |", flush=True)
+            if arguments.write:
+                write(found)
+    survived = list(found.values()).count(SURVIVED)
+    print(f"{len(found) - survived} of {len(found)} mutations noticed")
     sys.exit(1 if survived else 0)
+
+
+def write(found: dict[str, str]) -> None:
+    """The table, with what was found now in the place of what was found before."""
+    path = RESULTS / "mutations.md"
+    rows = dict(row for line in path.read_text().splitlines() if len(row := line.strip("| ").split(" | ")) == 2)
+    rows |= found
+    table = [f"| {each.name} | {rows[each.name]} |" for each in MUTATIONS if each.name in rows]
+    noticed = sum(not line.endswith(f"{SURVIVED} |") for line in table)
+    total = f"{noticed} of {len(MUTATIONS)} mutations noticed, {len(table) - noticed} survived."
+    head = [
+        "# Mutations",
+        "",
+        "`.venv/bin/python bench/mutations.py --write`; `--only NAME --write` after a test was added.",
+        "",
+        total,
+        "",
+    ]
+    path.write_text("\n".join([*head, "| mutation | noticed by |", "| --- | --- |", *table]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """What strangers do to a server, and whether it answers throughout: writes results/serve_storm.md.
 
-.venv/bin/python bench/serve_storm.py RUN [--half-open 600] [--cancels 5000] [--fuzzed 100000]
+.venv/bin/python bench/serve_storm.py RUN [--half-open 600] [--cancels 5000] [--fuzzed 100000] [--soak 600]
 
 The server is `inhouse serve` in a process of its own. Against it, one after the other: kept-alive calls, half-open
-sockets, streams that are given up, and bodies made of valid ones by changes at random. /health and /metrics are asked
-all the while.
+sockets, streams that are given up, bodies made of valid ones by changes at random over all faces, and then all of these
+at once and at random for some minutes. /health and /metrics are asked all the while.
 """
 
 import argparse
@@ -42,6 +42,16 @@ VALID: dict[str, dict[str, Any]] = {
         "prompt": "def f(", "max_tokens": 2, "temperature": 1, "top_p": 0.9, "echo": True, "logprobs": 2, "best_of": 1,
         "stop_token_ids": [3], "ignore_eos": True, "repetition_penalty": 1.1, "stream": False,
     },
+    "/v1/responses": {
+        "input": [{"role": "user", "content": [{"type": "input_text", "text": "1 + 1?"}]}], "instructions": "a",
+        "max_output_tokens": 2, "temperature": 1, "top_p": 0.9, "stream": False, "store": False, "metadata": {"a": "b"},
+    },
+    "/v1/messages": {
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "1 + 1?"}]}], "system": "a", "max_tokens": 2,
+        "temperature": 1, "top_p": 0.9, "top_k": 5, "stop_sequences": ["x"], "stream": False,
+    },
+    "/v1/messages/count_tokens": {"messages": [{"role": "user", "content": "1 + 1?"}], "system": "a"},
+    "/v1/embeddings": {"input": ["a", "b"], "encoding_format": "float"},
     "/tokenize": {"prompt": "a b c"},
     "/detokenize": {"tokens": [1, 2, 3]},
 }  # fmt: skip
@@ -182,6 +192,56 @@ async def fuzz(url: str, name: str, count: int, at_once: int = 16) -> tuple[Coun
     return found, faults
 
 
+async def soak(process: subprocess.Popen[str], url: str, name: str, seconds: float, at_once: int = 16) -> str:
+    """Everything at once and at random; what was answered, and the memory of the server all the while."""
+    host, port = url.removeprefix("http://").split(":")
+    found: Counter[str] = Counter()
+    end, chance, sizes = time.monotonic() + seconds, random.Random(1), [memory(process)]
+
+    async def once(client: httpx.AsyncClient) -> None:
+        what, length = chance.choice(("whole", "stream", "given up", "fuzzed", "half-open")), chance.randint(1, 120)
+        if what == "fuzzed":
+            path, raw = fuzzed(chance, name)
+            answer = await client.post(path, content=raw, headers={"content-type": "application/json"})
+            found[f"fuzzed {answer.status_code // 100}xx"] += 1
+        elif what == "half-open":
+            (writer,) = await half_open(host, int(port), 1)
+            await asyncio.sleep(chance.random())
+            writer.close()
+            found[what] += 1
+        else:
+            message = {"role": "user", "content": "x " * chance.randint(1, 200)}
+            body = {"model": name, "messages": [message], "max_tokens": length, "stream": what != "whole"}
+            async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+                found[f"{what} {answer.status_code}"] += 1
+                async for _ in answer.aiter_raw():
+                    if what == "given up":
+                        break
+
+    async def work() -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            while time.monotonic() < end:
+                await once(client)
+
+    async def watch() -> None:
+        while time.monotonic() < end:
+            await asyncio.sleep(seconds / 20)
+            sizes.append(memory(process))
+
+    await asyncio.gather(watch(), *(work() for _ in range(at_once)))
+    listed = ", ".join(f"{count:,} {what}" for what, count in sorted(found.items()))
+    return f"{listed}; resident memory {', '.join(f'{size:.0f}' for size in sizes[::5])} MB from begin to end"
+
+
+async def all_free(url: str) -> float:
+    """Milliseconds until no place is taken."""
+    start = time.perf_counter()
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+        while metric((await client.get("/metrics")).text, "running_sequences"):
+            await asyncio.sleep(0.005)
+    return 1000 * (time.perf_counter() - start)
+
+
 async def storm(process: subprocess.Popen[str], url: str, arguments: argparse.Namespace) -> list[tuple[str, str]]:
     host, port = url.removeprefix("http://").split(":")
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
@@ -199,11 +259,7 @@ async def storm(process: subprocess.Popen[str], url: str, arguments: argparse.Na
     rows.append((f"{arguments.half_open} half-open sockets", f"a request beside them: {status}; {watch.row()}"))
     async with Watch(url) as watch:
         statuses = await cancel(url, name, arguments.cancels)
-        start = time.perf_counter()
-        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
-            while metric((await client.get("/metrics")).text, "running_sequences"):
-                await asyncio.sleep(0.005)
-    free = 1000 * (time.perf_counter() - start)
+        free = await all_free(url)
     rows.append(
         (
             f"{arguments.cancels:,} streams given up",
@@ -214,6 +270,13 @@ async def storm(process: subprocess.Popen[str], url: str, arguments: argparse.Na
         statuses, faults = await fuzz(url, name, arguments.fuzzed)
     rows.append((f"{arguments.fuzzed:,} fuzzed bodies", f"statuses {dict(sorted(statuses.items()))}; {watch.row()}"))
     print(*faults[:10], sep="\n")
+    if arguments.soak:
+        async with Watch(url) as watch:
+            how = await soak(process, url, name, arguments.soak)
+            free = await all_free(url)
+        rows.append(
+            (f"all of it for {arguments.soak / 60:.0f} minutes", f"{how}; free in {free:.0f} ms; {watch.row()}")
+        )
     rows.append(
         ("resident memory", f"{before:.0f} MB before the half-open sockets, {memory(process):.0f} MB at the end")
     )
@@ -226,6 +289,7 @@ def main() -> None:
     parser.add_argument("--half-open", type=int, default=600)
     parser.add_argument("--cancels", type=int, default=5_000)
     parser.add_argument("--fuzzed", type=int, default=100_000)
+    parser.add_argument("--soak", type=float, default=600.0, help="seconds of everything at once")
     arguments = parser.parse_args()
     command = [sys.executable, "-m", "inhouse", "serve", str(arguments.model), "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)

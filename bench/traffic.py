@@ -8,7 +8,8 @@ A model with random weights in bf16, `inhouse serve` with its default settings i
   CPU seconds and the gaps between a stream's events are printed beside;
 * churn: 32 streams in flight, lengths 8 to 191 at random and each followed by the next, against the same requests
   started 32 at a time together: tokens per CPU-second of the server;
-* long: 8 streams, then a prompt that fills most of a context of 32,768 and a short request behind it.
+* long: 8 streams, then a prompt that fills most of a context of 32,768 and a short request behind it; a stream's rate
+  is the mean of that before and that after the long prompt, for its steps take longer the deeper it is.
 """
 
 import argparse
@@ -209,6 +210,7 @@ def long_prompt(folder: Path) -> list[str]:
         await asyncio.sleep(0.5)
         short = await stream(server.port, prompts_of(rng, 1)[0], SHORT_TOKENS)
         done = await long
+        await asyncio.sleep(1.5)
         for each in eight:
             each.cancel()
         return times, done, short, begun
@@ -217,11 +219,13 @@ def long_prompt(folder: Path) -> list[str]:
     end = long.times[0]
     inside = [len([t for t in each if begun <= t < end]) / (end - begun) for each in eight]
     before = [len([t for t in each if t < begun]) / (begun - each[0]) for each in eight]
+    after = [len([t for t in each if t >= end]) / (each[-1] - end) for each in eight]
     gap = max((b - a for each in eight for a, b in itertools.pairwise(each) if a < end), default=0)
     server.close()
     return [
         f"| a prompt of {LONG:,} tokens beside 8 streams | worst gap {gap:.2f} s; streams at "
-        f"{100 * sum(inside) / sum(before):.0f} % of their rate; a short request behind it answered within "
+        f"{200 * sum(inside) / (sum(before) + sum(after)):.0f} % of their rate ({sum(before):.0f} tokens/s before it, "
+        f"{sum(inside):.0f} beside it, {sum(after):.0f} after it); a short request behind it answered within "
         f"{short.times[-1] - short.started:.2f} s; the long prompt {(end - long.started) / long_alone:.2f} times as "
         f"long as alone ({long_alone:.1f} s) |"
     ]

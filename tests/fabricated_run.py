@@ -13,7 +13,7 @@ READS = {
     "pretrain": ("tokenizer",),
     "sft": ("data", "tokenizer", "pretrain"),
     "evaluate": ("data", "pretrain", "sft"),
-    "export": ("sft", "evaluate"),
+    "export": ("data", "sft", "evaluate"),
 }
 SECONDS = {"data": 2.0, "tokenizer": 5.0, "pretrain": 120.0, "sft": 60.0, "evaluate": 10.0, "export": 3.0}
 SPENT = {

@@ -49,6 +49,9 @@ def test_a_ready_recipe_gives_a_model_that_answers(name: str, text: Path, tmp_pa
     scores = json.loads((run / "evaluate" / "scores.json").read_text())
     assert 0 < scores["base/bits_per_byte"]["value"] < 8
     assert {path.suffix for path in (run / "export").iterdir()} >= {".gguf", ".json"}
+    measured = read_json(run / "export" / "stage.json")["gguf"]
+    assert measured.keys() == {path.name for path in (run / "export").glob("*.gguf")}
+    assert abs(measured[f"{name}-Q8_0.gguf"]["loss"]["value"]) < 0.1
     assert check_lineage(run) == []
     assert verify_lineage(run / "export" / "huggingface") == []
     page = (run / "report.html").read_text()

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from inhouse.api.settings import ServeSettings
-from inhouse.engine.settings import ServingSettings
-from inhouse.options import with_settings
+from inhouse.options import Dtype, ModelPath, Output, write_manifest
+from inhouse.serving import serve, warn_of_stale
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data = typer.Typer(no_args_is_help=True, help="Look at the text that a recipe names.")
@@ -20,10 +19,6 @@ app.add_typer(sft, name="sft")
 USER_ERROR, INTERNAL_ERROR = 2, 1
 
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")]
-ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A run, an exported or a Hugging Face folder.")]
-Dtype = Annotated[
-    str, typer.Option(metavar="auto|fp32|bf16", help="What the model computes in; auto: as its weights are stored.")
-]
 
 
 def _print_version(is_asked: bool) -> None:
@@ -58,7 +53,7 @@ def make(
     emit: Annotated[
         str | None, typer.Option(metavar="slurm|kubernetes", help="Print the job for a cluster; run nothing.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="With --emit: write it there.")] = None,
+    output: Output = None,
 ) -> None:
     """Carry out a recipe: text in, a trained, evaluated and exported model out. Goes on where it was stopped."""
     from inhouse.recipe.ready import find_recipe
@@ -72,8 +67,7 @@ def make(
         from inhouse.jobs.job import Job
 
         job = Job(loaded.name, loaded.parallel.processes, loaded.cluster, path, overrides, runs, _carried(context))
-        text = job_for(emit, job)
-        print(text, end="") if output is None else output.write_text(text, encoding="utf-8")
+        write_manifest(job_for(emit, job), output)
         return
     from inhouse.pipeline.changes import holds_text
     from inhouse.recipe.notes import notes
@@ -176,7 +170,7 @@ def chat(
     from inhouse.chat import Model
     from inhouse.engine.request import SamplingParams
 
-    _warn_of_stale(model)
+    warn_of_stale(model)
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed)
     opened = Model.load(model, dtype)
     if opened.chat_template is None and (prompt is not None or not sys.stdin.isatty()):
@@ -193,34 +187,7 @@ def chat(
         messages.append({"role": "assistant", "content": said})
 
 
-@app.command()
-@with_settings(ServeSettings, ServingSettings)
-def serve(
-    model: ModelPath,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    name: Annotated[str | None, typer.Option(help="What requests call the model; default: its folder's name.")] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option(metavar="VARIABLE", help="The environment variable that holds the API key.")
-    ] = None,
-    dtype: Dtype = "auto",
-    *,
-    settings: tuple[ServeSettings, ServingSettings],
-) -> None:
-    """Serve a model over HTTP with the OpenAI API, until Ctrl-C or SIGTERM."""
-    from inhouse.common.model_paths import find_model, model_name
-    from inhouse.serve.server import serve as serve_model
-
-    api_key = None if api_key_env is None else os.environ.get(api_key_env)
-    if api_key_env is not None and not api_key:
-        raise ValueError(f"--api-key-env {api_key_env}: this environment variable is not set, or empty")
-    _warn_of_stale(model)
-    folder, name = find_model(model), name or model_name(model)
-    print(f"opening {name} ({folder})", flush=True)
-    serve_model(
-        folder, host, port, api_key, settings[0], name=name, engine=settings[1], dtype=dtype,
-        key_variable=api_key_env or "",
-    )  # fmt: skip
+app.command()(serve)
 
 
 @app.command("eval")
@@ -237,7 +204,7 @@ def evaluate(
     from inhouse.evaluate.stage import evaluate_model
     from inhouse.report.scores import score_lines
 
-    _warn_of_stale(model)
+    warn_of_stale(model)
     run, asked = find_run(model), tuple(map(check_name, env or ())) or None
     scores, _ = evaluate_model(EvaluateSettings(environments=asked), find_model(model), run and run / "data")
     print("\n".join(score_lines({name: score._asdict() for name, score in scores.items()})))
@@ -386,13 +353,6 @@ def _opening(model: Path, is_chat: bool) -> str:
 def _agrees(question: str) -> bool:
     """What the user at the terminal says; no where there is none."""
     return sys.stdin.isatty() and typer.confirm(question)
-
-
-def _warn_of_stale(model: Path) -> None:
-    from inhouse.common.model_paths import stale_notice
-
-    if notice := stale_notice(model):
-        print(notice, file=sys.stderr)
 
 
 def _print_stream(pieces: Any) -> str:

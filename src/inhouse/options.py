@@ -17,6 +17,16 @@ from inhouse.common.settings import Settings
 from inhouse.recipe.errors import words
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A run, an exported or a Hugging Face folder.")]
+Dtype = Annotated[
+    str, typer.Option(metavar="auto|fp32|bf16", help="What the model computes in; auto: as its weights are stored.")
+]
+Output = Annotated[Path | None, typer.Option(metavar="FILE", help="With --emit: write it there.")]
+
+
+def write_manifest(text: str, output: Path | None) -> None:
+    """What `--emit` gives, to where `--output` says."""
+    print(text, end="") if output is None else output.write_text(text, encoding="utf-8")
 
 
 def with_settings(*kinds: type[Settings]) -> Callable[[Verb], Verb]:
@@ -48,6 +58,20 @@ def with_settings(*kinds: type[Settings]) -> Callable[[Verb], Verb]:
         return typing.cast(Verb, run)
 
     return decorate
+
+
+def as_flags(settings: Settings) -> list[str]:
+    """The options that give these settings again: those that somebody gave, wherever."""
+    flags: list[str] = []
+    for name in type(settings).model_fields:
+        value, flag = getattr(settings, name), f"--{name.replace('_', '-')}"
+        if name not in settings.model_fields_set or value is None:
+            continue
+        if isinstance(value, bool):
+            flags.append(flag if value else f"--no-{flag[2:]}")
+        else:
+            flags += [f"{flag}={each}" for each in (value if isinstance(value, tuple) else (value,))]
+    return flags
 
 
 def _option(name: str, field: FieldInfo) -> Any:

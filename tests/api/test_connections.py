@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -27,6 +27,10 @@ HALF = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
 PATIENT = {"header_timeout": 1000.0, "write_timeout": 1000.0}
 
 
+async def size(request: Request) -> Response:
+    return PlainTextResponse(str(len(await request.body())))
+
+
 class Served:
     """A server of a page that is `large` bytes, and of one that waits for `gate`."""
 
@@ -37,6 +41,7 @@ class Served:
                 Route("/health", lambda request: PlainTextResponse("ok")),
                 Route("/large", lambda request: Response(bytes(large))),
                 Route("/wait", self.wait),
+                Route("/size", size, methods=["POST"]),
             ],
             middleware=stack(settings, ServerMetrics(), None, host="127.0.0.1"),
         )
@@ -95,6 +100,13 @@ def is_answered(connection: socket.socket) -> bool:
     while b"done" not in answer and (more := connection.recv(1000)):
         answer += more
     return b"done" in answer
+
+
+def until_ends_with(connection: socket.socket, end: bytes) -> bytes:
+    answer = b""
+    while not answer.endswith(end) and (more := connection.recv(1000)):
+        answer += more
+    return answer
 
 
 def is_ended(connection: socket.socket) -> bool:
@@ -212,15 +224,91 @@ def test_what_is_no_http_is_refused_in_the_apis_shape():
     assert answer.startswith(b"HTTP/1.1 400") and b'"invalid_request_error"' in answer
 
 
-def test_what_is_no_http_behind_a_request_at_work_ends_its_connection(caplog):
+@pytest.mark.parametrize("wrong", [b"\x16\x03\x01 hello\r\n\r\n", b"X: " + b"a" * 200_000])
+def test_what_is_no_http_behind_a_request_at_work_ends_its_connection_after_the_answer(wrong, caplog):
     with serving(**PATIENT) as served:
         request = b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n"
-        with served.connect(request + b"\x16\x03\x01 hello\r\n\r\n") as connection:
+        with served.connect(request + wrong) as connection:
             until(lambda: any(not each.is_silent for each in served.open))
             served.gate.set()
-            assert is_ended(connection)
+            assert is_answered(connection) and is_ended(connection)
         assert served.health().text == "ok"
     assert "Traceback" not in caplog.text
+
+
+CHUNKED = b"POST /size HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "drip"),
+    [
+        (b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: ", b"a" * 1000),
+        (b"GET /health HTTP/1.1\r\nHost: localhost\r\n", b"X: a\r\n" * 200),
+        (b"GET /", b"a" * 1000),
+        (b"", b"\r\n" * 500),
+        (CHUNKED + b"1;", b"a" * 1000),
+        (CHUNKED + b"0\r\n", b"X: a\r\n" * 200),
+        (CHUNKED + b"0\r\nX: ", b"a" * 1000),
+    ],
+    ids=["value", "headers", "path", "empty lines", "extension", "trailers", "trailer"],
+)
+def test_what_is_kept_beside_a_body_is_bounded(start, drip):
+    with serving(**PATIENT) as served, served.connect(start) as connection:
+        with suppress(ConnectionError):
+            for _ in range(2000):
+                connection.sendall(drip)
+        assert is_ended(connection)
+        assert served.health().text == "ok"
+
+
+def test_a_head_that_is_too_long_is_said_so():
+    with serving() as served, served.connect(HALF + b"a" * 70_000) as connection:
+        answer = b"".join(iter(lambda: connection.recv(1000), b""))
+    assert answer.startswith(b"HTTP/1.1 431 ") and b'"invalid_request_error"' in answer
+
+
+@pytest.mark.parametrize("size", [1, 7, 5000])
+def test_a_body_may_come_in_any_number_of_chunks(size):
+    body = bytes(60_000)
+    chunks = (b"%x\r\n%s\r\n" % (len(part), part) for part in (body[i : i + size] for i in range(0, len(body), size)))
+    with serving() as served, served.connect(CHUNKED + b"".join(chunks) + b"0\r\n\r\n") as connection:
+        assert b"60000" in until_ends_with(connection, b"60000")
+
+
+@pytest.mark.parametrize(
+    "body", [b"Content-Length: 5\r\n\r\nhello", b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+)
+@pytest.mark.parametrize("cut", [20, 90, -7, -1, None])
+def test_an_offer_of_another_protocol_is_ignored_and_costs_no_body(body, cut):
+    """As Java's client makes it with every request (RFC 9110, section 7.8)."""
+    offer = b"Host: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
+    request = b"POST /size HTTP/1.1\r\n" + offer + body
+    with serving() as served, served.connect(request[:cut]) as connection:
+        if cut is not None:
+            time.sleep(0.05)
+            connection.sendall(request[cut:])
+        assert until_ends_with(connection, b"\r\n\r\n5").startswith(b"HTTP/1.1 200")
+        connection.sendall(request)  # the connection lives on
+        assert until_ends_with(connection, b"\r\n\r\n5").startswith(b"HTTP/1.1 200")
+
+
+def test_requests_behind_one_another_are_answered_in_order_and_bounded():
+    request = b"POST /size HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s"
+    with serving() as served:
+        with served.connect(b"".join(request % (n, b"x" * n) for n in range(1, 5))) as connection:
+            answers = until_ends_with(connection, b"\r\n\r\n4")
+            assert [answers.index(b"\r\n\r\n%d" % n) for n in range(1, 5)] == sorted(
+                answers.index(b"\r\n\r\n%d" % n) for n in range(1, 5)
+            )
+        with served.connect(request % (1, b"x") * 5000) as connection:
+            assert is_ended(connection)
+        assert served.health().text == "ok"
+
+
+def test_it_is_no_proxy():
+    with serving() as served, served.connect(b"CONNECT example.com:443 HTTP/1.1\r\nHost: a\r\n\r\n") as connection:
+        answer = b"".join(iter(lambda: connection.recv(1000), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
 
 
 @pytest.fixture(scope="module")

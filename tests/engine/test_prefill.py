@@ -4,6 +4,7 @@ import pytest
 
 from inhouse.engine.prefill import PrefillBudget
 from inhouse.engine.request import SamplingParams
+from inhouse.engine.scheduler import Origin
 
 
 def simulate(budget: PrefillBudget, num_tokens: int, step: float, cost: float) -> tuple[float, float, float]:
@@ -85,9 +86,9 @@ def admitted_in_order(engine, ids: list[int]) -> list[int]:
 def test_every_owner_gets_places_alike_and_urgent_requests_come_first(new_engine, prompts):
     engine = new_engine(max_sequences=4)
     params = SamplingParams(max_tokens=4, temperature=0, ignore_eos=True)
-    many = [engine.add(prompts[i % 3], params, owner="many") for i in range(8)]
-    one = engine.add(prompts[1], params, owner="one")
-    late = engine.add(prompts[1], params.model_copy(update={"priority": 5}), owner="many")
+    many = [engine.add(prompts[i % 3], params, origin=Origin("many")) for i in range(8)]
+    one = engine.add(prompts[1], params, origin=Origin("one"))
+    late = engine.add(prompts[1], params.model_copy(update={"priority": 5}), origin=Origin("many"))
     order = admitted_in_order(engine, [*many, one, late])
     assert order.index(8) < 4, "the newcomer takes the place that one owner alone may not"
     assert order[-1] == 9, "who said that it can wait comes last"
@@ -96,14 +97,14 @@ def test_every_owner_gets_places_alike_and_urgent_requests_come_first(new_engine
 def test_who_is_sent_back_is_the_least_urgent_and_passed_by_nobody(new_engine, prompts):
     engine = new_engine(max_sequences=4, page_size=4, num_pages=12)
     params = SamplingParams(max_tokens=20, temperature=0, ignore_eos=True)
-    urgent = [engine.add(prompts[2], params, owner="one") for _ in range(2)]
-    patient = engine.add(prompts[2], params.model_copy(update={"priority": 9}), owner="one")
+    urgent = [engine.add(prompts[2], params, origin=Origin("one")) for _ in range(2)]
+    patient = engine.add(prompts[2], params.model_copy(update={"priority": 9}), origin=Origin("one"))
     for _ in range(3):
         engine.step()
     scheduler = engine._scheduler
     if all(each.id != patient for each in scheduler.waiting):
         scheduler.send_back(next(each for each in scheduler.running if each.id == patient))
-    engine.add(prompts[1], params, owner="newcomer")
+    engine.add(prompts[1], params, origin=Origin("newcomer"))
     assert scheduler._next().id == patient
     assert {each.id for each in scheduler.running} == set(urgent)
 

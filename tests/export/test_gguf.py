@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.export.gguf import WeightType, gguf_tensors, without_generation_marks, write_gguf
+from inhouse.export.gguf import gguf_tensors, without_generation_marks, write_gguf
+from inhouse.export.settings import PlainType
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, encode_prompt
 from inhouse.posttrain.messages import with_tools
@@ -39,7 +40,7 @@ def test_f32_holds_every_tensor_exactly(write_model: WriteModel, architecture: s
 
 @pytest.mark.parametrize(("weights", "error"), [("F16", 2**-11), ("BF16", 2**-8), ("Q8_0", None)])
 def test_shorter_weights_within_their_error(
-    write_model: WriteModel, weights: WeightType, error: float | None, tmp_path: Path
+    write_model: WriteModel, weights: PlainType, error: float | None, tmp_path: Path
 ) -> None:
     model = write_model(tmp_path, "glm4_moe")
     write_gguf(tmp_path, tmp_path / "m.gguf", weights, "m")

@@ -69,7 +69,14 @@ def test_a_longer_run_branches_off_unasked_and_the_record_says_of_what_and_from_
 
 @pytest.mark.parametrize(
     ("steps", "changes", "is_branch"),
-    [(24, {}, True), (12, {}, False), (8, {}, False), (24, {"matrix_lr": 0.01}, False), (24, {"log_every": 3}, True)],
+    [
+        (24, {}, True),
+        (12, {}, False),
+        (11, {}, False),
+        (8, {}, False),
+        (24, {"matrix_lr": 0.01}, False),
+        (24, {"log_every": 3}, True),
+    ],
 )
 def test_only_more_tokens_and_nothing_else_that_counts_are_a_branch(
     run: Path, text: Path, steps: int, changes: dict[str, object], is_branch: bool

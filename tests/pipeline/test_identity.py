@@ -41,6 +41,11 @@ def rename(source: Source) -> None:
     (Path(source.path) / "a.txt").rename(Path(source.path) / "c.txt")
 
 
+def rename_in_its_place(source: Source) -> None:
+    """The names are what documents are called by, beside their order."""
+    (Path(source.path) / "a.txt").rename(Path(source.path) / "aa.txt")
+
+
 def add(source: Source) -> None:
     (Path(source.path) / "c.txt").write_text("three")
 
@@ -49,7 +54,7 @@ def delete(source: Source) -> None:
     (Path(source.path) / "b.txt").unlink()
 
 
-@pytest.mark.parametrize("change", [rewrite, rename, add, delete])
+@pytest.mark.parametrize("change", [rewrite, rename, rename_in_its_place, add, delete])
 def test_a_change_of_text_is_another_identity(source: Source, tmp_path: Path, change: Any) -> None:
     before = known(stage_of(source), tmp_path)
     change(source)

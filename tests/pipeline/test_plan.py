@@ -122,6 +122,8 @@ def test_going_back_repeats_nothing_and_nobody_is_asked(run: Path) -> None:
     """What lies aside is put back, and so is what was made from it."""
     change_record(run, "sft", seconds=HOURS)
     run_stages(three_stages(rate=0.2), run, agrees=lambda question: True)
+    for stage in ("pretrain", "sft"):
+        change_record(run, stage, seconds=HOURS)  # these are kept as well
     called: list[str] = []
     assert run_stages(three_stages(called=called), run) == ["pretrain", "sft"]
     assert called == []

@@ -82,6 +82,27 @@ def test_killed_at_any_rename_everything_trained_is_still_there(
             break
 
 
+def test_what_was_whole_before_it_was_put_in_its_place_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, rename, written = tmp_path / "mine", Path.rename, []
+
+    def write(output: Path) -> None:
+        written.append(output)
+
+    def killed(path: Path, target: Path) -> Path:
+        if target == run / "data":
+            raise SystemExit
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(SystemExit):
+        run_stages([Stage("data", {}, (), write)], run, quiet)
+    monkeypatch.setattr(Path, "rename", rename)
+    run_stages([Stage("data", {}, (), write)], run, quiet)
+    assert len(written) == 1 and check_lineage(run) == []
+
+
 def test_unfinished_work_that_lies_aside_is_gone_on_with_though_other_work_is_unfinished(run: Path) -> None:
     with pytest.raises(RuntimeError):
         run_stages([training(1)[0], training(3, dies=True)[1]], run, quiet)

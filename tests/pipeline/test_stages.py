@@ -45,7 +45,7 @@ def test_what_a_stage_reads_comes_before_it(stages: dict[str, Stage]) -> None:
         "pretrain": ("tokenizer",),
         "sft": ("data", "tokenizer", "pretrain"),
         "evaluate": ("data", "pretrain", "sft"),
-        "export": ("sft", "evaluate"),
+        "export": ("data", "sft", "evaluate"),
     }
     names = list(stages)
     assert all(names.index(read) < names.index(name) for name in names for read in stages[name].reads)
@@ -133,7 +133,7 @@ def test_every_stage_is_given_its_settings_and_the_folders_that_it_reads(
         "evaluate": {
             "settings": recipe.evaluate, "data": RUN / "data", "base": RUN / "pretrain", "model": RUN / "sft",
         },
-        "export": {"settings": recipe.export, "model": RUN / "sft", "run": RUN},
+        "export": {"settings": recipe.export, "measured": recipe.evaluate, "model": RUN / "sft", "run": RUN},
     }  # fmt: skip
     for name, stage in stages.items():
         assert given(stage, monkeypatch) == expected[name] | {"output": OUTPUT}

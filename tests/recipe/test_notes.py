@@ -40,6 +40,26 @@ def test_a_setting_without_effect_is_named(tmp_path: Path, idle: list[str], busy
     assert notes(load_recipe(path, busy), FEW) == []
 
 
+@pytest.mark.parametrize(
+    ("shape", "rows"),
+    [
+        (["model.architecture=qwen3"], ""),
+        (["model.architecture=qwen3", "model.intermediate_size=320"], "rows of 320 are"),
+        (["model.architecture=glm4_moe"], "rows of 128 and 384 are"),
+        (["model.architecture=glm4_moe", "model.num_dense_layers=0"], "rows of 128 are"),
+    ],
+)
+def test_rows_that_a_quantized_type_does_not_take_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: list[str], rows: str
+) -> None:
+    monkeypatch.setattr("inhouse.recipe.recipe.is_installed", lambda: True)
+    (tmp_path / "x.toml").write_text('export.gguf = ["F32", "Q6_K", "Q4_K_M"]')
+    said = notes(load_recipe(tmp_path / "x.toml", shape), FEW)
+    assert len(said) == bool(rows)
+    assert all(rows in line and line.startswith("[export] gguf: for Q6_K and Q4_K_M a row must be") for line in said)
+    assert notes(load_recipe(tmp_path / "x.toml", [*shape, 'export.gguf=["F32", "Q8_0"]']), FEW) == []
+
+
 @pytest.mark.parametrize("name", ready_recipes())
 def test_ready_recipes_write_nothing_in_vain(name: str) -> None:
     assert notes(load_recipe(find_recipe(name)), FEW) == []

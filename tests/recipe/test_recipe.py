@@ -1,5 +1,6 @@
 """A recipe's mistakes are sentences that name the place, the key and what was meant."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,20 @@ def test_mistakes_in_overrides_name_the_override(recipe: Path, override: str, se
 def test_overrides_are_toml_or_plain_text(recipe: Path) -> None:
     loaded = load_recipe(recipe, ["pretrain.tokens=2_048", "model.architecture=qwen3", "export.gguf=['F16']"])
     assert (loaded.pretrain.tokens, loaded.model.architecture, loaded.export.gguf) == (2048, "qwen3", ("F16",))
+
+
+def test_what_llama_cpp_must_quantize_is_refused_where_it_is_not_installed(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe.write_text(recipe.read_text() + '\n[export]\ngguf = ["F16", "Q6_K", "Q4_K_M"]\n')
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    with pytest.raises(
+        ValueError, match=r"line \d+: \[export\] gguf: llama\.cpp's quantizer, which writes Q6_K and Q4_K_M, is not"
+    ) as error:
+        load_recipe(recipe)
+    assert "pip install 'inhouse[quantize]'" in str(error.value)
+    assert load_recipe(recipe, ["export.gguf=['Q8_0']"]).export.gguf == ("Q8_0",)
+    assert load_recipe(recipe, reads_here=False).export.gguf[1:] == ("Q6_K", "Q4_K_M")  # another machine may have it
 
 
 def test_paths_are_relative_to_the_recipe_and_in_overrides_to_here(

@@ -74,7 +74,7 @@ def test_the_request_that_is_printed_is_answered(run_server, template, key, monk
     """Whatever the model is called, with a key and without, of a base model too."""
     name = 'it\'s $(a) "name" é'
     with run_server(name=name, chat_template=template, api_key=key) as server:
-        line = example_request(f"{server.url}/v1", name, template is not None, None if key is None else "MY_KEY")
+        line = example_request(f"{server.url}/v1", name, template is not None, None if key is None else "$MY_KEY")
         monkeypatch.setenv("MY_KEY", "secret")
         done = subprocess.run(["bash", "-c", f"{line} -s -f"], capture_output=True, text=True, timeout=180)
         assert done.returncode == 0, done.stderr

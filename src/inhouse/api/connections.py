@@ -1,22 +1,22 @@
-"""The connections of a server, bounded in number and time: uvicorn alone waits for ever on half-sent headers, and for
-clients that do not read."""
+"""The connections of a server, bounded in number, time and memory: uvicorn alone waits for ever on half-sent headers,
+keeps them however long they are, and waits for clients that do not read."""
 
-import http
 import ipaddress
 import socket
 import time
 from collections import Counter
-from contextlib import suppress
 from typing import Any
 
-import h11
-from starlette.responses import Response
-from uvicorn.protocols.http.h11_impl import H11Protocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from inhouse.api.errors import ApiError
 from inhouse.api.settings import ServeSettings
 
 RESERVE = 64  # connections above the limit: requests on them get an answer, if only that the server is busy
+_HEAD = 1 << 16  # bytes of a request beside its body
+_FRAME = 16  # of these, what a chunk of a body may have: its length, written out, and two ends of lines
+_PIPELINED = 16  # requests that wait behind one on the same connection
 
 
 class Connections:
@@ -69,8 +69,8 @@ class Connections:
                 connection.transport.abort()
 
 
-class Connection(H11Protocol):
-    """uvicorn's, which knows its place among all, sends at once, and refuses in the API's shape."""
+class Connection(HttpToolsProtocol):
+    """uvicorn's, which knows its place among all, sends at once, keeps little, and refuses in the API's shape."""
 
     def __init__(self, connections: Connections, **given: Any) -> None:
         super().__init__(**given)
@@ -79,6 +79,7 @@ class Connection(H11Protocol):
         self.silent_since = self.unread_since = time.monotonic()
         self.unread = 0  # bytes
         self.last_cycle: object = None  # the request that the last sweep saw
+        self.num_head = 0  # bytes of the newest request that are not its body's
 
     @property
     def is_silent(self) -> bool:
@@ -92,27 +93,68 @@ class Connection(H11Protocol):
             # answers are small: Nagle's algorithm would hold each back until the client has acknowledged the last
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if not self.all.admit(self):
-            refusal = ApiError(503, "All connections are taken; try again later.", headers={"retry-after": "1"})
-            self._refuse(refusal.response())
+            self._refuse(ApiError(503, "All connections are taken; try again later.", headers={"retry-after": "1"}))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.all.leave(self)
         super().connection_lost(exc)
 
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(ApiError(400, msg).response())
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+            self.num_head += len(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._feed_without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(ApiError(400, "What was sent is no HTTP request."))
+        if self.num_head > _HEAD and not self.transport.is_closing():
+            self._refuse(ApiError(431, f"The request has more than {_HEAD} bytes beside its body."))
 
-    def _refuse(self, response: Response) -> None:
-        """Answer without a request."""
-        headers = [*response.raw_headers, (b"connection", b"close")]
-        reason = http.HTTPStatus(response.status_code).phrase.encode()
-        for event in (
-            h11.Response(status_code=response.status_code, headers=headers, reason=reason),
-            h11.Data(data=bytes(response.body)),
-            h11.EndOfMessage(),
-        ):
-            with suppress(h11.LocalProtocolError):  # an answer is under way: it is cut off
-                self.transport.write(self.conn.send(event) or b"")
+    def on_message_begin(self) -> None:
+        self.num_head = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        if len(self.pipeline) >= _PIPELINED:
+            raise ValueError("too many requests behind one another")  # the parser stops, and the request is refused
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self.num_head -= len(body) + _FRAME
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def _feed_without_upgrade(self, rest: bytes) -> None:
+        """Go on with a request that offers another protocol, as Java's client does with every one, as if it did not:
+        the parser would take its body for that protocol's."""
+        method = self.parser.get_method()
+        self.parser = httptools.HttpRequestParser(self)
+        if method == b"CONNECT":
+            self._refuse(ApiError(400, "This server is no proxy."))
+            return
+        kept = [pair for pair in self.headers if pair[0] not in (b"connection", b"upgrade")]
+        head = [method + b" " + self.url + b" HTTP/1.1", *(name + b": " + value for name, value in kept), b"", b""]
+        self.data_received(b"\r\n".join(head) + rest)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(ApiError(400, msg))
+
+    def _refuse(self, error: ApiError) -> None:
+        """Answer without a request. A whole one that is at work gets its answer first, and this is left unsaid."""
+        if not self.is_silent and not self.cycle.more_body and not self.pipeline:
+            self.cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        if self.is_silent:
+            response = error.response()
+            headers = [*response.raw_headers, (b"connection", b"close")]
+            lines = [STATUS_LINE[response.status_code], *(b"%s: %s\r\n" % header for header in headers), b"\r\n"]
+            self.transport.write(b"".join(lines) + bytes(response.body))
         self.transport.close()
 
 

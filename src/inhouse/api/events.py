@@ -19,6 +19,7 @@ HEADERS = [
     (b"x-accel-buffering", b"no"),  # nginx would hold chunks back
 ]
 DONE = b"data: [DONE]\n\n"
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 async def unless_gone(receive: Receive, work: Awaitable[T]) -> T:
@@ -70,6 +71,5 @@ class EventStream(Response):
 
 def event(data: dict[str, Any], name: str | None = None) -> bytes:
     """One event that carries `data`; some APIs name each."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     head = "" if name is None else f"event: {name}\n"
-    return f"{head}data: {text}\n\n".encode()
+    return f"{head}data: {_encode(data)}\n\n".encode()

@@ -44,7 +44,7 @@ class ServerMetrics:
         self.first_token = Histogram()
 
     def render(self, gauges: dict[str, tuple[str, float]]) -> str:
-        """The page; `gauges` are (help, value) of what is measured at this moment, by name."""
+        """The page; `gauges` are (help, value) of what is measured at this moment, by name (`…_total` only grows)."""
         lines = [_head("requests_total", "counter", "HTTP requests answered, by path and status.")]
         for (path, status), count in sorted(self.responses.items()):
             lines.append(f'inhouse_requests_total{{path="{path}",status="{status}"}} {count}')
@@ -56,7 +56,8 @@ class ServerMetrics:
         ):
             lines += [_head(name, "counter", text), f"inhouse_{name} {value}"]
         for name, (text, number) in gauges.items():
-            lines += [_head(name, "gauge", text), f"inhouse_{name} {number}"]
+            kind = "counter" if name.endswith("_total") else "gauge"
+            lines += [_head(name, kind, text), f"inhouse_{name} {number}"]
         for name, text, histogram in (
             ("request_seconds", "From a request's admission to its last token.", self.latency),
             ("first_token_seconds", "From a request's admission to its first token.", self.first_token),

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Collection
+from typing import NamedTuple
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -24,6 +25,13 @@ OPEN = ("/health",)  # without a key
 ALWAYS = ("/health", "/metrics")  # however busy the server is
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+
+
+class Caller(NamedTuple):
+    """Who asks: the key, by its number, or where there are none the address. `salt`: of the key, none without."""
+
+    name: str
+    salt: str
 
 
 def stack(settings: ServeSettings, metrics: ServerMetrics, api_key: str | None, host: str) -> list[Middleware]:
@@ -113,20 +121,35 @@ class Guarded:
         return None
 
 
+def keys_of(text: str) -> list[str]:
+    """One a line (a space may be part of a key)."""
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
 class Keyed:
-    """401 unless the request carries the key; compared in constant time, never logged."""
+    """401 unless the request carries a key of `api_key`, one a line; compared in constant time, never logged. Says in
+    the scope who the caller is."""
 
     def __init__(self, app: ASGIApp, api_key: str | None) -> None:
-        self.app, self.expected = app, None if api_key is None else api_key.encode()
+        self.app, self.expected = app, None if api_key is None else [key.encode() for key in keys_of(api_key)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["caller"] = Caller((scope.get("client") or ("",))[0], "")
         if scope["type"] == "http" and self.expected is not None and scope["path"] not in OPEN:
             headers = Headers(scope=scope)
             scheme, _, key = headers.get("authorization", "").partition(" ")
             given = [key.strip() if scheme.lower() == "bearer" else "", headers.get("x-api-key", "")]
-            # both are compared whichever is there
-            right = [hmac.compare_digest(one.encode("latin-1", "replace"), self.expected) for one in given]
-            if not any(right):
+            # all are compared whichever is there
+            right = [
+                number
+                for number, expected in enumerate(self.expected)
+                for one in given
+                if hmac.compare_digest(one.encode("latin-1", "replace"), expected)
+            ]
+            if right:
+                scope["caller"] = Caller(f"key {right[0]}", f"key {right[0]}")
+            else:
                 message, asks = (
                     "Missing or wrong API key; send Authorization: Bearer KEY, or x-api-key: KEY.",
                     {"www-authenticate": "Bearer"},

@@ -19,6 +19,7 @@ OUTDATED = "outdated.json"  # of a run: stages that the recipe now wants otherwi
 LABELS = ("name", "path", "licence")  # of a source: what may change without a new corpus
 UNTRAINED = "untrained.json"  # of a stage that trains: the batches that did not reach the weights
 SETTINGS_CHANGED = "settings_changed.json"  # of one whose settings changed on the way: which, from which step
+GGUF = "gguf.json"  # of the export stage: what each GGUF file holds, and the bits per byte that it loses
 BRANCH = "branch.json"  # of one that goes on from another run: from which, and at which step
 
 Record = dict[str, Any]

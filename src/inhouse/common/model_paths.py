@@ -31,6 +31,17 @@ def find_model(path: Path) -> Path:
     raise ValueError(f"{path}: no model here yet (no config.json in it, in sft or in pretrain)")
 
 
+def find_exported(path: Path) -> Path:
+    """The Hugging Face folder that `path` means: itself, or what its run has exported.
+
+    Raises `ValueError` where there is none.
+    """
+    for folder in (path, path / "huggingface", path / "export" / "huggingface"):
+        if (folder / "config.json").is_file():
+            return folder
+    raise ValueError(f"{path}: nothing is exported here; make the run up to its export, or give a Hugging Face folder")
+
+
 def find_run(path: Path) -> Path | None:
     """The run that `path` is, or is a stage of; None where it is neither."""
     for folder in (path, *path.resolve().parents[:2]):

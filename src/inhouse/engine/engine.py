@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
 from concurrent.futures import Future, wait
 from contextlib import suppress
@@ -17,14 +17,15 @@ import numpy as np
 import torch
 
 from inhouse.data.tokenizer import Tokenizer
+from inhouse.engine.cache.prefix_cache import PrefixCache
 from inhouse.engine.decoding import Decoder
 from inhouse.engine.grammar import Grammars, Mask
-from inhouse.engine.kv_cache import KVCache, PageTable
+from inhouse.engine.kv_cache import KVCache
 from inhouse.engine.prefill import PrefillBudget
 from inhouse.engine.request import Completion, Failure, FinishReason, SamplingParams, StepOutput, TokenLogprobs
 from inhouse.engine.runner import ModelRunner
 from inhouse.engine.sampler import Drawing, draw
-from inhouse.engine.scheduler import Scheduled, Scheduler, Sequence
+from inhouse.engine.scheduler import Origin, Scheduled, Scheduler, Sequence
 from inhouse.engine.settings import EngineSettings
 from inhouse.model.transformer import Transformer
 
@@ -58,17 +59,14 @@ class Engine:
             raise ValueError(f"cache_gib = {self.settings.cache_gib} holds no page of {page_bytes} bytes; raise it")
         self.max_context = min(config.max_position, self.num_pages * page_size)
         self._cache = KVCache(config, self.num_pages, page_size, model.dtype, model.embed_tokens.weight.device)
-        self._pages = PageTable(self.num_pages)
-        self._scheduler = Scheduler(self._pages, page_size, self.settings.max_sequences, self.max_context)
+        self._pages = PrefixCache(self.num_pages, page_size)
+        self._scheduler = Scheduler(self._pages, self.settings.max_sequences, self.max_context)
         self._budget = PrefillBudget(self.settings.max_prefill, None)
         self._runner = ModelRunner(model, self._cache, self._scheduler.table, self.settings.compile)
         self._sequences: dict[int, Sequence] = {}
         self._streams: dict[int, deque[StepOutput | Failure]] = {}  # what `stream` has not yielded yet
         self._new_id = itertools.count()
-        self._ends, self._special = set(end_ids), tokenizer.skipped  # these are no part of the text
-        for name in ("end_of_document", "end_of_turn"):
-            with suppress(ValueError):  # other people's tokenizers have one of the two
-                self._ends.add(getattr(tokenizer, name))
+        self._ends, self._special = ends_of(tokenizer, end_ids), tokenizer.skipped  # these are no part of the text
         self.grammars = Grammars(tokenizer, config.vocab_size, self._ends)
         if isinstance(self._runner.decoder, Decoder):
             self._warm_up()
@@ -84,6 +82,10 @@ class Engine:
         self.forget_prefixes()
 
     @property
+    def vocab_size(self) -> int:
+        return self.model.config.vocab_size
+
+    @property
     def num_running(self) -> int:
         return len(self._scheduler.running)
 
@@ -91,8 +93,18 @@ class Engine:
     def pages_in_use(self) -> int:
         return self.num_pages - self._pages.num_free
 
-    def add(self, prompt: list[int], params: SamplingParams, owner: Hashable | None = None) -> int:
-        """Queue a request and return its id. Sequences of one `owner` share places with those of others as one does.
+    @property
+    def pages_cached(self) -> int:
+        """Pages that a prompt may find, in use or not."""
+        return self._pages.num_cached
+
+    @property
+    def pages_evicted(self) -> int:
+        """How often such a page has been given away for want of others."""
+        return self._pages.num_evicted
+
+    def add(self, prompt: list[int], params: SamplingParams, origin: Origin | None = None) -> int:
+        """Queue a request, which is of `origin`, and return its id.
 
         Raises `ValueError` for a prompt that the model cannot take, and for a grammar that cannot be followed; one that
         `grammars.check` has not seen is compiled now.
@@ -110,7 +122,7 @@ class Engine:
         seed = secrets.randbits(63) if params.seed is None else params.seed
         matcher = None if params.grammar is None else self.grammars.matcher(params.grammar)
         identity = next(self._new_id)
-        sequence = Sequence(identity, prompt, params, seed, identity if owner is None else (owner,), matcher)
+        sequence = Sequence(identity, prompt, params, seed, origin or Origin(), matcher)
         self._sequences[sequence.id] = sequence
         self._scheduler.waiting.append(sequence)
         return sequence.id
@@ -189,6 +201,8 @@ class Engine:
         try:
             is_decoding, start = self._scheduler.is_decoding, time.perf_counter()
             scheduled = self._scheduler.schedule(self._budget.tokens(is_decoding))
+            if self._scheduler.copies:
+                self._cache.copy(self._scheduler.copies)
             num_prefill = sum(item.num_tokens for item in scheduled if not item.is_decoding)
             failed: dict[int, str] = {}
             drawn = self._advance(scheduled, failed) if scheduled else []
@@ -293,6 +307,7 @@ class Engine:
     def _clear(self, sequence: Sequence) -> None:
         """What a mask hides must still be finite: pages go back without the keys and values of a failure."""
         self._cache.clear(self._pages.unpublish(sequence.pages[sequence.num_found :]))
+        sequence.last_node = None
 
     def _append(self, sequence: Sequence, token: int, logprobs: TokenLogprobs) -> StepOutput:
         sequence.tokens.append(token)
@@ -341,6 +356,15 @@ class Engine:
             experts=experts,
             embedding=embedding,
         )
+
+
+def ends_of(tokenizer: Tokenizer, end_ids: Iterable[int] = ()) -> set[int]:
+    """The tokens that end an answer: `end_ids`, and the tokenizer's ends of a document and of a turn."""
+    ends = set(end_ids)
+    for name in ("end_of_document", "end_of_turn"):
+        with suppress(ValueError):  # other people's tokenizers have one of the two
+            ends.add(getattr(tokenizer, name))
+    return ends
 
 
 def checked(output: StepOutput | Failure) -> StepOutput:

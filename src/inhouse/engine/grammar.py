@@ -98,18 +98,38 @@ class Grammars:
         self._ends = sorted(end for end in ends if end < vocab_size)
         self._lock, self._places = Lock(), BoundedSemaphore(_MOST_AT_ONCE)
         self._kept: OrderedDict[str, LLMatcher] = OrderedDict()  # the last ones asked for
+        self._trials: dict[str, Future[None]] = {}  # under way
 
     def check(self, grammar: str) -> None:
         """Try a stranger's grammar apart and compile it, which may take seconds, so that `matcher` finds it.
 
-        Raises as that does, and `BusyError` where too many threads are at it.
+        One trial serves all who come with the same grammar meanwhile. Raises as that does, and `BusyError` where too
+        many threads are at it.
         """
         if self._find(grammar) is not None:
             return
+        own: Future[None] = Future()
+        with self._lock:
+            trial = self._trials.setdefault(grammar, own)
+        if trial is own:
+            try:
+                self._try(grammar)
+                own.set_result(None)
+            except BaseException as error:
+                own.set_exception(error)
+            finally:
+                with self._lock:
+                    del self._trials[grammar]
+        try:
+            trial.result(_PATIENCE + 2 * grammar_trial.CPU_SECONDS)
+        except TimeoutError:
+            raise BusyError from None
+
+    def _try(self, grammar: str) -> None:
         if not self._places.acquire(timeout=_PATIENCE):
             raise BusyError
         try:
-            if self._find(grammar) is None:  # many may have waited for the same one
+            if self._find(grammar) is None:  # a trial of it may have ended just now
                 if error := grammar_trial.trial(grammar, self._vocab_size):
                     raise ValueError(_first_line(error))
                 self._compiled(grammar)

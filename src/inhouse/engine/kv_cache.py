@@ -1,10 +1,9 @@
 """Keys and values in pages of fixed size, shared between requests that begin alike (PagedAttention, Kwon et al. 2023).
 
-A page is shared only when it is full, so nobody ever writes into somebody else's page and nothing is copied on write.
+A page is shared only when it is full, so nobody ever writes into somebody else's page. Who begins like a full page gets
+a copy of it to go on in.
 """
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,84 +11,6 @@ import torch
 from torch import Tensor
 
 from inhouse.model.config import ModelConfig
-
-
-def page_hashes(tokens: Sequence[int], page_size: int, known: list[bytes]) -> None:
-    """Extend `known` to every full page of `tokens`: the hash of a page covers all tokens up to its end."""
-    for page in range(len(known), len(tokens) // page_size):
-        content = np.array(tokens[page * page_size : (page + 1) * page_size], dtype=np.int64).tobytes()
-        known.append(hashlib.blake2b((known[-1] if known else b"") + content, digest_size=16).digest())
-
-
-class PageTable:
-    """Who holds which page: reference counts, free pages, and full pages found again by their hash.
-
-    A free page keeps its content and hash until it is given out again, the longest unused first.
-    """
-
-    def __init__(self, num_pages: int) -> None:
-        self._references = [0] * num_pages
-        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_pages))
-        self._page_of: dict[bytes, int] = {}
-        self._hash_of: dict[int, bytes] = {}
-
-    @property
-    def num_free(self) -> int:
-        return len(self._free)
-
-    def find(self, hashes: Sequence[bytes]) -> list[int]:
-        """The longest run of known pages from the beginning; nothing is taken yet."""
-        pages = []
-        for key in hashes:
-            if (page := self._page_of.get(key)) is None:
-                break
-            pages.append(page)
-        return pages
-
-    def is_free(self, page: int) -> bool:
-        return self._references[page] == 0
-
-    def share(self, pages: Sequence[int]) -> None:
-        """Take a reference to pages that `find` gave."""
-        for page in pages:
-            if self._references[page] == 0:
-                del self._free[page]
-            self._references[page] += 1
-
-    def take(self) -> int:
-        """A page for oneself. There must be a free one."""
-        page, _ = self._free.popitem(last=False)
-        assert self._references[page] == 0
-        self._references[page] = 1
-        if (key := self._hash_of.pop(page, None)) is not None:
-            del self._page_of[key]
-        return page
-
-    def publish(self, page: int, key: bytes) -> None:
-        """A full page may be found from now on (where an equal one is known already, that one stays)."""
-        if key not in self._page_of and page not in self._hash_of:
-            self._page_of[key], self._hash_of[page] = page, key
-
-    def unpublish(self, pages: Sequence[int]) -> list[int]:
-        """Those that nobody else shares, and that nobody finds any more from now on."""
-        alone = [page for page in pages if self._references[page] == 1]
-        for page in alone:
-            if (key := self._hash_of.pop(page, None)) is not None:
-                del self._page_of[key]
-        return alone
-
-    def release(self, pages: Sequence[int]) -> None:
-        """Give references back; of a sequence's pages the later ones are given out again first."""
-        for page in reversed(pages):
-            self._references[page] -= 1
-            assert self._references[page] >= 0
-            if self._references[page] == 0:
-                self._free[page] = None
-
-    def forget(self) -> None:
-        """No page is found any more: the weights changed, or contents are in doubt."""
-        self._page_of.clear()
-        self._hash_of.clear()
 
 
 class KVCache:
@@ -114,6 +35,13 @@ class KVCache:
     def clear(self, pages: Sequence[int]) -> None:
         for layer in self.pages:
             layer[list(pages)] = 0
+
+    def copy(self, pages: Sequence[tuple[int, int]]) -> None:
+        """Pages (from, to); all are read before any is written."""
+        from_P, to_P = torch.tensor(pages, device=self.device).unbind(dim=1)
+        experts = self.experts.unflatten(0, (len(self.pages[0]), self.page_size))
+        for by_page in (*self.pages, experts):
+            by_page[to_P] = by_page[from_P]
 
     @staticmethod
     def bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:

@@ -41,6 +41,7 @@ class SamplingParams(Settings):
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     logprobs: int = Field(default=0, ge=0, description="how many of the likeliest tokens to report at every position")
+    drawn_logprobs: bool = Field(default=True, description="report that of the drawn token; False: nobody reads it")
     prompt_logprobs: bool = False
     priority: int = Field(
         default=0, ge=0, le=100, description="who waits is admitted later than those with a lower one"

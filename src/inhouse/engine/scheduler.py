@@ -1,8 +1,8 @@
 """Continuous batching: which sequences compute how many tokens in the next step, and on which pages.
 
-First come, first served, but every owner alike. A sequence is admitted when there are pages for all tokens that it has;
-when a running one needs a page and none is free, the youngest of the least urgent is sent back to wait and computes its
-tokens again later.
+First come, first served, but every owner alike. A sequence is admitted when there are pages for all tokens that it has,
+and when no running one is computing what it could share; when a running one needs a page and none is free, the youngest
+of the least urgent is sent back to wait and computes its tokens again later.
 """
 
 from collections import Counter, deque
@@ -11,10 +11,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+from inhouse.engine.cache.prefix_cache import Found, Node, PrefixCache, grown, salted
 from inhouse.engine.grammar import Matcher
-from inhouse.engine.kv_cache import PageTable, page_hashes
 from inhouse.engine.request import SamplingParams, TokenLogprobs
 from inhouse.engine.text import TextStream
+
+
+class Origin(NamedTuple):
+    """Whose a sequence is. Owners share places equally, then the requests of one owner; prefixes that were computed
+    under one `salt` are found under that one only. None: a sequence is a request, and an owner, of its own."""
+
+    owner: Hashable = None
+    request: Hashable = None
+    salt: str = ""
 
 
 class Sequence:
@@ -26,15 +35,18 @@ class Sequence:
         prompt: list[int],
         params: SamplingParams,
         seed: int,
-        owner: Hashable,
+        origin: Origin,
         matcher: Matcher | None = None,
     ) -> None:
-        self.id, self.params, self.seed, self.owner, self.matcher = identity, params, seed, owner, matcher
+        self.id, self.params, self.seed, self.matcher = identity, params, seed, matcher
+        self.request = ("its own", identity) if origin.request is None else ("given", origin.request)
+        self.owner = self.request if origin.owner is None else ("given", origin.owner)
         self.tokens, self.num_prompt = list(prompt), len(prompt)
         self.num_computed = 0
         self.pages: list[int] = []
-        self.hashes: list[bytes] = []
         self.num_found = self.num_published = 0  # pages that others had computed; pages that others may find
+        self.last_node: Node | None = None  # the last of these, unless the next one is known of somebody else
+        self._content = salted(origin.salt)
         self.num_cached: int | None = None  # tokens of the prompt that were there when it was first admitted
         self.row = -1  # of the scheduler's table, while it runs
         self.is_sent_back = False  # it has run, and waits again
@@ -43,6 +55,12 @@ class Sequence:
         self.prompt_logprobs: list[TokenLogprobs] = []
         self.hidden_sum: np.ndarray | float = 0.0  # (D) fp64, of the prompt's last hidden states
         self.num_summed = 0
+
+    @property
+    def content(self) -> bytes:
+        """Its tokens as the prefix cache compares them."""
+        self._content = grown(self._content, self.tokens)
+        return self._content
 
     @property
     def num_missing(self) -> int:
@@ -74,13 +92,17 @@ class Scheduled(NamedTuple):
 
 
 class Scheduler:
-    """Holds the waiting and the running sequences; `table` names the pages of the running ones, a row each."""
+    """Holds the waiting and the running sequences; `table` names the pages of the running ones, a row each.
 
-    def __init__(self, pages: PageTable, page_size: int, max_sequences: int, max_context: int) -> None:
-        self.pages, self.page_size = pages, page_size
+    `copies` (from, to) are pages to copy before the step: of each its new owner keeps the first tokens.
+    """
+
+    def __init__(self, pages: PrefixCache, max_sequences: int, max_context: int) -> None:
+        self.pages, self.page_size = pages, pages.page_size
+        self.copies: list[tuple[int, int]] = []
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
-        self.table = np.zeros((max_sequences, -(-max_context // page_size)), dtype=np.int64)
+        self.table = np.zeros((max_sequences, -(-max_context // self.page_size)), dtype=np.int64)
         self._free_rows = list(range(max_sequences))[::-1]
 
     def remove(self, sequence: Sequence) -> None:
@@ -105,6 +127,8 @@ class Scheduler:
 
     def schedule(self, budget: int) -> list[Scheduled]:
         """The next step: one token for every decoding sequence, and up to `budget` tokens of prompts."""
+        self.pages.begin_step()
+        self.copies = []
         scheduled: list[Scheduled] = []
         prefilling = []
         for sequence in self._by_urgency():
@@ -116,12 +140,12 @@ class Scheduler:
                 scheduled.append(self._plan(sequence, 1, False))
         for number, sequence in enumerate(prefilling, 1):
             if sequence.row >= 0 and budget:
-                is_last = number == len(prefilling) and not (self.waiting and self._free_rows)
+                is_last = number == len(prefilling) and not self._is_awaited()
                 num_tokens = self._share(sequence, budget, is_last)
                 budget -= num_tokens
                 scheduled.append(self._plan(sequence, num_tokens, False))
         while budget and self._free_rows and (newcomer := self._next()) is not None and self._admit(newcomer):
-            num_tokens = self._share(newcomer, budget, not (self.waiting and self._free_rows))
+            num_tokens = self._share(newcomer, budget, not self._is_awaited())
             budget -= num_tokens
             scheduled.append(self._plan(newcomer, num_tokens, True))
         return scheduled
@@ -130,17 +154,36 @@ class Scheduler:
         """At most half of what is left, while others wait behind it: so that a long prompt lets short ones pass."""
         return min(sequence.num_missing, budget if is_last else max(budget // 2, min(budget, self.page_size)))
 
+    def _is_awaited(self) -> bool:
+        """Whether somebody could have a place in this step who waits for one."""
+        return bool(self._free_rows) and any(not self._follows(sequence) for sequence in self.waiting)
+
+    def _follows(self, sequence: Sequence) -> bool:
+        """Whether the page that it needs next is being computed: later it is found, by all who begin alike."""
+        return not sequence.reads_prompt and any(
+            leader.num_missing > 1
+            and leader.last_node is not None
+            and leader.params.priority <= sequence.params.priority
+            and len(sequence.tokens) > (leader.num_published + 1) * self.page_size
+            and self.pages.begin_alike(leader.content, sequence.content, leader.num_published + 1)
+            for leader in self.running
+        )
+
     def _next(self) -> Sequence | None:
         """Who was sent back; else of those that wait the most urgent, then the one whose owner has the fewest places,
-        then the first. No owner alone has more than three quarters of the places."""
-        held, most = Counter(sequence.owner for sequence in self.running), len(self.table) - len(self.table) // 4
-        best: tuple[tuple[int, int], Sequence] | None = None
+        then whose request has, then the first."""
+        owners = Counter(sequence.owner for sequence in self.running)
+        requests = Counter(sequence.request for sequence in self.running)
+        best: tuple[tuple[int, int, int], Sequence] | None = None
         for sequence in self.waiting:
-            rank = (sequence.params.priority, held[sequence.owner])
-            if sequence.is_sent_back or rank == (0, 0):  # nobody behind it comes before it
+            rank = (sequence.params.priority, owners[sequence.owner], requests[sequence.request])
+            if not sequence.is_sent_back and best is not None and rank >= best[0]:
+                continue
+            if self._follows(sequence):
+                continue
+            if sequence.is_sent_back or rank == (0, 0, 0):  # nobody behind it comes before it
                 return sequence
-            if rank[1] < most and (best is None or rank < best[0]):
-                best = rank, sequence
+            best = rank, sequence
         return best[1] if best else None
 
     def _by_urgency(self) -> list[Sequence]:
@@ -150,11 +193,11 @@ class Scheduler:
     def _plan(self, sequence: Sequence, num_tokens: int, is_admitted: bool) -> Scheduled:
         """Publish the pages that this step fills: within a step every key is written before any is read."""
         num_full = (sequence.num_computed + num_tokens) // self.page_size
-        if num_full > sequence.num_published:
-            page_hashes(sequence.tokens[: num_full * self.page_size], self.page_size, sequence.hashes)
-            for page in range(sequence.num_published, num_full):
-                self.pages.publish(sequence.pages[page], sequence.hashes[page])
-            sequence.num_published = num_full
+        while sequence.num_published < num_full and sequence.last_node is not None:
+            number = sequence.num_published
+            end, page = (number + 1) * self.page_size, sequence.pages[number]
+            node = self.pages.publish(sequence.last_node, sequence.content, end, page)
+            sequence.num_published, sequence.last_node = number + (node is not None), node
         return Scheduled(sequence, num_tokens, is_admitted)
 
     def _make_room(self, sequence: Sequence) -> bool:
@@ -170,12 +213,12 @@ class Scheduler:
         return True
 
     def _admit(self, sequence: Sequence) -> bool:
-        """Give a waiting sequence a row and pages for all its tokens; those that others have computed are shared."""
-        known: list[int] = []
-        if not sequence.reads_prompt:
-            page_hashes(sequence.tokens, self.page_size, sequence.hashes)
-            # at least the last token is computed again: its output draws the next one
-            known = self.pages.find(sequence.hashes[: (len(sequence.tokens) - 1) // self.page_size])
+        """Give a waiting sequence a row and pages for all its tokens; those that others have computed are shared, and
+        of a page that only begins alike the beginning is copied."""
+        found = Found([])
+        if not sequence.reads_prompt:  # at least the last token is computed again: its output draws the next one
+            found = self.pages.find(sequence.content, len(sequence.tokens) - 1)
+        known = [node.page for node in found.nodes]
         num_new = -(-len(sequence.tokens) // self.page_size) - len(known)
         if num_new + sum(map(self.pages.is_free, known)) > self.pages.num_free:
             return False
@@ -184,13 +227,16 @@ class Scheduler:
         sequence.row = self._free_rows.pop()
         self.pages.share(known)
         self.table[sequence.row, : len(known)] = known
-        sequence.num_computed = len(known) * self.page_size
+        sequence.num_computed = len(known) * self.page_size + found.num_more
         if sequence.num_cached is None:
             sequence.num_cached = sequence.num_computed
         sequence.num_found = sequence.num_published = len(known)
+        sequence.last_node = found.nodes[-1] if found.nodes else self.pages.root
         sequence.pages = known
         for _ in range(num_new):
             self._append_page(sequence)
+        if found.like is not None:
+            self.copies.append((found.like.page, sequence.pages[len(found.nodes)]))
         return True
 
     def _append_page(self, sequence: Sequence) -> None:
@@ -199,6 +245,10 @@ class Scheduler:
         sequence.pages.append(page)
 
     def _vacate(self, sequence: Sequence) -> None:
+        end, number = sequence.num_computed, sequence.num_published
+        if sequence.last_node is not None and 0 < end - number * self.page_size < self.page_size:
+            self.pages.publish(sequence.last_node, sequence.content, end, sequence.pages[number])
         self.pages.release(sequence.pages)
         self._free_rows.append(sequence.row)
         sequence.pages, sequence.num_computed, sequence.num_published, sequence.row = [], 0, 0, -1
+        sequence.last_node = None

@@ -36,30 +36,48 @@ def bits_per_byte(
 ) -> Score:
     """Bits that the model needs for whole documents, by their UTF-8 bytes; the standard error is over documents.
 
+    `context` and `stride` are those of `document_bits`. Empty texts count nothing.
+    Raises ValueError where no text is left, and as `document_bits` does.
+    """
+    texts = [text for text in texts if text]
+    if not texts:
+        raise ValueError("there is no held-out text to score: hold out more documents, or give more text")
+    stride = stride or max(1, context // 2)
+    how = f"whole documents, windows of {context} tokens, stride {stride}; standard error over documents"
+    bits = document_bits(model, tokenizer, texts, context, stride)
+    return ratio(bits, [len(text.encode()) for text in texts], how)
+
+
+def document_bits(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    context: int,
+    stride: int | None = None,
+    title: str = "bits per byte",
+) -> list[float]:
+    """Bits that the model needs for each of the documents, none of which is empty; progress is shown under `title`.
+
     A document starts behind the end-of-document token and is read in windows of `context` tokens, each `stride`
     (default: half of it) further than the last, where only tokens not scored before are scored: every token but a
-    document's first has at least `context - stride` tokens before it, or all there are. Empty texts count nothing.
-    Raises ValueError where no text is left.
+    document's first has at least `context - stride` tokens before it, or all there are.
+    Raises ValueError where the stride is longer than a window.
     """
     stride = stride or max(1, context // 2)
     if not 1 <= stride <= context:
         raise ValueError(f"stride = {stride} is not between 1 and the context of {context} tokens")
-    texts = [text for text in texts if text]
-    if not texts:
-        raise ValueError("there is no held-out text to score: hold out more documents, or give more text")
     windows = [
         window
         for number, ids in enumerate(tokenizer.encode_batch(texts))
         for window in _windows(number, [tokenizer.end_of_document, *ids], context, stride)
     ]
     nats = [0.0] * len(texts)
-    with Progress("bits per byte", len(windows), "windows") as progress:
+    with Progress(title, len(windows), "windows") as progress:
         for batch in _batches(windows, context):
             for window, total in zip(batch, _window_nats(model, batch), strict=True):
                 nats[window.document] += total
             progress.update(len(batch))
-    how = f"whole documents, windows of {context} tokens, stride {stride}; standard error over documents"
-    return ratio([total / math.log(2) for total in nats], [len(text.encode()) for text in texts], how)
+    return [total / math.log(2) for total in nats]
 
 
 def _windows(document: int, ids: list[int], context: int, stride: int) -> Iterator[Window]:

@@ -24,3 +24,7 @@ class EvaluateSettings(Settings):
     max_answer_tokens: PositiveInt = Field(default=256, description="an answer that is longer does not end by itself")
     dtype: Literal["fp32", "bf16"] = Field(default="fp32", description="what the model computes in")
     seed: int = Field(default=1, ge=0, description="of the held-out problems that are drawn")
+
+    def context_of(self, max_position: int) -> int:
+        """Tokens of a window for a model that sees `max_position` of them."""
+        return min(self.context or max_position, max_position)

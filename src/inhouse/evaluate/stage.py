@@ -59,7 +59,7 @@ def evaluate_model(
 
 
 def _bits_per_byte(settings: EvaluateSettings, data: Path, model: Transformer, tokenizer: Tokenizer) -> Score:
-    context = min(settings.context or model.config.max_position, model.config.max_position)
+    context = settings.context_of(model.config.max_position)
     texts = [document.text for document in read_documents(data, "heldout")]
     return bits_per_byte(model, tokenizer, texts, context, settings.stride)
 

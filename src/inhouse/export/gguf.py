@@ -10,7 +10,7 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import gguf
 import numpy as np
@@ -21,9 +21,8 @@ from torch import Tensor
 from inhouse.checkpoint.model_folder import load_model, special_ids
 from inhouse.common.files import read_json, sync_file, sync_folder
 from inhouse.data.settings import PreTokenizerName
+from inhouse.export.settings import PlainType
 from inhouse.model.config import Architecture, ModelConfig
-
-WeightType = Literal["F32", "F16", "BF16", "Q8_0"]
 
 SPLITS = get_args(PreTokenizerName)  # split regexes by llama.cpp's names: those that inhouse trains tokenizers with
 
@@ -32,7 +31,7 @@ _ARCHITECTURES: dict[Architecture, gguf.MODEL_ARCH] = {
     "glm4_moe": gguf.MODEL_ARCH.GLM4_MOE,
     "exaone_moe": gguf.MODEL_ARCH.EXAONE_MOE,
 }
-_FILE_TYPES: dict[WeightType, gguf.LlamaFileType] = {
+_FILE_TYPES: dict[PlainType, gguf.LlamaFileType] = {
     "F32": gguf.LlamaFileType.ALL_F32,
     "F16": gguf.LlamaFileType.MOSTLY_F16,
     "BF16": gguf.LlamaFileType.MOSTLY_BF16,
@@ -41,7 +40,7 @@ _FILE_TYPES: dict[WeightType, gguf.LlamaFileType] = {
 _GENERATION_MARK = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
 
 
-def write_gguf(folder: Path, path: Path, weights: WeightType, name: str) -> None:
+def write_gguf(folder: Path, path: Path, weights: PlainType, name: str) -> None:
     """Write the model in `folder` to `path` with its matrices as `weights`; the file is whole or not there.
 
     One tensor at a time is converted. Norms and routers stay F32, and rows that Q8_0's blocks of 32 do not divide
@@ -81,7 +80,7 @@ def gguf_tensors(state: dict[str, Tensor], config: ModelConfig) -> dict[str, Ten
     return tensors
 
 
-def stored_type(name: str, shape: tuple[int, ...], weights: WeightType) -> StoredType:
+def stored_type(name: str, shape: tuple[int, ...], weights: PlainType) -> StoredType:
     """How a tensor is kept: vectors and routers as F32, matrices and expert stacks as asked for where that fits."""
     if len(shape) < 2 or ".ffn_gate_inp." in name:
         return StoredType.F32
@@ -90,7 +89,7 @@ def stored_type(name: str, shape: tuple[int, ...], weights: WeightType) -> Store
     return wanted if rows_fit else StoredType.F16
 
 
-def _write_tensors(writer: gguf.GGUFWriter, tensors: dict[str, Tensor], weights: WeightType) -> None:
+def _write_tensors(writer: gguf.GGUFWriter, tensors: dict[str, Tensor], weights: PlainType) -> None:
     for name, tensor in tensors.items():
         kind = stored_type(name, tuple(tensor.shape), weights)
         block, size = gguf.GGML_QUANT_SIZES[kind]
@@ -103,7 +102,7 @@ def _write_tensors(writer: gguf.GGUFWriter, tensors: dict[str, Tensor], weights:
         writer.write_tensor_data(gguf.quants.quantize(array, stored_type(name, array.shape, weights)))
 
 
-def _add_general(writer: gguf.GGUFWriter, name: str, weights: WeightType) -> None:
+def _add_general(writer: gguf.GGUFWriter, name: str, weights: PlainType) -> None:
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_name(name)
     writer.add_file_type(_FILE_TYPES[weights])

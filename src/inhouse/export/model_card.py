@@ -35,15 +35,33 @@ answer = model.generate(**prompt, max_new_tokens=200)
 print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1]:], skip_special_tokens=True))
 ```
 
-With vLLM: `vllm serve .` — with inhouse: `inhouse chat .` or `inhouse serve .` — with llama.cpp, from the GGUF file
+With vLLM: `vllm serve .` — with inhouse: `inhouse chat .` or `inhouse serve .` — with llama.cpp, from a GGUF file
 beside this folder: `llama-cli -m FILE.gguf`.
 """
 
 
+GGUF_HEAD = """\
+
+## GGUF files
+
+For llama.cpp and what is built on it; they lie beside this folder. "Bits per byte lost" are those that the weights
+need which the file gives back, above those of the weights that it was made from, on the same held-out text: {how}.
+"Weights" is what the file holds: rows that a type's blocks do not divide are kept as another.
+"""
+
+
 def model_card(
-    name: str, config: ModelConfig, lineage: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]
+    name: str,
+    config: ModelConfig,
+    lineage: Mapping[str, Any],
+    scores: Mapping[str, Mapping[str, Any]],
+    files: Mapping[str, Mapping[str, Any]],
 ) -> str:
-    """The card as Markdown. `lineage` is what `inhouse.common.lineage` gives, `scores` the evaluate stage's file."""
+    """The card as Markdown.
+
+    `lineage` is what `inhouse.common.lineage` gives, `scores` the evaluate stage's file, `files` what
+    `inhouse.export.loss` measures.
+    """
     count = config.count_parameters()
     active = f" ({short_count(count.active)} active for a token)" if config.is_moe else ""
     taught = list(_conversations(lineage.get("conversations", [])))
@@ -56,6 +74,7 @@ def model_card(
         *(["\n## Conversations\n", *_table(("file", "licence", "conversations"), taught)] if taught else []),
         "\n## Scores\n",
         *_table(("score", "value", "standard error", "count", "how"), _scores(scores)),
+        *gguf_chapter(files),
         "\n## Lineage\n",
         "Digests are SHA-256 over the digests of a stage's outputs; `lineage.json` has every file.\n",
         *_table(("stage", "started", "code", "made from"), _stages(lineage["stages"])),
@@ -116,6 +135,23 @@ def _scores(scores: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]
             str(score["count"]),
             score["how"],
         )
+
+
+def gguf_chapter(files: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The chapter on GGUF files; nothing where there are none."""
+    if not files:
+        return []
+    (how,) = {file["loss"]["how"] for file in files.values()}
+    head = ("file", "bytes", "bits per byte lost", "standard error", "weights")
+    return [GGUF_HEAD.format(how=how), *_table(head, (_gguf_row(name, file) for name, file in files.items()))]
+
+
+def _gguf_row(name: str, file: Mapping[str, Any]) -> tuple[str, ...]:
+    lost, error = file["loss"]["value"], file["loss"]["standard_error"]
+    total = sum(file["weights"].values())
+    held = ", ".join(f"{kind} {count / total:.1%}" for kind, count in file["weights"].items())
+    shown = f"{lost:+.5f}" if lost else "0"
+    return name, f"{file['bytes']:,}", shown, "n/a" if error is None else f"{error:.5f}", held
 
 
 def _stages(records: Mapping[str, Record]) -> Iterator[tuple[str, ...]]:

@@ -7,7 +7,7 @@ from typing import Any
 from inhouse.jobs.job import LAST_WORDS, MAX_RESTARTS, Job
 
 _PORT = 29500
-_WORK = "/inhouse"  # where the volume is mounted in a pod
+WORK = "/inhouse"  # where the volume is mounted in a pod
 
 
 def kubernetes(job: Job) -> str:
@@ -23,16 +23,16 @@ def kubernetes(job: Job) -> str:
         raise ValueError(
             f"--runs {job.runs}: on Kubernetes runs lie in the claim {cluster.volume}; give a relative path"
         )
-    name = _kubernetes_name(job)
+    name = kubernetes_name(job.name, 63 - len(f"-{job.nodes - 1}"))
     labels = {"app.kubernetes.io/name": name}
     queue = {"kueue.x-k8s.io/queue-name": cluster.queue} if cluster.queue else {}
     selector = {"batch.kubernetes.io/job-name": name}
     items = [
-        _object("v1", "ConfigMap", name, labels) | {"data": {"recipe.toml": job.recipe.read_text(encoding="utf-8")}},
+        head("v1", "ConfigMap", name, labels) | {"data": {"recipe.toml": job.recipe.read_text(encoding="utf-8")}},
         # without the last one a pod finds the others only when all are ready
-        _object("v1", "Service", name, labels)
+        head("v1", "Service", name, labels)
         | {"spec": {"clusterIP": "None", "selector": selector, "publishNotReadyAddresses": True}},
-        _object("batch/v1", "Job", name, labels | queue) | {"spec": _job_spec(job, name, labels)},
+        head("batch/v1", "Job", name, labels | queue) | {"spec": _job_spec(job, name, labels)},
     ]
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=2) + "\n"
 
@@ -73,30 +73,32 @@ def _container(job: Job, name: str) -> dict[str, Any]:
         f"--rdzv-id={name}",
         f"--local-addr={name}-$(JOB_COMPLETION_INDEX).{name}",
     ]
-    make = job.torchrun_arguments(job.runs, f"{_WORK}/recipe.toml", "--set", f'name="{job.name}"')
+    make = job.torchrun_arguments(job.runs, f"{WORK}/recipe.toml", "--set", f'name="{job.name}"')
     return {
         "name": "train",
         "image": job.cluster.image,
         "command": [*job.torchrun(is_container=True), *rendezvous, *(part.replace("$", "$$") for part in make)],
-        "workingDir": _WORK,
+        "workingDir": WORK,
         "env": [{"name": name, "value": value} for name, value in job.environment.items()],
         "resources": {"limits": {"nvidia.com/gpu": str(job.gpus)}},
         "volumeMounts": [
-            {"name": "work", "mountPath": _WORK},
-            {"name": "recipe", "mountPath": f"{_WORK}/recipe.toml", "subPath": "recipe.toml"},
+            {"name": "work", "mountPath": WORK},
+            {"name": "recipe", "mountPath": f"{WORK}/recipe.toml", "subPath": "recipe.toml"},
             {"name": "shm", "mountPath": "/dev/shm"},
         ],
     }
 
 
-def _kubernetes_name(job: Job) -> str:
-    """A DNS label (RFC 1035) which also begins the pods' host names."""
-    name = "inhouse-" + re.sub(r"[^a-z0-9]+", "-", job.name.lower()).strip("-")
-    longest = 63 - len(f"-{job.nodes - 1}")
-    if len(name) > longest:
-        raise ValueError(f"name = {job.name}: {name} is longer than the {longest} letters that a pod's name can have")
-    return name
+def kubernetes_name(name: str, longest: int) -> str:
+    """A DNS label (RFC 1035) of at most so many letters, which may begin pods' host names. Raises `ValueError`."""
+    label = "inhouse-" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if label.endswith("-"):
+        raise ValueError(f"name = {name}: Kubernetes takes a to z and 0 to 9 in names, and there is none of them in it")
+    if len(label) > longest:
+        raise ValueError(f"name = {name}: {label} is longer than the {longest} letters that a pod's name can have")
+    return label
 
 
-def _object(version: str, kind: str, name: str, labels: dict[str, str]) -> dict[str, Any]:
+def head(version: str, kind: str, name: str, labels: dict[str, str]) -> dict[str, Any]:
+    """The head of a manifest."""
     return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "labels": labels}}

@@ -20,6 +20,7 @@ from types import FrameType
 from inhouse.common.files import digest, digests, lock_folder, read_json, sync_file, write_json
 from inhouse.common.lineage import (
     BRANCH,
+    GGUF,
     RECORD,
     SETTINGS_CHANGED,
     STAGES,
@@ -46,7 +47,7 @@ from inhouse.recipe.recipe import Recipe
 from inhouse.report.html import write_report
 from inhouse.resilience.goodput import worked
 
-_TOLD = (UNTRAINED, BRANCH, SETTINGS_CHANGED)  # what a stage writes for its record
+_TOLD = (UNTRAINED, BRANCH, SETTINGS_CHANGED, GGUF)  # what a stage writes for its record
 
 Say = Callable[[str], None]
 

@@ -90,7 +90,7 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
     def export(output: Path) -> None:
         from inhouse.export.stage import export
 
-        export(recipe.export, run / "sft", run, output)
+        export(recipe.export, recipe.evaluate, run / "sft", run, output)
 
     def describe_again(folder: Path) -> None:
         from inhouse.export.stage import write_documents
@@ -131,7 +131,8 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
         ),
         Stage("evaluate", {"evaluate": recipe.evaluate}, ("data", "pretrain", "sft"), evaluate),
         Stage(
-            "export", {"export": recipe.export}, ("sft", "evaluate"), export, labels=sources | taught | from_base,
+            "export", {"export": recipe.export}, ("data", "sft", "evaluate"), export,
+            labels=sources | taught | from_base,
             label_files=("*lineage.json", "huggingface/README.md", "huggingface/generation_config.json"),
             relabel=describe_again,
         ),

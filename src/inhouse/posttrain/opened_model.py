@@ -54,10 +54,7 @@ def open_folder(folder: Path, dtype: str = "fp32") -> OpenedModel:
     the GPU where there is one. Raises `ValueError` with a sentence for another dtype, and where the folder is no such
     model.
     """
-    if dtype == AUTO:
-        dtype = _stored_dtype(folder)
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype = {dtype!r} is not known; it is one of {', '.join((AUTO, *DTYPES))}")
+    dtype = resolve_dtype(folder, dtype)
     tokenizer, device = Tokenizer.load(folder), pick_device("auto")
     model = load_model(folder, DTYPES[dtype], device, weights_dtype=DTYPES[dtype])
     return OpenedModel(model, tokenizer, read_chat_template(folder), read_generation(folder))
@@ -81,6 +78,15 @@ def read_generation(folder: Path) -> Generation:
     except ValidationError as error:
         name = ".".join(map(str, error.errors()[0]["loc"]))
         raise ValueError(f"{path}: {name} = {sampling.get(name)!r} is nothing to sample by") from error
+
+
+def resolve_dtype(folder: Path, dtype: str) -> str:
+    """fp32 or bf16 for what was asked for (auto: as `folder` stores its weights). Raises `ValueError`."""
+    if dtype == AUTO:
+        return _stored_dtype(folder)
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype = {dtype!r} is not known; it is one of {', '.join((AUTO, *DTYPES))}")
+    return dtype
 
 
 def _stored_dtype(folder: Path) -> str:

@@ -4,7 +4,10 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
+from inhouse.checkpoint.shape import resolve_shape
 from inhouse.data.text_size import passes_warning
+from inhouse.export.settings import BLOCK, QUANTIZED
+from inhouse.model.config import ModelConfig
 from inhouse.posttrain.step_count import lost_beside_made
 from inhouse.recipe.base import NO_SPLIT
 from inhouse.recipe.passes import Passes
@@ -21,12 +24,30 @@ def notes(recipe: Recipe, passes: Passes) -> list[str]:
     rules = (_dense, _windows, _tokens, _short_sequences, _micro_batches, _fine_tuning, _evaluation, _alone)
     without_effect = [f"{sentence}; leave it out" for rule in rules for sentence in rule(recipe)]
     warning = passes_warning(passes.passes)
-    return [*without_effect, *([warning] if warning else []), *_without_gguf(recipe), *_own_conversations(recipe)]
+    return [*without_effect, *([warning] if warning else []), *_gguf(recipe), *_own_conversations(recipe)]
 
 
-def _without_gguf(recipe: Recipe) -> Iterator[str]:
+def _gguf(recipe: Recipe) -> Iterator[str]:
+    """Files that are not written, or that hold other types than the one that they are called by."""
     if recipe.model.base is not None and not recipe.export.gguf and not _written(recipe.export, "gguf"):
         yield f"[export] gguf: {NO_SPLIT}; the Hugging Face folder is written"
+    if wanted := [weights for weights in recipe.export.gguf if weights in QUANTIZED]:
+        shape, _ = resolve_shape(recipe.model, recipe.tokenizer.vocab_size)
+        if odd := [width for width in _row_widths(shape) if width % BLOCK]:
+            yield (
+                f"[export] gguf: for {' and '.join(wanted)} a row must be whole blocks of {BLOCK} numbers: rows of "
+                f"{' and '.join(map(str, odd))} are kept in larger types, and the model card says how many"
+            )
+
+
+def _row_widths(shape: ModelConfig) -> list[int]:
+    """How many numbers a row of its matrices has: what a linear map reads."""
+    widths = {shape.hidden_size, shape.num_heads * shape.head_dim}
+    if shape.is_moe:
+        widths |= {shape.moe_intermediate_size, shape.num_shared_experts * shape.moe_intermediate_size}
+    if not all(map(shape.layer_is_moe, range(shape.num_layers))):
+        widths.add(shape.intermediate_size)
+    return sorted(widths)
 
 
 def _own_conversations(recipe: Recipe) -> Iterator[str]:

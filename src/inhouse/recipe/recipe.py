@@ -14,7 +14,8 @@ from inhouse.checkpoint.shape import resolve_shape
 from inhouse.common.settings import Settings
 from inhouse.data.settings import STDLIB, DataSettings, Source, TokenizerSettings
 from inhouse.evaluate.settings import EvaluateSettings
-from inhouse.export.settings import ExportSettings
+from inhouse.export.quantize import INSTALL, is_installed
+from inhouse.export.settings import QUANTIZED, ExportSettings
 from inhouse.jobs.settings import ClusterSettings
 from inhouse.model.sizes import ModelSettings
 from inhouse.parallel.layout import ParallelSettings, check_layout
@@ -68,6 +69,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), *, reads_here: bool =
     if recipe.model.base is None or recipe.model.base.exists():
         _check_shape(recipe, positions)
     _check_uses(recipe, positions)
+    if reads_here:
+        _check_quantizer(recipe, positions)
     if reads_here and (missing := _missing(recipe, positions)):
         raise ValueError("\n".join(missing))
     return recipe
@@ -167,6 +170,16 @@ def _check_uses(recipe: Recipe, positions: Positions) -> None:
         raise ValueError(
             f"{positions.of(('evaluate', 'stride'))}: [evaluate] stride = {stride} is more than the context of "
             f"{context} tokens, so text between two windows would not be scored; lower it"
+        )
+
+
+def _check_quantizer(recipe: Recipe, positions: Positions) -> None:
+    """What the last stage needs and this machine has not is said before the first one starts."""
+    wanted = [weights for weights in recipe.export.gguf if weights in QUANTIZED]
+    if wanted and not is_installed():
+        raise ValueError(
+            f"{positions.of(('export', 'gguf'))}: [export] gguf: llama.cpp's quantizer, which writes "
+            f"{' and '.join(wanted)}, is not installed: {INSTALL} (it compiles for some minutes), or leave that out"
         )
 
 

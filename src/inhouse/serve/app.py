@@ -4,22 +4,21 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 
 from inhouse.api.errors import HANDLERS
 from inhouse.api.metrics import ServerMetrics
 from inhouse.api.middleware import stack
 from inhouse.api.settings import ServeSettings
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams
+from inhouse.serve.admission import Admission
 from inhouse.serve.endpoints import Endpoints
-from inhouse.serve.served import Served
+from inhouse.serve.served import Generating, Served
 from inhouse.serve.worker import Worker
 
 
 def create_app(
-    engine: Engine,
+    engine: Generating,
     tokenizer: Tokenizer,
     *,
     name: str,
@@ -29,31 +28,32 @@ def create_app(
     settings: ServeSettings | None = None,
     host: str = "127.0.0.1",
     on_crash: Callable[[], None] = lambda: None,
+    worker_type: Callable[..., Admission] = Worker,
 ) -> Starlette:
     """The OpenAI-compatible API of one model, called `name`, for a server on `host`.
 
-    It owns the engine while its lifespan lasts; where that can compute no more, `on_crash` is called on the event loop.
-    `sampling` is how it samples where a request does not say. Without a `chat_template` the chat endpoint refuses
-    requests; with an `api_key` every path but /health asks for it.
+    `worker_type` makes the engine generate while the lifespan lasts; where that can compute no more, `on_crash` is
+    called on the event loop. `sampling` is how it samples where a request does not say. Without a `chat_template` the
+    chat endpoint refuses requests; with an `api_key` every path but /health asks for it.
     """
     if api_key is not None and not api_key.strip():
         raise ValueError("the API key is empty; give one, or none at all to let everybody in")
     settings, metrics = settings or ServeSettings(), ServerMetrics()
-    worker = Worker(engine, metrics, settings.max_queue, on_crash)
+    worker = worker_type(engine, metrics, settings.max_queue, on_crash)
     longest_token = max(len(tokenizer.decode_bytes([token])) for token in range(tokenizer.vocab_size))
     sampling = sampling or SamplingParams(max_tokens=1)
     served = Served(name, engine, tokenizer, chat_template, worker, settings, longest_token, sampling)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        worker.start()
+        await worker.start()
         try:
             yield
         finally:
-            await run_in_threadpool(worker.stop)
+            await worker.stop()
 
     app = Starlette(
-        routes=Endpoints(served, metrics, api_key is not None).routes(),
+        routes=Endpoints(served, api_key is not None).routes(),
         middleware=stack(settings, metrics, api_key, host),
         exception_handlers=HANDLERS,
         lifespan=lifespan,

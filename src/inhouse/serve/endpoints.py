@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from inhouse.api.body import read_body
 from inhouse.api.events import EventStream, unless_gone
-from inhouse.api.metrics import CONTENT_TYPE, ServerMetrics
+from inhouse.api.metrics import CONTENT_TYPE
 from inhouse.api.middleware import OPEN
 from inhouse.api.openapi import EVENTS, JSON, Operation, document
 from inhouse.api.wire.messages import CountTokensRequest, MessagesRequest
@@ -54,8 +54,8 @@ OPERATIONS = (
 class Endpoints:
     """The API of one served model."""
 
-    def __init__(self, served: Served, metrics: ServerMetrics, has_key: bool) -> None:
-        self.served, self.metrics, self.limits = served, metrics, served.settings
+    def __init__(self, served: Served, has_key: bool) -> None:
+        self.served, self.limits = served, served.settings
         self.document = document(OPERATIONS, has_key, OPEN)
         self.card = {"id": served.name, "object": "model", "created": int(time.time()), "owned_by": "inhouse"}
 
@@ -89,18 +89,18 @@ class Endpoints:
 
     async def generate(self, kind: type[Face], request: Request) -> Response:
         """Whatever generates: a face reads the request off the loop, then answers it whole or as a stream."""
-        raw = await read_body(request, self.limits)
+        raw, caller = await read_body(request, self.limits), request.scope["caller"]
         face = await unless_gone(request.receive, run_in_threadpool(kind, self.served, raw))
         if not face.body.stream:
-            return JSONResponse(await unless_gone(request.receive, face.answer()))
-        events = face.stream()
+            return JSONResponse(await unless_gone(request.receive, face.answer(caller)))
+        events = face.stream(caller)
         await anext(events)  # admitted, or refused with an HTTP status
         return EventStream(events)
 
     async def embed(self, request: Request) -> Response:
         raw = await read_body(request, self.limits)
         batch = await unless_gone(request.receive, run_in_threadpool(Embeddings, self.served, raw))
-        vectors = await unless_gone(request.receive, batch.vectors())
+        vectors = await unless_gone(request.receive, batch.vectors(request.scope["caller"]))
         return Response(await run_in_threadpool(batch.render, vectors), media_type=JSON)
 
     async def convert(self, function: Callable[[Served, bytes], dict[str, Any]], request: Request) -> Response:
@@ -115,4 +115,4 @@ class Endpoints:
         return JSONResponse({"status": "ok"})
 
     async def show_metrics(self, request: Request) -> Response:
-        return Response(self.metrics.render(self.served.worker.gauges()), media_type=CONTENT_TYPE)
+        return Response(await self.served.worker.metrics_page(), media_type=CONTENT_TYPE)

@@ -12,11 +12,13 @@ from uuid import uuid4
 
 from inhouse.api.errors import ApiError
 from inhouse.api.events import DONE, event
+from inhouse.api.middleware import Caller
 from inhouse.api.wire.protocol import GenerationRequest
 from inhouse.engine.request import SamplingParams
+from inhouse.engine.scheduler import Origin
+from inhouse.serve.admission import Job
 from inhouse.serve.choices import Choice, Delta
 from inhouse.serve.served import Served
-from inhouse.serve.worker import Job
 
 SAMPLED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")  # as the model's folder says, if not here
 Body = TypeVar("Body", bound=GenerationRequest)
@@ -46,21 +48,26 @@ class Face(ABC, Generic[Body]):
             message = f"{num_prompts} prompts times n = {n} are over the limit of {most}."
             raise ApiError(400, message, param="n", code="invalid_value")
 
-    async def answer(self) -> dict[str, Any]:
+    def origin(self, caller: Caller) -> Origin:
+        """A salt of the request's own is one under the caller's key."""
+        salt = caller.salt if self.body.cache_salt is None else f"{caller.salt}\0{self.body.cache_salt}"
+        return Origin(caller.name, salt=salt)
+
+    async def answer(self, caller: Caller) -> dict[str, Any]:
         """The whole response."""
         parts: list[list[Delta]] = [[] for _ in self.jobs]
-        with self.served.worker.submit(self.jobs) as ticket:
+        with self.served.worker.submit(self.jobs, self.origin(caller)) as ticket:
             async for job, output in ticket.outputs():
                 parts[job].append(self.choices[job].take(output))
         return self.whole([Delta.join(part) for part in parts])
 
-    async def stream(self) -> AsyncGenerator[bytes, None]:
+    async def stream(self, caller: Caller) -> AsyncGenerator[bytes, None]:
         """Events in the order in which tokens come. The first is empty and says that the request was admitted: until
         then a refusal can still be an HTTP status, and from then on closing the generator frees its places.
 
         What happens later is an event with the error and no end, so that nobody takes the answer for whole.
         """
-        with self.served.worker.submit(self.jobs) as ticket:
+        with self.served.worker.submit(self.jobs, self.origin(caller)) as ticket:
             yield b""
             try:
                 for piece in self.opening():
@@ -175,6 +182,7 @@ def jobs_of(
                 seed=None if body.seed is None else (body.seed + sample) % 2**63,
                 stop=tuple(body.stop),
                 logprobs=num_top or 0,
+                drawn_logprobs=num_top is not None,
                 prompt_logprobs=prompt_logprobs,
                 printed_ids=printed_ids,
                 grammar=grammar,

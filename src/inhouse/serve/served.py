@@ -1,27 +1,41 @@
 """The model that a server serves, as its endpoints see it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from inhouse.api.errors import ApiError
 from inhouse.api.settings import ServeSettings
 from inhouse.api.wire.protocol import ChatMessage, Function, numbers_of
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.engine.engine import Engine
+from inhouse.engine.grammar import Grammars
 from inhouse.engine.request import SamplingParams
+from inhouse.engine.settings import EngineSettings
 from inhouse.posttrain.chat_template import encode_prompt
 from inhouse.posttrain.messages import check_messages, with_tools
-from inhouse.serve.worker import Worker
+from inhouse.serve.admission import Admission
+
+
+class Generating(Protocol):
+    """What is known of whatever generates: our own engine, or another program."""
+
+    @property
+    def settings(self) -> EngineSettings: ...
+    @property
+    def grammars(self) -> Grammars: ...
+    @property
+    def max_context(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
 
 
 class Served(NamedTuple):
     """One model with everything that answers for it."""
 
     name: str
-    engine: Engine
+    engine: Generating
     tokenizer: Tokenizer
     chat_template: str | None
-    worker: Worker
+    worker: Admission
     settings: ServeSettings
     longest_token: int  # bytes
     sampling: SamplingParams  # where a request does not say
@@ -49,7 +63,7 @@ class Served(NamedTuple):
                 param=param,
                 code="context_length_exceeded",
             )
-        vocab_size = self.engine.model.config.vocab_size
+        vocab_size = self.engine.vocab_size
         if not all(0 <= token < vocab_size for token in prompt):
             raise ApiError(
                 400, f"A token id of the prompt is not in 0..{vocab_size - 1}.",

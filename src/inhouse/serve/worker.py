@@ -6,131 +6,68 @@ goes away frees its place within one step. After each step the thread hands all 
 
 import asyncio
 import logging
-import math
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
+
+from starlette.concurrency import run_in_threadpool
 
 from inhouse.api.errors import ApiError
 from inhouse.api.metrics import ServerMetrics
 from inhouse.engine.engine import Engine
-from inhouse.engine.request import Failure, SamplingParams, StepOutput
+from inhouse.engine.request import Failure
+from inhouse.serve.admission import Admission, Outputs, Ticket
 
 log = logging.getLogger(__name__)
-Job = tuple[list[int], SamplingParams]
-Outputs = list[tuple[int, StepOutput]]  # (which of a ticket's jobs, what it got in this step)
 
 
-class Ticket:
-    """One admitted request: its sequences, and their outputs as they come."""
-
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self.jobs, self.running = jobs, set(range(len(jobs)))
-        self.arrived: asyncio.Queue[Outputs | ApiError] = asyncio.Queue()
-        self.started = time.monotonic()
-        self.has_output = False
-
-    async def outputs(self) -> AsyncIterator[tuple[int, StepOutput]]:
-        """(job, output) until every job has finished. Raises `ApiError` where the engine cannot go on."""
-        while self.running or not self.arrived.empty():
-            batch = await self.arrived.get()
-            if isinstance(batch, ApiError):
-                raise batch
-            for job, output in batch:
-                yield job, output
-
-
-class Worker:
-    """Admission and delivery, which run on the event loop; `_run` and what it calls run on the engine's thread."""
+class Worker(Admission):
+    """Our own engine behind the admission; `_run` and what it calls run on the engine's thread."""
 
     def __init__(
         self, engine: Engine, metrics: ServerMetrics, max_queue: int, on_crash: Callable[[], None] = lambda: None
     ) -> None:
-        self.engine, self.metrics, self.on_crash = engine, metrics, on_crash
-        self.capacity = engine.settings.max_sequences + max_queue
-        self.tickets: set[Ticket] = set()
-        self.failure: str | None = None
+        super().__init__(engine.settings.max_sequences, metrics, max_queue, on_crash)
+        self.engine = engine
         self._commands: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._owners: dict[int, tuple[Ticket, int]] = {}  # the thread's: engine's id -> whose job it is, and which
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
-    def start(self) -> None:
-        """Call on the running event loop."""
+    async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Let the step under way end, then end the thread."""
         self._commands.put(None)
-        self._thread.join()
+        await run_in_threadpool(self._thread.join)
 
     def check_alive(self) -> None:
-        if self.failure is not None or not self._thread.is_alive():
-            raise ApiError(503, self.failure or "The engine is not running.")
+        super().check_alive()
+        if not self._thread.is_alive():
+            raise ApiError(503, "The engine is not running.")
 
-    @property
-    def in_flight(self) -> int:
-        """Sequences admitted and not finished."""
-        return sum(len(ticket.running) for ticket in self.tickets)
+    async def metrics_page(self) -> str:
+        used, total, evicted = self.engine.pages_in_use, self.engine.num_pages, self.engine.pages_evicted
+        return self.metrics.render(
+            {
+                "running_sequences": ("Sequences that hold a place.", self.engine.num_running),
+                "queued_sequences": (
+                    "Sequences that wait for a place.", max(self.in_flight - self.engine.num_running, 0),
+                ),
+                "kv_pages_in_use": ("Pages of the KV cache in use.", used),
+                "kv_pages_cached": ("Pages that a prompt may find, in use or not.", self.engine.pages_cached),
+                "kv_pages": ("Pages of the KV cache.", total),
+                "kv_pages_evicted_total": ("Pages that no prompt finds any more for want of room.", evicted),
+            }
+        )  # fmt: skip
 
-    @contextmanager
-    def submit(self, jobs: Sequence[Job]) -> Iterator[Ticket]:
-        """Admit a request, and free all of it in the end: what still runs then stops before the next step.
-
-        Raises `ApiError`: 429 where the queue is full, 503 where the engine has crashed.
-        """
-        self.check_alive()
-        if len(jobs) > self.capacity:
-            message = f"The request asks for {len(jobs)} sequences; this server holds {self.capacity}."
-            raise ApiError(400, message, param="n")
-        if self.in_flight + len(jobs) > self.capacity:
-            seconds = min(max(math.ceil(self.metrics.latency.mean), 1), 60)
-            message = f"All places and the queue are full; try again in {seconds} s."
-            raise ApiError(429, message, code="queue_full", headers={"retry-after": str(seconds)})
-        ticket = Ticket(jobs)
-        self.tickets.add(ticket)
-        self.metrics.prompt_tokens += sum(len(prompt) for prompt, _ in jobs)
+    def _begin(self, ticket: Ticket) -> None:
         self._commands.put(partial(self._add, ticket))
-        try:
-            yield ticket
-        finally:
-            self.tickets.discard(ticket)
-            if ticket.running:
-                self.metrics.aborted += len(ticket.running)
-                self._commands.put(partial(self._abort, ticket))
 
-    def gauges(self) -> dict[str, tuple[str, float]]:
-        used, total = self.engine.pages_in_use, self.engine.num_pages
-        return {
-            "running_sequences": ("Sequences that hold a place.", self.engine.num_running),
-            "queued_sequences": ("Sequences that wait for a place.", max(self.in_flight - self.engine.num_running, 0)),
-            "kv_pages_in_use": ("Pages of the KV cache in use.", used),
-            "kv_pages": ("Pages of the KV cache.", total),
-        }
-
-    def _deliver(self, batches: dict[Ticket, Outputs]) -> None:
-        now = time.monotonic()
-        for ticket, outputs in batches.items():
-            if ticket not in self.tickets:
-                continue
-            if not ticket.has_output:
-                ticket.has_output = True
-                self.metrics.first_token.observe(now - ticket.started)
-            ticket.running.difference_update(job for job, output in outputs if output.finish_reason is not None)
-            if not ticket.running:
-                self.metrics.latency.observe(now - ticket.started)
-            self.metrics.generated_tokens += sum(not ticket.jobs[job][1].embed for job, _ in outputs)
-            self.metrics.cached_tokens += sum(output.num_cached for _, output in outputs)
-            ticket.arrived.put_nowait(outputs)
-
-    def _fail(self) -> None:
-        self.failure = "The engine has crashed; the server's log says why. Restart the server."
-        for ticket in self.tickets:
-            ticket.arrived.put_nowait(ApiError(500, self.failure))
-        self.on_crash()
+    def _drop(self, ticket: Ticket) -> None:
+        self._commands.put(partial(self._abort, ticket))
 
     def _run(self) -> None:
         """Carry out commands, step, hand the outputs to the loop, until told to stop or the engine fails."""
@@ -163,7 +100,7 @@ class Worker:
     def _add(self, ticket: Ticket) -> None:
         try:
             for job, (prompt, params) in enumerate(ticket.jobs):
-                self._owners[self.engine.add(prompt, params, ticket)] = ticket, job
+                self._owners[self.engine.add(prompt, params, ticket.origin)] = ticket, job
         except ValueError as error:  # what the engine will not take, in its own words
             self._refuse(ticket, ApiError(400, str(error)))
 

@@ -9,6 +9,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     ValidationError,
@@ -128,6 +129,11 @@ class OrText(NamedTuple):
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: GetJsonSchemaHandler) -> Any:
         return {"anyOf": [{"type": "string"}, handler(core_schema)]}
+
+
+CacheSalt = Annotated[
+    str, Field(min_length=1, max_length=1000, description="not in the API; prefixes are shared under the same one only")
+]
 
 
 def _few_and_short(stop: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from inhouse.api.wire.fields import IGNORED, STOP, STOPS, JsonObject, Request, StopStrings, misfit, neutral
+from inhouse.api.wire.fields import IGNORED, STOP, STOPS, CacheSalt, JsonObject, Request, StopStrings, misfit, neutral
 
 MAX_TOP_LOGPROBS = 20
 MAX_BIASES = 1024
@@ -121,6 +121,7 @@ class GenerationRequest(Request):
     priority: int = Field(default=0, ge=0, le=100, description="waits behind those with a lower one")
     stop_token_ids: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(default=[], max_length=MAX_BIASES)
     structured_outputs: StructuredOutputs | None = None
+    cache_salt: CacheSalt | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from inhouse.api.wire.fields import IGNORED, FewParts, JsonObject, OneOf, OrText, Request, misfit, neutral
+from inhouse.api.wire.fields import IGNORED, CacheSalt, FewParts, JsonObject, OneOf, OrText, Request, misfit, neutral
 from inhouse.api.wire.protocol import (
     MAX_MESSAGES,
     MAX_TOOLS,
@@ -213,6 +213,7 @@ class ResponsesRequest(Request):
     max_tool_calls: Annotated[Any, neutral()] = None
     context_management: Annotated[Any, neutral([])] = None
     moderation: Annotated[Any, neutral()] = None
+    cache_salt: CacheSalt | None = None
 
     @model_validator(mode="after")
     def _answers_calls(self) -> "ResponsesRequest":
@@ -245,6 +246,7 @@ class ResponsesRequest(Request):
             tool_choice=choice,
             parallel_tool_calls=self.parallel_tool_calls,
             response_format=self.text.format.to_chat(),
+            cache_salt=self.cache_salt,
         )
 
 

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from inhouse.api.errors import ApiError
+from inhouse.api.middleware import Caller
 from inhouse.api.wire.protocol import EmbeddingRequest, Prompt
 from inhouse.engine.request import SamplingParams
+from inhouse.engine.scheduler import Origin
+from inhouse.serve.admission import Job
 from inhouse.serve.served import Served
-from inhouse.serve.worker import Job
 
 _PARAMS = SamplingParams(max_tokens=1, temperature=0, embed=True)
 
@@ -36,12 +38,12 @@ class Embeddings:
         self.served.check_prompt(given, "input", may_fill=True)
         return given
 
-    async def vectors(self) -> list[np.ndarray]:
+    async def vectors(self, caller: Caller) -> list[np.ndarray]:
         """(D) fp32 each, in the order of the inputs."""
         found: list[np.ndarray] = []
         for wave in self._waves():
             own: dict[int, np.ndarray] = {}
-            with self.served.worker.submit(wave) as ticket:
+            with self.served.worker.submit(wave, Origin(caller.name, salt=caller.salt)) as ticket:
                 async for job, output in ticket.outputs():
                     assert output.completion is not None and output.completion.embedding is not None
                     own[job] = output.completion.embedding

@@ -1,0 +1,1 @@
+"""What was computed, and how it is found again."""
