@@ -5,7 +5,8 @@
 Dense models with random weights of two shapes: the preview's, and Qwen3-0.6B's with a small vocabulary, which fills
 the memory's bandwidth. 1, 8 and 32 prompts of 64 random tokens, then greedy tokens. The engine has the settings that
 `inhouse serve` has by default and computes in bf16, as transformers does; llama.cpp reads its own file of the same
-model (F16: 16-bit floats, Q8_0: 8-bit integers in blocks), all streams in one context with a unified cache.
+model (F16: 16-bit floats, Q8_0: 8-bit integers in blocks), all streams in one context with a unified cache. Against
+Q8_0 the engine has weights of 8 bits too (`--weights int8`).
 A ratio is that of a round; the order of a round's sides changes. Needs llama-cpp-python: pip install 'inhouse[bench]'.
 """
 
@@ -50,6 +51,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 NUM_TOKENS = {"preview": 128, "0.6B": 32}
 RESULTS = Path(__file__).with_name("results") / "decode.md"
+OURS = {"transformers": "auto", "F16": "auto", "Q8_0": "int8"}  # our weights against whom
 Generate = Callable[[np.ndarray, int], None]  # prompts (streams, NUM_PROMPT), and how many tokens each gets
 
 
@@ -67,8 +69,9 @@ def new_folder(size: str, vocab_size: int, folder: Path) -> None:
     Tokenizer.train(texts, min(vocab_size, 4096)).save(folder)
 
 
-def open_inhouse(folder: Path) -> Generate:
-    opened, settings, cores = open_folder(folder, "bf16"), ServingSettings(cache_gib=2), torch.get_num_threads()
+def open_inhouse(folder: Path, weights: Any) -> Generate:
+    opened, cores = open_folder(folder, "bf16"), torch.get_num_threads()
+    settings = ServingSettings(cache_gib=2, weights=weights)
     own = threads_for(opened, settings)
     torch.set_num_threads(own)
     engine = opened.engine(settings)
@@ -153,19 +156,19 @@ def measure(generate: Generate, prompts: tuple[np.ndarray, np.ndarray], num_toke
 
 
 def compare(sides: dict[str, Generate], size: str, streams: int, rounds: int) -> list[str]:
-    """The first side against each of the others, as rows of the table."""
+    """Each of the others against that of ours which has weights of its kind, as rows of the table."""
     random = np.random.default_rng(0)
     results: dict[str, list[Speeds]] = {name: [] for name in sides}
     for i in range(rounds + 1):  # the first warms up
         prompts = tuple(random.integers(5, 4000, (streams, NUM_PROMPT)) for _ in range(2))
         for name in list(sides)[:: 1 if i % 2 else -1]:
             results[name].append(measure(sides[name], prompts, NUM_TOKENS[size]))
-    ours, *others = (results[name][1:] for name in sides)
     rows = []
-    for name, theirs in zip(list(sides)[1:], others, strict=True):
+    for name in [name for name in sides if name not in OURS.values()]:
+        ours = results[OURS[name]]
         cells = []
         for kind in Speeds._fields:
-            pairs = [(getattr(a, kind), getattr(b, kind)) for a, b in zip(ours, theirs, strict=True)]
+            pairs = [(getattr(a, kind), getattr(b, kind)) for a, b in zip(ours[1:], results[name][1:], strict=True)]
             ratios = [a / b for a, b in pairs]
             speeds = [statistics.median(column) for column in zip(*pairs, strict=True)]
             cells += [f"{speeds[0]:.0f}", f"{speeds[1]:.0f}"]
@@ -177,7 +180,8 @@ def compare(sides: dict[str, Generate], size: str, streams: int, rounds: int) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", nargs="+", choices=SHAPES, default=list(SHAPES))
-    parser.add_argument("--against", nargs="+", default=["transformers", "F16", "Q8_0"])
+    parser.add_argument("--streams", type=int, nargs="+", default=list(STREAMS))
+    parser.add_argument("--against", nargs="+", choices=OURS, default=list(OURS))
     parser.add_argument("--vocab", type=int, default=4096)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
@@ -187,9 +191,9 @@ def main() -> None:
         "# Generation against transformers and llama.cpp",
         "",
         f"`.venv/bin/python {' '.join(sys.argv)}` on {os.cpu_count()} cores ({platform.machine()}), torch "
-        f"{torch.__version__}, transformers {transformers.__version__}, vocabulary {args.vocab:,}. bf16, random "
-        f"weights, default settings; {NUM_PROMPT} prompt tokens a stream, greedy; tokens/s, and the ratio: median "
-        f"(least to most) of {args.rounds} rounds.",
+        f"{torch.__version__}, transformers {transformers.__version__}, vocabulary {args.vocab:,}. bf16, against "
+        f"Q8_0 with int8 weights; random weights, default settings; {NUM_PROMPT} prompt tokens a stream, greedy; "
+        f"tokens/s, and the ratio: median (least to most) of {args.rounds} rounds.",
         "",
         "| size | streams | against | prompts: inhouse | theirs | ratio | decoding: inhouse | theirs | ratio |",
         "| --- | ---: | --- | ---: | ---: | --- | ---: | ---: | --- |",
@@ -199,10 +203,10 @@ def main() -> None:
         for size in args.size:
             folder = Path(temporary) / size
             new_folder(size, args.vocab, folder)
-            sides = {"inhouse": open_inhouse(folder)}
+            sides = {weights: open_inhouse(folder, weights) for weights in {OURS[name]: None for name in args.against}}
             for name in args.against:
                 sides[name] = open_transformers(folder) if name == "transformers" else open_llama(folder, name)
-            for streams in STREAMS:
+            for streams in args.streams:
                 rows = compare(sides, size, streams, args.rounds)
                 print("\n".join(rows), flush=True)
                 lines += rows

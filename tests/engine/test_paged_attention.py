@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from inhouse.engine.cpu import native
 from inhouse.engine.cpu import paged_attention as cpu
 from inhouse.engine.cpu.chunk_attention import chunk_attention
 from inhouse.engine.paged_attention import Places, paged_attention, reference
+from inhouse.model.cpu import native
 
 PAGE = 4
 NEAR = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
@@ -106,3 +106,14 @@ def test_libraries_are_not_taken_from_a_folder_that_others_can_write_into(tmp_pa
     folder.chmod(0o777)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert folder not in native._folders()
+
+
+def test_a_library_is_made_anew_when_what_it_includes_has_changed(tmp_path, monkeypatch):
+    if native.find_compiler() is None:
+        pytest.skip("no C++ compiler")
+    source, header = tmp_path / "kernel.cpp", tmp_path / "number.h"
+    source.write_text('#include "number.h"\nextern "C" int number() { return NUMBER; }')
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for number in (5, 6):
+        header.write_text(f"#define NUMBER {number}\n")
+        assert native.load.__wrapped__(source).number() == number

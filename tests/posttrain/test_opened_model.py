@@ -9,7 +9,9 @@ import torch
 from inhouse.checkpoint.model_folder import load_model, save_model
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.request import SamplingParams
+from inhouse.engine.settings import EngineSettings
 from inhouse.model.config import ModelConfig
+from inhouse.model.cpu import native
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.opened_model import Generation, open_folder, read_chat_template
 
@@ -54,6 +56,15 @@ def test_auto_computes_as_the_weights_are_stored(folder, stored, computed):
     assert open_folder(folder, "auto").model.dtype == computed
     with pytest.raises(ValueError, match="it is one of auto, fp32, bf16"):
         open_folder(folder, "fp8")
+
+
+@pytest.mark.skipif(native.find_compiler() is None, reason="no C++ compiler")
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_folder_is_generated_from_in_8_bits(folder, dtype):
+    opened, plain = open_folder(folder, dtype), open_folder(folder, dtype).engine()
+    engine, params = opened.engine(EngineSettings(weights="int8")), SamplingParams(max_tokens=3, temperature=0)
+    assert opened.model.is_int8 and opened.model.embed_tokens.weight.dtype == opened.model.dtype
+    assert engine.generate([[5, 6]], params)[0].token_ids == plain.generate([[5, 6]], params)[0].token_ids
 
 
 @pytest.mark.parametrize("missing", ["config.json", "tokenizer.json"])

@@ -31,15 +31,15 @@ class Decoder:
         length = -(-len(model.layers) // num_pieces)
         self._pieces = [range(i, min(i + length, len(model.layers))) for i in range(0, len(model.layers), length)]
 
-    def __call__(self, tokens_N: Tensor, places: Places) -> tuple[Tensor, Tensor, list[Routing]]:
-        """fp32 logits (N, V) of the next tokens, their log-sum-exp (N), and the routing of every MoE layer."""
-        routings: list[Routing] = []
+    def __call__(self, tokens_N: Tensor, places: Places) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """fp32 logits (N, V) of the next tokens, their log-sum-exp (N), and every MoE layer's experts (N, K)."""
+        experts: list[Tensor] = []
         x_ND, rope = self._begin(self._model, tokens_N, places.positions_N)
         for piece in self._pieces:
             blocks, caches = self._model.layers[piece.start : piece.stop], self._cache.pages[piece.start : piece.stop]
             x_ND, routing = self._blocks(tuple(blocks), x_ND, rope, caches, places)
-            routings += routing
-        return *self._end(self._model, x_ND), routings
+            experts += [layer.experts_NK for layer in routing]
+        return *self._end(self._model, x_ND), experts
 
 
 def _begin(model: Transformer, tokens_N: Tensor, positions_N: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:

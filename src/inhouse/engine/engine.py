@@ -17,6 +17,7 @@ import torch
 
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.cache.prefix_cache import PrefixCache
+from inhouse.engine.decoding import Decoder
 from inhouse.engine.drafts.speculator import Speculator
 from inhouse.engine.drafts.verify import drawings_of, num_agreed
 from inhouse.engine.grammar import Grammars, Mask
@@ -47,7 +48,7 @@ class Engine:
     """Continues prompts with `model`, whose weights it neither copies nor changes.
 
     What ends an answer, beside what a request names, are `end_ids` and the tokenizer's ends of a document and a turn.
-    Raises `ValueError` where the cache is too small for anything.
+    Raises `ValueError` where the cache is too small for anything, or the model's weights are not as `settings` say.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class Engine:
         end_ids: Iterable[int] = (),
     ) -> None:
         self.model, self.tokenizer, self.settings = model, tokenizer, settings or EngineSettings()
+        if self.settings.weights == "int8" and not model.is_int8:
+            raise ValueError("weights = int8, but the model has others: call its pack(to_int8=True) first")
         config, page_size = model.config, self.settings.page_size
         page_bytes = page_size * KVCache.bytes_per_token(config, model.dtype)
         wanted = self.settings.max_sequences * -(-config.max_position // page_size)
@@ -76,7 +79,7 @@ class Engine:
         self._new_id = itertools.count()
         self._ends, self._special = ends_of(tokenizer, end_ids), tokenizer.skipped  # these are no part of the text
         self.grammars = Grammars(tokenizer, config.vocab_size, self._ends)
-        if self._runner.decoder is not None:
+        if isinstance(self._runner.decoder, Decoder):
             self._warm_up()
         self._budget = PrefillBudget(self.settings.max_prefill, self.settings.prompt_turn)
         if self.settings.speculation == "ngram":
@@ -162,6 +165,7 @@ class Engine:
         """Call when the model's weights have changed while nothing runs: what is cached no longer fits them."""
         assert not self._sequences, "weights must not change while requests run"
         self._pages.forget()
+        self._runner.refresh()
 
     def generate(self, prompts: Items[list[int]], params: SamplingParams | Items[SamplingParams]) -> list[Completion]:
         """Continue all prompts, each with its own `params` where several are given; completions in the same order.

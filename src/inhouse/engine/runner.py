@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from inhouse.engine.attention import Chunk, PagedAttention
+from inhouse.engine.cpu import decode_step
 from inhouse.engine.cpu import paged_attention as cpu
+from inhouse.engine.cpu.decode_step import NativeDecoder
 from inhouse.engine.decoding import Decoder
 from inhouse.engine.kv_cache import KVCache
 from inhouse.engine.paged_attention import Places
@@ -19,7 +21,6 @@ from inhouse.engine.request import TokenLogprobs
 from inhouse.engine.sampler import likeliest, logprobs_of
 from inhouse.engine.scheduler import Scheduled, Sequence
 from inhouse.model.compilation import can_compile
-from inhouse.model.moe import Routing
 from inhouse.model.transformer import Transformer
 
 log = logging.getLogger(__name__)
@@ -34,11 +35,18 @@ class ModelRunner:
         self.model, self.cache, self.table = model, cache, table
         self.device = model.embed_tokens.weight.device
         cpu.is_there(cache.pages[0])  # compiled now, where it has to be, not in the first request
-        self.decoder: Decoder | None = None
-        if compiles and can_compile(model, trains=False):
+        self.decoder: Decoder | NativeDecoder | None = None
+        if decode_step.is_there(model):
+            self.decoder = NativeDecoder(model, cache.pages)
+        elif compiles and can_compile(model, trains=False) and not model.is_in_own_layout:
             self.decoder = Decoder(model, cache)
-        elif compiles:
+        elif compiles and not model.is_in_own_layout:
             log.warning("torch.compile needs a C++ compiler (g++, clang++ or c++); without one generation is slower")
+
+    def refresh(self) -> None:
+        """The model's weights have changed."""
+        if isinstance(self.decoder, NativeDecoder):
+            self.decoder.refresh()
 
     def run(self, scheduled: list[Scheduled]) -> tuple[list[Sequence], Tensor, Tensor]:
         """The sequences that are ready for their next token, its fp32 logits (N, V) and their log-sum-exp (N).
@@ -51,14 +59,16 @@ class ModelRunner:
             return self._decode(self.decoder, scheduled)
         return self._mixed(scheduled)  # beside a prompt decoding costs next to nothing: the weights are read anyway
 
-    def _decode(self, decoder: Decoder, scheduled: list[Scheduled]) -> tuple[list[Sequence], Tensor, Tensor]:
-        """A compiled pass: one new token each, and drafts."""
+    def _decode(
+        self, decoder: Decoder | NativeDecoder, scheduled: list[Scheduled]
+    ) -> tuple[list[Sequence], Tensor, Tensor]:
+        """A pass of one new token each, and drafts, compiled."""
         sequences = [item.sequence for item in scheduled]
         tokens_N, rows, positions, _ = self._rows(scheduled)
         places = self._places(rows, positions)
-        logits_NV, log_totals_N, routing = decoder(tokens_N, places)
-        if routing:
-            self._write_experts(self._tensor(self._slots(rows, positions)), routing)
+        logits_NV, log_totals_N, experts = decoder(tokens_N, places)
+        if experts:
+            self._write_experts(self._tensor(self._slots(rows, positions)), experts)
         return sequences, logits_NV, log_totals_N
 
     def _rows(self, scheduled: list[Scheduled]) -> tuple[Tensor, np.ndarray, np.ndarray, np.ndarray]:
@@ -92,12 +102,13 @@ class ModelRunner:
         attend = PagedAttention(self.cache, decoding, slots_N[num_single:], chunks)
         hidden_BTD, routing = self.model(tokens_N[None], self._tensor(positions)[None], attend)
         ready, logits_NV = self._logits(scheduled, hidden_BTD[0])
-        self._write_experts(slots_N, routing)
+        self._write_experts(slots_N, [layer.experts_NK for layer in routing])
         return ready, logits_NV, logits_NV.logsumexp(dim=-1)
 
-    def _write_experts(self, slots_N: Tensor, routing: list[Routing]) -> None:
-        if routing:
-            self.cache.write_experts(slots_N, torch.stack([layer.experts_NK for layer in routing], dim=1))
+    def _write_experts(self, slots_N: Tensor, experts: list[Tensor]) -> None:
+        """`experts`: of every layer that has some, (N, K)."""
+        if experts:
+            self.cache.write_experts(slots_N, torch.stack(experts, dim=1))
 
     def _chunks(self, scheduled: list[Scheduled], start: int) -> list[Chunk]:
         """Of sequences with several new tokens; `start`: of the first, in the step's row of tokens."""

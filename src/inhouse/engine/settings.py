@@ -23,6 +23,10 @@ class EngineSettings(Settings):
         description="ngram: verify in one step what followed the same tokens before, or what a grammar leaves alone",
     )
     draft_tokens: PositiveInt = Field(default=8, description="tokens that are verified at once, of one sequence")
+    weights: Literal["auto", "int8"] = Field(
+        default="auto",
+        description="auto: as the model has them; int8: rounded to 8 bits, 64 by one scale, for generation on a CPU",
+    )
 
 
 class ServingSettings(EngineSettings):

@@ -79,10 +79,10 @@ class Attention(nn.Module):
             q_NHd, k_NKd = rotate(q_NHd, *rope), rotate(k_NKd, *rope)
         return q_NHd, k_NKd, v_NKd
 
-    def pack(self) -> None:
+    def pack(self, layout: choice.Layout) -> None:
         """See `Linear.packed_from`."""
-        self.qkv = Linear.packed_from(self.q_proj, self.k_proj, self.v_proj)
-        self.o_proj = Linear.packed_from(self.o_proj)
+        self.qkv = Linear.packed_from(layout, self.q_proj, self.k_proj, self.v_proj)
+        self.o_proj = Linear.packed_from(layout, self.o_proj)
 
     def output(self, out_NHd: Tensor) -> Tensor:
         """What the layer adds to the residual stream (N, D)."""

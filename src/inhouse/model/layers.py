@@ -8,38 +8,46 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inhouse.model.cpu import onednn_linear
+from inhouse.model.cpu.choice import Layout
+from inhouse.model.cpu.packed import Packed, pack, packed_linear
 
 
 class Linear(nn.Linear):
     """A linear map whose weight is cast to its input's type: fp32 masters, bf16 compute."""
 
-    packed: Tensor | None = None
+    packed: Tensor | Packed | None = None  # in oneDNN's layout, or in ours
 
     def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
         super().__init__(in_features, out_features, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.packed, Packed):
+            return packed_linear(x, self.packed, self.bias)
         if self.packed is not None:
             return onednn_linear.packed_linear(x, self.packed, self.bias)
         return linear(x, self.weight, self.bias)
 
     @classmethod
     @torch.no_grad()
-    def packed_from(cls, *maps: "Linear") -> "Linear":
+    def packed_from(cls, layout: Layout, *maps: "Linear") -> "Linear":
         """One map with the outputs of all, in their order; its weight is laid out for a CPU's kernels (see `choice`).
 
         It can be neither trained nor saved, and `maps` are empty after it.
         """
         with torch.device("meta"):
-            packed = cls(maps[0].in_features, sum(each.out_features for each in maps))
-        packed.packed = onednn_linear.pack(
-            torch.cat([each.weight for each in maps]) if len(maps) > 1 else maps[0].weight
-        )
-        if maps[0].bias is not None:
-            packed.bias = nn.Parameter(torch.cat([each.bias for each in maps]), requires_grad=False)
-        for each in (*maps, packed):
+            one = cls(maps[0].in_features, sum(each.out_features for each in maps))
+        weights = [each.weight.detach() for each in maps]
+        bias = None if maps[0].bias is None else torch.cat([each.bias for each in maps])
+        if layout is Layout.ONEDNN:
+            one.packed = onednn_linear.pack(torch.cat(weights) if len(weights) > 1 else weights[0])
+        else:
+            one.packed = pack(weights, to_int8=layout is Layout.INT8)
+            bias = None if bias is None else bias.float()
+        if bias is not None:
+            one.bias = nn.Parameter(bias, requires_grad=False)
+        for each in (*maps, one):
             each.weight = nn.Parameter(torch.empty(0, dtype=maps[0].weight.dtype), requires_grad=False)
-        return packed
+        return one
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -61,10 +69,15 @@ class RMSNorm(nn.Module):
         return self.weight.to(x.dtype) * F.rms_norm(x.float(), (x.shape[-1],), eps=self.eps).to(x.dtype)
 
 
+def rope_frequencies(rotary_dim: int, theta: float, device: torch.device) -> Tensor:
+    """Radians a position (rotary_dim / 2), fp32."""
+    exponents = torch.arange(0, rotary_dim, 2, device=device, dtype=torch.float32) / rotary_dim
+    return 1.0 / theta**exponents
+
+
 def rope_angles(positions_N: Tensor, rotary_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Cosines and sines (N, 1, rotary_dim) of the half-split rotary embedding (RoFormer, section 3.2)."""
-    exponents = torch.arange(0, rotary_dim, 2, device=positions_N.device, dtype=torch.float32) / rotary_dim
-    angles = positions_N[..., None].float() * (1.0 / theta**exponents)
+    angles = positions_N[..., None].float() * rope_frequencies(rotary_dim, theta, positions_N.device)
     angles = torch.cat((angles, angles), dim=-1).unsqueeze(-2)
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
@@ -94,7 +107,7 @@ class SwiGLU(nn.Module):
             gate, up = self.gate_and_up(x).chunk(2, dim=-1)
         return self.down_proj(F.silu(gate) * up)
 
-    def pack(self) -> None:
+    def pack(self, layout: Layout) -> None:
         """See `Linear.packed_from`."""
-        self.gate_and_up = Linear.packed_from(self.gate_proj, self.up_proj)
-        self.down_proj = Linear.packed_from(self.down_proj)
+        self.gate_and_up = Linear.packed_from(layout, self.gate_proj, self.up_proj)
+        self.down_proj = Linear.packed_from(layout, self.down_proj)

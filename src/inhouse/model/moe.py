@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from inhouse.model.config import ModelConfig
 from inhouse.model.cpu import choice
 from inhouse.model.cpu.experts import in_padded_rows, through_all_experts
+from inhouse.model.cpu.packed import Packed, pack, packed_experts
 from inhouse.model.layers import SwiGLU
 
 _FEW = 8  # choices of experts in one pass
@@ -106,12 +107,25 @@ class Experts(nn.Module):
         self.up_proj = nn.Parameter(torch.empty(shape))
         self.down_proj = nn.Parameter(torch.empty(shape[0], shape[2], shape[1]))
         self.dispatch = local_dispatch
+        self.packed: tuple[Packed, Packed] | None = None  # gate and up in one, down
+
+    @torch.no_grad()
+    def pack(self, layout: choice.Layout) -> None:
+        """Lay the stacks out for generation: they can be neither trained nor saved after that."""
+        if layout is choice.Layout.ONEDNN:
+            return  # it has none for stacks
+        to_int8, stacks = layout is choice.Layout.INT8, [each.detach() for each in self.parameters()]
+        self.packed = pack(stacks[:2], to_int8), pack(stacks[2:], to_int8)
+        for name, weight in list(self.named_parameters()):
+            setattr(self, name, nn.Parameter(weight.new_empty(0), requires_grad=False))
 
     @property
     def is_local(self) -> bool:
         return self.dispatch is local_dispatch
 
     def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:
+        if self.packed is not None:
+            return packed_experts(x_ND, routing.experts_NK, routing.weights_NK, *self.packed)
         stacks = (self.gate_proj, self.up_proj, self.down_proj)
         if self.is_local and routing.experts_NK.numel() <= _FEW:
             out = _copied(x_ND, routing.experts_NK, stacks)

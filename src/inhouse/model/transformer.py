@@ -13,11 +13,12 @@ from inhouse.common.dtensor import to_local
 from inhouse.model.attention import Attention, CausalAttention, InnerAttention
 from inhouse.model.config import ModelConfig
 from inhouse.model.cpu import choice
+from inhouse.model.cpu.packed import Packed, give_back, packed_linear
 from inhouse.model.layers import Linear, RMSNorm, SwiGLU, rope_angles
 from inhouse.model.moe import Experts, MoE, Router, Routing
 from inhouse.model.random_weights import fill_normal
 
-_EMBEDDING_EPS = 1e-6
+EMBEDDING_EPS = 1e-6
 
 
 class Output(NamedTuple):
@@ -113,21 +114,42 @@ class Transformer(nn.Module):
 
     def logits(self, hidden_BTD: Tensor) -> Tensor:
         """fp32 logits (B, T, V)."""
+        packed = self.lm_head.packed
+        if isinstance(packed, Packed):  # not rounded on the way
+            return packed_linear(hidden_BTD, packed, dtype=torch.float32)
         return self.lm_head(hidden_BTD).float()
 
-    def pack(self) -> None:
+    def pack(self, to_int8: bool = False) -> None:
         """For generation alone, where the device gains by it: lay out the weights of linear maps as its kernels want.
 
-        A head that is tied to the embedding gets a copy of its own.
+        `to_int8`: round them to 8 bits, 64 of an output's by one scale; embedding, norms and routers stay as they are.
+        A head that is tied to the embedding gets a copy of its own. Raises `ValueError` where 8 bits cannot be had.
         """
-        if self.lm_head.packed is not None or not choice.takes_packing(self.lm_head.weight):
+        if self.lm_head.packed is not None:
+            if to_int8 != self.is_int8:
+                raise ValueError("the model's weights are laid out otherwise already; open its folder again")
+            return
+        layout = choice.layout(self.lm_head.weight, to_int8)
+        if layout is None:
             return
         for module in list(self.modules()):
-            if isinstance(module, Attention | SwiGLU):
-                module.pack()
+            if isinstance(module, Attention | SwiGLU | Experts):
+                module.pack(layout)
+                give_back()
         if self.config.tie_embeddings:  # the embedding keeps its own
             self.lm_head.weight = nn.Parameter(self.embed_tokens.weight.detach(), requires_grad=False)
-        self.lm_head = Linear.packed_from(self.lm_head)
+        self.lm_head = Linear.packed_from(layout, self.lm_head)
+        give_back()
+
+    @property
+    def is_in_own_layout(self) -> bool:
+        """Whether `pack` has laid its weights out for our own kernels."""
+        return isinstance(self.lm_head.packed, Packed)
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether `pack` has rounded its weights to 8 bits."""
+        return isinstance(self.lm_head.packed, Packed) and self.lm_head.packed.is_int8
 
     def plain_weight(self, name: str, weight: Tensor) -> Tensor:
         """What the whole of this model's `name` is in a model of the same function that norms no embedding."""
@@ -168,7 +190,7 @@ class Transformer(nn.Module):
 
 
 def _norm_rows(x: Tensor) -> Tensor:
-    return F.rms_norm(x, (x.shape[-1],), eps=_EMBEDDING_EPS)
+    return F.rms_norm(x, (x.shape[-1],), eps=EMBEDDING_EPS)
 
 
 def _last_projections(block: nn.Module) -> tuple[Linear, Linear]:

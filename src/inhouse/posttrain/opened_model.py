@@ -34,12 +34,16 @@ class OpenedModel(NamedTuple):
     chat_template: str | None
     generation: Generation
 
+    def pack(self, settings: EngineSettings | None = None) -> None:
+        """Lay the weights out as `engine` does. Raises `ValueError` where they cannot be had as `settings` say."""
+        self.model.pack(to_int8=settings is not None and settings.weights == "int8")
+
     def engine(self, settings: EngineSettings | None = None) -> Engine:
         """What generates from it, up to any of the tokens that end an answer. Raises `ValueError` as `Engine` does.
 
         The model's weights are laid out for generating: it cannot be saved after that.
         """
-        self.model.pack()
+        self.pack(settings)
         return Engine(self.model, self.tokenizer, settings, self.generation.end_ids)
 
 

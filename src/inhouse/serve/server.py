@@ -50,7 +50,8 @@ def serve(
     with listen(host, port) as listener:
         opened = open_folder(model_folder, dtype)
         torch.set_num_threads(threads_for(opened, engine))
-        if engine.compile:
+        opened.pack(engine)
+        if engine.compile and not opened.model.is_in_own_layout:
             print("compiling (up to a minute the first time; --no-compile starts at once)", file=sys.stderr, flush=True)
         new_app = partial(
             create_app, opened.engine(engine), opened.tokenizer, name=name or model_folder.resolve().name,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inhouse.engine.cpu import native
+from inhouse.model.cpu import native
 
 _TYPES = (torch.float32, torch.bfloat16)
 

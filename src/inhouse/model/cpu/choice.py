@@ -4,9 +4,12 @@ Shapes: N tokens, D model width, E experts, F expert width, M rows (a token once
 """
 
 import math
+from enum import Enum, auto
 
 import torch
 from torch import Tensor
+
+from inhouse.model.cpu import packed
 
 ROOM = 64  # rows; experts are filled up to a multiple of it
 SMALL = 1 << 22  # multiplications of one matrix with all tokens, times a number's bytes (LOG.md, 2026-11-24)
@@ -28,10 +31,32 @@ def takes_onednn(x: Tensor) -> bool:
     return _HAS_BOTH and is_generating and has_rows_of_fp32
 
 
-def takes_packing(weight: Tensor) -> bool:
-    """Linear maps of generation in bf16: laid out as oneDNN reads them, twice as fast with a few rows."""
-    is_bf16 = weight.device.type == "cpu" and weight.dtype == torch.bfloat16
-    return is_bf16 and _HAS_BOTH and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+class Layout(Enum):
+    """How weights lie for generation: as oneDNN wants them, or as our own kernels do, in bf16 or 8 bits."""
+
+    ONEDNN = auto()
+    BF16 = auto()
+    INT8 = auto()
+
+
+def layout(weight: Tensor, to_int8: bool) -> Layout | None:
+    """The one that generation gains most by; None: as they are. Raises `ValueError` where 8 bits cannot be had.
+
+    Ours is as fast as oneDNN's with many rows, faster with few, and a whole step can be made of it (LOG.md,
+    2026-11-30); oneDNN's where there are tiles (AMX), or no products of bf16.
+    """
+    if to_int8:
+        if weight.device.type != "cpu":
+            raise ValueError(f"weights = int8 is for generation on a CPU, and the model is on {weight.device}")
+        if packed.kernels() is None:
+            raise ValueError("weights = int8 needs a C++ compiler (g++, clang++ or c++), and none is found or works")
+        return Layout.INT8
+    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16:
+        return None
+    has_products = torch.cpu._is_avx512_bf16_supported() and torch.cpu._is_vnni_supported()
+    if has_products and not torch.cpu._is_amx_tile_supported() and packed.kernels() is not None:
+        return Layout.BF16
+    return Layout.ONEDNN if _HAS_BOTH and torch.ops.mkldnn._is_mkldnn_bf16_supported() else None
 
 
 def takes_padding(x_MD: Tensor, num_experts: int) -> bool:

@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 import platform
+import re
 import shutil
 import stat
 import subprocess
@@ -29,7 +30,7 @@ def load(source: Path) -> ctypes.CDLL | None:
     if compiler is None:
         log.warning("no C++ compiler (g++, clang++ or c++) was found; without one generation is slower")
         return None
-    text = source.read_bytes()
+    text = b"".join(path.read_bytes() for path in _with_included(source))
     identity = hashlib.blake2b(text + f"{compiler} {_FLAGS} {_cpu()}".encode(), digest_size=12).hexdigest()
     why: object = None
     for folder in _folders():
@@ -42,6 +43,15 @@ def load(source: Path) -> ctypes.CDLL | None:
             why = getattr(error, "stderr", None) or error
     log.warning("%s cannot be compiled and loaded, without it generation is slower: %.500s", source.name, why)
     return None
+
+
+def _with_included(source: Path) -> list[Path]:
+    """The file, and what it includes of its neighbours."""
+    included = [source]
+    for path in included:
+        names = re.findall(r'^#include "(.+)"', path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        included += [near for name in names if (near := (path.parent / name).resolve()) not in included]
+    return included
 
 
 def _make(compiler: str, source: Path, library: Path) -> None:
