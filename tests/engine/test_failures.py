@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from inhouse.engine.grammar import Mask, grammar, regex
 from inhouse.engine.request import Failure, SamplingParams
 
 GREEDY = SamplingParams(max_tokens=12, temperature=0, ignore_eos=True)
@@ -67,6 +68,23 @@ def test_a_request_that_cannot_be_computed_costs_itself_alone(
         each: naive("dense", prompt, 12) for each, prompt in expected.items()
     }
     assert engine.pages_in_use == engine.num_running == len(engine._scheduler.waiting) == 0
+
+
+def test_two_kinds_of_failure_in_one_step_cost_their_own_requests(new_engine, naive, monkeypatch):
+    """A grammar that cannot be followed, and what is no number, of two that are admitted together."""
+    engine = new_engine()
+    before = engine.add([1, 2, 3], GREEDY)
+    engine.step()
+    bound = engine.add([4, 5, 6], GREEDY.model_copy(update={"grammar": grammar(regex("[a-z]+"))}))
+    matcher = engine._sequences[bound].matcher
+    monkeypatch.setattr(matcher, "mask", lambda mask=matcher.mask: Mask(mask().bits, "too complex"))
+    poison(engine, monkeypatch, not_a_number)
+    failing, outputs = engine.add([7, POISON], GREEDY), []
+    while engine.num_running:
+        outputs += engine.step()
+    assert {output.id for output in outputs if isinstance(output, Failure)} == {bound, failing}
+    (done,) = (output.completion for output in outputs if output.id == before and output.finish_reason)
+    assert done.token_ids == naive("dense", [1, 2, 3], 12) and engine.pages_in_use == 0
 
 
 def test_what_is_no_number_does_not_stay_in_the_pages(new_engine, naive, prompts):

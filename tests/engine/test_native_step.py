@@ -173,6 +173,14 @@ def test_an_engine_says_of_its_answers_what_the_packed_model_says(kind, weights,
             assert (torch.from_numpy(completion.experts).sort(-1)[0] == chosen).float().mean() > 0.85
 
 
+@pytest.mark.parametrize("weights", ["auto", "int8"])
+def test_a_prompt_that_takes_several_steps_alone(weights, packed_engine):
+    """A step in which nobody is ready for a token asks for no logits."""
+    prompt, params = list(range(40)), SamplingParams(max_tokens=3, temperature=0, ignore_eos=True)
+    completions = [packed_engine("dense", weights, max_prefill=most).generate([prompt], params)[0] for most in (9, 64)]
+    assert completions[0].token_ids == completions[1].token_ids
+
+
 def test_what_is_no_number_ends_its_request_and_no_other(packed_engine):
     engine = packed_engine()
     with torch.no_grad():

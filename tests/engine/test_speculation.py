@@ -1,8 +1,10 @@
 """Drafts change how many tokens a step gives, and nothing about the tokens, whoever drafts them."""
 
 import json
+import re
 
 import llguidance
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -187,6 +189,28 @@ def test_a_draft_ends_where_its_grammar_does(new_engine, monkeypatch):
     completion = engine.generate([[5]], own)[0]
     assert completion.text[:-1] == "abab" and completion.finish_reason == "stop"
     assert seen[0] == () and set(seen) <= {(), tuple(b"ab"), tuple(b"b")}
+
+
+@pytest.mark.parametrize("pattern", ["[wx]{2}[a-z]{2}", "[wx]{2}[vy][a-z]"])
+def test_an_end_in_a_draft_of_a_grammar_is_none_though_ends_are_ignored(pattern, new_engine):
+    """Which the matcher would take for the end of the answer, and could not take back."""
+    prompt = [*b"wxyz", ByteTokenizer.end_of_document] * 3
+    own = {"max_tokens": 12, "ignore_eos": True, "grammar": grammar(regex(pattern))}
+    params = [SamplingParams(seed=seed, logit_bias={ord("w"): 40, ord("x"): 40}, **own) for seed in range(8)]
+    found = [
+        [each.text for each in new_engine(page_size=4, speculation=speculation).generate([prompt] * 8, params)]
+        for speculation in ("none", "ngram")
+    ]
+    assert found[0] == found[1] and all(re.fullmatch(pattern, text) for text in found[1])
+
+
+def test_what_a_grammar_meets_on_a_refused_draft_is_forgotten(new_engine):
+    matcher = new_engine().grammars.matcher(grammar(regex("(a|b)c")))
+    before, *_ = matcher.masks([])
+    for draft in (list(b"ac"), list(b"a"), [*b"bc", 256, 256]):
+        assert len(matcher.masks(draft)) == len(draft) + 1
+    assert np.array_equal(matcher.mask().bits, before.bits) and not matcher.mask().error
+    assert not matcher.take(ord("b")) and matcher.take(ord("c"))
 
 
 def test_a_grammar_that_gets_too_complex_in_a_draft_costs_its_own_request(new_engine, monkeypatch):

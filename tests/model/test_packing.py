@@ -92,6 +92,16 @@ def compiled(request, tmp_path_factory):
 
 
 @needs_compiler
+@pytest.mark.parametrize("to_int8", [False, True])
+def test_no_rows_are_no_rows(to_int8, compiled, monkeypatch):
+    monkeypatch.setattr(packed, "kernels", lambda: compiled)
+    own = packed.pack([torch.ones(33, 64)], to_int8)
+    assert packed.packed_linear(torch.empty(0, 64), own).shape == (0, 33)
+    with pytest.raises(AssertionError, match="no gradients"):
+        packed.packed_linear(torch.ones(1, 64, requires_grad=True), own)
+
+
+@needs_compiler
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("to_int8", [False, True])
 @pytest.mark.parametrize(("outputs", "inputs"), [(1, 1), (31, 7), (64, 64), (33, 130), (300, 65), (97, 576)])

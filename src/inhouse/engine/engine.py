@@ -157,12 +157,14 @@ class Engine:
         if sequence is None:
             return None
         sequence.stream.finish()
-        if sequence.num_missing > 1:  # nobody has seen yet whether what is computed are numbers
+        if (
+            sequence.num_missing > 1 or not sequence.num_drawn
+        ):  # nobody has seen yet whether what is computed are numbers
             self._clear(sequence)
         return self._finish(sequence, "abort")
 
     def forget_prefixes(self) -> None:
-        """Call when the model's weights have changed while nothing runs: what is cached no longer fits them."""
+        """Call when the model's weights (of a packed one, the small ones) have changed while nothing runs."""
         assert not self._sequences, "weights must not change while requests run"
         self._pages.forget()
         self._runner.refresh()
@@ -287,17 +289,18 @@ class Engine:
         rows = zip(is_finite_N.tolist(), tokens, logprobs, strict=True)
         for sequence in ready:
             own = list(itertools.islice(rows, len(drafts[sequence.id]) + 1))
+            draft = drafts[sequence.id]
+            num_right = num_agreed(draft, [token for _, token, _ in own])
+            if draft and self._speculator is not None:
+                self._speculator.observe(sequence, len(draft), num_right)
+            used = masks[sequence.id].result()[: num_right + 1] if sequence.id in masks else []
             if not all(is_finite for is_finite, *_ in own):
                 failed[sequence.id] = "the model's output for it is not a number"
-            elif sequence.id in masks and (why := masks[sequence.id].result()[-1].error):
+            elif why := next((mask.error for mask in used if mask.error), ""):
                 log.warning("a grammar cannot be followed: %s", why)
                 self.grammars.forget(sequence.params.grammar or "")
                 failed[sequence.id] = TOO_COMPLEX
             else:
-                draft = drafts[sequence.id]
-                num_right = num_agreed(draft, [token for _, token, _ in own])
-                if draft and self._speculator is not None:
-                    self._speculator.observe(sequence, len(draft), num_right)
                 drawn += [(sequence, token, known) for _, token, known in own[: num_right + 1]]
         return drawn
 
@@ -324,7 +327,7 @@ class Engine:
     ) -> tuple[list[Drawn], list[StepOutput | Failure]]:
         """End what failed. Who was admitted beside it may share pages that it should have filled, and begins again."""
         outputs: list[StepOutput | Failure] = []
-        again = {item.sequence.id for item in scheduled if item.is_admitted} - failed.keys()
+        again = {item.sequence.id for item in scheduled if item.is_admitted} & self._sequences.keys() - failed.keys()
         for item in reversed(scheduled):
             if item.sequence.id in again:
                 self._scheduler.send_back(item.sequence)

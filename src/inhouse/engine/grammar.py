@@ -87,14 +87,11 @@ class Matcher:
 
     def masks(self, draft: Sequence[int]) -> list[Mask]:
         """Of the next token, and of each that may follow as much of `draft`, which is `allowed`."""
-        masks = [self.mask()]
+        masks, is_over = [self.mask()], False
+        ahead = Matcher(self._matcher.deep_copy()) if draft else self  # what it meets there is forgotten again
         for token in draft:
-            if self.take(token):  # nothing follows, and nobody asks what may
-                masks.append(Mask(np.full_like(masks[0].bits, -1), ""))
-            else:
-                masks.append(self.mask())
-        if draft:
-            self._matcher.rollback(len(draft))
+            is_over = is_over or ahead.take(token)  # then nothing follows, and nobody asks what may
+            masks.append(Mask(np.full_like(masks[0].bits, -1), "") if is_over else ahead.mask())
         return masks
 
     def forced(self) -> list[int]:

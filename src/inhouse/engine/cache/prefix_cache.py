@@ -91,16 +91,20 @@ class PrefixCache:
         return Found(nodes, *self._alike(node, content, len(nodes), num_tokens))
 
     def _alike(self, node: Node, content: bytes, page: int, num_tokens: int) -> tuple[Node | None, int]:
-        """The child of `node` that begins with the most tokens of a page of `content`, and how many they are."""
+        """The child of `node` that begins with the most tokens of a page of `content`, and how many they are.
+
+        Of a first page at least half: nearly all prompts begin with one token, and a copy of it, and attention that
+        begins in the middle, cost more than it does.
+        """
         start = 0 if page else _SALT_BYTES
         wanted = self._edge(content, page, num_tokens)
         place = bisect_left(node.edges, wanted)
-        best: tuple[Node | None, int] = None, 0
+        best: tuple[Node | None, int] = None, 0 if page else self.page_size // 2 - 1
         for edge in node.edges[max(place - 1, 0) : place + 1]:
             num_alike = (_num_alike(edge, wanted) - start) // _TOKEN_BYTES
             if num_alike > best[1] and node.children[edge].born < self._step:
                 best = node.children[edge], num_alike
-        return best
+        return best if best[0] is not None else (None, 0)
 
     def begin_alike(self, one: bytes, other: bytes, num_pages: int) -> bool:
         """Whether two contents have the same first pages, so many of them and full ones."""

@@ -60,7 +60,8 @@ class Speculator:
                 draft = sequence.matcher.allowed(draft)
         if not draft:
             return ()
-        ends = {*params.stop_token_ids, *(() if params.ignore_eos else self._ends)}
+        is_ended = not params.ignore_eos or sequence.matcher is not None  # a grammar ends whoever ignores ends
+        ends = {*params.stop_token_ids, *(self._ends if is_ended else ())}
         draft = draft[: min(most, next((place for place, token in enumerate(draft) if token in ends), most))]
         return tuple(draft[: self._scheduler.reserve(sequence, len(draft))])
 

@@ -235,6 +235,7 @@ void multiply_panel(const Matrix& matrix, int64_t panel, const Rows& rows, int64
   const int64_t start = panel * PANEL, usual = MANY_ROWS[matrix.is_int8];
   const int64_t blocks = num <= MOST_ROWS ? 1 : (num + usual - 1) / usual;
   const int64_t count = std::min(PANEL, matrix.outputs - start);
+  if (num <= 0) return;
   for (int64_t block = 0, done = 0; block < blocks; ++block) {  // of nearly equal size
     const int64_t here = (num - done + blocks - block - 1) / (blocks - block);
     of_rows<MOST_ROWS>(matrix.is_int8, here)(data, rows, first + done, out);

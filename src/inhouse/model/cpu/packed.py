@@ -131,7 +131,8 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def packed_linear(x: Tensor, packed: Packed, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
-    """`F.linear` by a packed weight and an fp32 bias. `dtype` of what comes out: x's, or fp32."""
+    """`F.linear` by a packed weight and an fp32 bias. `dtype` of what comes out: x's, or fp32. Not for training."""
+    assert not (x.requires_grad and torch.is_grad_enabled()), "packed weights give no gradients"
     x, dtype = x.contiguous(), dtype or x.dtype
     out, matrix = x.new_empty(*x.shape[:-1], packed.outputs, dtype=dtype), packed.matrix(bias)
     kernels().packed_linear(
