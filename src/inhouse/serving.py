@@ -42,11 +42,12 @@ def serve(
     settings: tuple[ServeSettings, ServingSettings, PodSettings],
 ) -> None:
     """Serve a model over HTTP with the OpenAI API, until Ctrl-C or SIGTERM."""
-    _check(engine, gpus, emit, output, settings[2])
+    _check(engine, gpus, emit, output, settings)
     if engine == "vllm":
         from inhouse.serve.vllm.program import check_settings
 
         check_settings(settings[1])
+    from inhouse.api.middleware import keys_of
     from inhouse.common.model_paths import find_exported, find_model, model_name
 
     if emit is not None:
@@ -64,7 +65,7 @@ def serve(
         write_manifest(deployment(wanted), output)
         return
     api_key = None if api_key_env is None else os.environ.get(api_key_env)
-    if api_key_env is not None and not api_key:
+    if api_key_env is not None and not keys_of(api_key or ""):
         raise ValueError(f"--api-key-env {api_key_env}: this environment variable is not set, or empty")
     folder = find_exported(model) if engine == "vllm" else find_model(model)
     warn_of_stale(folder if engine == "vllm" else model)
@@ -93,8 +94,15 @@ def warn_of_stale(model: Path) -> None:
         print(notice, file=sys.stderr)
 
 
-def _check(engine: str, gpus: int | None, emit: str | None, output: Path | None, pods: PodSettings) -> None:
+def _check(
+    engine: str,
+    gpus: int | None,
+    emit: str | None,
+    output: Path | None,
+    settings: tuple[ServeSettings, ServingSettings, PodSettings],
+) -> None:
     """Refuse options that do not go together, before anything is read."""
+    pods = settings[2]
     if engine not in ENGINES:
         raise ValueError(f"--engine {engine}: no such engine; it is one of {', '.join(ENGINES)}")
     if emit not in (None, "kubernetes"):
@@ -108,5 +116,7 @@ def _check(engine: str, gpus: int | None, emit: str | None, output: Path | None,
         raise ValueError(
             f"--gpus {gpus}: inhouse's own engine uses the one GPU that it finds; --engine vllm takes more"
         )
+    if emit and engine == "inhouse" and settings[1].weights == "int8" and gpus != 0:
+        raise ValueError("--weights int8 is for generation on a CPU, and a pod has a GPU; add --gpus 0")
     if engine == "inhouse" and emit is None and gpus == 0:
         raise ValueError("--gpus 0 belongs to --emit kubernetes; here the GPU is used where there is one")

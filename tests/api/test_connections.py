@@ -301,7 +301,28 @@ def test_requests_behind_one_another_are_answered_in_order_and_bounded():
                 answers.index(b"\r\n\r\n%d" % n) for n in range(1, 5)
             )
         with served.connect(request % (1, b"x") * 5000) as connection:
-            assert is_ended(connection)
+            answers = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+            assert answers.count(b"HTTP/1.1 200") >= 16, "those before are answered"
+        assert served.health().text == "ok"
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (b"Transfer-Encoding: chunked", b"zz\r\n"),
+        (b"Transfer-Encoding: chunked", b"11111111111111111\r\n"),
+        (b"Transfer-Encoding: identity", b"hello"),
+        (b"Transfer-Encoding: xchunked", b"hello"),
+        (b"Transfer-Encoding: gzip, chunked", b"5\r\nhello\r\n0\r\n\r\n"),
+        (b"Content-Length: 5\r\nTransfer-Encoding: chunked", b"0\r\n\r\n"),
+        (b"Host: evil.example\r\nContent-Length: 5", b"hello"),
+    ],
+)
+def test_what_nobody_can_tell_the_end_of_is_refused(head, body):
+    request = b"POST /size HTTP/1.1\r\nHost: localhost\r\n" + head + b"\r\n\r\n" + body
+    with serving(**PATIENT) as served, served.connect(request) as connection:
+        answer = b"".join(iter(lambda: connection.recv(1000), b""))
+        assert answer.startswith(b"HTTP/1.1 400 ") and b'"invalid_request_error"' in answer
         assert served.health().text == "ok"
 
 

@@ -145,6 +145,7 @@ def test_every_option_of_the_command_is_carried_or_refused(emit: Callable[..., A
     values = {
         "port": "9", "host": "::", "name": "it", "dtype": "bf16", "engine": "vllm", "gpus": "2",
         "allowed_hosts": "a.example", "cors_origins": "https://a.example", "tls_certificate": "x", "tls_key": "x",
+        "weights": "int8", "speculation": "ngram",
     }  # fmt: skip
     command = typer.main.get_command(cli.app).commands["serve"]  # type: ignore[attr-defined]
     for option in command.params:
@@ -211,3 +212,10 @@ def test_what_belongs_to_the_manifests_is_not_taken_without_them(
         with pytest.raises(SystemExit) as end:
             cli.main()
         assert end.value.code == 2 and option[0] in capsys.readouterr().err
+
+
+def test_eight_bits_are_for_pods_without_a_gpu(emit: Callable[..., Any]) -> None:
+    items, err = emit("--weights=int8")
+    assert items is None and "--gpus 0" in err
+    items, _ = emit("--weights=int8", "--gpus=0")
+    assert "--weights=int8" in pod_of(items)[1]["command"]

@@ -68,8 +68,8 @@ def test_what_openai_sends_is_a_conversation():
 @pytest.mark.parametrize("empty", [None, "", {}, "{}"])
 def test_no_arguments_are_an_empty_object(empty):
     wanted = {"type": "function", "function": {"name": "f", "arguments": {}}}
-    assert object_arguments(call(empty)) == object_arguments({"name": "f"}) == wanted
-    assert object_arguments(call(empty, id="a")) == {"id": "a", **wanted}
+    assert object_arguments(call(empty), True) == object_arguments({"name": "f"}, True) == wanted
+    assert object_arguments(call(empty, id="a"), True) == {"id": "a", **wanted}
 
 
 def test_definitions_have_one_order_of_keys_and_keep_all_of_them():
@@ -93,7 +93,7 @@ def test_what_is_nested_too_deeply_for_a_template_is_refused_before_anything_run
     with pytest.raises(ValueError, match="nested more than 100 deep"):
         with_tools([{"role": "user", "content": "q"}], [tool])
     with pytest.raises(ValueError, match="nested more than 100 deep"):
-        object_arguments({"name": "f", "arguments": deep})
+        object_arguments({"name": "f", "arguments": deep}, True)
 
 
 def test_ids_may_be_numbers_on_either_side():

@@ -37,6 +37,20 @@ def test_parsed_calls_and_answers_go_back(long_client):
         assert chats.create(model="tiny", messages=[USER, answer.choices[0].message, USER], max_tokens=1).choices
 
 
+@pytest.mark.parametrize("arguments", ['{"a": ', "[1]", "7", "", "{} {}", '"text"'])
+def test_calls_that_were_cut_go_back_as_they_are(server, arguments):
+    """Else a conversation in which one was cut could never go on."""
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    said = {"role": "assistant", "content": None, "tool_calls": [call]}
+    messages = [USER, said, {"role": "tool", "tool_call_id": "1", "content": "cut"}]
+    body = {"model": "tiny", "messages": messages, "max_tokens": 1}
+    assert server.post("/v1/chat/completions", body).status_code == 200
+    items = [USER, {"type": "function_call", "call_id": "1", "name": "f", "arguments": arguments}]
+    items.append({"type": "function_call_output", "call_id": "1", "output": "cut"})
+    body = {"model": "tiny", "input": items, "max_output_tokens": 1}
+    assert server.post("/v1/responses", body).status_code == 200
+
+
 def test_parsed_responses_go_back(long_client):
     tool = openai.pydantic_function_tool(Weather)["function"] | {"type": "function"}
     for options in ({"text_format": Weather}, {"tools": [tool], "tool_choice": "required"}):
@@ -76,8 +90,9 @@ def test_a_template_may_refuse_it(run_server, path):
     assert answer.status_code == 400 and "no!" in answer.json()["error"]["message"]
 
 
-BAD = {"type": "function", "id": "c", "function": {"name": "f", "arguments": "5"}}
-BAD_ITEM = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "5"}
+DEEP = '{"a":' * 200 + "1" + "}" * 200
+BAD = {"type": "function", "id": "c", "function": {"name": "f", "arguments": DEEP}}
+BAD_ITEM = {"type": "function_call", "call_id": "c", "name": "f", "arguments": DEEP}
 SYSTEM = {"role": "system", "content": "s"}
 
 
@@ -93,4 +108,4 @@ def test_a_message_is_called_by_its_number_in_the_clients_list(long_server, path
     tools = [flat if path == "responses" else {"type": "function", "function": {"name": "f"}}]
     for more in ({}, {"tools": tools}):
         error = long_server.post(f"/v1/{path}", {"model": "tiny"} | body | more).json()["error"]
-        assert error["message"].startswith("message 4: the arguments of f"), error
+        assert error["message"].startswith("message 4: the tool call is nested"), error

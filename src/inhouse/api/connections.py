@@ -116,8 +116,11 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        if len(self.pipeline) >= _PIPELINED:
-            raise ValueError("too many requests behind one another")  # the parser stops, and the request is refused
+        """Raises `ValueError`, for which the parser stops, where a request cannot be told from another one."""
+        names = [name for name, _ in self.headers]
+        codings = {value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"}
+        if len(self.pipeline) >= _PIPELINED or names.count(b"host") > 1 or codings - {b"chunked"}:
+            raise ValueError
         if not self.parser.should_upgrade():
             super().on_headers_complete()
 
@@ -145,12 +148,12 @@ class Connection(HttpToolsProtocol):
         self._refuse(ApiError(400, msg))
 
     def _refuse(self, error: ApiError) -> None:
-        """Answer without a request. A whole one that is at work gets its answer first, and this is left unsaid."""
-        if not self.is_silent and not self.cycle.more_body and not self.pipeline:
-            self.cycle.keep_alive = False
+        """Answer without a request. Whole ones that are at work get their answers first, and this is left unsaid."""
+        if not self.is_silent and not self.cycle.more_body:
+            self.cycle.keep_alive = False  # the newest one's
             self.flow.pause_reading()
             return
-        if self.is_silent:
+        if self.is_silent or not (self.pipeline or self.cycle.response_started):
             response = error.response()
             headers = [*response.raw_headers, (b"connection", b"close")]
             lines = [STATUS_LINE[response.status_code], *(b"%s: %s\r\n" % header for header in headers), b"\r\n"]

@@ -7,6 +7,7 @@ and not rendered, as in the templates of others.
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 _DEEPEST = 100  # levels of a tool's parameters, or of a call's arguments
@@ -34,7 +35,7 @@ def check_messages(messages: Any, *, is_training: bool = True, numbers: Sequence
         if not isinstance(message, dict):
             raise ValueError(f"message {number} is not an object with a role and a content")
         try:
-            _check_message(message, may_be_system=place == 0 or not is_training)
+            _check_message(message, place == 0 or not is_training, is_training)
         except ValueError as error:
             raise ValueError(f"message {number}: {error}") from None
         call_ids.update(str(call.get("id")) for call in message.get("tool_calls") or ())
@@ -43,7 +44,7 @@ def check_messages(messages: Any, *, is_training: bool = True, numbers: Sequence
             raise ValueError(f"message {number}: no call before it has the tool_call_id {answered!r}")
 
 
-def _check_message(message: Message, may_be_system: bool) -> None:
+def _check_message(message: Message, may_be_system: bool, is_training: bool) -> None:
     role = message.get("role")
     if role not in ROLES:
         raise ValueError(f"the role {role!r} is not known; known roles are {', '.join(ROLES)}")
@@ -60,7 +61,8 @@ def _check_message(message: Message, may_be_system: bool) -> None:
     if message.get("content") is not None or not calls:
         _check_text(message.get("content"), "content")
     _check_text(message.get("reasoning_content", ""), "reasoning_content")
-    for what, check, items in (("tool_calls", object_arguments, calls), ("tools", _definition, tools)):
+    check_call = partial(object_arguments, is_strict=is_training)
+    for what, check, items in (("tool_calls", check_call, calls), ("tools", _definition, tools)):
         if not isinstance(items, list | tuple):
             raise ValueError(f"{what} is not a list")
         for item in items:
@@ -91,10 +93,11 @@ def _as_json(value: Any, what: str) -> str:
     raise ValueError(f"the {what} is nested more than {_DEEPEST} deep")
 
 
-def object_arguments(call: Any) -> dict[str, Any]:
+def object_arguments(call: Any, is_strict: bool) -> dict[str, Any]:
     """A tool call as templates want it: under `function`, its arguments an object where it had them as JSON text.
 
-    Raises ValueError where it is none.
+    Text that is no JSON object, as that of a call that was cut off, stays text unless `is_strict`. Raises ValueError
+    for what is no call.
     """
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
@@ -104,8 +107,11 @@ def object_arguments(call: Any) -> dict[str, Any]:
         try:
             arguments = json.loads(arguments)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"the arguments of {function['name']} are not JSON ({error})") from None
-    if not isinstance(arguments, dict):
+            if is_strict:
+                raise ValueError(f"the arguments of {function['name']} are not JSON ({error})") from None
+    if isinstance(function.get("arguments"), str) and not isinstance(arguments, dict) and not is_strict:
+        arguments = function["arguments"]
+    elif not isinstance(arguments, dict):
         raise ValueError(f"the arguments of {function['name']} are not an object")
     _check_text(_as_json(function, "tool call") + _as_json(arguments, "tool call"), "tool call")
     given_id = {"id": call["id"]} if call.get("id") is not None else {}
@@ -147,7 +153,7 @@ def as_rendered(messages: Sequence[Message]) -> tuple[list[dict[str, Any]] | Non
         each = {key: value for key, value in message.items() if key not in ("weight", "tools")}
         each["content"] = each.get("content") or ""
         if calls := each.pop("tool_calls", None):
-            each["tool_calls"] = [object_arguments(call) for call in calls]
+            each["tool_calls"] = [object_arguments(call, is_strict=False) for call in calls]
         shown.append(each)
     return tools or None, shown
 

@@ -73,5 +73,6 @@ class Answer:
                 self.content += item
         has_all = self._tools is not None and self._tools.is_done
         is_end = delta.finish_reason == "stop" or (delta.finish_reason == "length" and has_all)
-        self.finish_reason = "tool_calls" if self.calls and is_end else delta.finish_reason
+        is_cut = self._tools is not None and self._tools.is_cut  # nobody should run what it was going to ask for
+        self.finish_reason = "tool_calls" if self.calls and is_end and not is_cut else delta.finish_reason
         return pieces

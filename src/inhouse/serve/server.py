@@ -104,7 +104,7 @@ def key_in_shell(api_key: str | None, variable: str) -> str | None:
     """What a shell puts the key in `variable` in the place of; the first of several."""
     if api_key is None:
         return None
-    return f"${variable}" if len(keys_of(api_key)) == 1 else f'$(echo "${variable}" | head -n 1)'
+    return f"${variable}" if len(keys_of(api_key)) == 1 else f'$(echo "${variable}" | grep -m 1 .)'
 
 
 def example_request(url: str, name: str, is_chat: bool, key: str | None) -> str:

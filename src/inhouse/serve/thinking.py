@@ -61,12 +61,12 @@ def is_opened(tokenizer: Tokenizer, prompt: list[int]) -> bool:
 
 
 def closed(tokenizer: Tokenizer, prompt: list[int], template: str) -> list[int]:
-    """The prompt, with its thinking ended before it begins."""
-    end = tokenizer.decode(prompt[-_LAST:]).rstrip()
-    if end.endswith(CLOSE):  # the template has done so
-        return prompt
-    opening = "" if end.endswith(OPEN) else f"{OPEN}\n"
-    return prompt + tokenizer.encode_with_special(opening + closing_of(template))
+    """The prompt, with the thinking that it has opened ended before it begins.
+
+    Where it has opened none, a model that was never shown an empty thinking (as ours are not) would only be confused by
+    one; if it opens a thinking itself, the engine closes that at once.
+    """
+    return prompt + tokenizer.encode_with_special(closing_of(template)) if is_opened(tokenizer, prompt) else prompt
 
 
 def limit_of(tokenizer: Tokenizer, template: str, budget: int, is_open: bool) -> ThinkingLimit:

@@ -55,6 +55,17 @@ def test_arguments_that_are_cut_are_given_as_far_as_they_came(text, name):
     assert before == ['{"a": 1}'] * len(before) and last == '{"a": ' and answer.finish_reason == "length"
 
 
+@pytest.mark.parametrize("reason", ["length", "stop"])
+@pytest.mark.parametrize("name", ["HERMES", "LLAMA", "MISTRAL"])
+def test_a_cut_call_is_none_to_run_though_it_is_the_only_one_that_may_be_made(name, reason):
+    """Also where a stop string cut it."""
+    text = {"HERMES": HERMES[:-15], "LLAMA": CALL[:-3], "MISTRAL": '[TOOL_CALLS]f[ARGS]{"a": '}[name]
+    for options in ({"is_parallel": False}, {"is_parallel": False, "must_call": FUNCTIONS}, {"must_call": FUNCTIONS}):
+        answer = Answer(None, ToolReader(Tools(FUNCTIONS, getattr(formats, name), **options)))
+        answer.take(Delta(text, [], reason))
+        assert [call.arguments for call in answer.calls] == ['{"a": '] and answer.finish_reason == reason
+
+
 @pytest.mark.parametrize("name", ["HERMES", "LLAMA", "MISTRAL", "MISTRAL_LIST", "QWEN3_CODER", "GLM"])
 @pytest.mark.parametrize("size", [1, 5, 14, 20])
 def test_a_call_that_must_be_made_and_is_cut_is_no_text(name, size):

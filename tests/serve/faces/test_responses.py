@@ -130,7 +130,16 @@ def test_an_answer_validates_strictly(server):
         ({"input": [{"role": "user", "content": "a", "colour": "red"}]}, "input[0].colour"),
         ({"input": [OUTPUT]}, "input[0].call_id"),
         ({"input": [CALL | {"arguments": {}}]}, "input[0].arguments"),
-        ({"input": [{"role": "user", "content": "a"}, CALL | {"arguments": "[1]"}, OUTPUT]}, "input"),
+        (
+            {
+                "input": [
+                    {"role": "user", "content": "a"},
+                    CALL | {"arguments": '{"a":' * 200 + "1" + "}" * 200},
+                    OUTPUT,
+                ]
+            },
+            "input",
+        ),
         ({"input": [{"role": "user", "content": "a"}] * 5000}, "input"),
         ({"input": [{"role": "user", "content": [{"type": "input_text", "text": ""}] * 5000}]}, "input"),
         ({"input": [CALL] * 129}, "input[128]"),

@@ -44,7 +44,7 @@ def test_every_setting_is_carried_or_refused():
         "--kv-cache-memory-bytes",
         "--enforce-eager",
     }
-    refused = {"prompt_turn": 0.1, "threads": 2}
+    refused = {"prompt_turn": 0.1, "threads": 2, "weights": "int8", "speculation": "ngram", "draft_tokens": 3}
     assert given.keys() | refused.keys() == ServingSettings.model_fields.keys()
     for name, value in refused.items():
         with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} has no meaning with --engine vllm"):

@@ -23,6 +23,7 @@ class ToolReader:
         self._tools, self._format = tools, tools.format
         self._held = ""
         self._is_in_call = self._has_content = self._is_done = False
+        self.is_cut = False  # whether the last call's arguments are not whole
         self._is_further = False  # whether what is held stands in the same tag, or list, as a call before it
         self._dropped = ""  # letters that are dropped here: behind a call
         self._arguments: JsonArguments | None = None  # of the call that is given as it comes
@@ -85,29 +86,30 @@ class ToolReader:
             taken = arguments.push(self._held, is_last)
             self._held = taken.rest or ""
             if not arguments.is_over and is_last:
-                self._leave()
+                self._leave(is_whole=False)
             return [More(taken.text)] if taken.text or arguments.is_over or is_last else None
         end = self._format.streamed.end if self._format.streamed else ""
         place = self._held.find(end) if end else 0
         if not arguments.is_whole and not end:
             self._held, self._is_done = "", True  # nobody can say where the next one begins
-            self._leave()
+            self._leave(is_whole=False)
         elif arguments.is_whole and end and self._tools.is_parallel and (more := _FURTHER.match(self._held)):
             self._held, self._arguments = self._format.openings[0] + self._held[more.end() :], None
             self._place, self._num_marks, self._is_further = 1, 0, True
         elif place >= 0:
             self._held = self._held[place + len(end) :]
-            self._leave()
+            self._leave(arguments.is_whole)
             self._dropped = _SPACE if end else _SPACE + "};"
         elif is_last:
             self._held = ""
-            self._leave()
+            self._leave(arguments.is_whole)
         else:
             return None
         return []
 
-    def _leave(self) -> None:
+    def _leave(self, is_whole: bool = True) -> None:
         """The call is over."""
+        self.is_cut = not is_whole
         self._is_in_call, self._arguments, self._dropped = False, None, _SPACE
         self._is_further = not self._format.close
         self._is_done |= not self._tools.is_parallel

@@ -25,6 +25,9 @@ _DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 _WITHOUT = {  # settings of our engine that vLLM has nothing for
     "prompt_turn": "it shares its steps out by --max-prefill alone",
     "threads": "it takes its threads from its own environment variables",
+    "weights": "it takes them as the folder has them",
+    "speculation": "it has its own, which is not set up here",
+    "draft_tokens": "it has its own drafts, which are not set up here",
 }
 
 
@@ -65,7 +68,7 @@ def arguments(folder: Path, socket: Path, context: int, dtype: str, engine: Engi
 def check_settings(engine: EngineSettings) -> None:
     """Raises `ValueError` for a setting that was given and that vLLM has nothing for."""
     for name, why in _WITHOUT.items():
-        if name in engine.model_fields_set and getattr(engine, name) is not None:
+        if name in engine.model_fields_set and getattr(engine, name) not in (None, "auto", "none"):
             raise ValueError(f"--{name.replace('_', '-')} has no meaning with --engine vllm: {why}; leave it out")
 
 
