@@ -106,7 +106,7 @@ def test_who_goes_away_frees_the_place(run_vllm, eventually, monkeypatch):
             next(pieces)  # comes while the rest is not there yet
             assert server.served.worker.in_flight == 1
         eventually(lambda: server.served.worker.in_flight == 0)
-        assert not server.served.worker._running
+        eventually(lambda: not server.served.worker._running)
 
 
 def test_when_vllm_ends_requests_are_told_and_so_is_the_server(run_vllm, eventually):

@@ -149,4 +149,4 @@ class Program:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self._lines.append(line.rstrip())
-            print(f"vllm: {line.rstrip()}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"vllm: {line.rstrip()}\n")  # at once: others write there too
