@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench.decode import SHAPES, new_folder
 
+from decode import SHAPES, new_folder
 from inhouse.checkpoint.model_folder import WEIGHTS
 
 RESULTS = Path(__file__).with_name("results") / "load_memory.md"

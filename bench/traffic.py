@@ -32,8 +32,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from bench.decode import SHAPES, new_folder
 
+from decode import SHAPES, new_folder
 from inhouse.engine.request import SamplingParams
 from inhouse.engine.settings import ServingSettings
 from inhouse.posttrain.opened_model import open_folder
