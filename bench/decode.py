@@ -37,7 +37,7 @@ from inhouse.model.transformer import Transformer
 from inhouse.posttrain.opened_model import open_folder
 from inhouse.serve.server import threads_for
 
-NUM_PROMPT = 64
+NUM_PROMPT, VOCAB = 64, 4096
 STREAMS = (1, 8, 32)
 SHAPES: dict[str, dict[str, Any]] = {
     "preview": {
@@ -50,7 +50,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 NUM_TOKENS = {"preview": 128, "0.6B": 32}
-RESULTS = Path(__file__).with_name("results") / "decode.md"
+RESULTS = Path(__file__).with_name("results")
 OURS = {"transformers": "auto", "F16": "auto", "Q8_0": "int8"}  # our weights against whom
 Generate = Callable[[np.ndarray, int], None]  # prompts (streams, NUM_PROMPT), and how many tokens each gets
 
@@ -182,9 +182,11 @@ def main() -> None:
     parser.add_argument("--size", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--streams", type=int, nargs="+", default=list(STREAMS))
     parser.add_argument("--against", nargs="+", choices=OURS, default=list(OURS))
-    parser.add_argument("--vocab", type=int, default=4096)
+    parser.add_argument("--vocab", type=int, default=VOCAB)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument(
+        "--write", action="store_true", help="write results/decode.md, or decode-VOCAB.md of another vocabulary"
+    )
     args = parser.parse_args()
     transformers.logging.set_verbosity_error()
     lines = [
@@ -211,7 +213,8 @@ def main() -> None:
                 print("\n".join(rows), flush=True)
                 lines += rows
     if args.write:
-        RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        name = "decode.md" if args.vocab == VOCAB else f"decode-{args.vocab}.md"
+        (RESULTS / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from inhouse.engine.settings import ServingSettings
 from inhouse.posttrain.opened_model import open_folder
 from inhouse.serve.server import threads_for
 
-RESULTS = Path(__file__).with_name("results") / "traffic.md"
+RESULTS = Path(__file__).with_name("results")
 NUM_PROMPT, NUM_TOKENS, VOCAB = 64, 128, 4096
 LONG, SHORT_TOKENS = 30_000, 8
 
@@ -236,7 +236,11 @@ def main() -> None:
     parser.add_argument("--size", choices=SHAPES, default="preview")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=("streams", "churn", "long"))
-    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="write results/traffic.md, or traffic-SIZE.md of another size than the preview's",
+    )
     args = parser.parse_args()
     lines = [
         "# The server under traffic",
@@ -249,8 +253,8 @@ def main() -> None:
         "| --- | --- |",
     ]
     print("\n".join(lines), flush=True)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "model"
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "model"
         new_folder(args.size, VOCAB, folder)
         for what, measure in (("streams", streams), ("churn", churn)):
             if args.only in (None, what):
@@ -262,7 +266,8 @@ def main() -> None:
             lines += (rows := long_prompt(folder))
             print("\n".join(rows), flush=True)
     if args.write:
-        RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        name = "traffic.md" if args.size == "preview" else f"traffic-{args.size}.md"
+        (RESULTS / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ import pytest
 import torch
 from tests.engine.conftest import CONFIGS, ByteTokenizer
 
+from inhouse.engine.cache.kv_cache import KVCache
 from inhouse.engine.cpu import decode_step
 from inhouse.engine.cpu.decode_step import NativeDecoder
 from inhouse.engine.engine import Engine
-from inhouse.engine.kv_cache import KVCache
 from inhouse.engine.paged_attention import Places
 from inhouse.engine.request import SamplingParams
 from inhouse.engine.settings import EngineSettings

@@ -115,12 +115,12 @@ def test_a_packed_matrix_multiplies_any_number_of_rows(outputs, inputs, to_int8,
     for rows in (1, 2, 5, 8, 9, 13, 70):
         for dtype in (torch.bfloat16, torch.float32):
             x = torch.randn(rows, inputs, generator=generator).bfloat16().to(dtype)
-            out = packed.packed_linear(x, own, bias_O, torch.float32)
+            out = packed.packed_linear(x, own, bias_O, in_fp32=True)
             expected = F.linear(x.float(), weight_OI.float(), bias_O)
             assert (out - expected).norm() <= NEAR[to_int8] * expected.norm() + 1e-6
             rounded = packed.packed_linear(x, own, bias_O)
             assert torch.equal(rounded, out.to(dtype)), "in its own type it is the same, rounded"
-            alone = packed.packed_linear(x[-1:], own, bias_O, torch.float32)
+            alone = packed.packed_linear(x[-1:], own, bias_O, in_fp32=True)
             assert torch.equal(alone[0], out[-1]), "a row gets the same bits alone as among others"
     torch.set_num_threads(cores)
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from inhouse.engine.cache.kv_cache import KVCache
 from inhouse.engine.cpu.chunk_attention import chunk_attention
-from inhouse.engine.kv_cache import KVCache
 from inhouse.engine.paged_attention import Places, gather, hidden_beyond, paged_attention
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from inhouse.engine.kv_cache import KVCache
+from inhouse.engine.cache.kv_cache import KVCache
 from inhouse.engine.paged_attention import Places, paged_attention
 from inhouse.model.moe import Routing
 from inhouse.model.transformer import Block, Transformer

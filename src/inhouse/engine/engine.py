@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from inhouse.data.tokenizer import Tokenizer
+from inhouse.engine.cache.kv_cache import KVCache
 from inhouse.engine.cache.prefix_cache import PrefixCache
 from inhouse.engine.decoding import Decoder
 from inhouse.engine.drafts.speculator import Speculator
 from inhouse.engine.drafts.verify import drawings_of, num_agreed
 from inhouse.engine.grammar import Grammars, Mask
-from inhouse.engine.kv_cache import KVCache
 from inhouse.engine.prefill import PrefillBudget
 from inhouse.engine.request import (
     Completion,

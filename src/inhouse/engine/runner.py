@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from inhouse.engine.attention import Chunk, PagedAttention
+from inhouse.engine.cache.kv_cache import KVCache
 from inhouse.engine.cpu import decode_step
 from inhouse.engine.cpu import paged_attention as cpu
 from inhouse.engine.cpu.decode_step import NativeDecoder
 from inhouse.engine.decoding import Decoder
-from inhouse.engine.kv_cache import KVCache
 from inhouse.engine.paged_attention import Places
 from inhouse.engine.request import TokenLogprobs
 from inhouse.engine.sampler import likeliest, logprobs_of

@@ -116,7 +116,7 @@ class Transformer(nn.Module):
         """fp32 logits (B, T, V)."""
         packed = self.lm_head.packed
         if isinstance(packed, Packed):  # not rounded on the way
-            return packed_linear(hidden_BTD, packed, dtype=torch.float32)
+            return packed_linear(hidden_BTD, packed, in_fp32=True)
         return self.lm_head(hidden_BTD).float()
 
     def pack(self, to_int8: bool = False) -> None:

@@ -1,1 +1,1 @@
-"""What was computed, and how it is found again."""
+"""Keys and values in pages, and which of them a prompt finds again."""

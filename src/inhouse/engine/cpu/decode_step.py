@@ -68,7 +68,7 @@ class NativeDecoder:
     """As `inhouse.engine.decoding.Decoder`. What it keeps of small weights are copies in fp32: see `refresh`."""
 
     def __init__(self, model: Transformer, pages: list[Tensor]) -> None:
-        """`pages` as `inhouse.engine.kv_cache.KVCache` has them."""
+        """`pages` as `inhouse.engine.cache.kv_cache.KVCache` has them."""
         self._model, self._pages = model, pages
         self.refresh()
 

@@ -130,10 +130,11 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
     return library
 
 
-def packed_linear(x: Tensor, packed: Packed, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
-    """`F.linear` by a packed weight and an fp32 bias. `dtype` of what comes out: x's, or fp32. Not for training."""
+def packed_linear(x: Tensor, packed: Packed, bias: Tensor | None = None, in_fp32: bool = False) -> Tensor:
+    """`F.linear` of bf16 or fp32 by a packed weight and an fp32 bias, in x's type or `in_fp32`. Not for training."""
     assert not (x.requires_grad and torch.is_grad_enabled()), "packed weights give no gradients"
-    x, dtype = x.contiguous(), dtype or x.dtype
+    assert x.dtype in (torch.bfloat16, torch.float32)  # the kernel has no others
+    x, dtype = x.contiguous(), torch.float32 if in_fp32 else x.dtype
     out, matrix = x.new_empty(*x.shape[:-1], packed.outputs, dtype=dtype), packed.matrix(bias)
     kernels().packed_linear(
         x.dtype == torch.bfloat16, dtype == torch.bfloat16, x.data_ptr(), x.numel() // packed.inputs,
@@ -144,6 +145,7 @@ def packed_linear(x: Tensor, packed: Packed, bias: Tensor | None = None, dtype: 
 
 def packed_experts(x_ND: Tensor, experts_NK: Tensor, weights_NK: Tensor, gate_up: Packed, down: Packed) -> Tensor:
     """(N, D): what the chosen experts make of each row, times their weights."""
+    assert x_ND.dtype in (torch.bfloat16, torch.float32)
     out_ND, stacks = torch.zeros_like(x_ND, dtype=torch.float32), (gate_up.stack(), down.stack())
     parts = (each.contiguous().split(_ROWS) for each in (x_ND, experts_NK, weights_NK.float(), out_ND))
     for x, experts, weights, out in zip(*parts, strict=True):
