@@ -4,7 +4,7 @@ Shapes as in attention.py; D model width, V vocabulary.
 """
 
 import logging
-from itertools import chain
+from itertools import chain, compress
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from inhouse.model.transformer import Transformer
 
 log = logging.getLogger(__name__)
 
+_SHORT = 128  # tokens (LOG.md, 2026-11-30)
 _LOGIT_ROWS = 256  # of a prompt at once: logits of a long prompt over a large vocabulary would fill the memory
 
 
@@ -55,21 +56,32 @@ class ModelRunner:
 
         Sequences that want log-probabilities of their prompts, or the sum of its hidden states, have them added.
         """
-        if self.decoder is not None and all(item.is_decoding for item in scheduled):
+        if isinstance(self.decoder, NativeDecoder) and _is_short(scheduled):
+            return self._native(self.decoder, scheduled)
+        if isinstance(self.decoder, Decoder) and all(item.is_decoding for item in scheduled):
             return self._decode(self.decoder, scheduled)
         return self._mixed(scheduled)  # beside a prompt decoding costs next to nothing: the weights are read anyway
 
-    def _decode(
-        self, decoder: Decoder | NativeDecoder, scheduled: list[Scheduled]
-    ) -> tuple[list[Sequence], Tensor, Tensor]:
+    def _native(self, decoder: NativeDecoder, scheduled: list[Scheduled]) -> tuple[list[Sequence], Tensor, Tensor]:
+        """A pass by one call: every token attends as if it were a sequence of its own."""
+        tokens_N, rows, positions, counts = self._rows(scheduled)
+        ready = [item.num_tokens == item.sequence.num_missing for item in scheduled]
+        wanted = [
+            range(end - 1 - len(item.draft), end)
+            for item, end, is_ready in zip(scheduled, counts.cumsum().tolist(), ready, strict=True)
+            if is_ready
+        ]
+        wanted_M = torch.tensor([*chain.from_iterable(wanted)], dtype=torch.int64)
+        logits_MV, log_totals_M, experts = decoder(tokens_N, self._places(rows, positions), wanted_M)
+        self._write_experts(rows, positions, experts)
+        return [item.sequence for item in compress(scheduled, ready)], logits_MV, log_totals_M
+
+    def _decode(self, decoder: Decoder, scheduled: list[Scheduled]) -> tuple[list[Sequence], Tensor, Tensor]:
         """A pass of one new token each, and drafts, compiled."""
-        sequences = [item.sequence for item in scheduled]
         tokens_N, rows, positions, _ = self._rows(scheduled)
-        places = self._places(rows, positions)
-        logits_NV, log_totals_N, experts = decoder(tokens_N, places)
-        if experts:
-            self._write_experts(self._tensor(self._slots(rows, positions)), experts)
-        return sequences, logits_NV, log_totals_N
+        logits_NV, log_totals_N, experts = decoder(tokens_N, self._places(rows, positions))
+        self._write_experts(rows, positions, experts)
+        return [item.sequence for item in scheduled], logits_NV, log_totals_N
 
     def _rows(self, scheduled: list[Scheduled]) -> tuple[Tensor, np.ndarray, np.ndarray, np.ndarray]:
         """The step's tokens, whose they are (rows of the table), their positions, and how many each sequence has."""
@@ -102,13 +114,13 @@ class ModelRunner:
         attend = PagedAttention(self.cache, decoding, slots_N[num_single:], chunks)
         hidden_BTD, routing = self.model(tokens_N[None], self._tensor(positions)[None], attend)
         ready, logits_NV = self._logits(scheduled, hidden_BTD[0])
-        self._write_experts(slots_N, [layer.experts_NK for layer in routing])
+        self._write_experts(rows, positions, [layer.experts_NK for layer in routing])
         return ready, logits_NV, logits_NV.logsumexp(dim=-1)
 
-    def _write_experts(self, slots_N: Tensor, experts: list[Tensor]) -> None:
+    def _write_experts(self, rows: np.ndarray, positions: np.ndarray, experts: list[Tensor]) -> None:
         """`experts`: of every layer that has some, (N, K)."""
         if experts:
-            self.cache.write_experts(slots_N, torch.stack(experts, dim=1))
+            self.cache.write_experts(self._tensor(self._slots(rows, positions)), torch.stack(experts, dim=1))
 
     def _chunks(self, scheduled: list[Scheduled], start: int) -> list[Chunk]:
         """Of sequences with several new tokens; `start`: of the first, in the step's row of tokens."""
@@ -152,6 +164,19 @@ class ModelRunner:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
+
+
+def _is_short(scheduled: list[Scheduled]) -> bool:
+    """Whether one call computes the step in the least time: few tokens, none of them deep in a prompt, where those of
+    a chunk together read what is before them once."""
+    if all(item.is_decoding for item in scheduled):
+        return True
+    chunks = [item for item in scheduled if item.num_tokens > 1]
+    return (
+        sum(len(item.tokens) for item in scheduled) <= _SHORT
+        and sum(item.num_tokens * (item.sequence.num_computed + item.num_tokens) for item in chunks) <= _SHORT**2
+        and not any(item.sequence.params.prompt_logprobs or item.sequence.params.embed for item in scheduled)
+    )
 
 
 def _sum_hidden(sequence: Sequence, hidden_ND: Tensor) -> None:

@@ -1,4 +1,4 @@
-// A whole step of decoding: from one new token a sequence to the logits of the next, by one team of threads.
+// A whole step of decoding: from new tokens, one a sequence or a few, to the logits of the next, by one team of threads.
 //
 // What a block computes is inhouse.model.transformer's; here it stands as parts between which the team waits. The
 // residual stream, and all that no matrix or cache reads, is fp32.
@@ -31,7 +31,8 @@ struct Model {
 struct Batch {
   int64_t num;
   const int64_t *tokens, *rows, *positions, *table;
-  int64_t num_pages;
+  int64_t num_pages, num_wanted;
+  const int64_t* wanted;  // tokens behind which logits are wanted
 };
 
 inline float sum_of_squares(const float* x, int64_t count) {
@@ -115,9 +116,9 @@ class Step {
       activate(member, both_.data(), b.num, layer.down.inputs, inner_);
       multiply<true>(member, layer.down, inner_.rows, b.num, x_.data());
     }
-    enter(member, m, b.num, m.last_norm);
-    multiply<false>(member, m.head, wide_.rows, b.num, logits);
-    member.each(b.num, [&](int64_t n) { totals[n] = log_total(logits + n * m.vocab_size, m.vocab_size); });
+    member.each(b.num_wanted, [&](int64_t n) { enter_row(m, b.wanted[n], m.last_norm, n); });
+    multiply<false>(member, m.head, wide_.rows, b.num_wanted, logits);
+    member.each(b.num_wanted, [&](int64_t n) { totals[n] = log_total(logits + n * m.vocab_size, m.vocab_size); });
   }
 
   // A token's embedding, and the cosines and sines of its position.
@@ -136,11 +137,13 @@ class Step {
   }
 
   void enter(Team::Member& member, const Model& m, int64_t num, const float* weight) {
-    member.each(num, [&](int64_t n) {
-      float* normed = normed_.data() + n * m.width;
-      norm(x_.data() + n * m.width, weight, m.width, m.norm_eps, normed);
-      wide_.put_row(n, normed);
-    });
+    member.each(num, [&](int64_t n) { enter_row(m, n, weight, n); });
+  }
+
+  void enter_row(const Model& m, int64_t n, const float* weight, int64_t to) {
+    float* normed = normed_.data() + n * m.width;
+    norm(x_.data() + n * m.width, weight, m.width, m.norm_eps, normed);
+    wide_.put_row(to, normed);
   }
 
   // A head's query or key, normed and turned where the layer does so.
@@ -213,7 +216,7 @@ class Step {
 
 }  // namespace
 
-// logits (N, V) and their log-sum-exp (N), in fp32; chosen (MoE layers, N, top_k).
+// logits (wanted, V) and their log-sum-exp (wanted), in fp32; chosen (MoE layers, N, top_k).
 extern "C" void decode_step(const Model* model, const Batch* batch, float* logits, float* totals, int64_t* chosen,
                             int threads) {
   static thread_local Step<bf16> in_bf16;

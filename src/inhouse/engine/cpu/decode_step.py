@@ -1,6 +1,7 @@
 """A decoding step by one call of decode_step.cpp, of a model whose weights lie in our own layout (`Transformer.pack`).
 
-Shapes: N sequences, D model width, E experts of which K are chosen, L layers with experts, V vocabulary.
+Shapes: N tokens of sequences, M of them wanted, D model width, E experts of which K are chosen, L layers with experts,
+V vocabulary.
 """
 
 import ctypes
@@ -46,6 +47,8 @@ class _Batch(ctypes.Structure):
         ("num", _NUMBER),
         *((name, _ADDRESS) for name in ("tokens", "rows", "positions", "table")),
         ("num_pages", _NUMBER),
+        ("num_wanted", _NUMBER),
+        ("wanted", _ADDRESS),
     )
 
 
@@ -89,22 +92,24 @@ class NativeDecoder:
             self._matrix(model.lm_head), self._layers,
         )  # fmt: skip
 
-    def __call__(self, tokens_N: Tensor, places: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """fp32 logits (N, V) of the next tokens, their log-sum-exp (N), and every MoE layer's experts (N, K).
+    def __call__(
+        self, tokens_N: Tensor, places: tuple[Tensor, Tensor, Tensor], wanted_M: Tensor
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """fp32 logits (M, V) behind the tokens `wanted_M`, their log-sum-exp (M), and each MoE layer's experts (N, K).
 
-        `places` as `inhouse.engine.paged_attention.Places`.
+        `places` as `inhouse.engine.paged_attention.Places`; of one sequence there may be several, at any positions.
         """
         table_RP, rows_N, positions_N = places
         num, config = len(tokens_N), self._model.config
-        logits_NV, log_totals_N = torch.empty(num, config.vocab_size), torch.empty(num)
+        logits_MV, log_totals_M = torch.empty(len(wanted_M), config.vocab_size), torch.empty(len(wanted_M))
         chosen_LNK = torch.empty(self._num_moe, num, config.num_experts_per_token, dtype=torch.int64)
         addresses = [each.data_ptr() for each in (tokens_N, rows_N, positions_N, table_RP)]
-        batch = _Batch(num, *addresses, table_RP.shape[1])
+        batch = _Batch(num, *addresses, table_RP.shape[1], len(wanted_M), wanted_M.data_ptr())
         _kernel()(
-            ctypes.addressof(self._plan), ctypes.addressof(batch), logits_NV.data_ptr(), log_totals_N.data_ptr(),
+            ctypes.addressof(self._plan), ctypes.addressof(batch), logits_MV.data_ptr(), log_totals_M.data_ptr(),
             chosen_LNK.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
-        return logits_NV, log_totals_N, list(chosen_LNK)
+        return logits_MV, log_totals_M, list(chosen_LNK)
 
     def _layer(self, block: torch.nn.Module, cache: Tensor) -> _Layer:
         assert isinstance(block, Block)
