@@ -365,8 +365,6 @@ def test_a_signal_ends_a_run_with_one_sentence(recipe: Path, tmp_path: Path, num
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # a shell's background jobs, and so all that they start, ignore Ctrl-C
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stderr is not None
         metrics = tmp_path / "runs" / "mine" / ".pretrain.partial" / "metrics.jsonl"
