@@ -1,7 +1,8 @@
 // Attention of one new token a sequence to keys and values in pages, which are read where they lie, once.
 //
 // Softmax is computed online (Milakov and Gimelshein 2018), block by block of tokens, all query heads of one key-value
-// head together. Everything is summed in fp32. Plain C++: the compiler makes vectors of it for the machine it runs on.
+// head together. Everything is summed in fp32. Plain C++: the compiler makes vectors of it for the machine it runs on;
+// for a cache in bf16 see attention_bf16.h too.
 #pragma once
 
 #include <algorithm>
@@ -12,23 +13,14 @@
 #include <vector>
 
 #include "../../model/cpu/numbers.h"
+#include "attention_bf16.h"
+#include "pages.h"
 
 namespace {
 
 constexpr int BLOCK = 32;  // tokens
 constexpr int AHEAD = 16;  // how far to fetch: the pages lie anywhere
 constexpr int SIDE = 4;    // tokens side by side: as many sums that do not wait for each other
-
-template <typename T>
-struct Shape {
-  int64_t num_kv_heads, group, dim, page_size, num_pages, window;
-
-  // a page holds the keys of its tokens, then their values, each head for itself
-  int64_t place(const int64_t* pages, int64_t position, int64_t part, int64_t head) const {
-    const int64_t page = (pages[position / page_size] * 2 + part) * num_kv_heads + head;
-    return (page * page_size + position % page_size) * dim;
-  }
-};
 
 // SIDE tokens' keys (part 0) or values (part 1) in fp32, from `first` on; the newest again beyond it.
 template <typename T>
@@ -38,7 +30,7 @@ void read(const Shape<T>& s, const T* cache, const int64_t* pages, int64_t first
     const T* row = cache + s.place(pages, std::min(first + j, newest), part, head);
     float* own = tokens + j * s.dim;
     const char* later = reinterpret_cast<const char*>(cache + s.place(pages, std::min(first + j + AHEAD, newest), part, head));
-    for (int64_t line = 0; line < s.dim * static_cast<int64_t>(sizeof(T)); line += 64) __builtin_prefetch(later + line);
+    for (int64_t line = 0; line < s.dim * static_cast<int64_t>(sizeof(T)); line += 64) __builtin_prefetch(later + line, 0, NEAR);
 #pragma omp simd
     for (int64_t i = 0; i < s.dim; ++i) own[i] = to_float(row[i]);
   }
@@ -52,6 +44,10 @@ int64_t memory_of(const Shape<T>& s) { return s.group * (2 * s.dim + BLOCK + 2) 
 template <typename T, typename Q>
 void attend(const Shape<T>& s, const Q* q, const T* cache, const int64_t* pages, int64_t position, int64_t head,
             float scale, Q* out, float* memory) {
+#ifdef HAS_BF16_PRODUCTS
+  if constexpr (sizeof(T) == sizeof(bf16))
+    if (s.dim % PAIRS == 0) return attend_products(s, q, cache, pages, position, head, scale, out, memory, s.group);
+#endif
   const int64_t dim = s.dim, group = s.group;
   float* query = memory;                  // group * dim
   float* sum = query + group * dim;       // group * dim
@@ -63,8 +59,7 @@ void attend(const Shape<T>& s, const Q* q, const T* cache, const int64_t* pages,
   std::fill(sum, sum + group * dim, 0.0f);
   std::fill(most, most + group, -std::numeric_limits<float>::infinity());
   std::fill(total, total + group, 0.0f);
-  const int64_t first = s.window ? std::max<int64_t>(position + 1 - s.window, 0) : 0;
-  for (int64_t start = first; start <= position; start += BLOCK) {
+  for (int64_t start = s.first(position); start <= position; start += BLOCK) {
     const int64_t count = std::min<int64_t>(BLOCK, position + 1 - start);
     for (int64_t j = 0; j < count; j += SIDE) {
       read(s, cache, pages, start + j, position, 0, head, tokens);

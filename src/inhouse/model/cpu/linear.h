@@ -14,9 +14,8 @@
 
 #include "numbers.h"
 
-#if defined(__AVX512BF16__) && defined(__AVX512VNNI__) && !defined(PLAIN)
+#if defined(HAS_BF16_PRODUCTS) && defined(__AVX512VNNI__)
 #define HAS_DOT_PRODUCTS
-#include <immintrin.h>
 #endif
 
 namespace {

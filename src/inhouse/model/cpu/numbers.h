@@ -6,6 +6,11 @@
 #include <cstring>
 #include <initializer_list>
 
+#if defined(__AVX512BF16__) && !defined(PLAIN)
+#define HAS_BF16_PRODUCTS
+#include <immintrin.h>
+#endif
+
 namespace {
 
 struct bf16 { uint16_t bits; };
