@@ -32,7 +32,9 @@ def case(num_kv_heads: int, group: int, dim: int, dtype: torch.dtype) -> tuple[l
 
 
 @pytest.mark.parametrize("dtype", NEAR)
-@pytest.mark.parametrize(("num_kv_heads", "group", "dim"), [(1, 1, 8), (2, 3, 16), (8, 2, 128), (2, 1, 6), (1, 9, 64), (2, 3, 96)])
+@pytest.mark.parametrize(
+    ("num_kv_heads", "group", "dim"), [(1, 1, 8), (2, 3, 16), (8, 2, 128), (2, 1, 6), (1, 9, 64), (2, 3, 96)]
+)
 @pytest.mark.parametrize("window", [None, 1, 6, 1000])
 def test_the_kernel_says_what_the_reference_says(dtype, num_kv_heads, group, dim, window):
     (q, k, v, cache), places = case(num_kv_heads, group, dim, dtype)
