@@ -29,6 +29,7 @@ import torch
 
 from decode import NUM_PROMPT, SHAPES, new_folder
 from inhouse.data.tokenizer import Tokenizer
+from inhouse.engine.drafts.pace import Pace
 from inhouse.engine.drafts.prompt_lookup import PromptLookup
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams
@@ -48,7 +49,9 @@ def every_draft(is_right: bool) -> Iterator[None]:
     """Drafts of full length at every step, all of which are taken for right or for wrong, whatever was drawn."""
     with (
         patch.object(PromptLookup, "propose", lambda self, tokens, most: DRAFT[:most]),
-        patch.object(Engine, "_verify", lambda self, sequence, draft, drawn: len(draft) if is_right else 0),
+        patch("inhouse.engine.engine.num_agreed", lambda draft, tokens: len(draft) if is_right else 0),
+        patch.multiple(Pace, is_waiting=lambda self: False, observe=lambda self, proposed, accepted: None),
+        patch("inhouse.engine.drafts.pace._FIRST", 100),
     ):
         yield
 
@@ -91,14 +94,15 @@ def timed(engine: Engine, prompts: list[list[int]], params: SamplingParams) -> f
 
 def follow(prompt: list[int], answer: list[int], most: int) -> tuple[float, float]:
     """Tokens a step, and drafted tokens a step, of an answer that is known."""
-    lookup, tokens, drafted, steps = PromptLookup(), prompt + answer[:1], 0, 0
+    lookup, pace, tokens, drafted, steps = PromptLookup(), Pace(), prompt + answer[:1], 0, 0
     whole = prompt + answer
     while len(tokens) < len(whole):
-        draft = lookup.propose(tokens, min(most, len(whole) - len(tokens) - 1))
+        most_now = min(most, pace.most, len(whole) - len(tokens) - 1)
+        draft = [] if pace.is_waiting() else lookup.propose(tokens, most_now)
         wrong = (i for i, token in enumerate(draft) if token != whole[len(tokens) + i])
         num_right = next(wrong, len(draft))
         if draft:
-            lookup.observe(len(draft), num_right)
+            pace.observe(len(draft), num_right)
         tokens, drafted, steps = whole[: len(tokens) + num_right + 1], drafted + len(draft), steps + 1
     return (len(answer) - 1) / steps, drafted / steps
 

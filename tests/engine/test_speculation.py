@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from tests.engine.conftest import ByteTokenizer
 
 from inhouse.engine.drafts import speculator
+from inhouse.engine.drafts.draft_model import DraftModel
+from inhouse.engine.drafts.pace import Pace
 from inhouse.engine.drafts.prompt_lookup import PromptLookup
 from inhouse.engine.engine import Engine
 from inhouse.engine.grammar import choice, grammar, json_schema, regex
@@ -75,6 +77,19 @@ def told(monkeypatch, known, wrong=lambda place: False):
         return [(token + 1) % 256 if wrong(len(tokens) + i) else token for i, token in enumerate(draft)]
 
     monkeypatch.setattr(PromptLookup, "propose", propose)
+    monkeypatch.setattr(speculator, "Pace", Unhurried)
+
+
+class Unhurried:
+    """As `Pace`, whatever becomes of drafts."""
+
+    most = 1000
+
+    def is_waiting(self):
+        return False
+
+    def observe(self, num_proposed, num_accepted):
+        pass
 
 
 def count_steps(engine, prompt, own):
@@ -328,20 +343,103 @@ def test_the_lookup_finds_the_longest_match(tokens, most):
         assert draft == []
     else:
         following = tokens[best[1] :]
-        assert draft == [following[i % len(following)] for i in range(min(most, 4))]
+        assert draft == [following[i % len(following)] for i in range(most)]
 
 
-def test_the_lookup_keeps_pace():
-    lookup, text = PromptLookup(), [1, 2, 3, 4] * 9
-    lengths = []
+def test_the_pace_follows_what_is_right():
+    pace, lengths = Pace(), []
     for right in (4, 8, 3, 0, 0):
-        lengths.append(len(lookup.propose(text, 100)))
-        lookup.observe(lengths[-1], min(right, lengths[-1]))
+        lengths.append(pace.most)
+        pace.observe(lengths[-1], min(right, lengths[-1]))
     assert lengths == [4, 8, 16, 3, 1]
     pauses = []
     for _ in range(6):
         pauses.append(0)
-        while not lookup.propose(text, 100):
+        while pace.is_waiting():
             pauses[-1] += 1
-        lookup.observe(1, 0)
+        pace.observe(1, 0)
     assert pauses == [4, 8, 16, 32, 64, 64]
+
+
+class Told:
+    """Drafts as `Drafter` gives them: what follows in `known`, or something else."""
+
+    def __init__(self, known, wrong=lambda place: False):
+        self.known, self.wrong, self.asked = known, wrong, []
+
+    def propose(self, wanted):
+        self.asked.append(len(wanted))
+        return {sequence: self._of(sequence.tokens, most) for sequence, most in wanted.items()}
+
+    def _of(self, tokens, most):
+        following = next((each for each in self.known if each[: len(tokens)] == tokens), [])
+        draft = following[len(tokens) : len(tokens) + most]
+        return [(token + 1) % 256 if self.wrong(len(tokens) + i) else token for i, token in enumerate(draft)]
+
+
+def drafting(model, draft, **limits):
+    engine = Engine(draft, ByteTokenizer(), EngineSettings(max_sequences=8, **limits))
+    settings = EngineSettings(max_sequences=8, speculation="model", draft_model="unread", **limits)
+    return Engine(model, ByteTokenizer(), settings, drafter=DraftModel(engine)), engine
+
+
+@pytest.mark.parametrize("kind", ["dense", "moe"])
+def test_a_model_that_drafts_for_itself_is_right(kind, models, prompts):
+    plain = Engine(models[kind], ByteTokenizer(), EngineSettings(max_sequences=8))
+    engine, drafts = drafting(models[kind], models[kind], page_size=4)
+    own = [SamplingParams(max_tokens=n, temperature=0, ignore_eos=True) for n in (5, 20, 33, 1, 40)]
+    expected = plain.generate(prompts[:5], own)
+    for found, each in zip(engine.generate(prompts[:5], own), expected, strict=True):
+        same(found, each)
+    assert engine.num_accepted >= 0.9 * engine.num_drafted > 40  # two that are equally likely may change places
+    assert drafts.pages_in_use == drafts.num_running == 0
+
+
+def test_whatever_another_model_drafts_the_answers_are_the_same(models, prompts):
+    plain = Engine(models["dense"], ByteTokenizer(), EngineSettings(max_sequences=8))
+    engine, _ = drafting(models["dense"], models["local"])
+    asked = [(prompts[i % len(prompts)] or [1], params(i, way)) for i, way in enumerate(WAYS)]
+    wanted = [prompt for prompt, _ in asked], [own for _, own in asked]
+    for found, each in zip(engine.generate(*wanted), plain.generate(*wanted), strict=True):
+        same(found, each)
+    assert engine.num_drafted > 0
+
+
+def test_all_that_decode_are_asked_for_together(models, prompts):
+    told_ = Told([])
+    settings = EngineSettings(max_sequences=8, speculation="model", draft_model="unread")
+    engine = Engine(models["dense"], ByteTokenizer(), settings, drafter=told_)
+    engine.generate(prompts[:4], GREEDY)
+    assert max(told_.asked) == 4
+
+
+def test_a_draft_model_that_fails_costs_its_drafts_alone(models, prompts, naive, monkeypatch):
+    engine, drafts = drafting(models["dense"], models["dense"])
+    run, times = drafts._runner.run, iter(range(1000))
+
+    def sometimes(scheduled):
+        if next(times) % 3 == 1:
+            raise MemoryError("none left")
+        return run(scheduled)
+
+    monkeypatch.setattr(drafts._runner, "run", sometimes)
+    monkeypatch.setattr(drafts, "_check_alive", lambda error: (_ for _ in ()).throw(error))
+    found = engine.generate([prompts[4]], GREEDY.model_copy(update={"max_tokens": 30}))[0]
+    assert found.token_ids == naive("dense", prompts[4], 30)
+    assert drafts.pages_in_use == drafts.num_running == 0 and engine.num_accepted > 0
+
+
+def test_a_context_beyond_that_of_the_draft_model_goes_on_without(models, naive, monkeypatch):
+    engine, drafts = drafting(models["dense"], models["dense"])
+    monkeypatch.setattr(drafts, "max_context", 40)
+    found = engine.generate([[7] * 30], GREEDY.model_copy(update={"max_tokens": 40}))[0]
+    assert found.token_ids == naive("dense", [7] * 30, 40)
+    assert 0 < engine.num_drafted <= 12
+
+
+def test_what_drafts_and_the_setting_go_together(models):
+    for own in ({"speculation": "model"}, {"draft_model": "somewhere"}, {"speculation": "ngram", "draft_model": "x"}):
+        with pytest.raises(ValueError, match="go together"):
+            EngineSettings(**own)
+    with pytest.raises(ValueError, match="go together"):
+        Engine(models["dense"], ByteTokenizer(), EngineSettings(), drafter=Told([]))

@@ -1,6 +1,7 @@
 """One way to open a model folder: weights, tokenizer and the template that is the folder's own."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,18 @@ def test_a_generation_config_that_makes_no_sense_is_a_sentence(folder, said):
     with pytest.raises(ValueError, match=r"generation_config\.json: ") as error:
         open_folder(folder)
     assert "\n" not in str(error.value)
+
+
+def test_a_smaller_model_of_the_family_drafts(folder, tmp_path):
+    """The folder itself is as good as one."""
+    plain = open_folder(folder).engine(EngineSettings(cache_gib=0.01))
+    settings = EngineSettings(cache_gib=0.01, speculation="model", draft_model=folder)
+    engine = open_folder(folder).engine(settings)
+    params = SamplingParams(max_tokens=20, temperature=0, ignore_eos=True)
+    assert engine.generate([[5, 6, 7]], params)[0].token_ids == plain.generate([[5, 6, 7]], params)[0].token_ids
+    assert engine.num_accepted > 8
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    Tokenizer.train(["zzz yyy xxx www vvv " * 99 + Path(__file__).read_text()], vocab_size=300).save(other)
+    with pytest.raises(ValueError, match="has another tokenizer"):
+        open_folder(folder).engine(settings.model_copy(update={"draft_model": other}))

@@ -145,6 +145,11 @@ class Tokenizer:
             raise ValueError(f"this tokenizer has no special token {token}; use a model of inhouse's own chat format")
         return self.special[token]
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """Every token's id."""
+        return self._with_special.get_vocab(with_added_tokens=True)
+
     def encode(self, text: str) -> list[int]:
         """Ids of plain text; "<|im_end|>" in it is eight letters and signs, never the special token."""
         return self.encode_batch([text])[0]

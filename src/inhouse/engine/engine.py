@@ -19,7 +19,7 @@ from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.cache.kv_cache import KVCache
 from inhouse.engine.cache.prefix_cache import PrefixCache
 from inhouse.engine.decoding import Decoder
-from inhouse.engine.drafts.speculator import Speculator
+from inhouse.engine.drafts.speculator import Drafter, Speculator
 from inhouse.engine.drafts.verify import drawings_of, num_agreed
 from inhouse.engine.grammar import Grammars, Mask
 from inhouse.engine.prefill import PrefillBudget
@@ -57,8 +57,13 @@ class Engine:
         tokenizer: Tokenizer,
         settings: EngineSettings | None = None,
         end_ids: Iterable[int] = (),
+        drafter: Drafter | None = None,
     ) -> None:
         self.model, self.tokenizer, self.settings = model, tokenizer, settings or EngineSettings()
+        if (self.settings.speculation == "model") != (drafter is not None):
+            raise ValueError(
+                "speculation = model and what drafts go together: open the model's folder with draft_model"
+            )
         if self.settings.weights == "int8" and not model.is_int8:
             raise ValueError("weights = int8, but the model has others: call its pack(to_int8=True) first")
         config, page_size = model.config, self.settings.page_size
@@ -82,8 +87,10 @@ class Engine:
         if isinstance(self._runner.decoder, Decoder):
             self._warm_up()
         self._budget = PrefillBudget(self.settings.max_prefill, self.settings.prompt_turn)
-        if self.settings.speculation == "ngram":
-            self._speculator = Speculator(self._scheduler, self.settings.draft_tokens, self.max_context, self._ends)
+        if self.settings.speculation != "none":
+            self._speculator = Speculator(
+                self._scheduler, self.settings.draft_tokens, self.max_context, self._ends, drafter
+            )
 
     def _warm_up(self) -> None:
         """Compile now what requests would wait for: a step of one sequence, of a few, … of nearly all (see `Experts`).

@@ -46,7 +46,7 @@ class Sequence:
         self.pages: list[int] = []
         self.num_found = self.num_published = 0  # pages that others had computed; pages that others may find
         self.last_node: Node | None = None  # the last of these, unless the next one is known of somebody else
-        self._content = salted(origin.salt)
+        self.salt, self._content = origin.salt, salted(origin.salt)
         self.num_cached: int | None = None  # tokens of the prompt that were there when it was first admitted
         self.row = -1  # of the scheduler's table, while it runs
         self.is_sent_back = False  # it has run, and waits again

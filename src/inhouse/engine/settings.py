@@ -1,8 +1,9 @@
 """Settings of the engine."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from inhouse.common.settings import Settings
 
@@ -18,15 +19,25 @@ class EngineSettings(Settings):
         default=None, gt=0, description="seconds of prompts in a step in which others decode; none: max_prefill alone"
     )
     compile: bool = Field(default=False, description="torch.compile: up to a minute more to start, then faster")
-    speculation: Literal["none", "ngram"] = Field(
+    speculation: Literal["none", "ngram", "model"] = Field(
         default="none",
-        description="ngram: verify in one step what followed the same tokens before, or what a grammar leaves alone",
+        description="verify in one step what a grammar leaves alone, and what followed the same tokens before (ngram) "
+        "or draft_model says (model)",
+    )
+    draft_model: Path | None = Field(
+        default=None, description="a run or a folder: a smaller model with the same tokenizer, for speculation = model"
     )
     draft_tokens: PositiveInt = Field(default=8, description="tokens that are verified at once, of one sequence")
     weights: Literal["auto", "int8"] = Field(
         default="auto",
         description="auto: as the model has them; int8: rounded to 8 bits, 64 by one scale, for generation on a CPU",
     )
+
+    @model_validator(mode="after")
+    def _draft_model_is_used(self) -> Self:
+        if (self.speculation == "model") != (self.draft_model is not None):
+            raise ValueError("draft_model and speculation = model go together: give both, or neither")
+        return self
 
 
 class ServingSettings(EngineSettings):

@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from pydantic import ValidationError
 
 from inhouse.checkpoint.model_folder import CONFIG, DTYPES, GENERATION_CONFIG, load_model
 from inhouse.common.devices import pick_device
 from inhouse.common.files import read_json
+from inhouse.common.model_paths import find_model
 from inhouse.data.tokenizer import Tokenizer
+from inhouse.engine.cache.kv_cache import KVCache
+from inhouse.engine.drafts.draft_model import DraftModel
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams
 from inhouse.engine.settings import EngineSettings
@@ -44,7 +48,21 @@ class OpenedModel(NamedTuple):
         The model's weights are laid out for generating: it cannot be saved after that.
         """
         self.pack(settings)
-        return Engine(self.model, self.tokenizer, settings, self.generation.end_ids)
+        drafter = None
+        if settings is not None and settings.draft_model is not None:
+            drafter = self._drafter(settings.draft_model, settings)
+        return Engine(self.model, self.tokenizer, settings, self.generation.end_ids, drafter)
+
+    def _drafter(self, path: Path, settings: EngineSettings) -> DraftModel:
+        """The model that drafts, which holds as many tokens in a cache of its own."""
+        other = open_folder(find_model(path), "bf16" if self.model.dtype == torch.bfloat16 else "fp32")
+        config, own = other.model.config, self.model.config
+        if other.tokenizer.vocabulary != self.tokenizer.vocabulary or config.vocab_size != own.vocab_size:
+            raise ValueError(f"draft_model {path} has another tokenizer; take a smaller model of the same family")
+        per_token = [KVCache.bytes_per_token(each, self.model.dtype) for each in (config, own)]
+        cache_gib = settings.cache_gib * per_token[0] / per_token[1]
+        plain = {"speculation": "none", "draft_model": None, "prompt_turn": None, "cache_gib": cache_gib}
+        return DraftModel(other.engine(settings.model_copy(update=plain)))
 
 
 def open_folder(folder: Path, dtype: str = "fp32") -> OpenedModel:

@@ -3,70 +3,105 @@
 Decoding reads all weights for every token, so that a few more rows cost little. A draft changes nothing but speed: at
 every position the engine draws as ever, by that position's own distribution and random number, and goes on while what
 it draws is what the draft holds. That is exact, as the coins of Leviathan et al. 2023 are, and draws the same tokens as
-without. Drafts are what a grammar leaves no choice about, or what `PromptLookup` finds.
+without. Drafts are what a grammar leaves no choice about; else what `PromptLookup` finds, or what a smaller model says.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
+from inhouse.engine.drafts.pace import Pace
 from inhouse.engine.drafts.prompt_lookup import PromptLookup
 from inhouse.engine.scheduler import Scheduled, Scheduler, Sequence
 
 _ROWS = 16  # of a step: with more, time goes into arithmetic, and a refused row costs what a token does
 
 
-class Speculator:
-    """Adds drafts of at most `most` tokens to what is planned for a step. `ends`: tokens that nothing follows."""
+class Drafter(Protocol):
+    """Drafts for many sequences at once."""
 
-    def __init__(self, scheduler: Scheduler, most: int, max_context: int, ends: Collection[int]) -> None:
+    def propose(self, wanted: Mapping[Sequence, int]) -> dict[Sequence, list[int]]:
+        """Up to so many tokens that may follow each; whoever gets none may be missing."""
+        ...
+
+
+class Speculator:
+    """Adds drafts of at most `most` tokens to what is planned for a step. `ends`: tokens that nothing follows.
+
+    By `model`, or, without one, by looking up what followed before.
+    """
+
+    def __init__(
+        self, scheduler: Scheduler, most: int, max_context: int, ends: Collection[int], model: Drafter | None = None
+    ) -> None:
         self._scheduler, self._most, self._max_context, self._ends = scheduler, most, max_context, ends
+        self._model = model
         self._lookups: WeakKeyDictionary[Sequence, PromptLookup] = WeakKeyDictionary()
-        self._looked_up: set[Sequence] = set()  # whose drafts of this step are
+        self._paces: WeakKeyDictionary[Sequence, Pace] = WeakKeyDictionary()
+        self._guessed: set[Sequence] = set()  # whose drafts of this step no grammar has forced
         self.num_drafted = self.num_accepted = 0
 
     def extend(self, scheduled: list[Scheduled]) -> list[Scheduled]:
         """The same with drafts, as far as a step's rows, free pages and the ends of the sequences leave room."""
-        self._looked_up.clear()
-        num_decoding, extended = sum(item.is_decoding for item in scheduled), []
-        left = _ROWS - num_decoding
-        for item in scheduled:
-            if left > 0 and item.is_decoding:
-                share = -(-left // num_decoding)  # what one leaves is for those after it
-                item = item._replace(draft=self._propose(item.sequence, min(share, self._most)))
-                left, num_decoding = left - len(item.draft), num_decoding - 1
-            extended.append(item)
-        return extended
+        self._guessed.clear()
+        decoding = [item.sequence for item in scheduled if item.is_decoding]
+        drafts: dict[Sequence, tuple[int, ...]] = {}
+        asked: dict[Sequence, int] = {}  # of the model, and how much
+        left = _ROWS - len(decoding)
+        for place, sequence in enumerate(decoding):
+            share = -(-left // (len(decoding) - place))  # what one leaves is for those after it
+            most = self._room(sequence, min(share, self._most))
+            if most <= 0:
+                continue
+            forced = sequence.matcher.forced() if sequence.matcher is not None else []
+            if not forced and (pace := self._pace(sequence)).is_waiting():
+                continue
+            if not forced and self._model is not None:
+                asked[sequence] = min(most, pace.most)
+                left -= asked[sequence]
+                continue
+            draft = forced or self._look_up(sequence, min(most, pace.most))
+            drafts[sequence] = self._fitted(sequence, draft[:most])
+            left -= len(drafts[sequence])
+        if asked and self._model is not None:
+            self._guessed.update(asked)
+            proposed = self._model.propose(asked)
+            drafts |= {sequence: self._fitted(sequence, draft) for sequence, draft in proposed.items()}
+        return [item._replace(draft=drafts.get(item.sequence, ())) for item in scheduled]
 
     def observe(self, sequence: Sequence, num_proposed: int, num_accepted: int) -> None:
         """What became of a draft that `extend` has added."""
         self.num_drafted += num_proposed
         self.num_accepted += num_accepted
-        if sequence in self._looked_up:
-            self._lookup(sequence).observe(num_proposed, num_accepted)
+        if sequence in self._guessed:
+            self._pace(sequence).observe(num_proposed, num_accepted)
 
-    def _propose(self, sequence: Sequence, most: int) -> tuple[int, ...]:
+    def _room(self, sequence: Sequence, most: int) -> int:
+        """How many tokens its draft may have, of `most`."""
         if sequence.thinking is not None and not sequence.thinking.is_over:  # its end may have to come in between
-            return ()
-        tokens, params = sequence.tokens, sequence.params
+            return 0
         # the pass draws one token more than the draft has
-        most = min(most, params.max_tokens - sequence.num_drawn - 1, self._max_context - len(tokens) - 1)
-        if most <= 0:
-            return ()
-        draft = sequence.matcher.forced() if sequence.matcher is not None else []
-        if not draft:
-            draft = self._lookup(sequence).propose(tokens, most)
-            self._looked_up.add(sequence)
-            if draft and sequence.matcher is not None:
-                draft = sequence.matcher.allowed(draft)
-        if not draft:
-            return ()
-        is_ended = not params.ignore_eos or sequence.matcher is not None  # a grammar ends whoever ignores ends
-        ends = {*params.stop_token_ids, *(self._ends if is_ended else ())}
-        draft = draft[: min(most, next((place for place, token in enumerate(draft) if token in ends), most))]
-        return tuple(draft[: self._scheduler.reserve(sequence, len(draft))])
+        left = sequence.params.max_tokens - sequence.num_drawn, self._max_context - len(sequence.tokens)
+        return min(most, *(each - 1 for each in left))
 
-    def _lookup(self, sequence: Sequence) -> PromptLookup:
+    def _look_up(self, sequence: Sequence, most: int) -> list[int]:
+        self._guessed.add(sequence)
         lookup = self._lookups.get(sequence)
         if lookup is None:
             lookup = self._lookups[sequence] = PromptLookup()
-        return lookup
+        return lookup.propose(sequence.tokens, most)
+
+    def _fitted(self, sequence: Sequence, draft: list[int]) -> tuple[int, ...]:
+        """As much of a draft as its grammar allows, without what would end it, and as free pages have room for."""
+        if draft and sequence in self._guessed and sequence.matcher is not None:
+            draft = sequence.matcher.allowed(draft)
+        is_ended = not sequence.params.ignore_eos or sequence.matcher is not None  # a grammar ends whoever ignores ends
+        ends = {*sequence.params.stop_token_ids, *(self._ends if is_ended else ())}
+        draft = draft[: next((place for place, token in enumerate(draft) if token in ends), len(draft))]
+        return tuple(draft[: self._scheduler.reserve(sequence, len(draft))]) if draft else ()
+
+    def _pace(self, sequence: Sequence) -> Pace:
+        pace = self._paces.get(sequence)
+        if pace is None:
+            pace = self._paces[sequence] = Pace()
+        return pace

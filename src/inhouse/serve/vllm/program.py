@@ -28,6 +28,7 @@ _WITHOUT = {  # settings of our engine that vLLM has nothing for
     "weights": "it takes them as the folder has them",
     "speculation": "it has its own, which is not set up here",
     "draft_tokens": "it has its own drafts, which are not set up here",
+    "draft_model": "it has its own drafts, which are not set up here",
 }
 
 
