@@ -1,5 +1,6 @@
 """What a hash tree vouches for is what was written, at any size."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ def written(path: Path, data: bytes, cuts: list[int] = []) -> HashTree:  # noqa:
     path.write_bytes(data)
     writer = HashTreeWriter()
     bounds = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in pairwise(bounds):
         writer.add(data[start:stop])
     return HashTree(path, len(data), writer.write(path.with_suffix(".tree")))
 

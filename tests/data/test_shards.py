@@ -102,7 +102,7 @@ def test_any_flipped_byte_that_is_used_is_found_before(tmp_path, name):
     file, out = tmp_path / "train" / name, np.empty(100, dtype=np.int64)
     content = file.read_bytes()
     used = np.concatenate([[0], ids])
-    for place in generator.integers(0, 1 << 20, 40).tolist() + [0, (1 << 20) + 1]:
+    for place in [*generator.integers(0, 1 << 20, 40).tolist(), 0, (1 << 20) + 1]:
         start = min(place // 2, (1 << 19) - 99)
         damaged = bytearray(content)
         at = place if name.endswith(".bin") else place // 4096 * 32  # the digest of its page

@@ -1,7 +1,7 @@
 """A hash tree beside a file: what is read of it is verified by itself, however large the file is.
 
-The tree of `NAME.bin` is `NAME.tree`: the digests of all pages of the data, the digests of all pages of those, and so on
-up to a level that fits one page, whose digest is the root (Merkle, 1987; the layout is that of Linux's dm-verity).
+The tree of `NAME.bin` is `NAME.tree`: the digests of all pages of the data, the digests of all pages of those, and so
+on up to a level that fits one page, whose digest is the root (Merkle, 1987; the layout is that of Linux's dm-verity).
 """
 
 import hashlib
@@ -68,7 +68,7 @@ class HashTree(NamedTuple):
 
     def _extents(self) -> list[range]:
         """Which pages of the tree's file are those of each level."""
-        pages, extents = _count(self.size, PAGE), [range(0, 0)]
+        pages, extents = _count(self.size, PAGE), [range(0)]
         while pages > 1 or len(extents) == 1:
             pages = _count(pages, _FANOUT)
             extents.append(range(extents[-1].stop, extents[-1].stop + pages))
