@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from inhouse.checkpoint.checkpointer import Checkpointer, Resumed
-from inhouse.common.devices import keep_freed_memory, pick_device
+from inhouse.common.devices import grow_gpu_segments, keep_freed_memory, pick_device
 from inhouse.common.files import write_json
 from inhouse.common.lineage import SETTINGS_CHANGED, UNTRAINED, code_digest, digest_of
 from inhouse.common.progress import Progress
@@ -86,6 +86,7 @@ class Trainer:
         self.supervisor = Supervisor(self.output, self.mesh, settings.grace_seconds, lambda: self.done, setup)
         self.guard = StepGuard(settings)
         keep_freed_memory()
+        grow_gpu_segments()
         self.device = pick_device(settings.device)
         model.dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
         if self.init_weights is None:
@@ -196,6 +197,7 @@ class Trainer:
         return Checkpointer(
             self.output / "checkpoints", self.run_identity, layout.model_dump(), timeout, every,
             pinned=self.pinned, may_change=KEYS_THAT_MAY_CHANGE, defaults=default_settings(self.settings),
+            keep_every=self.settings.keep_every,
         )  # fmt: skip
 
     def _load(self, at_most: int | None = None) -> Resumed | None:
