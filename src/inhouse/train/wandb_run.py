@@ -37,7 +37,7 @@ class Wandb:
         try:
             self._run = wandb.init(
                 project=project, id=(output / _ID).read_text(), name=name, resume="allow", dir=output, config=config,
-                settings=settings,
+                allow_val_change=True, settings=settings,
             )  # fmt: skip
         except Exception as error:  # of its own kinds, and of those that lie below
             reason = str(error).partition("\n")[0]
