@@ -28,26 +28,28 @@ def train_in_turns() -> None:
     from inhouse.model.sizes import ModelSettings
     from inhouse.model.transformer import Transformer
     from inhouse.train.callbacks import default_callbacks
-    from inhouse.train.loop import Trainer
+    from inhouse.train.loop import Callback, Trainer
     from inhouse.train.settings import PretrainSettings
-    from inhouse.train.step import Batch
+    from inhouse.train.step import Batch, Gradients
 
     settings = PretrainSettings(batch_tokens=4096, sequence_length=256, checkpoint_every=10_000, log_every=10)
     config, _ = ModelSettings(size="preview", context=256).resolve(4096)
     model = Transformer(config)
     model.initialize(0)
     tokens = torch.randint(0, 4096, (16, 257), generator=torch.Generator().manual_seed(0))
-    start = time.perf_counter()
+    batch = Batch(tokens[:, :-1], tokens[:, 1:])
 
-    def batch_of(step: int) -> Batch:
-        nonlocal start
-        if step and step % STEPS == 0:
-            tell(time.perf_counter() - start)
-            start = time.perf_counter()
-        return Batch(tokens[:, :-1], tokens[:, 1:])
+    class Clock(Callback):
+        start = time.perf_counter()
+
+        def after_step(self, trainer: Trainer, batch: Batch, gradients: Gradients) -> None:
+            if trainer.done % STEPS == 0:
+                tell(time.perf_counter() - self.start)
+                self.start = time.perf_counter()
 
     with tempfile.TemporaryDirectory() as folder:
-        Trainer(model, batch_of, 1_000_000, settings, Path(folder), "pretrain", {}, default_callbacks()).run()
+        callbacks = [Clock(), *default_callbacks()]
+        Trainer(model, lambda step: batch, 1_000_000, settings, Path(folder), "pretrain", {}, callbacks).run()
 
 
 def decode_in_turns(folder: str, num_requests: int, compiles: bool) -> None:

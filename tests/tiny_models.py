@@ -1,8 +1,10 @@
 """Tiny models and batches for the tests of training."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import torch
 
 from inhouse.model.config import ModelConfig
@@ -32,6 +34,20 @@ def batch_of(step: int, num_sequences: int = 8) -> Batch:
     start = torch.randint(0, VOCABULARY, (num_sequences, 1), generator=generator)
     tokens = (start + torch.arange(17)) % VOCABULARY
     return Batch(tokens[:, :-1], tokens[:, 1:])
+
+
+@contextmanager
+def before_each_step(act: Callable[[int], None]) -> Iterator[None]:
+    """`act` gets the number of every batch when its step begins; the batch itself was read before."""
+    take = Trainer._batch
+
+    def acting(trainer: Trainer, number: int) -> Batch:
+        act(number)
+        return take(trainer, number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_batch", acting)
+        yield
 
 
 def train(*arguments: Any, callbacks: Iterable[Callback] = (), **options: Any) -> None:

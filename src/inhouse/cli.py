@@ -54,6 +54,9 @@ def make(
         str | None, typer.Option(metavar="slurm|kubernetes", help="Print the job for a cluster; run nothing.")
     ] = None,
     output: Output = None,
+    profile: Annotated[
+        str | None, typer.Option(metavar="step=FIRST:LAST", help="Trace these steps of pretraining, as step=100:105.")
+    ] = None,
 ) -> None:
     """Carry out a recipe: text in, a trained, evaluated and exported model out. Goes on where it was stopped."""
     from inhouse.recipe.ready import find_recipe
@@ -61,7 +64,8 @@ def make(
 
     _check_make(until, dry_run, emit, output)
     path = find_recipe(recipe)
-    loaded = load_recipe(path, overrides, reads_here=emit is None)
+    profiled = [] if profile is None else [_profiled(profile)]
+    loaded = load_recipe(path, [*overrides, *profiled], reads_here=emit is None)
     if emit is not None:
         from inhouse.jobs.emit import job_for
         from inhouse.jobs.job import Job
@@ -103,6 +107,14 @@ def _check_make(until: str | None, dry_run: bool, emit: str | None, output: Path
         raise ValueError("--dry-run and --emit each print something else; give one of them")
     if until is not None and until not in STAGES:
         raise ValueError(f"--until {until}: no such stage; the stages are {', '.join(STAGES)}")
+
+
+def _profiled(window: str) -> str:
+    """The override that `--profile` stands for."""
+    key, _, steps = window.partition("=")
+    if key != "step" or not steps:
+        raise ValueError(f"--profile {window}: write it as step=FIRST:LAST, for example --profile step=100:105")
+    return f"pretrain.profile={steps}"
 
 
 def _carried(context: typer.Context) -> list[str]:

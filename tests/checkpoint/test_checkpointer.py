@@ -149,6 +149,20 @@ def test_the_last_at_or_before_a_step_is_kept_for_good(tmp_path: Path, pinned: i
     assert visible(tmp_path) == [f"step-000000{step:02}" for step in (kept, 34, 35) if step]
 
 
+def test_the_last_due_one_of_every_so_many_steps_is_kept_for_good(tmp_path: Path) -> None:
+    """Also by the next process, and whether or not a stop has saved in between."""
+    for steps in ((10, 20, 30, 40), (43, 50, 60), (70, 80, 90, 100, 101)):
+        with Checkpointer(tmp_path, FACTS, every=10, keep_every=40) as checkpoints:
+            for step in steps:
+                checkpoints.save(step, tensors(step))
+    assert visible(tmp_path) == [f"step-{step:08}" for step in (40, 80, 90, 100, 101)]
+    (tmp_path / "uneven").mkdir()
+    with Checkpointer(tmp_path / "uneven", FACTS, every=10, keep_every=25) as checkpoints:
+        for step in range(10, 100, 10):
+            checkpoints.save(step, tensors(step))
+    assert visible(tmp_path / "uneven") == [f"step-{step:08}" for step in (20, 50, 70, 80, 90)]
+
+
 def test_a_checkpoint_of_another_run_can_be_adopted(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     saved(old, 10, 20)

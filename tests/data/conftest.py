@@ -34,7 +34,9 @@ def documents_in(folder: Path) -> Iterator[tuple[DocumentSpan, np.ndarray]]:
     for number, info in enumerate(shards.infos):
         for entry in read_json((folder / info.file).with_suffix(".json"))["documents"]:
             span = DocumentSpan(*entry)
-            yield span, shards.shard(number)[span.start : span.start + span.length]
+            ids = np.empty(span.length, dtype=np.int64)
+            shards.read_into(shards.starts[number] + span.start, ids)
+            yield span, ids
 
 
 class Prepared:

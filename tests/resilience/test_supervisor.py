@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.gang import Gang
-from tests.tiny_models import batch_of, tiny_model, train
+from tests.tiny_models import batch_of, before_each_step, tiny_model, train
 from tests.train.test_trainer import NUM_STEPS, losses, metrics, same_bits, settings, trained
 
 from inhouse.checkpoint.checkpointer import Checkpointer
@@ -49,13 +49,8 @@ def nan_in(kind: str, model: Transformer, now: Callable[[], bool]) -> Iterator[N
 
 def trained_with_nan(folder: Path, kind: str, steps: tuple[int, ...] = (5,)) -> State:
     model, now = tiny_model("glm4_moe"), [-1]
-
-    def source(step: int) -> Batch:
-        now[0] = step
-        return batch_of(step)
-
-    with nan_in(kind, model, lambda: now[0] in steps):
-        train(model, source, NUM_STEPS, settings(), folder, name="test", run_identity={})
+    with nan_in(kind, model, lambda: now[-1] in steps), before_each_step(now.append):
+        train(model, batch_of, NUM_STEPS, settings(), folder, name="test", run_identity={})
     return model.state_dict()
 
 
@@ -114,16 +109,15 @@ def test_what_is_left_out_survives_a_restart(tmp_path: Path, stop_at: int) -> No
 def test_what_is_left_out_is_the_same_after_stops(stops: tuple[int, ...], tmp_path: Path) -> None:
     """SIGTERM saves between the checkpoint of step 8 and the spike: that is no place to go back to."""
 
-    def stopping(batch: int) -> Batch:
+    def terminate(batch: int) -> None:
         if batch in left:
             left.remove(batch)
             os.kill(os.getpid(), signal.SIGTERM)
-        return poisoned(batch)
 
     left = list(stops)
     for _ in stops:
-        with pytest.raises(Terminated):
-            trained(tmp_path / "stopped", "glm4_moe", stopping, **CAREFUL)
+        with before_each_step(terminate), pytest.raises(Terminated):
+            trained(tmp_path / "stopped", "glm4_moe", poisoned, **CAREFUL)
     again = trained(tmp_path / "stopped", "glm4_moe", poisoned, **CAREFUL)
     assert same_bits(again, trained(tmp_path / "whole", "glm4_moe", poisoned, **CAREFUL))
     assert losses(tmp_path / "stopped") == losses(tmp_path / "whole")
@@ -132,10 +126,9 @@ def test_what_is_left_out_is_the_same_after_stops(stops: tuple[int, ...], tmp_pa
 def test_sigterm_saves_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a step without a checkpoint of its own, and again while the checkpoint is being saved."""
 
-    def terminated(step: int) -> Batch:
+    def terminate(step: int) -> None:
         if step == 6:
             os.kill(os.getpid(), signal.SIGTERM)
-        return batch_of(step)
 
     save = Checkpointer.save
 
@@ -146,8 +139,8 @@ def test_sigterm_saves_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpointer, "save", save_under_fire)
-        with pytest.raises(Terminated):
-            trained(tmp_path / "cut", source=terminated, checkpoint_every=100)
+        with before_each_step(terminate), pytest.raises(Terminated):
+            trained(tmp_path / "cut", checkpoint_every=100)
     steps = [path.name for path in (tmp_path / "cut" / "checkpoints").glob("step-*")]
     assert steps == ["step-00000007"]
     assert same_bits(trained(tmp_path / "cut", checkpoint_every=100), trained(tmp_path / "whole"))
@@ -176,11 +169,11 @@ def two_replicas(folder: Path, fault: Callable[[int, Transformer], None]) -> Non
     model, slots = tiny_model("glm4_moe"), mesh.dp_rows(8)
 
     def source(step: int) -> Batch:
-        fault(step, model)
         tokens, targets, _, _ = batch_of(step)
         return Batch(tokens[slots.start : slots.stop], targets[slots.start : slots.stop])
 
-    train(model, source, NUM_STEPS, settings(), folder, name="test", run_identity={}, mesh=mesh)
+    with before_each_step(lambda step: fault(step, model)):
+        train(model, source, NUM_STEPS, settings(), folder, name="test", run_identity={}, mesh=mesh)
 
 
 def terminated(rank: int, folder: Path) -> None:

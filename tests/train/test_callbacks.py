@@ -1,5 +1,6 @@
 """Anything can be put beside the steps, and changes none of them."""
 
+import gc
 import math
 from pathlib import Path
 
@@ -79,3 +80,38 @@ def test_it_hears_of_a_restart_and_of_a_rewind(tmp_path: Path) -> None:
     assert validation.said[:2] == ["entered", "start at 8"]
     assert validation.said[2:] == ["back at 8", "ended"]
     assert all(math.isfinite(loss) for loss in validation.losses.values())
+
+
+def test_garbage_is_collected_at_fixed_steps_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first step, to keep what is there for good, and then every so many."""
+    collected: list[int] = []
+
+    class Litter(Callback):
+        """Cycles enough for Python's own collector to come often."""
+
+        def after_step(self, trainer: Trainer, batch: Batch, gradients: Gradients) -> None:
+            self.done = trainer.done
+            for _ in range(3000):
+                cycle: list[object] = []
+                cycle.append(cycle)
+
+    litter = Litter()
+    litter.done = 0
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            collected.append(litter.done)
+
+    monkeypatch.setattr("inhouse.train.callbacks._COLLECT_EVERY", 4)
+    was_enabled, frozen = gc.isenabled(), gc.get_freeze_count()
+    gc.enable()
+    try:
+        model = tiny_model()
+        gc.callbacks.append(note)
+        train(model, batch_of, NUM_STEPS, settings(), tmp_path, name="test", run_identity={}, callbacks=[litter])
+    finally:
+        gc.callbacks.remove(note)
+        assert gc.isenabled() and gc.get_freeze_count() == frozen
+        if not was_enabled:
+            gc.disable()
+    assert [step for step in collected if step] == [1, 4, 8, 12]

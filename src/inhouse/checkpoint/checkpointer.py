@@ -2,7 +2,7 @@
 
 A checkpoint is a folder `step-N`: one safetensors file a rank, the index of which slice of which tensor lies where, and
 the manifest, written last, with the digest of all. It becomes visible by rename once every rank has read its file back;
-only then does the older of two earlier ones go. One of an earlier step can be kept for good.
+only then does the older of two earlier ones go. Some of earlier steps can be kept for good.
 """
 
 import json
@@ -64,19 +64,21 @@ class Checkpointer:
         pinned: int = 0,
         may_change: Collection[str] = (),
         defaults: dict[str, Any] | None = None,
+        keep_every: int | None = None,
     ) -> None:
         """`run_identity` is what must be equal for a run to be the same one: seed, settings, data; but for the keys in
         `may_change` (see `run_identity.compare`, also for `defaults`). `layout`, how many processes share the model
         how, need not be; it is kept for the record. All hold JSON values.
 
         Kept are the last two; the last two of steps that are a multiple of `every`: a run that was stopped in between
-        must go back just as far as one that was not; and the last at or before the step `pinned`.
+        must go back just as far as one that was not; the last at or before the step `pinned`; and with `keep_every` the
+        last of such multiples in every so many steps.
 
         A rank that is silent for `timeout` while others wait for it to write is given up.
         Raises `Refusal` where the folder cannot be written.
         """
         self.folder, self.layout, self.every, self.pinned = folder, layout or {}, every, pinned
-        self.may_change, self.defaults = may_change, defaults
+        self.may_change, self.defaults, self.keep_every = may_change, defaults, keep_every
         self.run_identity = json.loads(json.dumps(run_identity))  # as they are read again: a tuple is a list there
         self.control_plane = ControlPlane(timeout)
         self.control_plane.first(self._open)
@@ -280,6 +282,8 @@ class Checkpointer:
         steps = _steps(self.folder)
         due = [step for step in steps if _step(step) % self.every == 0]
         kept = {*steps[-_KEPT:], *due[-_KEPT:], *[step for step in steps if _step(step) <= self.pinned][-1:]}
+        if self.keep_every is not None:
+            kept |= set({-(-_step(step) // self.keep_every): step for step in due}.values())  # the last of each
         for step in steps:
             if step not in kept:
                 _remove(step)

@@ -1,10 +1,13 @@
 """The device that a process computes on, and how its memory is kept."""
 
 import ctypes
+import os
 import platform
 import sys
 
 import torch
+
+_ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 
 def pick_device(name: str) -> torch.device:
@@ -23,3 +26,13 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(m_mmap_threshold, 1 << 30)
         libc.mallopt(m_trim_threshold, (1 << 31) - 1)
+
+
+def grow_gpu_segments() -> None:
+    """Let the GPU's allocator grow its segments, so that batches of changing shapes do not cut its memory to pieces.
+
+    To be called before anything is allocated there. Not where the user has set the allocator by its own variables, or
+    on Windows, which has none.
+    """
+    if torch.cuda.is_available() and sys.platform == "linux" and not any(map(os.environ.get, _ALLOCATOR_VARIABLES)):
+        torch._C._accelerator_setAllocatorSettings("expandable_segments:True")

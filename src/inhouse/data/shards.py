@@ -1,13 +1,16 @@
 """Shards: files of token ids, each with a sidecar that maps every document in it back to its source.
 
-A folder of shards holds `shard-NNNNN.bin` (little-endian uint16 or uint32), `shard-NNNNN.json` (dtype, tokens, sha256,
-documents) and, written last, `index.json`: the list of shards with their sizes and digests, so that opening a folder
-does not parse millions of documents' spans, and a folder without it is known to be unfinished.
+A folder of shards holds `shard-NNNNN.bin` (little-endian uint16 or uint32), `shard-NNNNN.tree` (its hash tree),
+`shard-NNNNN.json` (dtype, tokens, sha256, documents) and, written last, `index.json`: the list of shards with their
+sizes and digests, so that opening a folder does not parse millions of documents' spans, and a folder without it is
+known to be unfinished.
 """
 
 import hashlib
+import os
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -15,6 +18,7 @@ import numpy as np
 
 from inhouse.common.errors import Refusal
 from inhouse.common.files import digest, read_json, write_json
+from inhouse.common.hash_tree import PAGE, SUFFIX, HashMismatch, HashTree, HashTreeWriter
 from inhouse.data.documents import Document
 
 INDEX = "index.json"
@@ -38,21 +42,12 @@ class ShardInfo(NamedTuple):
     tokens: int
     documents: int
     sha256: str
+    tree: str = ""  # the root of its hash tree; earlier versions wrote none
 
-
-class _Stamp(NamedTuple):
-    """What of a file changes when somebody writes it."""
-
-    size: int
-    time: int  # nanoseconds
-
-    @classmethod
-    def of(cls, path: Path) -> "_Stamp":
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            raise Refusal(f"{path} is missing; {_AGAIN}") from None
-        return cls(status.st_size, status.st_mtime_ns)
+    @property
+    def size(self) -> int:
+        """Of the file, in bytes."""
+        return self.tokens * np.dtype(self.dtype).itemsize
 
 
 def dtype_for(vocab_size: int) -> str:
@@ -76,24 +71,29 @@ class ShardWriter:
         if self._file is None:
             self._name = f"{self.prefix}-{len(self.shards):05d}.bin"
             self._file = (self.folder / self._name).open("wb")
-            self._sha, self._tokens, self._spans = hashlib.sha256(), 0, list[DocumentSpan]()
+            self._sha, self._tree = hashlib.sha256(), HashTreeWriter()
+            self._tokens, self._spans = 0, list[DocumentSpan]()
         data = np.array([end_of_document, *ids], dtype=self.dtype).tobytes()
         self._file.write(data)
         self._sha.update(data)
+        self._tree.add(data)
         self._spans.append(DocumentSpan(document.source, document.path, self._tokens, len(ids) + 1))
         self._tokens += len(ids) + 1
         if self._tokens >= self.tokens_per_shard:
             self.close()
 
     def close(self) -> None:
-        """Finish the current shard and write its sidecar."""
+        """Finish the current shard and write its tree and sidecar."""
         if self._file is None:
             return
         self._file.close()
         self._file = None
-        info = ShardInfo(self._name, self.dtype, self._tokens, len(self._spans), f"sha256:{self._sha.hexdigest()}")
+        path = self.folder / self._name
+        root = self._tree.write(path.with_suffix(SUFFIX))
+        sha256 = f"sha256:{self._sha.hexdigest()}"
+        info = ShardInfo(self._name, self.dtype, self._tokens, len(self._spans), sha256, root)
         sidecar = {"dtype": info.dtype, "tokens": info.tokens, "sha256": info.sha256, "documents": self._spans}
-        write_json((self.folder / self._name).with_suffix(".json"), sidecar)
+        write_json(path.with_suffix(".json"), sidecar)
         self.shards.append(info)
 
 
@@ -103,17 +103,19 @@ def finish_folder(folder: Path, shards: Iterable[ShardInfo]) -> None:
     for number, shard in enumerate(shards):
         old, new = folder / shard.file, folder / f"shard-{number:05d}.bin"
         old.rename(new)
-        old.with_suffix(".json").rename(new.with_suffix(".json"))
+        for suffix in (SUFFIX, ".json"):
+            old.with_suffix(suffix).rename(new.with_suffix(suffix))
         numbered.append(shard._replace(file=new.name))
     write_json(folder / INDEX, {"shards": [shard._asdict() for shard in numbered]})
 
 
 class Shards:
-    """All tokens of a folder of shards laid end to end, memory-mapped.
+    """All tokens of a folder of shards laid end to end.
 
-    Sizes are checked when the folder is opened, each shard's digest when the shard is first read, and again once its
-    file has another size or time: a memory map shows what was written into the file since. Raises `Refusal`
-    naming the file where one is missing, cut short or changed.
+    Sizes are checked when the folder is opened. What is read is verified each time by the pages that it touches: it is
+    read and not mapped, so the bytes that were verified are those that are used. A shard without a hash tree is
+    verified whole when it is first read, and again once its file has another time. Raises `Refusal` naming the
+    file where one is missing, cut short or changed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -123,12 +125,10 @@ class Shards:
         self.infos = [ShardInfo(**entry) for entry in read_json(folder / INDEX)["shards"]]
         self.starts = [0]
         for info in self.infos:
-            path, expected = folder / info.file, info.tokens * np.dtype(info.dtype).itemsize
-            if (size := _Stamp.of(path).size) != expected:
-                raise Refusal(f"{path} has {size:,} bytes instead of {expected:,}; {_AGAIN}")
+            with _refusing(folder / info.file):
+                _check_size(folder / info.file, info, (folder / info.file).stat())
             self.starts.append(self.starts[-1] + info.tokens)
-        self._maps: list[np.ndarray | None] = [None] * len(self.infos)
-        self._stamps = [_Stamp(-1, -1)] * len(self.infos)
+        self._verified: dict[int, int] = {}  # shards without a tree, and the times (ns) of their files then
 
     @property
     def num_tokens(self) -> int:
@@ -140,17 +140,39 @@ class Shards:
         shard, filled = bisect_right(self.starts, start) - 1, 0
         while filled < len(out):
             begin = start + filled - self.starts[shard]
-            part = self.shard(shard)[begin : begin + len(out) - filled]
-            out[filled : filled + len(part)] = part
-            filled, shard = filled + len(part), shard + 1
+            count = min(len(out) - filled, self.infos[shard].tokens - begin)
+            out[filled : filled + count] = self._read(shard, begin, count)
+            filled, shard = filled + count, shard + 1
 
-    def shard(self, number: int) -> np.ndarray:
-        """The ids of one shard, verified when it is first read and whenever its file was touched since."""
-        ids, path = self._maps[number], self.folder / self.infos[number].file
-        stamp = _Stamp.of(path)
-        if ids is None or stamp != self._stamps[number]:
-            if digest(path) != self.infos[number].sha256:
-                raise Refusal(f"{path} has changed since it was written (its sha256 differs); {_AGAIN}")
-            ids = self._maps[number] = np.memmap(path, dtype=self.infos[number].dtype, mode="r")
-            self._stamps[number] = stamp
-        return ids
+    def _read(self, number: int, begin: int, count: int) -> np.ndarray:
+        """Verified tokens of one shard, `count` from its token `begin` on."""
+        info, path = self.infos[number], self.folder / self.infos[number].file
+        width = np.dtype(info.dtype).itemsize
+        start, stop = begin * width // PAGE * PAGE, (begin + count) * width
+        with _refusing(path), path.open("rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            _check_size(path, info, status)
+            data = os.pread(file.fileno(), -(-stop // PAGE) * PAGE - start, start)
+            if info.tree:
+                HashTree(path, info.size, info.tree).check(start, data)
+            elif self._verified.get(number) != status.st_mtime_ns:
+                if digest(path) != info.sha256:
+                    raise HashMismatch(path)
+                self._verified[number] = status.st_mtime_ns
+        return np.frombuffer(data, dtype=info.dtype, count=count, offset=begin * width - start)
+
+
+def _check_size(path: Path, info: ShardInfo, status: os.stat_result) -> None:
+    if status.st_size != info.size:
+        raise Refusal(f"{path} has {status.st_size:,} bytes instead of {info.size:,}; {_AGAIN}")
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """What is missing or changed, in a sentence that says what to do."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise Refusal(f"{error.filename or path} is missing; {_AGAIN}") from None
+    except HashMismatch as error:
+        raise Refusal(f"{error}; {_AGAIN}") from None

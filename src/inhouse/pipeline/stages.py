@@ -12,7 +12,10 @@ from inhouse.recipe.recipe import Recipe
 from inhouse.train.step_count import pretrains
 
 # of a stage that trains: how it went, which no later stage reads
-_DIARY = ("checkpoints/*", "tensorboard/*", "metrics.jsonl", "goodput.jsonl", UNTRAINED, BRANCH, SETTINGS_CHANGED)
+_DIARY = (
+    "checkpoints/*", "tensorboard/*", "wandb/*", "profile/*", "metrics.jsonl", "goodput.jsonl", UNTRAINED, BRANCH,
+    SETTINGS_CHANGED,
+)  # fmt: skip
 
 
 class Stage(NamedTuple):

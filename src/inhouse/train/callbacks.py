@@ -1,17 +1,51 @@
 """What every run does beside its steps, one class an idea."""
 
+import gc
 import time
+from types import TracebackType
 
 from inhouse.common.processes import Terminated
 from inhouse.resilience.learning_check import is_above_start
 from inhouse.train.loop import Callback, Trainer
 from inhouse.train.metrics import MetricsLogger
+from inhouse.train.profiler import Profiler
 from inhouse.train.step import Batch, Gradients
+
+_COLLECT_EVERY = 50  # steps
 
 
 def default_callbacks() -> list[Callback]:
     """Those of every run, in their order; the last one ends the run on SIGTERM, so others come before it."""
-    return [ReplicaCheck(), WorseWarning(), MetricsLogger(), Checkpoints()]
+    return [Profiler(), GarbageCollection(), ReplicaCheck(), WorseWarning(), MetricsLogger(), Checkpoints()]
+
+
+class GarbageCollection(Callback):
+    """Collects at fixed steps, on all ranks together, what Python's collector would at a time of each one's own.
+
+    Wherever one rank collects, all others wait for it in the next collective. What was made before the first step ended
+    (modules, compiled code) stays, and is not looked through again.
+    """
+
+    def __enter__(self) -> "GarbageCollection":
+        self._was_enabled = gc.isenabled()
+        gc.disable()
+        return self
+
+    def on_start(self, trainer: Trainer) -> None:
+        self._is_frozen = False
+
+    def after_step(self, trainer: Trainer, batch: Batch, gradients: Gradients) -> None:
+        if self._is_frozen and trainer.done % _COLLECT_EVERY:
+            return
+        gc.collect()
+        if not self._is_frozen:
+            gc.freeze()
+            self._is_frozen = True
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        gc.unfreeze()
+        if self._was_enabled:
+            gc.enable()
 
 
 class ReplicaCheck(Callback):

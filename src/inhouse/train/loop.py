@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from inhouse.checkpoint.checkpointer import Checkpointer, Resumed
-from inhouse.common.devices import keep_freed_memory, pick_device
+from inhouse.common.devices import grow_gpu_segments, keep_freed_memory, pick_device
 from inhouse.common.files import write_json
 from inhouse.common.lineage import SETTINGS_CHANGED, UNTRAINED, code_digest, digest_of
 from inhouse.common.progress import Progress
@@ -27,6 +27,7 @@ from inhouse.resilience.learning_check import batches_to_measure, check_learned
 from inhouse.resilience.replica_check import check_replicas
 from inhouse.resilience.step_guard import MOST_REWINDS, StepGuard, Verdict
 from inhouse.resilience.supervisor import Supervisor
+from inhouse.train.prefetch import Prefetcher
 from inhouse.train.run_identity import KEYS_THAT_MAY_CHANGE, default_settings, run_identity
 from inhouse.train.settings import TrainSettings
 from inhouse.train.step import Batch, Gradients, TrainStep
@@ -57,8 +58,8 @@ class Trainer:
 
     A model too large to be held whole comes on the `meta` device; `init_weights` then gives each process's part its
     weights. `batch_of(step)` must be a pure function of the step: the sequences of this process's rows
-    (`Mesh.dp_rows`). `run_identity` (seed, data, …) tells this run from another; `name` stands on the progress bar. The
-    checkpoint of step `pinned` is kept for good.
+    (`Mesh.dp_rows`); another thread calls it, while the step before runs. `run_identity` (seed, data, …) tells this run
+    from another; `name` stands on the progress bar. The checkpoint of step `pinned` is kept for good.
     """
 
     model: Transformer
@@ -85,6 +86,7 @@ class Trainer:
         self.supervisor = Supervisor(self.output, self.mesh, settings.grace_seconds, lambda: self.done, setup)
         self.guard = StepGuard(settings)
         keep_freed_memory()
+        grow_gpu_segments()
         self.device = pick_device(settings.device)
         model.dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
         if self.init_weights is None:
@@ -108,6 +110,7 @@ class Trainer:
         with self.supervisor, ExitStack() as stack:
             self.checkpointer = stack.enter_context(self._open_checkpoints())
             check_alike(self.checkpointer.control_plane, self.run_identity)
+            self.batches = stack.enter_context(Prefetcher(self.batch_of, self.device))
             if (resumed := self._load()) is not None:
                 self.guard.load_state(resumed.extra["guard"])
                 self.done = resumed.step
@@ -154,6 +157,8 @@ class Trainer:
         step = self.done
         with self.supervisor.reading():
             batch = self._batch(self.guard.batch(step))
+        if step + 1 < self.num_steps:
+            self.batches.begin(self.guard.batch(step + 1))  # what a rewind makes of it, `take` sees
         gradients = self.step.gradients(batch, self.supervisor.stop_requested)
         due = step - step % self.settings.checkpoint_every
         verdict = self.guard.judge(step, gradients.loss, gradients.flags, due)
@@ -178,12 +183,12 @@ class Trainer:
             callback.after_step(self, batch, gradients)
 
     def _batch(self, number: int) -> Batch:
-        return self.batch_of(number).to(self.device)
+        return self.batches.take(number)
 
     def _losses_of(self, batches: Iterable[int]) -> dict[int, float]:
         """The loss of each of the batches, under the weights as they are, in nats a trained token."""
         with self.supervisor.validating():
-            sums = {n: self.step.evaluate([self.batch_of(n).to(self.device)]) for n in batches}
+            sums = {n: self.step.evaluate([self.batches.take(n)]) for n in batches}
         return {n: nats / max(count, 1) for n, (nats, count) in sums.items()}
 
     def _open_checkpoints(self) -> Checkpointer:
@@ -192,6 +197,7 @@ class Trainer:
         return Checkpointer(
             self.output / "checkpoints", self.run_identity, layout.model_dump(), timeout, every,
             pinned=self.pinned, may_change=KEYS_THAT_MAY_CHANGE, defaults=default_settings(self.settings),
+            keep_every=self.settings.keep_every,
         )  # fmt: skip
 
     def _load(self, at_most: int | None = None) -> Resumed | None:

@@ -1,4 +1,5 @@
-"""What a training run says about itself: metrics.jsonl and TensorBoard events, one entry every few steps."""
+"""What a training run says about itself, one entry every few steps: metrics.jsonl, TensorBoard events and, where the
+settings name a project, Weights & Biases."""
 
 import json
 import math
@@ -16,6 +17,7 @@ from inhouse.train.balance import Balance
 from inhouse.train.flops import flops_per_token, peak_flops
 from inhouse.train.loop import Callback, Trainer
 from inhouse.train.step import Batch, Gradients
+from inhouse.train.wandb_run import Wandb, check_installed
 
 
 class MetricsLogger(Callback):
@@ -26,10 +28,15 @@ class MetricsLogger(Callback):
     """
 
     _board: EventsWriter | None = None  # of the first process
+    _wandb: Wandb | None = None  # too
 
     def on_start(self, trainer: Trainer) -> None:
         self._slow_ranks: list[int] = []
         self.on_rewind(trainer)
+        if (project := trainer.settings.wandb) is not None:
+            check_installed(project)
+            if trainer.mesh.is_first:
+                self._wandb = Wandb(project, trainer.output, trainer.name, trainer.run_identity)
 
     def on_rewind(self, trainer: Trainer) -> None:
         if trainer.mesh.is_first:
@@ -68,6 +75,8 @@ class MetricsLogger(Callback):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._board is not None:
             self._board.close()
+        if self._wandb is not None:
+            self._wandb.close(has_failed=kind is not None)
 
     def _open(self, trainer: Trainer) -> None:
         self._path = trainer.output / "metrics.jsonl"
@@ -88,12 +97,15 @@ class MetricsLogger(Callback):
         assert self._board is not None
         with self._path.open("a") as file:
             file.write(json.dumps({"step": step, **fields}) + "\n")
+        numbers: dict[str, float] = {}
         for name, value in fields.items():
             values = {f"{name}/{i}": v for i, v in enumerate(value)} if isinstance(value, list) else {name: value}
-            for tag, number in values.items():
-                if number is not None:
-                    self._board.write_event(Event(step=step, wall_time=time.time(), summary=scalar(tag, number)))
+            numbers |= {tag: number for tag, number in values.items() if number is not None}
+        for tag, number in numbers.items():
+            self._board.write_event(Event(step=step, wall_time=time.time(), summary=scalar(tag, number)))
         self._board.flush()
+        if self._wandb is not None:
+            self._wandb.log(step, numbers)
 
 
 def balance_fields(balances: list[Balance]) -> dict[str, Any]:

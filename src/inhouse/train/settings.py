@@ -1,19 +1,23 @@
 """What a recipe says about training: shared by pretraining and fine-tuning."""
 
+import re
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from inhouse.checkpoint.settings import CheckpointSettings
+from inhouse.common.errors import Refusal
 from inhouse.common.settings import Settings
 from inhouse.optim.settings import OptimizerSettings
 from inhouse.resilience.settings import ResilienceSettings
+
+_WINDOW = re.compile(r"\d{1,18}:\d{1,18}")
 
 # What concerns only how a run goes on from here: limits, how often it is saved and looked at, how and where a step is
 # computed. A finished stage is not made anew for them, and an unfinished one goes on with the new value.
 MAY_CHANGE = frozenset(
     {*ResilienceSettings.model_fields, *CheckpointSettings.model_fields}
-    | {"log_every", "validate_every", "micro_batch_tokens", "compile", "device"}
+    | {"log_every", "validate_every", "micro_batch_tokens", "compile", "device", "profile", "wandb"}
 )
 
 
@@ -32,6 +36,36 @@ class TrainSettings(ResilienceSettings, CheckpointSettings, OptimizerSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     log_every: PositiveInt = Field(default=10, description="steps between lines of metrics.jsonl")
     validate_every: PositiveInt = Field(default=100, description="steps between losses on text that is not trained on")
+    profile: str | None = Field(
+        default=None,
+        description="a window of steps for torch's profiler, as 100:105: those behind the 100th to the 105th",
+    )
+    wandb: str | None = Field(
+        default=None, min_length=1, description="the project at Weights & Biases that is told what metrics.jsonl is"
+    )
+
+    @field_validator("profile")
+    @classmethod
+    def _is_window(cls, profile: str | None) -> str | None:
+        if profile is not None and not (_WINDOW.fullmatch(profile) and window_of(profile)):
+            raise ValueError(f"{profile} is no window of steps; write it as FIRST:LAST, for example 100:105")
+        return profile
+
+
+def window_of(profile: str | None) -> range:
+    """The steps, counted from 0, that a `profile` names."""
+    return range(*map(int, profile.split(":"))) if profile is not None else range(0)
+
+
+def check_window(profile: str | None, num_steps: int, table: str) -> None:
+    """Raise `Refusal` where the `profile` of a recipe's `table` names steps that the run does not have."""
+    window = window_of(profile)
+    if window.stop > num_steps:
+        length = min(len(window), num_steps)
+        raise Refusal(
+            f"[{table}] profile = {profile} goes beyond the run's last step, {num_steps:,}; the last such window is "
+            f"{num_steps - length}:{num_steps}"
+        )
 
 
 class ShortSequences(Settings):

@@ -5,7 +5,7 @@ from itertools import product
 from inhouse.model.config import ModelConfig
 from inhouse.model.sizes import Derived, ModelSettings
 from inhouse.parallel.layout import ParallelSettings, check_layout
-from inhouse.train.settings import PretrainSettings
+from inhouse.train.settings import PretrainSettings, check_window
 
 
 def pretrains(settings: PretrainSettings, model: ModelSettings) -> bool:
@@ -25,6 +25,7 @@ def plan_steps(
     active = config.count_parameters().active
     tokens = settings.tokens or round(settings.tokens_per_parameter * active)
     steps = max(1, tokens // batch)
+    check_window(settings.profile, steps, "pretrain")
     rule = "[pretrain] tokens" if settings.tokens else "tokens_per_parameter × active parameters"
     return steps, [
         Derived("sequences a step", batch // length, "batch_tokens / sequence_length"),
