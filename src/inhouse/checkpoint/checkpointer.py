@@ -286,6 +286,11 @@ class Checkpointer:
                 _remove(step)
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is one, whole or not, that `Checkpointer.load` would take up or refuse."""
+    return folder.is_dir() and bool(_steps(folder))
+
+
 def _steps(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
 
