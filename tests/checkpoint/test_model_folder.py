@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from inhouse.checkpoint import model_folder
+from inhouse.checkpoint import model_writer
 from inhouse.checkpoint.model_folder import copy_tokenizer, load_model, read_config, save_model, write_generation_config
 from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
@@ -43,7 +43,7 @@ def test_round_trip(model: Transformer, tmp_path: Path) -> None:
 
 def test_shards(model: Transformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_model(model, tmp_path)
-    monkeypatch.setattr(model_folder, "MAX_SHARD_BYTES", 10_000)
+    monkeypatch.setattr(model_writer, "MAX_SHARD_BYTES", 10_000)
     save_model(model, tmp_path)
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     assert len(set(index["weight_map"].values())) > 1

@@ -45,7 +45,7 @@ from tests.resilience.strikes import (
     waited,
 )
 
-from inhouse.checkpoint import checkpointer, dcp_safetensors, manifest, writer_lease
+from inhouse.checkpoint import checkpointer, dcp_safetensors, manifest, sharded_save, writer_lease
 from inhouse.checkpoint.checkpointer import Checkpointer
 from inhouse.data.shards import Shards
 from inhouse.model.transformer import Transformer
@@ -90,7 +90,7 @@ KINDS = {
     "kill -9 of a rank in forward": Kind(kill_in(Transformer, "forward"), says=KILLED),
     "kill -9 of a rank in the all-to-all": Kind(kill_in(collectives, "_all_to_all"), says=KILLED),
     "kill -9 of a rank in the optimizer": Kind(kill_in(Optimizers, "step"), says=KILLED),
-    "kill -9 of a rank while saving": Kind(kill_in(dcp_safetensors, "_write_rank_file"), says=KILLED),
+    "kill -9 of a rank while saving": Kind(kill_in(sharded_save, "write_rank_file"), says=KILLED),
     "kill -9 of a rank while loading": Kind(
         kill_in(dcp_safetensors.SafetensorsReader, "read_data"), says=KILLED, at_start=True
     ),
@@ -101,7 +101,7 @@ KINDS = {
         signal_launcher(signal.SIGTERM, Transformer, "forward"), says="with a checkpoint of step", saved=True
     ),
     "SIGTERM during a save": Kind(
-        signal_launcher(signal.SIGTERM, dcp_safetensors, "_write_rank_file"),
+        signal_launcher(signal.SIGTERM, sharded_save, "write_rank_file"),
         says="with a checkpoint of step",
         saved=True,
     ),
@@ -166,7 +166,7 @@ KINDS = {
     "clock jumps": Kind(jumping_clock, fails=False),
     "port in use": Kind(port_in_use, says=r"port \d+.*in use", at_start=True),
     "a save longer than its interval": Kind(
-        slow(dcp_safetensors, "_write_rank_file", 1.0, everybody=True),
+        slow(sharded_save, "write_rank_file", 1.0, everybody=True),
         fails=False,
         check=waited("checkpoint stall", 0.5),
     ),

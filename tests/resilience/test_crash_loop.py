@@ -62,6 +62,13 @@ def test_who_saw_a_rank_die_first_does_not_tell_failures_apart(tmp_path: Path) -
         check_crash_loop(tmp_path)
 
 
+def test_how_many_collectives_came_before_does_not_tell_failures_apart(tmp_path: Path) -> None:
+    texts = [f"rank 1 hung in f in a.py:1, after all_reduce of [4], collective {number} of 3 ranks" for number in "123"]
+    fail(tmp_path, *(Failure("RankLost", text, 3) for text in texts))
+    with pytest.raises(ValueError, match="ended alike"):
+        check_crash_loop(tmp_path)
+
+
 def test_another_rank_is_another_failure(tmp_path: Path) -> None:
     fail(tmp_path, *(Failure("RankLost", f"rank {rank} ended (rank 0 saw: x)", 4) for rank in (1, 1, 2, 1, 1)))
     check_crash_loop(tmp_path)

@@ -102,6 +102,65 @@ def test_an_error_of_one_rank_is_what_the_others_report(tmp_path: Path) -> None:
         check_named(gang, rank, "failed with ValueError: no such shard")
 
 
+def steps_that_only_enqueue(rank: int, folder: Path, fault: str) -> None:
+    """As on NCCL: collectives return at once, and all wait later, in no collective's frame."""
+    with watchdog(rank, folder) as dog, explained(dog):
+        dist.new_group([0, 2])  # of which rank 1 is not, and which nobody uses
+        pair = dist.new_group([1, 2])
+        for step in range(1000):
+            dog.phase(f"step {step} forward")
+            works = [dist.all_reduce(torch.ones(4), group=pair, async_op=True)] if rank > 0 else []
+            if rank == 1 and step == 3:
+                time.sleep(0.5)  # so that the others have heard of step 3
+                go_wrong(fault)
+            works.append(dist.all_reduce(torch.ones(5), async_op=True))
+            dog.phase(f"step {step} loss")
+            item(works)
+
+
+def item(works: list[dist.Work]) -> None:
+    for work in works:
+        work.wait()
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("SIGSTOP", "rank 1 without a sign of life, last seen in "),
+        ("loop", "rank 1 hung in go_wrong in test_watchdog.py:"),
+    ],
+)
+def test_the_hung_one_is_named_where_all_wait_outside_of_collectives(tmp_path: Path, fault: str, sentence: str) -> None:
+    gang = Gang(steps_that_only_enqueue, WORLD, tmp_path, fault)
+    assert gang.wait(0, 2) == [RankLost.exit_status] * 2
+    for rank in (0, 2):
+        said = gang.said(rank)
+        assert sentence in said, said
+        assert "step 3 forward" in said
+        assert "step 3 loss, unfinished: all_reduce of [5], collective 4 of 3 ranks" in said, said
+        if fault == "loop":
+            assert "after all_reduce of [4], collective 4 of 2 ranks; ranks 0, 2 in item" in said, said
+
+
+def slow_steps_of_one(rank: int, folder: Path) -> None:
+    with watchdog(rank, folder, limit=2.0) as dog:
+        for step in range(2):
+            for micro in range(8 if rank == 1 else 0):
+                dog.phase(f"step {step} forward {micro}")
+                time.sleep(0.5)
+            work = dist.all_reduce(torch.ones(5), async_op=True)
+            dog.phase(f"step {step} loss")
+            item([work])
+
+
+def test_a_slow_rank_is_no_hang(tmp_path: Path) -> None:
+    """The others wait for longer than the limit, but the one that they wait for moves."""
+    gang = Gang(slow_steps_of_one, WORLD, tmp_path)
+    assert gang.wait() == [0, 0, 0], gang.said(0)
+    said = "".join(gang.said(rank) for rank in range(WORLD))
+    assert "rank 1 slow, not hung, in slow_steps_of_one in test_watchdog.py:" in said, said
+
+
 def steps_from_a_file(rank: int, folder: Path) -> None:
     """The processes of one machine meet in a file; rank 0 holds what the watchdogs meet in, and is what stops."""
     store = dist.FileStore(str(folder / "meet"), WORLD)

@@ -23,9 +23,10 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
-from inhouse.checkpoint.dcp_safetensors import INDEX, HostPlanner, SafetensorsReader, SafetensorsWriter
+from inhouse.checkpoint.dcp_safetensors import INDEX, SafetensorsReader
 from inhouse.checkpoint.manifest import MANIFEST, FileFacts, find_damage, read_manifest, write_manifest
 from inhouse.checkpoint.run_identity import Change, compare, describe
+from inhouse.checkpoint.sharded_save import ShardedSave, WriteFailed
 from inhouse.checkpoint.writer_lease import WriterLease
 from inhouse.common.dtensor import to_local
 from inhouse.common.errors import Refusal
@@ -82,10 +83,11 @@ class Checkpointer:
         self.run_identity = json.loads(json.dumps(run_identity))  # as they are read again: a tuple is a list there
         self.control_plane = ControlPlane(timeout)
         self.control_plane.first(self._open)
+        self._sharded_save = ShardedSave(self.control_plane)
         self._host: dict[str, Tensor] = {}
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
-        # what DCP says about saving without a process group, which is what is meant
+        # what DCP says about loading without a process group, which is what is meant: no rank needs another for it
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
 
     def __enter__(self) -> "Checkpointer":
@@ -176,7 +178,10 @@ class Checkpointer:
                 damage = f"{folder / MANIFEST} is of step {step:,}"
             return damage
 
-        return next((damage for damage in self.control_plane.gather(look) if damage), None)
+        def first_of(damages: list[str | None]) -> str | None:
+            return next((damage for damage in damages if damage), None)
+
+        return self.control_plane.combine(look, first_of)
 
     def _take_up(self, folder: Path, tensors: dict[str, Tensor]) -> Resumed:
         content = read_manifest(folder)
@@ -187,19 +192,21 @@ class Checkpointer:
                 f"put them back, or delete {self.folder.parent} to train anew"
             )
         _check_tensors(folder, tensors)
+        self.control_plane.combine(lambda: self._read(folder, tensors), lambda every: None)
+        self.control_plane.first(lambda: self._set_aside(newer_than=folder))
+        return Resumed(content["step"], content["extra"], content["layout"], tuple(changed))
+
+    def _read(self, folder: Path, tensors: dict[str, Tensor]) -> None:
         try:
             dcp.load(
                 dict(tensors),
                 storage_reader=SafetensorsReader(folder),
                 planner=dcp.DefaultLoadPlanner(flatten_state_dict=False, flatten_sharded_tensors=False),
-                process_group=self.control_plane.group,
-                no_dist=self.control_plane.group is None,
+                no_dist=True,
             )
         except CheckpointException as error:
-            rank, (cause, _) = min(error.failures.items())
-            raise ValueError(f"{folder}: rank {rank} could not read its part ({cause})") from error
-        self.control_plane.first(lambda: self._set_aside(newer_than=folder))
-        return Resumed(content["step"], content["extra"], content["layout"], tuple(changed))
+            ((cause, _),) = error.failures.values()
+            raise ValueError(f"{folder}: rank {self.control_plane.rank} could not read its part ({cause})") from error
 
     def _adopt(self, folder: Path, run_identity: dict[str, Any]) -> None:
         content = read_manifest(folder)
@@ -245,13 +252,7 @@ class Checkpointer:
             self._publish(folder, self.folder / f"step-{content['step']:08d}")
 
         try:
-            dcp.save(
-                tensors,
-                storage_writer=SafetensorsWriter(begin, publish),
-                planner=HostPlanner(self._host),
-                process_group=self.control_plane.group,
-                no_dist=self.control_plane.group is None,
-            )
+            self._sharded_save(tensors, self._host, begin, publish)
         except BaseException as error:
             self._error = self._cause(error)
 
@@ -289,6 +290,11 @@ class Checkpointer:
                 _remove(step)
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is one, whole or not, that `Checkpointer.load` would take up or refuse."""
+    return folder.is_dir() and bool(_steps(folder))
+
+
 def _steps(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
 
@@ -321,9 +327,8 @@ def _check_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:
 def _sentence(error: BaseException, folder: Path) -> str:
     """One sentence on why a checkpoint could not be written."""
     rank = ""
-    if isinstance(error, CheckpointException):
-        first, (error, _) = min(error.failures.items())
-        rank = f"rank {first} "
+    if isinstance(error, WriteFailed):
+        rank, error = f"rank {error.rank} ", error.cause
     if isinstance(error, OSError) and error.strerror:
         return (
             f"{rank}cannot write {error.filename or folder} ({error.strerror}); the last checkpoint is kept: make "

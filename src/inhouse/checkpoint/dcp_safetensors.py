@@ -1,4 +1,4 @@
-"""DCP's storage layer over safetensors shards and a JSON index, so that a checkpoint holds no pickle.
+"""Safetensors files of slices with a JSON index, and DCP's reader of them, so that a checkpoint holds no pickle.
 
 torch.distributed.checkpoint (DCP) plans which rank writes, and later reads, which slice of which tensor, however they
 are sharded then; where the bytes lie is left to a storage layer. DCP's own pickle their index, and unpickling runs
@@ -6,11 +6,9 @@ whatever code a file holds; its safetensors layer (HuggingFaceStorageWriter) wri
 that every rank of a later run opens every file of all earlier ones to find its slices.
 """
 
-import dataclasses
 import errno
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,15 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.distributed.checkpoint import (
-    DefaultSavePlanner,
-    LoadPlan,
-    LoadPlanner,
-    SavePlan,
-    SavePlanner,
-    StorageReader,
-    StorageWriter,
-)
+from torch.distributed.checkpoint import LoadPlan, LoadPlanner, StorageReader
 from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
     Metadata,
@@ -35,8 +25,6 @@ from torch.distributed.checkpoint.metadata import (
     TensorProperties,
     TensorStorageMetadata,
 )
-from torch.distributed.checkpoint.planner import WriteItem
-from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
 from inhouse.checkpoint.manifest import FileFacts
@@ -50,69 +38,6 @@ class RankFile(NamedTuple):
 
     name: str
     facts: FileFacts
-
-
-class HostPlanner(DefaultSavePlanner):
-    """Plans by shapes and placements of the tensors in training; their bytes come from the copy in host memory."""
-
-    def __init__(self, host: dict[str, Tensor]) -> None:
-        super().__init__(flatten_state_dict=False, flatten_sharded_tensors=False)
-        self.host = host
-
-    def create_local_plan(self) -> SavePlan:
-        # an empty slice may stand at the offset of a full one, and DCP would keep either of the two
-        plan = super().create_local_plan()
-        return dataclasses.replace(plan, items=[item for item in plan.items if 0 not in _chunk(item).sizes])
-
-    def lookup_object(self, index: MetadataIndex) -> Tensor:
-        return self.host[index.fqn]
-
-
-class SafetensorsWriter(StorageWriter):
-    """Each rank writes its slices into one file, reads them back, and takes the digest.
-
-    Rank 0 calls `begin` before any rank writes, for the folder, and `publish` with the index and the shards once all
-    have written. An exception in one rank is raised in all.
-    """
-
-    def __init__(
-        self, begin: Callable[[], Path], publish: Callable[[Path, dict[str, Any], dict[str, FileFacts]], None]
-    ) -> None:
-        self.begin, self.publish = begin, publish
-
-    def reset(self, checkpoint_id: Any = None) -> None:
-        pass
-
-    def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
-        return plan
-
-    def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
-        self.folder = self.begin()
-        return [
-            dataclasses.replace(plan, storage_data=self.folder / f"rank-{rank:05d}.safetensors")
-            for rank, plan in enumerate(plans)
-        ]
-
-    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
-        tensors: dict[str, Any] = {item.index.fqn: planner.resolve_data(item) for item in plan.items}
-        assert len(tensors) == len(plan.items), "a rank holds one slice of a tensor"
-        results = []
-        if tensors:
-            shard = _write_rank_file(plan.storage_data, tensors)
-            results = [WriteResult(item.index, tensors[item.index.fqn].nbytes, shard) for item in plan.items]
-        return _done(results)
-
-    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
-        shards = {result.index: result.storage_data for rank in results for result in rank}
-        files = {shard.name: shard.facts for shard in shards.values()}
-        self.publish(self.folder, _index_of(metadata, shards), files)
-
-    @classmethod
-    def validate_checkpoint_id(cls, checkpoint_id: Any) -> bool:
-        return False
 
 
 class SafetensorsReader(StorageReader):
@@ -174,7 +99,7 @@ class SafetensorsReader(StorageReader):
         return False
 
 
-def _write_rank_file(path: Path, tensors: dict[str, Tensor]) -> RankFile:
+def write_rank_file(path: Path, tensors: dict[str, Tensor]) -> RankFile:
     """Write a file and read it back against memory. Raises `OSError` naming the file."""
     try:
         save_file(tensors, path)
@@ -201,14 +126,14 @@ def _same_bytes(a: Tensor, b: Tensor) -> bool:
     return np.array_equal(bytes_a, bytes_b)
 
 
-def _index_of(metadata: Metadata, shards: dict[MetadataIndex, RankFile]) -> dict[str, Any]:
+def index_of(metadata: Metadata, files: dict[MetadataIndex, str]) -> dict[str, Any]:
     """Of each tensor its dtype, its shape, and which slice of it lies in which file."""
     index = {}
     for name, tensor in metadata.state_dict_metadata.items():
         assert isinstance(tensor, TensorStorageMetadata), "only tensors are saved"
         slices = [
             {
-                "file": shards[MetadataIndex(name, chunk.offsets)].name,
+                "file": files[MetadataIndex(name, chunk.offsets)],
                 "offsets": list(chunk.offsets),
                 "sizes": list(chunk.sizes),
             }
@@ -217,11 +142,6 @@ def _index_of(metadata: Metadata, shards: dict[MetadataIndex, RankFile]) -> dict
         dtype = str(tensor.properties.dtype).removeprefix("torch.")
         index[name] = {"dtype": dtype, "shape": list(tensor.size), "slices": slices}
     return index
-
-
-def _chunk(item: WriteItem) -> ChunkStorageMetadata:
-    assert item.tensor_data is not None, "only tensors are saved"
-    return item.tensor_data.chunk
 
 
 def _done(value: Any) -> Future[Any]:

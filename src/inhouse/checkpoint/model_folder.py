@@ -1,52 +1,38 @@
 """A model as a folder in Hugging Face layout: config.json, safetensors, tokenizer files. Never pickle."""
 
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from inhouse.common.dtensor import full_tensor, shard_slices, to_local
-from inhouse.common.files import read_json, sync_file, sync_folder, write_json
+from inhouse.checkpoint.model_writer import INDEX, WEIGHTS, save_weights, stored
+from inhouse.common.dtensor import shard_slices, to_local
+from inhouse.common.files import read_json, write_json
 from inhouse.common.model_paths import TOKENIZER_FILES
 from inhouse.model.config import ModelConfig
-from inhouse.model.huggingface import config_from_hf, config_to_hf, state_from_hf, state_to_hf, tensor_names
+from inhouse.model.huggingface import config_from_hf, config_to_hf, state_from_hf, tensor_names
 from inhouse.model.transformer import Transformer
 
 CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 GENERATION_CONFIG = "generation_config.json"
-MAX_SHARD_BYTES = 5_000_000_000
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def save_model(model: Transformer, folder: Path, dtype: torch.dtype = torch.float32, writes: bool = True) -> None:
+def save_model(model: Transformer, folder: Path, dtype: torch.dtype = torch.float32) -> None:
     """Write config.json and the weights as `dtype` (routers stay fp32), each file whole or not at all.
 
     The weights are those of the plain architecture (`Transformer.plain_weight`). Where the model is spread over
-    processes all must call this, one with `writes`; it holds no more of the model than a file and a tensor at a time.
-    The folder's tokenizer, where it is there already, gives config.json its special ids.
+    processes all must call this; each writes a part (see `model_writer`). The folder's tokenizer, where it is there
+    already, gives config.json its special ids.
     """
-    state = model.state_dict()
-    shapes = {name: _stored(name, torch.empty(tensor.shape, device="meta"), dtype) for name, tensor in state.items()}
-    sizes = {name: like.nbytes for name, like in state_to_hf(shapes, model.config).items()}
-    files = _ShardFiles(folder, sizes) if writes else None
-    for name, tensor in state.items():
-        if tensor_names(name, model.config):
-            full = full_tensor(tensor.detach())
-            if files is not None:
-                files.add(state_to_hf({name: _stored(name, model.plain_weight(name, full), dtype)}, model.config))
-            del full
-    if files is not None:
-        files.finish()
+    save_weights(model, folder, dtype)
+    if not dist.is_initialized() or dist.get_rank() == 0:
         write_json(folder / CONFIG, config_to_hf(model.config, dtype, special_ids(folder)))
 
 
@@ -63,7 +49,7 @@ def load_model(
     """
     with torch.device("meta"):
         model = Transformer(read_config(folder), dtype)
-        state = {name: _stored(name, tensor, weights_dtype) for name, tensor in model.state_dict().items()}
+        state = {name: stored(name, tensor, weights_dtype) for name, tensor in model.state_dict().items()}
     model.load_state_dict({name: torch.empty_like(like, device=device) for name, like in state.items()}, assign=True)
     if model.config.tie_embeddings:
         model.lm_head.weight = model.embed_tokens.weight
@@ -160,75 +146,6 @@ def special_ids(folder: Path) -> dict[str, int | None]:
         return ids.get(token["content"] if isinstance(token, dict) else token)
 
     return {f"{kind}_token_id": id_of(kind) for kind in ("bos", "eos", "pad")}
-
-
-def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Routers choose in fp32 whatever the rest is kept in: rounding them would change which experts are chosen."""
-    return tensor.detach().to(torch.float32 if ".mlp.gate." in name else dtype)
-
-
-class _ShardFiles:
-    """The safetensors files of a folder, written one after the other as tensors come, in the order of `sizes`."""
-
-    def __init__(self, folder: Path, sizes: dict[str, int]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(".model*.partial"):  # by a process that was killed
-            left.unlink()
-        self._folder, self._sizes = folder, sizes
-        shards = list(_shards(sizes))
-        names = [WEIGHTS]
-        if len(shards) > 1:
-            names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
-        self._left = dict(zip(names, shards, strict=True))
-        self._file_of = {tensor: name for name, shard in self._left.items() for tensor in shard}
-        self._held: dict[str, Tensor] = {}
-
-    def add(self, tensors: dict[str, Tensor]) -> None:
-        """Some more tensors; files that have become whole are written."""
-        self._held |= {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-        for file, names in list(self._left.items()):
-            if self._held.keys() >= set(names):
-                _save_file({name: self._held.pop(name) for name in names}, self._folder / file)
-                del self._left[file]
-
-    def finish(self) -> None:
-        """All tensors have come: the index, and files of an earlier save into the same folder gone."""
-        assert not self._left and not self._held
-        files = {*self._file_of.values()}
-        if len(files) > 1:
-            total = {"total_size": sum(self._sizes.values())}
-            write_json(self._folder / INDEX, {"metadata": total, "weight_map": self._file_of})
-            files.add(INDEX)
-        for old in self._folder.glob("model*.safetensors*"):
-            if old.name not in files:
-                old.unlink()  # of a save in another number of shards: readers would take it
-
-
-def _shards(sizes: dict[str, int]) -> Iterator[list[str]]:
-    """Which tensors share a file."""
-    shard: list[str] = []
-    size = 0
-    for name, nbytes in sizes.items():
-        if shard and size + nbytes > MAX_SHARD_BYTES:
-            yield shard
-            shard, size = [], 0
-        shard.append(name)
-        size += nbytes
-    yield shard
-
-
-def _save_file(tensors: dict[str, Tensor], path: Path) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        save_file(tensors, partial, metadata={"format": "pt"})
-        sync_file(partial)
-        partial.replace(path)
-    except SafetensorError as error:  # how the library reports a full disk
-        raise OSError(f"{path}: could not be written ({error})") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
-    sync_folder(path.parent)
 
 
 def _open_tensors(folder: Path, stack: ExitStack) -> dict[str, Any]:

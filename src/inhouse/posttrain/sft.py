@@ -103,7 +103,7 @@ def fine_tune(
             write_json(output / CONVERSATIONS, {"generated": settings.generated, **told, **counts})
             _keep_own(packed_folder, output)
             _write_beside(base, output, settings.sampling)
-        save_model(model, output, writes=mesh.is_first)
+        save_model(model, output)
         if mesh.is_first:
             for index in packed_folder.glob("*/index.json"):
                 index.unlink()  # first: a kill half way leaves nothing that looks whole

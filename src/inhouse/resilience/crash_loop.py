@@ -12,9 +12,11 @@ from inhouse.common.files import read_json, write_json
 
 FILE = "failures.json"
 _MOST = 3
-# what differs between two failures that are the same: addresses in memory, ports, process ids, and who saw it first
+# what differs between two failures that are the same: addresses in memory, ports, process ids, how many collectives
+# came before, and who saw it first
 _VARIES = re.compile(
-    r"0x[0-9a-f]+|(?<=\]:)\d+|(?<=:)\d{4,5}\b|(?<=pid )\d+|(?<=process )\d+|(?<=\(rank )\d+ saw: .*(?=\))"
+    r"0x[0-9a-f]+|(?<=\]:)\d+|(?<=:)\d{4,5}\b|(?<=pid )\d+|(?<=process )\d+|(?<=collective )\d+"
+    r"|(?<=\(rank )\d+ saw: .*(?=\))"
 )
 
 

@@ -1,5 +1,6 @@
 """What watches over a training run from outside of its steps: hangs, stragglers, SIGTERM, failures, the ledger."""
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
@@ -39,6 +40,7 @@ class Supervisor:
         self._stop, self._stragglers = StopRequest(grace_seconds), Stragglers()
         self._watchdog: Watchdog | None = None
         self._is_first_step = True
+        self._begun: Counter[str] = Counter()  # phases of this step: one a micro-batch
 
     @property
     def stop_requested(self) -> bool:
@@ -46,11 +48,13 @@ class Supervisor:
         return self._stop.requested
 
     def phase(self, name: str) -> None:
-        """The main thread begins `name`."""
+        """The main thread begins `name`; a second time in one step, that of the second micro-batch."""
+        self._begun[name] += 1
         if self._watchdog is not None:
             is_slow = self._is_first_step or name in ("load", "save", "validation")
             limit = self._mesh.layout.timeout_seconds * (SLOW_PHASE_FACTOR if is_slow else 1)
-            self._watchdog.phase(f"{name} of step {self._step() + 1}", limit)
+            number = f" {self._begun[name]}" if self._begun[name] > 1 else ""
+            self._watchdog.phase(f"{name}{number} of step {self._step() + 1}", limit)
 
     def reading(self) -> AbstractContextManager[None]:
         """The block waits for a batch."""
@@ -71,6 +75,7 @@ class Supervisor:
         """`step` (from 0) ends here."""
         self._goodput.step_done(step)
         self._is_first_step = False
+        self._begun.clear()
 
     def verified(self, step: int) -> None:
         """A checkpoint of `step` stands: a failure before it is past."""

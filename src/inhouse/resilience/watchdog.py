@@ -1,8 +1,9 @@
 """Names the rank that hangs, and what it hangs in, instead of waiting for the group's timeout with no name.
 
 The training thread only says which phase begins. Two threads of every rank do the rest: one tells the shared store
-where this rank stands, the other counts how long nothing moved. At thousands of ranks each reads its neighbour only;
-one rank reads all, once something is wrong, and leaves the verdict in the store for the others.
+where this rank stands and how many collectives it has enqueued, the other counts how long nothing moved. At thousands
+of ranks each reads its neighbour only; one rank reads all, once something is wrong, and leaves in the store, for the
+others, its verdict or that somebody is only slow.
 """
 
 import faulthandler
@@ -21,7 +22,8 @@ from typing import NamedTuple, Self
 import torch.distributed as dist
 
 from inhouse.common.processes import RankLost
-from inhouse.resilience.hang_report import CodePosition, Heartbeat, diagnose, position_of
+from inhouse.resilience.collective_progress import NOTHING, CollectiveProgress
+from inhouse.resilience.hang_report import CodePosition, Diagnosis, Heartbeat, diagnose, position_of
 
 _TICK = 0.02  # seconds between two looks at the main thread
 _BEAT = 0.1  # seconds between two exchanges with the store
@@ -42,9 +44,10 @@ class _Phase(NamedTuple):
 class Watchdog:
     """`with Watchdog(store, rank, world, 300.0, folder) as watchdog: watchdog.phase("step 17 forward") …`.
 
-    A rank that stays in one phase for `limit` seconds is hung, and so is one that is silent for so long. Then, at most
-    a second later, every rank that still can prints the sentence that names it, writes the stacks of its threads to
-    `stacks/rank-N.txt` and ends with the status of `RankLost`. `on_hang` gets the sentence first, on one rank only.
+    A rank that for `limit` seconds begins no phase and enqueues no collective is hung, unless it waits for one that
+    does, and so is one that is silent for so long. Then, at most a second later, every rank that still can prints the
+    sentence that names it, writes the stacks of its threads to `stacks/rank-N.txt` and ends with the status of
+    `RankLost`. `on_hang` gets the sentence first, on one rank only.
 
     Time is what the watching thread witnesses, never the difference of two distant readings of a clock: a job that is
     stopped and continued as a whole, or a clock that jumps, is no hang. The group's own timeout must be longer.
@@ -71,8 +74,11 @@ class Watchdog:
         self._position = CodePosition("nowhere", False)
         self._failed_at: CodePosition | None = None
         self._beat, self._busy, self._busy_taken = 0, 0.0, 0.0
+        self._progress, self._enqueued = CollectiveProgress(), dict[str, int]()
+        self._still, self._recording = 0.0, NOTHING
+        self._pardons, self._pardoned = 0, 0  # of all ranks as last seen, and of this one
         self._holder: Heartbeat | None = None
-        self._is_stuck, self._ended = False, threading.Event()
+        self._ended = threading.Event()
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._exchange, self._watch)]
 
     def phase(self, name: str, limit: float | None = None) -> None:
@@ -95,8 +101,9 @@ class Watchdog:
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
         self._failed_at = position_of(frames[-1] if frames else None)
         self._dump_stacks()
+        self._recording = self._progress.recording()
         try:
-            sentence = self._read_verdict() or self._diagnose()
+            sentence = self._read_verdict() or self._diagnose().sentence
         except dist.DistError:
             sentence = f"the store that all ranks meet in is gone, {_HOLDER} ended"
         return RankLost(f"{sentence} (rank {self._rank} saw: {_first_line(error)})")
@@ -119,19 +126,18 @@ class Watchdog:
     def _watch(self) -> None:
         """Count how long this rank, or the store, has not moved, and look where the main thread is."""
         main = threading.main_thread().ident or 0
-        last, number, stuck, beat, stalled = time.monotonic(), -1, 0.0, -1, 0.0
+        last, at, beat, stalled = time.monotonic(), None, -1, 0.0
         while not self._ended.wait(_TICK):
             now = time.monotonic()
             seconds, last = now - last, now
             self._position = position_of(sys._current_frames().get(main))
             self._busy += 0.0 if self._position.waits else seconds
             witnessed = min(seconds, 10 * _TICK)
-            phase = self._phase
-            stuck = stuck + witnessed if phase.number == number else 0.0
+            moved_to = (self._phase.number, self._enqueued, self._pardoned)
+            self._still = self._still + witnessed if at == moved_to else 0.0
             stalled = stalled + witnessed if self._beat == beat else 0.0
-            number, beat = phase.number, self._beat
-            self._is_stuck = stuck >= phase.limit
-            if stalled >= phase.limit + _SETTLE * self._every:
+            at, beat = moved_to, self._beat
+            if stalled >= self._phase.limit + _SETTLE * self._every:
                 self._end(self._without_store())
 
     def _exchange(self) -> None:
@@ -142,29 +148,51 @@ class Watchdog:
             while not self._ended.wait(self._every):
                 now = time.monotonic()
                 witnessed, last = min(now - last, 3 * self._every), now
+                self._enqueued = self._progress.enqueued()
+                self._record()
                 self._write_heartbeat()
                 heartbeats = self._read_heartbeats({0, neighbour})
                 self._holder, heartbeat = heartbeats.get(0), heartbeats.get(neighbour)
                 is_silent = heartbeat == known and not (heartbeat and heartbeat.ended)
                 silent, known = silent + witnessed if is_silent else 0.0, heartbeat
+                is_wrong = self._still >= self._phase.limit or silent >= (heartbeat.limit if heartbeat else self._limit)
+                suspected = suspected + 1 if is_wrong else 0
                 verdict = self._read_verdict()
-                if not verdict and (self._is_stuck or silent >= (heartbeat.limit if heartbeat else self._limit)):
-                    suspected += 1
+                if not verdict and is_wrong and not self._is_pardoned():
                     verdict = self._reach_verdict(is_late=suspected > 2 * _SETTLE)
                 if verdict:
                     self._end(verdict)
 
+    def _record(self) -> None:
+        """Read the flight recorder once each time that this rank has been still for long."""
+        if self._still < self._phase.limit / 2:
+            self._recording = NOTHING
+        elif self._recording is NOTHING:
+            self._recording = self._progress.recording()
+            self._pardons = self._store.add("pardons", 0)  # those before are none of this one's
+
+    def _is_pardoned(self) -> bool:
+        """Whether another rank has found meanwhile that somebody is only slow: then this one waits anew."""
+        before, self._pardons = self._pardons, self._store.add("pardons", 0)
+        is_pardoned = self._pardons > before
+        self._pardoned += is_pardoned
+        return is_pardoned
+
     def _reach_verdict(self, is_late: bool) -> str:
         """The first rank to come here diagnoses for all; the others wait for it, unless it is `is_late`."""
-        if self._store.add("claims", 1) > 1 and not is_late:
+        if self._store.add(f"claims/{self._pardons}", 1) > 1 and not is_late:
             return ""
-        verdict = self._diagnose()
+        verdict, is_hang = self._diagnose()
+        if not is_hang:
+            print(f"rank {self._rank}: {verdict}", file=sys.stderr, flush=True)
+            self._store.add("pardons", 1)
+            return ""
         self._store.set("verdict", verdict)
         if self.is_first_to_fail():
             self._on_hang(verdict)
         return verdict
 
-    def _diagnose(self) -> str:
+    def _diagnose(self) -> Diagnosis:
         before = self._read_heartbeats(range(self._world))
         time.sleep(_SETTLE * self._every)
         self._write_heartbeat()
@@ -174,8 +202,9 @@ class Watchdog:
         self._beat += 1
         position, phase = self._failed_at or self._position, self._phase
         heartbeat = Heartbeat(
-            self._rank, self._beat, phase.name, position.text, position.waits, phase.limit, self._ended.is_set()
-        )
+            self._rank, self._beat, phase.name, position.text, position.waits, phase.limit, self._still,
+            self._ended.is_set(), self._enqueued, self._recording,
+        )  # fmt: skip
         self._store.set(str(self._rank), heartbeat.to_json())
 
     def _read_heartbeats(self, ranks: Iterable[int]) -> dict[int, Heartbeat]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from inhouse.checkpoint.checkpointer import Checkpointer, Resumed
+from inhouse.checkpoint.checkpointer import Checkpointer, Resumed, has_checkpoint
 from inhouse.common.devices import grow_gpu_segments, keep_freed_memory, pick_device
 from inhouse.common.files import write_json
 from inhouse.common.lineage import SETTINGS_CHANGED, UNTRAINED, code_digest, digest_of
@@ -94,7 +94,9 @@ class Trainer:
         parallelize(model, self.mesh)
         if self.init_weights is not None:
             allocate(model, self.device)
-            self.init_weights(model)
+        self._is_initialized = self.init_weights is None
+        if not has_checkpoint(self.output / "checkpoints"):  # whose weights are loaded
+            self._initialize()
         self.step = TrainStep(model, settings, self.mesh, self.supervisor.phase)
         if settings.compile and not self.step.compile():
             self.say("torch.compile lacks a C++ compiler here, or knows no fp32 experts; slower")
@@ -118,6 +120,7 @@ class Trainer:
                 for key, old, new in resumed.changed:
                     self.say(f"{key.removeprefix('train.')} = {new} from here on, {old} before")
             else:
+                self._initialize()
                 losses = self._losses_of(batches_to_measure(self.num_steps))
                 self.losses_before = {n: loss for n, loss in losses.items() if math.isfinite(loss)}  # JSON's numbers
             for callback in self.callbacks:
@@ -137,6 +140,12 @@ class Trainer:
                 write_json(self.output / UNTRAINED, self.guard.untrained())
                 if self.changes:
                     write_json(self.output / SETTINGS_CHANGED, self.changes)
+
+    def _initialize(self) -> None:
+        if not self._is_initialized:
+            assert self.init_weights is not None
+            self.init_weights(self.model)
+        self._is_initialized = True
 
     def extra(self) -> dict[str, Any]:
         """What a checkpoint must hold beside the tensors."""

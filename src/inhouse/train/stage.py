@@ -110,7 +110,7 @@ def pretrain(
             if model.base is None:  # whose own generation config was copied
                 end = vocabulary.end_of_document  # a base model knows documents, and no turns
                 write_generation_config(output, {"eos_token_id": [end], "pad_token_id": end})
-        save_model(network, output, writes=mesh.is_first)
+        save_model(network, output)
 
 
 def copy_base(base: Path, output: Path) -> None:
