@@ -53,8 +53,11 @@ def test_state_round_trip_is_bit_identical(config: ModelConfig) -> None:
 
 
 def test_one_tensor_an_expert_under_the_names_that_everybody_reads() -> None:
-    assert tensor_names("layers.1.mlp.experts.up_proj", MOE) == [
-        f"model.layers.1.mlp.experts.{expert}.up_proj.weight" for expert in range(4)
+    assert tensor_names("layers.1.mlp.experts.down_proj", MOE) == [
+        f"model.layers.1.mlp.experts.{expert}.down_proj.weight" for expert in range(4)
+    ]
+    assert tensor_names("layers.1.mlp.experts.gate_up_proj", MOE) == [
+        f"model.layers.1.mlp.experts.{expert}.{kind}_proj.weight" for expert in range(4) for kind in ("gate", "up")
     ]
     names = state_to_hf(Transformer(MOE).state_dict(), MOE)
     assert names["model.layers.1.mlp.gate.e_score_correction_bias"].shape == (4,)

@@ -53,7 +53,7 @@ _REQUIRED: dict[str, Any] = {
     "quantization_config": None,
 }
 
-_STACK = re.compile(r"(layers\.\d+\.mlp\.experts)\.(\w+_proj)")
+_STACK = re.compile(r"(layers\.\d+\.mlp\.experts)\.(gate_up|down)_proj")
 _PREDICTION_LAYER = re.compile(r"mtp\.|model\.layers\.(\d+)\.")
 
 
@@ -202,7 +202,8 @@ def tensor_names(name: str, config: ModelConfig) -> list[str]:
     if name == "lm_head.weight":
         return [] if config.tie_embeddings else [name]
     if stack := _STACK.fullmatch(name):
-        return [f"model.{stack[1]}.{expert}.{stack[2]}.weight" for expert in range(config.num_experts)]
+        kinds = stack[2].split("_")  # of gate_up, each expert has a matrix of either in turn
+        return [f"model.{stack[1]}.{expert}.{kind}_proj.weight" for expert in range(config.num_experts) for kind in kinds]
     if config.architecture == "exaone_moe":
         name = name.replace("mlp.gate.e_score_correction_bias", "mlp.e_score_correction_bias")
     return [f"model.{name}"]
