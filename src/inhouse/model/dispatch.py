@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from inhouse.model.cpu import choice
-from inhouse.model.permute import Places, combine, permute, place_groups
+from inhouse.model.permute import combine, permute, place_groups
 
 
 class Delivery(Protocol):
@@ -37,18 +37,18 @@ class Dispatch(Protocol):
 def local_dispatch(x_ND: Tensor, experts_NK: Tensor, load_E: Tensor) -> Delivery:
     """All experts are here."""
     room = choice.room(x_ND, experts_NK.numel(), len(load_E))
-    places, ends_E = place_groups(experts_NK, len(load_E), room)
-    return LocalDelivery(permute(x_ND, places), ends_E, places)
+    rows_NK, ends_E, num_rows = place_groups(experts_NK, len(load_E), room)
+    return LocalDelivery(permute(x_ND, rows_NK, num_rows), ends_E, rows_NK)
 
 
 class LocalDelivery:
     """Rows that are there already."""
 
-    def __init__(self, x_MD: Tensor, ends_E: Tensor, places: Places) -> None:
-        self._x_MD, self._ends_E, self._places = x_MD, ends_E, places
+    def __init__(self, x_MD: Tensor, ends_E: Tensor, rows_NK: Tensor) -> None:
+        self._x_MD, self._ends_E, self._rows_NK = x_MD, ends_E, rows_NK
 
     def arrive(self) -> tuple[Tensor, Tensor]:
         return self._x_MD, self._ends_E
 
     def combine(self, out_MD: Tensor, weights_NK: Tensor) -> Tensor:
-        return combine(out_MD, weights_NK, self._places)
+        return combine(out_MD, weights_NK, self._rows_NK)

@@ -42,7 +42,7 @@ class Router(nn.Module):
 
     def forward(self, x_ND: Tensor, replayed_NK: Tensor | None = None) -> Routing:
         """Choose, or take the choice of `replayed_NK` where it is not negative; scores and weights are always fresh."""
-        scores_NE = F.linear(x_ND.float(), self.weight.float()).sigmoid()
+        scores_NE: Tensor = _Scores.apply(x_ND, self.weight.float())
         experts_NK = torch.topk(scores_NE + self.e_score_correction_bias, self.top_k, dim=-1, sorted=False)[1]
         if replayed_NK is not None:
             experts_NK = torch.where(replayed_NK < 0, experts_NK, replayed_NK)
@@ -50,6 +50,22 @@ class Router(nn.Module):
         chosen = experts_NK.flatten()
         load_E = chosen.new_zeros(scores_NE.shape[1]).scatter_add_(0, chosen, torch.ones_like(chosen))
         return Routing(experts_NK, weights_NK, scores_NE, load_E)
+
+
+class _Scores(torch.autograd.Function):
+    """sigmoid(W x) in fp32, keeping x as it came."""
+
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor, weight_ED: Tensor) -> Tensor:
+        scores_NE = F.linear(x_ND.float(), weight_ED).sigmoid()
+        ctx.save_for_backward(x_ND, weight_ED, scores_NE)
+        return scores_NE
+
+    @staticmethod
+    def backward(ctx: Any, grad_NE: Tensor) -> tuple[Tensor, Tensor]:
+        x_ND, weight_ED, scores_NE = ctx.saved_tensors
+        grad_NE = torch.ops.aten.sigmoid_backward(grad_NE, scores_NE)
+        return (grad_NE @ weight_ED).to(x_ND.dtype), grad_NE.mT @ x_ND.float()
 
 
 class _Weights(torch.autograd.Function):

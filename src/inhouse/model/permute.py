@@ -5,24 +5,13 @@ which N K are some token's and the rest fill up.
 """
 
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 _HAS_TRITON = find_spec("triton") is not None  # which comes with torch's builds for GPUs
-
-
-class Places(NamedTuple):
-    """Which row of a buffer each of the tokens' K rows is, and which of the N K rows each of the buffer's is."""
-
-    rows_NK: Tensor  # distinct
-    sources_M: Tensor  # n K + k; any, where a row fills up
-
-    def inverse(self) -> "Places":
-        """Back to where the rows came from, where each came once and none fills up."""
-        return Places(self.sources_M[:, None], self.rows_NK.flatten())
 
 
 def sort_by_group(groups_NK: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,26 +22,48 @@ def sort_by_group(groups_NK: Tensor) -> tuple[Tensor, Tensor]:
     return groups, order
 
 
-def place_groups(groups_NK: Tensor, num_groups: int, room: int) -> tuple[Places, Tensor]:
-    """Rows group by group, each group's brought to a multiple of `room`; and behind which its last row is (G), int32.
+def place_groups(groups_NK: Tensor, num_groups: int, room: int) -> tuple[Tensor, Tensor, int]:
+    """Rows one group behind the other, each group's brought to a multiple of `room`.
 
-    Rows of a group that is not one of the first `num_groups` come last.
+    Returns which row of the buffer each becomes (N, K), behind which row each group ends (G), int32, and the buffer's
+    size M.
     """
     groups, order = sort_by_group(groups_NK)
-    rows, numbers_G = (torch.arange(count, device=order.device) for count in (len(order), num_groups))
-    ends_G = torch.searchsorted(groups, numbers_G, right=True, out_int32=True)
-    if room == 1:
-        return Places(torch.empty_like(order).scatter_(0, order, rows).view_as(groups_NK), order), ends_G
-    starts = F.pad(ends_G, (1, 0))
-    spread = F.pad((-(starts.diff() // -room) * room).cumsum(0, dtype=torch.int32), (1, 0))
-    rows = rows + (spread - starts)[groups]
-    return place_at(rows, order, len(order) + num_groups * room, groups_NK.shape[1]), spread[1:]
+    rows, num_rows, ends_G = torch.arange(len(order), device=order.device), len(order), group_ends(groups, num_groups)
+    if room > 1:
+        starts = F.pad(ends_G, (1, 0))
+        spread = F.pad((-(starts.diff() // -room) * room).cumsum(0, dtype=torch.int32), (1, 0))
+        rows, num_rows, ends_G = rows + (spread - starts)[groups], num_rows + num_groups * room, spread[1:]
+    return in_order(rows, order).view_as(groups_NK), ends_G, num_rows
 
 
-def place_at(rows: Tensor, order: Tensor, num_rows: int, top_k: int) -> Places:
-    """Sorted rows at the given ones of a larger buffer."""
-    rows_NK = torch.empty_like(rows).scatter_(0, order, rows).view(-1, top_k)
-    return Places(rows_NK, rows.new_zeros(num_rows).scatter_(0, rows, order))
+def group_ends(groups: Tensor, num_groups: int) -> Tensor:
+    """Behind the last row of each of the first groups (G), int32; the rows' groups are sorted."""
+    numbers_G = torch.arange(num_groups, device=groups.device)
+    return torch.searchsorted(groups, numbers_G, right=True, out_int32=True)
+
+
+def in_order(numbers: Tensor, order: Tensor) -> Tensor:
+    """The number of every row, from those of rows in the given order."""
+    return torch.empty_like(numbers).scatter_(0, order, numbers)
+
+
+def permute(x_ND: Tensor, rows_NK: Tensor, num_rows: int) -> Tensor:
+    """Every token at all of its rows (M, D), and zeros elsewhere."""
+    rows_MD: Tensor = _Permute.apply(x_ND, rows_NK, num_rows)
+    return rows_MD
+
+
+def combine(x_MD: Tensor, weights_NK: Tensor, rows_NK: Tensor) -> Tensor:
+    """The sum of every token's rows times their weights, in fp32, as x's type (N, D)."""
+    out_ND: Tensor = _Combine.apply(x_MD, weights_NK, rows_NK)
+    return out_ND
+
+
+def reorder(x_MD: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+    """All rows, each once, in another order."""
+    rows_MD: Tensor = _Reorder.apply(x_MD, order, inverse)
+    return rows_MD
 
 
 def _ways(x: Tensor) -> tuple[Any, Any, Any]:
@@ -64,27 +75,15 @@ def _ways(x: Tensor) -> tuple[Any, Any, Any]:
     return copies, sums, sums_gradients
 
 
-def permute(x_ND: Tensor, places: Places) -> Tensor:
-    """Every token's K copies at their rows (M, D); what fills up is some finite row."""
-    rows_MD: Tensor = _Permute.apply(x_ND, *places)
-    return rows_MD
-
-
-def combine(x_MD: Tensor, weights_NK: Tensor, places: Places) -> Tensor:
-    """The sum of every token's K rows times their weights, in fp32, as x's type (N, D)."""
-    out_ND: Tensor = _Combine.apply(x_MD, weights_NK, *places)
-    return out_ND
-
-
 class _Permute(torch.autograd.Function):
-    """Its backward pass gathers too: what torch derives for indexing adds row by row, one after the other on a CPU, in
-    no fixed order on a GPU.
+    """Its backward pass gathers: what torch derives for indexing adds row by row, one after the other on a CPU, in no
+    fixed order on a GPU.
     """
 
     @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, rows_NK: Tensor, sources_M: Tensor) -> Tensor:
+    def forward(ctx: Any, x_ND: Tensor, rows_NK: Tensor, num_rows: int) -> Tensor:
         ctx.save_for_backward(rows_NK)
-        return _ways(x_ND)[0](x_ND, rows_NK, sources_M)
+        return _ways(x_ND)[0](x_ND, rows_NK, num_rows)
 
     @staticmethod
     def backward(ctx: Any, grad_MD: Tensor) -> tuple[Tensor | None, ...]:
@@ -95,37 +94,40 @@ class _Combine(torch.autograd.Function):
     """Keeps the rows, not their copies by token."""
 
     @staticmethod
-    def forward(ctx: Any, x_MD: Tensor, weights_NK: Tensor | None, rows_NK: Tensor, sources_M: Tensor) -> Tensor:
-        ctx.save_for_backward(x_MD, weights_NK, rows_NK, sources_M)
+    def forward(ctx: Any, x_MD: Tensor, weights_NK: Tensor, rows_NK: Tensor) -> Tensor:
+        ctx.save_for_backward(x_MD, weights_NK, rows_NK)
         return _ways(x_MD)[1](x_MD, weights_NK, rows_NK)
 
     @staticmethod
     def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor | None, ...]:
-        return *_ways(grad_ND)[2](grad_ND, *ctx.saved_tensors), None, None
+        return *_ways(grad_ND)[2](grad_ND, *ctx.saved_tensors), None
 
 
-def copies(x_ND: Tensor, rows_NK: Tensor, sources_M: Tensor) -> Tensor:
+class _Reorder(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_MD: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse)
+        return x_MD.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx: Any, grad_MD: Tensor) -> tuple[Tensor | None, ...]:
+        return grad_MD.index_select(0, *ctx.saved_tensors), None, None
+
+
+def copies(x_ND: Tensor, rows_NK: Tensor, num_rows: int) -> Tensor:
     """The reference of `permute`."""
-    top_k = rows_NK.shape[1]
-    return x_ND.index_select(0, sources_M if top_k == 1 else sources_M // top_k)
+    return x_ND.new_zeros(num_rows, x_ND.shape[1]).index_put_((rows_NK,), x_ND[:, None])
 
 
 def sums(x_MD: Tensor, weights_NK: Tensor | None, rows_NK: Tensor) -> Tensor:
     """The reference of `combine`; without weights, the gradient of `permute`."""
-    if weights_NK is None and rows_NK.shape[1] == 1:
-        return x_MD.index_select(0, rows_NK.flatten())
-    x_NKD = x_MD.index_select(0, rows_NK.flatten()).unflatten(0, rows_NK.shape)
     if weights_NK is None:
-        return x_NKD.sum(dim=1)
-    return (x_NKD * weights_NK[..., None]).sum(dim=1).to(x_MD.dtype)
+        return x_MD[rows_NK].sum(dim=1)
+    return (x_MD[rows_NK] * weights_NK[..., None]).sum(dim=1).to(x_MD.dtype)
 
 
-def sums_gradients(
-    grad_ND: Tensor, x_MD: Tensor, weights_NK: Tensor, rows_NK: Tensor, sources_M: Tensor
-) -> tuple[Tensor, Tensor]:
+def sums_gradients(grad_ND: Tensor, x_MD: Tensor, weights_NK: Tensor, rows_NK: Tensor) -> tuple[Tensor, Tensor]:
     """The reference of the gradients of `combine`: of rows, zero where they fill up, and of weights."""
-    x_NKD = x_MD.index_select(0, rows_NK.flatten()).unflatten(0, rows_NK.shape)
-    grad_weights_NK = (x_NKD * grad_ND[:, None].to(weights_NK.dtype)).sum(dim=2)
-    weights_M = weights_NK.new_zeros(len(sources_M)).scatter_(0, rows_NK.flatten(), weights_NK.flatten())
-    grad_MD = copies(grad_ND, rows_NK, sources_M) * weights_M[:, None]
-    return grad_MD.to(x_MD.dtype), grad_weights_NK
+    grad_N1D = grad_ND[:, None].to(weights_NK.dtype)
+    grad_NKD = (grad_N1D * weights_NK[..., None]).to(x_MD.dtype)
+    return torch.zeros_like(x_MD).index_put_((rows_NK,), grad_NKD), (x_MD[rows_NK] * grad_N1D).sum(dim=2)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from inhouse.model.dispatch import Delivery
 from inhouse.model.moe import MoE
-from inhouse.model.permute import Places, combine, permute, place_at, place_groups, sort_by_group
+from inhouse.model.permute import combine, group_ends, in_order, permute, reorder, sort_by_group
 from inhouse.model.transformer import Transformer
 from inhouse.parallel.collectives import Exchange, exchange
 
@@ -36,55 +36,63 @@ class AllToAllDispatch:
     def __init__(self, group: dist.ProcessGroup) -> None:
         self.group = group
         self.share: float | None = None
-        self.sent: list[Tensor] = []  # the largest part of the rows that went to one process, call by call
+        self.sent: list[Tensor] = []  # rows to every process's experts (R, L), call by call
 
     def __call__(self, x_ND: Tensor, experts_NK: Tensor, load_E: Tensor) -> Delivery:
         sent_RL = load_E.view(self.group.size(), -1)
+        self.sent.append(sent_RL)
         capacity = self.capacity(sent_RL, experts_NK.numel())
-        places = _by_process(experts_NK, sent_RL, capacity)
-        return _AllToAllDelivery(permute(x_ND, places), sent_RL, places, self.group)
+        return _AllToAllDelivery(x_ND, _places(experts_NK, sent_RL, capacity), sent_RL, capacity, self.group)
 
     def capacity(self, sent_RL: Tensor, num_rows: int) -> int:
         """C, the same in the whole group."""
-        most = sent_RL.sum(dim=1).max()
-        self.sent.append(most / num_rows)
         if self.share is not None:
             return min(math.ceil(self.share * num_rows), num_rows)
+        most = sent_RL.sum(dim=1).max()
         dist.all_reduce(most, dist.ReduceOp.MAX, group=self.group)
         return max(int(most.item()), 1)
 
 
 class _AllToAllDelivery:
-    def __init__(self, x_MD: Tensor, sent_RL: Tensor, places: Places, group: dist.ProcessGroup) -> None:
-        self._places, self._group = places, group
-        self._counts, self._rows = Exchange(sent_RL, group), Exchange(x_MD, group)
+    def __init__(
+        self, x_ND: Tensor, rows_NK: Tensor, sent_RL: Tensor, capacity: int, group: dist.ProcessGroup
+    ) -> None:
+        self._rows_NK, self._group, self._counts_RL = rows_NK, group, torch.empty_like(sent_RL)
+        self._counts = dist.all_to_all_single(self._counts_RL, sent_RL, group=group, async_op=True)
+        self._rows = Exchange(permute(x_ND, rows_NK, len(sent_RL) * capacity), group)
 
     def arrive(self) -> tuple[Tensor, Tensor]:
-        received_RL, x_MD = self._counts.wait(), self._rows.wait()
-        self._here, ends_L = _by_expert(received_RL, len(x_MD))
-        return permute(x_MD, self._here), ends_L
+        self._counts.wait()
+        x_MD = self._rows.wait()
+        *self._orders, ends_L = _by_expert(self._counts_RL, len(x_MD))
+        return reorder(x_MD, *self._orders), ends_L
 
     def combine(self, out_MD: Tensor, weights_NK: Tensor) -> Tensor:
-        back_MD = exchange(permute(out_MD, self._here.inverse()), self._group)
-        return combine(back_MD, weights_NK, self._places)
+        back_MD = exchange(reorder(out_MD, *reversed(self._orders)), self._group)
+        return combine(back_MD, weights_NK, self._rows_NK)
 
 
-def _by_process(experts_NK: Tensor, sent_RL: Tensor, capacity: int) -> Places:
-    """Rows sorted by expert, those of every process's experts from a multiple of the capacity on."""
+def _places(experts_NK: Tensor, sent_RL: Tensor, capacity: int) -> Tensor:
+    """Which row each becomes (N, K), sorted by expert, those of every process's from a multiple of the capacity on."""
     experts, order = sort_by_group(experts_NK)
     sent_R, num_rows = sent_RL.sum(dim=1), len(sent_RL) * capacity
-    shifts_R = torch.arange(0, num_rows, capacity, device=order.device) - sent_R.cumsum(0) + sent_R
+    shifts_R = torch.arange(0, num_rows, capacity, device=order.device) + sent_R - sent_R.cumsum(0)
     rows = torch.arange(len(order), device=order.device) + shifts_R[experts // sent_RL.shape[1]]
     # a row that has no room lands on another's: who set the capacity gets to know of it
-    return place_at(rows.clamp_(max=num_rows - 1), order, num_rows, experts_NK.shape[1])
+    return in_order(rows.clamp_(max=num_rows - 1), order).view_as(experts_NK)
 
 
-def _by_expert(received_RL: Tensor, num_rows: int) -> tuple[Places, Tensor]:
-    """They come sorted by process, then expert; the experts take them sorted by expert, then process."""
-    num, experts = received_RL.shape
-    numbers_RC = torch.arange(num_rows // num, device=received_RL.device).repeat(num, 1)
-    experts_RC = torch.searchsorted(received_RL.cumsum(dim=1), numbers_RC, right=True)  # L: of none
-    return place_groups(experts_RC.view(-1, 1), experts, room=1)
+def _by_expert(received_RL: Tensor, num_rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows come sorted by process, then expert; the experts take them sorted by expert, then process.
+
+    Returns the order to take them in, that to give them back in, and where each expert's end (L).
+    """
+    num, num_experts = received_RL.shape
+    numbers = torch.arange(num_rows, device=received_RL.device)
+    numbers_RC = numbers[: num_rows // num].repeat(num, 1)
+    experts_RC = torch.searchsorted(received_RL.cumsum(dim=1), numbers_RC, right=True)  # L: of none, so they come last
+    experts, order = sort_by_group(experts_RC)
+    return order, in_order(numbers, order), group_ends(experts, num_experts)
 
 
 class ExpectedShares:
@@ -115,7 +123,8 @@ class ExpectedShares:
         """In any process since `used` began; all must call this together. The next step expects what this one had."""
         if not self._layers:
             return False
-        most_L = torch.stack([torch.stack(layer.sent).max() for layer in self._layers])
+        sent_LCR = torch.stack([torch.stack(layer.sent).sum(dim=2) for layer in self._layers])
+        most_L = (sent_LCR / sent_LCR.sum(dim=2, keepdim=True)).amax(dim=(1, 2))
         dist.all_reduce(most_L, dist.ReduceOp.MAX)
         needed = most_L.tolist()
         exceeded = [share is not None and most > share for most, share in zip(needed, self._shares, strict=True)]

@@ -12,9 +12,9 @@ _MOST_COLUMNS = 1024  # of one program at a time
 
 
 @torch.library.custom_op("inhouse::permute", mutates_args=())
-def permute(x_ND: Tensor, rows_NK: Tensor, sources_M: Tensor) -> Tensor:
+def permute(x_ND: Tensor, rows_NK: Tensor, num_rows: int) -> Tensor:
     """(M, D): each token's row at all of its rows, zeros elsewhere."""
-    out_MD = _zeros_between(rows_NK, x_ND, len(sources_M))
+    out_MD = _zeros_between(rows_NK, x_ND, num_rows)
     width, block = x_ND.shape[1], _block(x_ND)
     _permute[(len(x_ND), triton.cdiv(width, block))](x_ND.contiguous(), rows_NK, out_MD, width, rows_NK.shape[1], block)
     return out_MD
@@ -33,9 +33,7 @@ def combine(x_MD: Tensor, weights_NK: Tensor | None, rows_NK: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("inhouse::combine_gradients", mutates_args=())
-def combine_gradients(
-    grad_ND: Tensor, x_MD: Tensor, weights_NK: Tensor, rows_NK: Tensor, sources_M: Tensor
-) -> tuple[Tensor, Tensor]:
+def combine_gradients(grad_ND: Tensor, x_MD: Tensor, weights_NK: Tensor, rows_NK: Tensor) -> tuple[Tensor, Tensor]:
     """Of the rows (M, D), zeros where they are no token's, and of the weights (N, K), fp32."""
     grad_MD = _zeros_between(rows_NK, x_MD, len(x_MD))
     grad_weights_NK = torch.empty_like(weights_NK, memory_format=torch.contiguous_format)
@@ -47,8 +45,8 @@ def combine_gradients(
 
 
 @permute.register_fake
-def _(x_ND: Tensor, rows_NK: Tensor, sources_M: Tensor) -> Tensor:
-    return x_ND.new_empty(len(sources_M), x_ND.shape[1])
+def _(x_ND: Tensor, rows_NK: Tensor, num_rows: int) -> Tensor:
+    return x_ND.new_empty(num_rows, x_ND.shape[1])
 
 
 @combine.register_fake
@@ -57,9 +55,7 @@ def _(x_MD: Tensor, weights_NK: Tensor | None, rows_NK: Tensor) -> Tensor:
 
 
 @combine_gradients.register_fake
-def _(
-    grad_ND: Tensor, x_MD: Tensor, weights_NK: Tensor, rows_NK: Tensor, sources_M: Tensor
-) -> tuple[Tensor, Tensor]:
+def _(grad_ND: Tensor, x_MD: Tensor, weights_NK: Tensor, rows_NK: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x_MD), torch.empty_like(weights_NK, memory_format=torch.contiguous_format)
 
 
