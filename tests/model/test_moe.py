@@ -120,6 +120,29 @@ def test_bias_steers_the_choice_and_not_the_weights(config: ModelConfig) -> None
     torch.testing.assert_close(routing.weights_NK, 1.5 * chosen / chosen.sum(dim=1, keepdim=True))
 
 
+def test_experts_are_of_the_best_groups(config: ModelConfig) -> None:
+    moe = random_moe(config.model_copy(update={"num_expert_groups": 3, "num_groups_per_token": 1}))
+    moe.gate.e_score_correction_bias[4] = -9.0  # one expert of a group cannot carry it
+    routing = moe.gate(torch.randn(40, 32))
+    groups_N = (routing.scores_NE + moe.gate.e_score_correction_bias).view(40, 3, 2).sum(dim=2).argmax(dim=1)
+    assert torch.equal(routing.experts_NK.sort(dim=1)[0], groups_N[:, None] * 2 + torch.arange(2))
+
+
+@pytest.mark.parametrize(
+    ("groups", "chosen", "words"),
+    [
+        (4, 1, "nearest: 3"),
+        (6, 1, "nearest: 3"),
+        (3, 4, "num_groups_per_token = 4"),
+        (3, 1, "3 experts are not"),
+    ],
+)
+def test_groups_that_do_not_fit_are_refused(config: ModelConfig, groups: int, chosen: int, words: str) -> None:
+    fields = config.model_dump() | {"num_experts_per_token": 3}
+    with pytest.raises(ValueError, match=words):
+        ModelConfig(**fields | {"num_expert_groups": groups, "num_groups_per_token": chosen})
+
+
 def test_router_computes_in_fp32_whatever_comes_in(config: ModelConfig) -> None:
     moe, x = random_moe(config), torch.randn(50, 32).bfloat16()
     assert moe.gate(x).scores_NE.dtype == torch.float32

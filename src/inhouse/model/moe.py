@@ -37,19 +37,32 @@ class Router(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.top_k, self.scale = config.num_experts_per_token, config.routed_scaling_factor
+        self.num_groups, self.groups_per_token = config.num_expert_groups, config.num_groups_per_token
         self.weight = nn.Parameter(torch.empty(config.num_experts, config.hidden_size))
         self.register_buffer("e_score_correction_bias", torch.zeros(config.num_experts))
 
     def forward(self, x_ND: Tensor, replayed_NK: Tensor | None = None) -> Routing:
         """Choose, or take the choice of `replayed_NK` where it is not negative; scores and weights are always fresh."""
         scores_NE: Tensor = _Scores.apply(x_ND, self.weight.float())
-        experts_NK = torch.topk(scores_NE + self.e_score_correction_bias, self.top_k, dim=-1, sorted=False)[1]
+        experts_NK = torch.topk(self._eligible(scores_NE), self.top_k, dim=-1, sorted=False)[1]
         if replayed_NK is not None:
             experts_NK = torch.where(replayed_NK < 0, experts_NK, replayed_NK)
         weights_NK: Tensor = _Weights.apply(scores_NE, experts_NK, self.scale)
         chosen = experts_NK.flatten()
         load_E = chosen.new_zeros(scores_NE.shape[1]).scatter_add_(0, chosen, torch.ones_like(chosen))
         return Routing(experts_NK, weights_NK, scores_NE, load_E)
+
+    def _eligible(self, scores_NE: Tensor) -> Tensor:
+        """What experts are chosen by: with groups, only those of the token's best ones, by the sum of the two highest
+        in each (DeepSeek-V3, section 2.1.2, node-limited routing).
+        """
+        scores_NE = scores_NE + self.e_score_correction_bias
+        if self.groups_per_token == self.num_groups:
+            return scores_NE
+        scores_NGe = scores_NE.unflatten(1, (self.num_groups, -1))
+        best_NG = scores_NGe.topk(2, dim=-1)[0].sum(dim=-1).topk(self.groups_per_token, dim=-1, sorted=False)[1]
+        is_out_NG = torch.ones_like(scores_NGe[..., 0], dtype=torch.bool).scatter_(1, best_NG, False)
+        return scores_NGe.masked_fill(is_out_NG[..., None], -torch.inf).flatten(1)
 
 
 class _Scores(torch.autograd.Function):

@@ -23,7 +23,8 @@ def fill_normal(weight: Tensor, deviation: float, seed: int, *names: str) -> Non
     matrices = [(0, part)] if not stack else zip(range(stack[0].start, stack[0].stop), part, strict=True)
     for index, matrix in matrices:
         if matrix.numel():
-            whole = _generator(seed, names[index % len(names)], index // len(names)).standard_normal(weight.shape[-2:], np.float32)
+            generator = _generator(seed, names[index % len(names)], index // len(names))
+            whole = generator.standard_normal(weight.shape[-2:], np.float32)
             matrix.copy_(torch.from_numpy(whole[rows, columns]) * deviation)
 
 

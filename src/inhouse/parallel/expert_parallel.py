@@ -54,9 +54,7 @@ class AllToAllDispatch:
 
 
 class _AllToAllDelivery:
-    def __init__(
-        self, x_ND: Tensor, rows_NK: Tensor, sent_RL: Tensor, capacity: int, group: dist.ProcessGroup
-    ) -> None:
+    def __init__(self, x_ND: Tensor, rows_NK: Tensor, sent_RL: Tensor, capacity: int, group: dist.ProcessGroup) -> None:
         self._rows_NK, self._group, self._counts_RL = rows_NK, group, torch.empty_like(sent_RL)
         self._counts = dist.all_to_all_single(self._counts_RL, sent_RL, group=group, async_op=True)
         self._rows = Exchange(permute(x_ND, rows_NK, len(sent_RL) * capacity), group)
