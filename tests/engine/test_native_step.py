@@ -27,6 +27,7 @@ SHAPES = {
     "moe": CONFIGS["moe"] | {"routed_scaling_factor": 1.5},
     "moe, bare": CONFIGS["moe"] | {"qk_norm": False, "partial_rotary_factor": 0.5, "head_dim": 16,
                                    "attention_bias": True, "num_experts_per_token": 5},
+    "moe, groups": CONFIGS["moe"] | {"num_experts": 8, "num_expert_groups": 4, "num_groups_per_token": 2},
     "local": CONFIGS["local"],
 }  # fmt: skip
 

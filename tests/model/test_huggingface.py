@@ -32,6 +32,7 @@ CONFIGS = [
     ModelConfig(
         architecture="glm4_moe", attention_bias=True, qk_norm=False, partial_rotary_factor=0.5, **SHAPE, **EXPERTS
     ),
+    ModelConfig(architecture="glm4_moe", num_expert_groups=2, num_groups_per_token=2, **SHAPE, **EXPERTS),
     ModelConfig(architecture="exaone_moe", sliding_window=8, sliding_window_pattern=3, **SHAPE, **EXPERTS),
 ]
 MOE = CONFIGS[2]
@@ -53,8 +54,11 @@ def test_state_round_trip_is_bit_identical(config: ModelConfig) -> None:
 
 
 def test_one_tensor_an_expert_under_the_names_that_everybody_reads() -> None:
-    assert tensor_names("layers.1.mlp.experts.up_proj", MOE) == [
-        f"model.layers.1.mlp.experts.{expert}.up_proj.weight" for expert in range(4)
+    assert tensor_names("layers.1.mlp.experts.down_proj", MOE) == [
+        f"model.layers.1.mlp.experts.{expert}.down_proj.weight" for expert in range(4)
+    ]
+    assert tensor_names("layers.1.mlp.experts.gate_up_proj", MOE) == [
+        f"model.layers.1.mlp.experts.{expert}.{kind}_proj.weight" for expert in range(4) for kind in ("gate", "up")
     ]
     names = state_to_hf(Transformer(MOE).state_dict(), MOE)
     assert names["model.layers.1.mlp.gate.e_score_correction_bias"].shape == (4,)
@@ -75,10 +79,10 @@ def test_older_folders_open() -> None:
     hf = config_to_hf(CONFIGS[0])
     del hf["rope_parameters"], hf["partial_rotary_factor"]
     assert config_from_hf({**hf, "rope_scaling": None}) == CONFIGS[0]
-    window = config_to_hf(CONFIGS[4])
+    window = config_to_hf(CONFIGS[5])
     del window["layer_types"], window["mlp_layer_types"]
-    assert config_from_hf({**window, "sliding_window_pattern": "LLG"}) == CONFIGS[4]
-    assert config_from_hf({**window, "architectures": ["ExaoneMoEForCausalLM"]}) == CONFIGS[4]
+    assert config_from_hf({**window, "sliding_window_pattern": "LLG"}) == CONFIGS[5]
+    assert config_from_hf({**window, "architectures": ["ExaoneMoEForCausalLM"]}) == CONFIGS[5]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +90,7 @@ def test_older_folders_open() -> None:
     [
         ({"model_type": "llama"}, "model_type = 'llama'"),
         ({"architectures": ["Glm4MoeForSequenceClassification"]}, "Glm4MoeForSequenceClassification"),
-        ({"n_group": 4}, "n_group = 4"),
+        ({"n_group": 3}, "num_expert_groups = 3 does not cut num_experts = 4"),
         ({"norm_topk_prob": False}, "norm_topk_prob = False"),
         ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "rope_type = 'yarn'"),
@@ -116,7 +120,7 @@ def test_a_folder_as_others_train_them_opens() -> None:
 
 
 def test_sliding_window_that_is_no_simple_pattern_is_refused() -> None:
-    hf = config_to_hf(CONFIGS[4])
+    hf = config_to_hf(CONFIGS[5])
     for change in ({"sliding_window": None}, {"sliding_window_pattern": "LGLL"}):
         with pytest.raises(ValueError, match="sliding_window_pattern"):
             config_from_hf({**hf, **change})

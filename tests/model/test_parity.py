@@ -36,6 +36,7 @@ CONFIGS = [
     ModelConfig(
         architecture="glm4_moe", attention_bias=True, qk_norm=False, partial_rotary_factor=0.5, **SHAPE, **EXPERTS
     ),
+    ModelConfig(architecture="glm4_moe", num_expert_groups=4, num_groups_per_token=2, **SHAPE, **EXPERTS),
     ModelConfig(architecture="exaone_moe", sliding_window=8, sliding_window_pattern=3, **SHAPE, **EXPERTS),
 ]
 each_config = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.architecture)

@@ -1,59 +1,128 @@
-"""Experts reached by an exchange compute what experts at hand do; bench/parallel.py has it between processes."""
-
-from collections.abc import Iterator
-from pathlib import Path
+"""Experts reached by an exchange compute what experts at hand do; bench/parallel.py has it between layouts."""
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
-from torch import Tensor
+from tests.processes import in_processes
+from tests.tiny_models import batch_of, tiny_config, tiny_model
+from torch import Tensor, nn
 
 from inhouse.model.attention import CausalAttention
-from inhouse.model.moe import Dispatch, Stacks, local_dispatch
+from inhouse.model.moe import MoE
 from inhouse.parallel.context_parallel import UlyssesAttention
-from inhouse.parallel.expert_parallel import AllToAllDispatch
+from inhouse.parallel.expert_parallel import AllToAllDispatch, ExpectedShares
 
-EXPERTS, WIDTH, INNER = 4, 16, 32
+TOKENS = 24
 
 
-@pytest.fixture
-def group(tmp_path: Path) -> Iterator[dist.ProcessGroup]:
-    """A group of this process alone."""
-    store = dist.FileStore(str(tmp_path / "store"), 1)
-    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+def random_moe() -> MoE:
+    """The same in every process."""
+    generator = torch.Generator().manual_seed(0)
+    moe = MoE(tiny_config("glm4_moe"))
+    for parameter in moe.parameters():
+        nn.init.normal_(parameter, std=0.3, generator=generator)
+    return moe
+
+
+def tokens_of(rank: int) -> Tensor:
+    return torch.randn(TOKENS, 32, generator=torch.Generator().manual_seed(1 + rank))
+
+
+def output_and_gradients(moe: MoE, x_ND: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Of the squares' sum, by tokens and weights."""
+    x_ND = x_ND.clone().requires_grad_()
+    out_ND, _ = moe(x_ND)
+    out_ND.square().sum().backward()
+    found = {name: p.grad for name, p in moe.named_parameters() if p.grad is not None}
+    assert x_ND.grad is not None
+    return out_ND.detach(), {"tokens": x_ND.grad, **found}
+
+
+def spread(moe: MoE) -> AllToAllDispatch:
+    """This process's part of the experts, and nothing else of them."""
     assert dist.group.WORLD is not None
-    yield dist.group.WORLD
-    dist.destroy_process_group()
+    rank, world = dist.get_rank(), dist.get_world_size()
+    for name, weight in list(moe.experts.named_parameters()):
+        setattr(moe.experts, name, nn.Parameter(weight.detach().chunk(world)[rank].clone()))
+    moe.experts.dispatch = AllToAllDispatch(dist.group.WORLD)
+    return moe.experts.dispatch
 
 
-def one_by_one(x_MD: Tensor, load_E: Tensor, stacks: Stacks) -> Tensor:
-    """The plain loop that both must agree with."""
-    parts = zip(x_MD.split(load_E.tolist()), *stacks, strict=True)
-    return torch.cat([F.linear(F.silu(x @ gate.T) * (x @ up.T), down) for x, gate, up, down in parts])
+def everywhere(shares: list[float | None], bias: float) -> list[tuple[Tensor, dict[str, Tensor]]]:
+    """For each expected share, in this process."""
+    results = []
+    for share in shares:
+        moe = random_moe()
+        moe.gate.e_score_correction_bias[0] = bias
+        dispatch = spread(moe)
+        dispatch.share = share
+        results.append(output_and_gradients(moe, tokens_of(dist.get_rank())))
+    return results
 
 
-def output_and_gradients(dispatch: Dispatch, load: list[int]) -> list[Tensor]:
-    torch.manual_seed(0)
-    shapes = [(EXPERTS, INNER, WIDTH), (EXPERTS, INNER, WIDTH), (EXPERTS, WIDTH, INNER)]
-    leaves = [torch.randn(shape, requires_grad=True) for shape in [(sum(load), WIDTH), *shapes]]
-    out = dispatch(leaves[0], torch.tensor(load), (leaves[1], leaves[2], leaves[3]))
-    out.square().sum().backward()
-    return [out, *(leaf.grad for leaf in leaves if leaf.grad is not None)]
+@pytest.mark.parametrize("bias", [0.0, 100.0], ids=["as it comes", "all choose the first"])
+def test_between_processes_it_is_one_process(bias: float) -> None:
+    moe = random_moe()
+    moe.gate.e_score_correction_bias[0] = bias
+    out, expected = output_and_gradients(moe, torch.cat([tokens_of(0), tokens_of(1)]))
+    found = in_processes(2, everywhere, [None, 1.0], bias)
+    for each in range(2):  # room for what was counted, and for the most there can be
+        parts = [results[each] for results in found]
+        torch.testing.assert_close(torch.cat([part[0] for part in parts]), out, rtol=1e-5, atol=1e-5)
+        for name, gradient in expected.items():
+            own = [part[1][name] for part in parts]
+            is_dealt = name == "tokens" or name.startswith("experts")
+            total = torch.cat(own) if is_dealt else own[0] + own[1]
+            assert (total - gradient).norm() <= 1e-5 * gradient.norm(), name
+    for results in found:  # what fills up changes no bit
+        assert torch.equal(results[0][0], results[1][0])
+        assert all(torch.equal(gradient, results[1][1][name]) for name, gradient in results[0][1].items())
 
 
-@pytest.mark.parametrize("load", [[3, 5, 1, 7], [0, 9, 0, 0], [0, 0, 0, 0]])
-def test_dispatchers_agree_with_a_plain_loop(group: dist.ProcessGroup, load: list[int]) -> None:
-    expected = output_and_gradients(one_by_one, load)
-    for dispatch in (local_dispatch, AllToAllDispatch(group)):
-        found = output_and_gradients(dispatch, load)
-        assert len(found) == 5
-        torch.testing.assert_close(found, expected)
+def steps(rank_with_more: int) -> list[tuple[bool, list[float | None]]]:
+    """Whether each of some steps had too little room, and what the next expects."""
+    model = tiny_model("glm4_moe")
+    for block in model.layers:
+        if isinstance(block.mlp, MoE):
+            spread(block.mlp)
+    shares, found = ExpectedShares(model), []
+    for step in range(3):
+        if step == 1 and dist.get_rank() == rank_with_more:  # all of its tokens to one process
+            for block in model.layers:
+                if isinstance(block.mlp, MoE):
+                    block.mlp.gate.e_score_correction_bias[:8] = 100.0
+        with shares.used():
+            model(batch_of(step).tokens_BT)
+        found.append((shares.were_exceeded(), list(shares._shares)))
+    return found
 
 
-def test_heads_exchanged_for_tokens_come_back_as_they_were(group: dist.ProcessGroup) -> None:
+def test_all_are_told_where_one_has_too_little_room() -> None:
+    first, second = in_processes(2, steps, 1)
+    assert first == second
+    assert [exceeded for exceeded, _ in first] == [False, True, False]
+    assert all(share is not None and 0.5 <= share < 1.0 for share in first[0][1])
+    assert first[1][1] == first[2][1] == [1.0]
+
+
+def one_too_few() -> bool:
+    """Rows without room harm nobody: shapes hold, and numbers are finite."""
+    ((out, gradients),) = everywhere([0.1], 0.0)
+    return all(bool(each.isfinite().all()) for each in (out, *gradients.values()))
+
+
+def test_too_little_room_is_survived() -> None:
+    assert in_processes(2, one_too_few) == [True, True]
+
+
+def heads_and_tokens() -> bool:
+    assert dist.group.WORLD is not None
     q, k, v = (torch.randn(2, 8, heads, 4) for heads in (4, 2, 2))
     documents = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 2, 2, 2]])
     attend = CausalAttention(documents)
-    shared = UlyssesAttention(attend, group)
-    assert torch.equal(shared(q, k, v, layer=0, window=3), attend(q, k, v, layer=0, window=3))
+    shared = UlyssesAttention(attend, dist.group.WORLD)
+    return torch.equal(shared(q, k, v, layer=0, window=3), attend(q, k, v, layer=0, window=3))
+
+
+def test_heads_exchanged_for_tokens_come_back_as_they_were() -> None:
+    assert in_processes(1, heads_and_tokens) == [True]

@@ -38,7 +38,7 @@ def shapes(config: ModelConfig) -> list[tuple[int, ...]]:
         found += [(width,), (width,), (heads, width), (kv_heads, width), (kv_heads, width), (width, heads)]
         found += [(config.head_dim,), (config.head_dim,)]
         if config.layer_is_moe(layer):
-            found += [(config.num_experts, inner, width)] * 2 + [(config.num_experts, width, inner)]
+            found += [(2 * config.num_experts, inner, width), (config.num_experts, width, inner)]
             found += [(config.num_experts, width), (shared, width), (shared, width), (width, shared)]
         else:
             found += [(dense, width), (dense, width), (width, dense)]

@@ -139,6 +139,9 @@ def _add_experts(writer: gguf.GGUFWriter, config: ModelConfig) -> None:
     writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
     writer.add_expert_weights_norm(True)
     writer.add_expert_weights_scale(config.routed_scaling_factor)
+    if config.num_expert_groups > 1:
+        writer.add_expert_group_count(config.num_expert_groups)
+        writer.add_expert_group_used_count(config.num_groups_per_token)
     writer.add_leading_dense_block_count(config.num_dense_layers)
     writer.add_nextn_predict_layers(0)
 

@@ -55,6 +55,8 @@ class ModelConfig(Settings):
     num_shared_experts: int = Field(default=0, ge=0)
     num_dense_layers: int = Field(default=0, ge=0, description="leading layers without experts")
     routed_scaling_factor: PositiveFloat = 1.0
+    num_expert_groups: int = Field(default=1, ge=1, description="groups of experts, such as those of one node")
+    num_groups_per_token: int = Field(default=1, ge=1, description="groups that a token's experts may be of")
 
     sliding_window: int = Field(default=0, ge=0, description="tokens a local layer sees; 0: every layer is global")
     sliding_window_pattern: int = Field(default=4, ge=2, description="every n-th layer is global")
@@ -69,8 +71,8 @@ class ModelConfig(Settings):
             raise ValueError("only glm4_moe may lack qk_norm or turn a part of a head (partial_rotary_factor)")
         if self.is_moe:
             self._check_experts()
-        elif self.num_experts:
-            raise ValueError("qwen3 is dense; num_experts must be 0")
+        elif self.num_experts or self.num_expert_groups > 1:
+            raise ValueError("qwen3 is dense; num_experts must be 0, and num_expert_groups 1")
         if bool(self.sliding_window) != (self.architecture == "exaone_moe"):
             raise ValueError("sliding_window belongs to exaone_moe, and exaone_moe needs one")
         return self
@@ -84,6 +86,23 @@ class ModelConfig(Settings):
             raise ValueError("a mixture of experts needs moe_intermediate_size and num_shared_experts of at least 1")
         if self.num_dense_layers >= self.num_layers:
             raise ValueError(f"num_dense_layers = {self.num_dense_layers} leaves no layer with experts")
+        self._check_expert_groups()
+
+    def _check_expert_groups(self) -> None:
+        groups, chosen = self.num_expert_groups, self.num_groups_per_token
+        if chosen > groups:
+            raise ValueError(f"num_groups_per_token = {chosen} is not in 1..num_expert_groups = {groups}")
+        if groups > 1 and (self.num_experts % groups or self.num_experts < 2 * groups):
+            fitting = [size for size in range(1, self.num_experts // 2 + 1) if self.num_experts % size == 0]
+            raise ValueError(
+                f"num_expert_groups = {groups} does not cut num_experts = {self.num_experts} into equal groups of at "
+                f"least two; nearest: {min(fitting, key=lambda size: abs(size - groups), default=1)}"
+            )
+        if self.num_experts_per_token > chosen * (self.num_experts // groups):
+            raise ValueError(
+                f"num_experts_per_token = {self.num_experts_per_token} experts are not to be had from "
+                f"num_groups_per_token = {chosen} groups of {self.num_experts // groups}"
+            )
 
     @property
     def rotary_dim(self) -> int:

@@ -31,6 +31,8 @@ _EXPERTS = {
     "moe_intermediate_size": "moe_intermediate_size",
     "num_dense_layers": "first_k_dense_replace",
     "routed_scaling_factor": "routed_scaling_factor",
+    "num_expert_groups": "n_group",
+    "num_groups_per_token": "topk_group",
 }
 _EXPERT_COUNTS: dict[Architecture, dict[str, str]] = {
     "qwen3": {},
@@ -39,10 +41,11 @@ _EXPERT_COUNTS: dict[Architecture, dict[str, str]] = {
 }
 
 # what transformers assumes where config.json is silent
+_ONE_GROUP = {"n_group": 1, "topk_group": 1}
 _DEFAULTS: dict[Architecture, dict[str, Any]] = {
     "qwen3": {"head_dim": 128, "rms_norm_eps": 1e-6},
-    "glm4_moe": {"rms_norm_eps": 1e-5, "partial_rotary_factor": 0.5, "use_qk_norm": False},
-    "exaone_moe": {"rms_norm_eps": 1e-5, "sliding_window_pattern": 4},
+    "glm4_moe": {"rms_norm_eps": 1e-5, "partial_rotary_factor": 0.5, "use_qk_norm": False, **_ONE_GROUP},
+    "exaone_moe": {"rms_norm_eps": 1e-5, "sliding_window_pattern": 4, **_ONE_GROUP},
 }
 
 # fields that change what a model computes, and the one value that our block computes
@@ -53,7 +56,7 @@ _REQUIRED: dict[str, Any] = {
     "quantization_config": None,
 }
 
-_STACK = re.compile(r"(layers\.\d+\.mlp\.experts)\.(\w+_proj)")
+_STACK = re.compile(r"(layers\.\d+\.mlp\.experts)\.(gate_up|down)_proj")
 _PREDICTION_LAYER = re.compile(r"mtp\.|model\.layers\.(\d+)\.")
 
 
@@ -95,7 +98,7 @@ def config_to_hf(
 def _architecture_fields(config: ModelConfig) -> dict[str, Any]:
     if config.architecture == "qwen3":
         return {"use_sliding_window": False}
-    router = {"n_group": 1, "topk_group": 1, "norm_topk_prob": True, "num_nextn_predict_layers": 0}
+    router = {"norm_topk_prob": True, "num_nextn_predict_layers": 0}
     if config.architecture == "glm4_moe":
         return {**router, "use_qk_norm": config.qk_norm}
     layers = range(config.num_layers)
@@ -164,11 +167,6 @@ def _check_required(fields: Mapping[str, Any]) -> None:
     for name, wanted in _REQUIRED.items():
         if fields.get(name, wanted) != wanted:
             raise ValueError(f"{name} = {fields[name]!r} in config.json is not supported; inhouse computes {wanted!r}")
-    if fields.get("n_group", 1) != fields.get("topk_group", 1):
-        raise ValueError(
-            f"n_group = {fields.get('n_group', 1)!r} with topk_group = {fields.get('topk_group', 1)!r} in config.json "
-            "is not supported; inhouse chooses among all experts"
-        )
 
 
 def _rope(fields: Mapping[str, Any]) -> tuple[float, float]:
@@ -202,7 +200,10 @@ def tensor_names(name: str, config: ModelConfig) -> list[str]:
     if name == "lm_head.weight":
         return [] if config.tie_embeddings else [name]
     if stack := _STACK.fullmatch(name):
-        return [f"model.{stack[1]}.{expert}.{stack[2]}.weight" for expert in range(config.num_experts)]
+        kinds = stack[2].split("_")  # of gate_up, each expert has a matrix of either in turn
+        return [
+            f"model.{stack[1]}.{expert}.{kind}_proj.weight" for expert in range(config.num_experts) for kind in kinds
+        ]
     if config.architecture == "exaone_moe":
         name = name.replace("mlp.gate.e_score_correction_bias", "mlp.e_score_correction_bias")
     return [f"model.{name}"]

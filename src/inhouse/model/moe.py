@@ -3,17 +3,18 @@
 Shapes: N tokens (batch times sequence), D model width, E experts, K experts a token, F expert width, M = N K rows.
 """
 
-from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from inhouse.common.dtensor import to_local
 from inhouse.model.config import ModelConfig
 from inhouse.model.cpu import choice
-from inhouse.model.cpu.experts import in_padded_rows, through_all_experts
+from inhouse.model.cpu.experts import through_all_experts
 from inhouse.model.cpu.packed import Packed, pack, packed_experts
+from inhouse.model.dispatch import Dispatch, local_dispatch
 from inhouse.model.layers import SwiGLU
 
 _FEW = 8  # choices of experts in one pass
@@ -36,76 +37,131 @@ class Router(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.top_k, self.scale = config.num_experts_per_token, config.routed_scaling_factor
+        self.num_groups, self.groups_per_token = config.num_expert_groups, config.num_groups_per_token
         self.weight = nn.Parameter(torch.empty(config.num_experts, config.hidden_size))
         self.register_buffer("e_score_correction_bias", torch.zeros(config.num_experts))
 
     def forward(self, x_ND: Tensor, replayed_NK: Tensor | None = None) -> Routing:
         """Choose, or take the choice of `replayed_NK` where it is not negative; scores and weights are always fresh."""
-        scores_NE = F.linear(x_ND.float(), self.weight.float()).sigmoid()
-        experts_NK = torch.topk(scores_NE.detach() + self.e_score_correction_bias, self.top_k, dim=-1, sorted=False)[1]
+        scores_NE: Tensor = _Scores.apply(x_ND, self.weight.float())
+        experts_NK = torch.topk(self._eligible(scores_NE), self.top_k, dim=-1, sorted=False)[1]
         if replayed_NK is not None:
             experts_NK = torch.where(replayed_NK < 0, experts_NK, replayed_NK)
-        chosen_NK = scores_NE.gather(1, experts_NK)
-        weights_NK = chosen_NK / (chosen_NK.sum(dim=-1, keepdim=True) + 1e-20) * self.scale
-        experts = torch.arange(scores_NE.shape[1], device=x_ND.device)
-        load_E = (experts_NK.reshape(-1, 1) == experts).sum(dim=0)
+        weights_NK: Tensor = _Weights.apply(scores_NE, experts_NK, self.scale)
+        chosen = experts_NK.flatten()
+        load_E = chosen.new_zeros(scores_NE.shape[1]).scatter_add_(0, chosen, torch.ones_like(chosen))
         return Routing(experts_NK, weights_NK, scores_NE, load_E)
 
+    def _eligible(self, scores_NE: Tensor) -> Tensor:
+        """What experts are chosen by: with groups, only those of the token's best ones, by the sum of the two highest
+        in each (DeepSeek-V3, section 2.1.2, node-limited routing).
+        """
+        scores_NE = scores_NE + self.e_score_correction_bias
+        if self.groups_per_token == self.num_groups:
+            return scores_NE
+        scores_NGe = scores_NE.unflatten(1, (self.num_groups, -1))
+        best_NG = scores_NGe.topk(2, dim=-1)[0].sum(dim=-1).topk(self.groups_per_token, dim=-1, sorted=False)[1]
+        is_out_NG = torch.ones_like(scores_NGe[..., 0], dtype=torch.bool).scatter_(1, best_NG, False)
+        return scores_NGe.masked_fill(is_out_NG[..., None], -torch.inf).flatten(1)
 
-def grouped_linear(x_ND: Tensor, weight_EOD: Tensor, ends_E: Tensor) -> Tensor:
-    """Rows up to ends[0] through weight[0], the next up to ends[1] through weight[1], … -> (N, O)."""
+
+class _Scores(torch.autograd.Function):
+    """sigmoid(W x) in fp32, keeping x as it came."""
+
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor, weight_ED: Tensor) -> Tensor:
+        scores_NE = F.linear(x_ND.float(), weight_ED).sigmoid()
+        ctx.save_for_backward(x_ND, weight_ED, scores_NE)
+        return scores_NE
+
+    @staticmethod
+    def backward(ctx: Any, grad_NE: Tensor) -> tuple[Tensor, Tensor]:
+        x_ND, weight_ED, scores_NE = ctx.saved_tensors
+        grad_NE = torch.ops.aten.sigmoid_backward(grad_NE, scores_NE)
+        return (grad_NE @ weight_ED).to(x_ND.dtype), grad_NE.mT @ x_ND.float()
+
+
+class _Weights(torch.autograd.Function):
+    """The chosen scores over their sum, times `scale`."""
+
+    @staticmethod
+    def forward(ctx: Any, scores_NE: Tensor, experts_NK: Tensor, scale: float) -> Tensor:
+        chosen_NK = scores_NE.gather(1, experts_NK)
+        total_N1 = chosen_NK.sum(dim=-1, keepdim=True) + 1e-20
+        share_NK = chosen_NK / total_N1
+        ctx.save_for_backward(experts_NK, total_N1, share_NK)
+        ctx.scale, ctx.num_experts = scale, scores_NE.shape[1]
+        return share_NK * scale
+
+    @staticmethod
+    def backward(ctx: Any, grad_NK: Tensor) -> tuple[Tensor | None, ...]:
+        experts_NK, total_N1, share_NK = ctx.saved_tensors
+        grad_NK = grad_NK * ctx.scale
+        grad_chosen_NK = (grad_NK - (grad_NK * share_NK).sum(dim=-1, keepdim=True)) / total_N1
+        zeros_NE = grad_NK.new_zeros(len(grad_NK), ctx.num_experts)
+        return zeros_NE.scatter_(1, experts_NK, grad_chosen_NK), None, None
+
+
+def grouped_linear(x_MD: Tensor, weight_EOD: Tensor, ends_E: Tensor) -> Tensor:
+    """Rows up to ends[0] through weight[0], the next up to ends[1] through weight[1], … -> (M, O)."""
+    weight_EOD = weight_EOD.to(x_MD.dtype)
     if torch.compiler.is_compiling() and not torch.is_grad_enabled():
-        return _opaque_grouped_linear(x_ND, weight_EOD.to(x_ND.dtype), ends_E)
-    return F.grouped_mm(x_ND, weight_EOD.to(x_ND.dtype).transpose(-2, -1), offs=ends_E)
+        return _opaque_grouped_linear(x_MD, weight_EOD, ends_E)
+    out_MO: Tensor = _GroupedLinear.apply(x_MD, weight_EOD, ends_E)
+    return out_MO
+
+
+class _GroupedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_MD: Tensor, weight_EOD: Tensor, ends_E: Tensor) -> Tensor:
+        ctx.save_for_backward(x_MD, weight_EOD, ends_E)
+        return F.grouped_mm(x_MD, weight_EOD.mT, offs=ends_E)
+
+    @staticmethod
+    def backward(ctx: Any, grad_MO: Tensor) -> tuple[Tensor | None, ...]:
+        x_MD, weight_EOD, ends_E = ctx.saved_tensors
+        grad_x_MD = F.grouped_mm(grad_MO, weight_EOD, offs=ends_E)
+        return grad_x_MD, F.grouped_mm(grad_MO.mT, x_MD, offs=ends_E), None
 
 
 @torch.library.custom_op("inhouse::grouped_linear", mutates_args=())
-def _opaque_grouped_linear(x_ND: Tensor, weight_EOD: Tensor, ends_E: Tensor) -> Tensor:
+def _opaque_grouped_linear(x_MD: Tensor, weight_EOD: Tensor, ends_E: Tensor) -> Tensor:
     """The same without gradients, left alone by inductor, which on a CPU knows bf16 only (torch 2.13)."""
-    return F.grouped_mm(x_ND, weight_EOD.transpose(-2, -1), offs=ends_E)
+    return F.grouped_mm(x_MD, weight_EOD.mT, offs=ends_E)
 
 
 @_opaque_grouped_linear.register_fake
-def _(x_ND: Tensor, weight_EOD: Tensor, ends_E: Tensor) -> Tensor:
-    return x_ND.new_empty(x_ND.shape[0], weight_EOD.shape[1])
+def _(x_MD: Tensor, weight_EOD: Tensor, ends_E: Tensor) -> Tensor:
+    return x_MD.new_empty(x_MD.shape[0], weight_EOD.shape[1])
 
 
-Stacks = tuple[Tensor, Tensor, Tensor]  # gate and up (E, F, D), down (E, D, F)
+class _SiluTimes(torch.autograd.Function):
+    """silu(gate) * up of both side by side (M, 2 F): kept is what came in, not the parts of it."""
 
+    @staticmethod
+    def forward(ctx: Any, both_MH: Tensor) -> Tensor:
+        ctx.save_for_backward(both_MH)
+        gate_MF, up_MF = both_MH.chunk(2, dim=-1)
+        return F.silu(gate_MF) * up_MF
 
-class Dispatch(Protocol):
-    """Takes rows, sorted by expert, through the SwiGLU of their expert, wherever it is. Every row arrives."""
-
-    def __call__(self, x_MD: Tensor, load_E: Tensor, stacks: Stacks) -> Tensor:
-        """Return (M, D) in the rows' order; the first load[0] of them are of expert 0, and so on."""
-        ...
-
-
-def local_dispatch(x_MD: Tensor, load_E: Tensor, stacks: Stacks) -> Tensor:
-    """All experts are here: one grouped matmul a stack."""
-    compute = partial(_swiglu, stacks=stacks)
-    if choice.takes_padding(x_MD, len(load_E)):
-        return in_padded_rows(x_MD, load_E, compute)
-    return compute(x_MD, load_E)
-
-
-def _swiglu(x_MD: Tensor, load_E: Tensor, stacks: Stacks) -> Tensor:
-    ends_E = load_E.cumsum(0).to(torch.int32)
-    gate, up = (grouped_linear(x_MD, stack, ends_E) for stack in stacks[:2])
-    return grouped_linear(F.silu(gate) * up, stacks[2], ends_E)
+    @staticmethod
+    def backward(ctx: Any, grad_MF: Tensor) -> Tensor:
+        gate_MF, up_MF = ctx.saved_tensors[0].chunk(2, dim=-1)
+        grad_gate_MF = torch.ops.aten.silu_backward(grad_MF * up_MF, gate_MF)
+        return torch.cat((grad_gate_MF, grad_MF * F.silu(gate_MF)), dim=-1)
 
 
 class Experts(nn.Module):
-    """All routed experts of a layer as three stacks; every token reaches each expert that it chose."""
+    """The routed experts of a layer as two stacks: every expert's gate and up, one after the other, and all downs."""
 
     dispatch: Dispatch
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        shape = (config.num_experts, config.moe_intermediate_size, config.hidden_size)
-        self.gate_proj = nn.Parameter(torch.empty(shape))
-        self.up_proj = nn.Parameter(torch.empty(shape))
-        self.down_proj = nn.Parameter(torch.empty(shape[0], shape[2], shape[1]))
+        experts, inner, width = config.num_experts, config.moe_intermediate_size, config.hidden_size
+        # 2 e: gate of expert e; 2 e + 1: its up. So each is a matrix of its own to Muon, and both are one to a matmul
+        self.gate_up_proj = nn.Parameter(torch.empty(2 * experts, inner, width))
+        self.down_proj = nn.Parameter(torch.empty(experts, width, inner))
         self.dispatch = local_dispatch
         self.packed: tuple[Packed, Packed] | None = None  # gate and up in one, down
 
@@ -114,8 +170,8 @@ class Experts(nn.Module):
         """Lay the stacks out for generation: they can be neither trained nor saved after that."""
         if layout is choice.Layout.ONEDNN:
             return  # it has none for stacks
-        to_int8, stacks = layout is choice.Layout.INT8, [each.detach() for each in self.parameters()]
-        self.packed = pack(stacks[:2], to_int8), pack(stacks[2:], to_int8)
+        to_int8, (gate_up_EHD, down_EDF) = layout is choice.Layout.INT8, self._stacks()
+        self.packed = pack([gate_up_EHD.detach()], to_int8), pack([down_EDF.detach()], to_int8)
         for name, weight in list(self.named_parameters()):
             setattr(self, name, nn.Parameter(weight.new_empty(0), requires_grad=False))
 
@@ -123,54 +179,38 @@ class Experts(nn.Module):
     def is_local(self) -> bool:
         return self.dispatch is local_dispatch
 
-    def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:
+    def forward(self, x_MD: Tensor, ends_E: Tensor) -> Tensor:
+        """Rows sorted by the experts that are here through their SwiGLU (M, D); see `Delivery.arrive`."""
+        gate_up_EHD, down_EDF = self._stacks()
+        inner_MF: Tensor = _SiluTimes.apply(grouped_linear(x_MD, gate_up_EHD, ends_E))
+        return grouped_linear(inner_MF, down_EDF, ends_E)
+
+    def without_sorting(self, x_ND: Tensor, routing: Routing) -> Tensor | None:
+        """What becomes of few tokens (N, D), which it costs more to sort than that saves; None: they are many."""
         if self.packed is not None:
             return packed_experts(x_ND, routing.experts_NK, routing.weights_NK, *self.packed)
-        stacks = (self.gate_proj, self.up_proj, self.down_proj)
-        if self.is_local and routing.experts_NK.numel() <= _FEW:
-            out = _copied(x_ND, routing.experts_NK, stacks)
-        elif self.is_local and choice.takes_all_experts(x_ND, self.gate_proj):
-            out = through_all_experts(x_ND, routing.experts_NK, stacks)
+        if not self.is_local:
+            return None
+        if routing.experts_NK.numel() <= _FEW:
+            out_NKD = _copied(x_ND, routing.experts_NK, *self._stacks())
+        elif choice.takes_all_experts(x_ND, self.down_proj):
+            out_NKD = through_all_experts(x_ND, routing.experts_NK, *self._stacks())
         else:
-            out = self._sorted(x_ND, routing, stacks)
-        out_NKD = out.view(*routing.experts_NK.shape, -1)
+            return None
         return (out_NKD.float() * routing.weights_NK[..., None]).sum(dim=1).to(x_ND.dtype)
 
-    def _sorted(self, x_ND: Tensor, routing: Routing, stacks: Stacks) -> Tensor:
-        """Tokens sorted by expert, dispatched, and put back in their order."""
-        top_k = routing.experts_NK.shape[1]
-        order = routing.experts_NK.reshape(-1).argsort(stable=True)  # stable: the same sums on every machine
-        inverse = torch.empty_like(order).scatter_(0, order, torch.arange(order.numel(), device=order.device))
-        sorted_x: Tensor = _Take.apply(x_ND, order, inverse, top_k)
-        sorted_out = self.dispatch(sorted_x, routing.load_E, stacks)
-        out_MD: Tensor = _Take.apply(sorted_out, inverse, order, 1)
-        return out_MD
+    def _stacks(self) -> tuple[Tensor, Tensor]:
+        """Of the experts that are here: gate above up (E, 2 F, D), and down (E, D, F)."""
+        gate_up, down_EDF = to_local(self.gate_up_proj), to_local(self.down_proj)
+        return gate_up.view(len(down_EDF), -1, gate_up.shape[-1]), down_EDF
 
 
-def _copied(x_ND: Tensor, experts_NK: Tensor, stacks: Stacks) -> Tensor:
-    """Generation of a few tokens: copying the chosen experts costs less than visiting all of them."""
+def _copied(x_ND: Tensor, experts_NK: Tensor, gate_up_EHD: Tensor, down_EDF: Tensor) -> Tensor:
+    """(N, K, D). Generation of a few tokens: copying the chosen experts costs less than visiting all of them."""
     x = x_ND.repeat_interleave(experts_NK.shape[1], dim=0)[:, :, None]
-    gate, up, down = (stack[experts_NK.flatten()].to(x.dtype) for stack in stacks)
-    return down @ (F.silu(gate @ x) * (up @ x))
-
-
-class _Take(torch.autograd.Function):
-    """Every row of x `copies` times, in the order `rows`, whose inverse permutation is `inverse`.
-
-    Its backward pass gathers too: what torch derives for indexing adds row by row, one after the other on a CPU, in no
-    fixed order on a GPU.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, rows: Tensor, inverse: Tensor, copies: int) -> Tensor:
-        ctx.save_for_backward(inverse)
-        ctx.copies = copies
-        return x[rows // copies]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (inverse,) = ctx.saved_tensors
-        return grad[inverse].unflatten(0, (-1, ctx.copies)).sum(dim=1), None, None, None
+    gate_up, down = (stack[experts_NK.flatten()].to(x.dtype) for stack in (gate_up_EHD, down_EDF))
+    gate, up = (gate_up @ x).chunk(2, dim=1)
+    return (down @ (F.silu(gate) * up)).view(*experts_NK.shape, -1)
 
 
 class MoE(nn.Module):
@@ -182,7 +222,12 @@ class MoE(nn.Module):
         self.experts = Experts(config)
         self.shared_experts = SwiGLU(config.hidden_size, config.num_shared_experts * config.moe_intermediate_size)
 
-    def forward(self, x_BTD: Tensor, replayed_NK: Tensor | None = None) -> tuple[Tensor, Routing]:
-        x_ND = x_BTD.reshape(-1, x_BTD.shape[-1])
+    def forward(self, x_ND: Tensor, replayed_NK: Tensor | None = None) -> tuple[Tensor, Routing]:
         routing = self.gate(x_ND, replayed_NK)
-        return self.experts(x_ND, routing).view_as(x_BTD) + self.shared_experts(x_BTD), routing
+        out_ND = self.experts.without_sorting(x_ND, routing)
+        if out_ND is not None:
+            return out_ND + self.shared_experts(x_ND), routing
+        delivery = self.experts.dispatch(x_ND, routing.experts_NK, routing.load_E)
+        shared_ND = self.shared_experts(x_ND)  # while they are on their way
+        out_MD = self.experts(*delivery.arrive())
+        return delivery.combine(out_MD, routing.weights_NK) + shared_ND, routing

@@ -13,16 +13,18 @@ from torch import Tensor
 from inhouse.common.dtensor import shard_slices, to_local
 
 
-def fill_normal(weight: Tensor, deviation: float, seed: int, name: str) -> None:
+def fill_normal(weight: Tensor, deviation: float, seed: int, *names: str) -> None:
     """Fill this process's part of a matrix, or of a stack of them, with normal numbers of mean zero.
 
-    They are a function of `seed`, the weight's `name` and the matrix's place in the stack.
+    They are a function of `seed`, the weight's name and the matrix's place in the stack; of its place among those of
+    one name, where matrices of several names take turns in the stack.
     """
     part, (*stack, rows, columns) = to_local(weight), shard_slices(weight)
     matrices = [(0, part)] if not stack else zip(range(stack[0].start, stack[0].stop), part, strict=True)
     for index, matrix in matrices:
         if matrix.numel():
-            whole = _generator(seed, name, index).standard_normal(weight.shape[-2:], np.float32)
+            generator = _generator(seed, names[index % len(names)], index // len(names))
+            whole = generator.standard_normal(weight.shape[-2:], np.float32)
             matrix.copy_(torch.from_numpy(whole[rows, columns]) * deviation)
 
 

@@ -55,6 +55,8 @@ class ModelSettings(Settings):
     moe_intermediate_size: Dimension | None = None
     num_shared_experts: Dimension | None = None
     num_dense_layers: int | None = Field(default=None, ge=0, le=10_000)
+    num_expert_groups: Dimension | None = None
+    num_groups_per_token: Dimension | None = None
     rope_theta: PositiveFloat | None = None
     sliding_window: Dimension | None = None
 
@@ -129,6 +131,8 @@ def _resolve_experts(dial: _Dial) -> None:
     dial.set("moe_intermediate_size", width, "width / 2 (a quarter above depth 48), up to a multiple of 128")
     dial.set("num_shared_experts", 1, "one")
     dial.set("num_dense_layers", 1 if depth <= 48 else 3, "one, three above depth 48")
+    dial.set("num_expert_groups", 1, "one: a token's experts may be anywhere")
+    dial.set("num_groups_per_token", 1, "one")
     dial.set(
         "routed_scaling_factor",
         round(values["num_experts_per_token"] ** 0.5, 3),

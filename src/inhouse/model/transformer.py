@@ -179,8 +179,9 @@ class Transformer(nn.Module):
             elif isinstance(module, nn.Embedding):
                 fill(module.weight, 1.0)
             elif isinstance(module, Experts):
-                fill(module.gate_proj, module.gate_proj.shape[-1] ** -0.5)
-                fill(module.up_proj, module.up_proj.shape[-1] ** -0.5)
+                stack, both = module.gate_up_proj, names[module.gate_up_proj]
+                kinds = [both.replace("gate_up_proj", f"{kind}_proj") for kind in ("gate", "up")]
+                fill_normal(stack, stack.shape[-1] ** -0.5, seed, *kinds)
                 to_local(module.down_proj).zero_()
             elif isinstance(module, Router):
                 fill(module.weight, module.weight.shape[-1] ** -0.5)

@@ -18,14 +18,65 @@ _all_gather_single = getattr(dist, "all_gather_single", dist.all_gather_into_ten
 _reduce_scatter_single = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
 
 
-def exchange(x: Tensor, sent: list[int] | None, received: list[int] | None, group: dist.ProcessGroup) -> Tensor:
-    """Send `sent[r]` rows of `x`, in order, to each process r of the group; return what all sent here, in their order.
+def exchange(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """Send each process r of the group the r-th of R equal parts of the rows; return what all sent here, in order."""
+    swap = partial(_all_to_all, group=group)
+    return _Linear.through(x, swap, swap)
 
-    None: the same number of rows to and from each.
+
+class Exchange:
+    """`exchange` of one tensor, under way while something else is computed, forwards and backwards alike.
+
+    Backwards the gradient is under way from where `wait` stood to where the exchange began, and autograd, which takes
+    the latest steps first, computes there what was computed in between.
     """
-    forth = partial(_all_to_all, sent=sent, received=received, group=group)
-    back = partial(_all_to_all, sent=received, received=sent, group=group)
-    return _Linear.through(x, forth, back)
+
+    def __init__(self, x: Tensor, group: dist.ProcessGroup) -> None:
+        self._group = group
+        self._work: dist.Work | None = None
+        self._result: Tensor | None = _Begin.apply(x, self)
+
+    def wait(self) -> Tensor:
+        """What has arrived; to be called once."""
+        arrived: Tensor = _Wait.apply(self._result, self)
+        self._result = None
+        return arrived
+
+    def begin(self, x: Tensor) -> Tensor:
+        """For autograd: a tensor that is filled when `end` has been called."""
+        result = torch.empty_like(x, memory_format=torch.contiguous_format)
+        self._work = dist.all_to_all_single(result, x.contiguous(), group=self._group, async_op=True)
+        return result
+
+    def end(self) -> None:
+        """For autograd."""
+        assert self._work is not None
+        self._work.wait()
+        self._work = None
+
+
+class _Begin(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, exchange: Exchange) -> Tensor:
+        ctx.exchange = exchange
+        return exchange.begin(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        ctx.exchange.end()
+        return grad, None
+
+
+class _Wait(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, result: Tensor, exchange: Exchange) -> Tensor:
+        ctx.exchange = exchange
+        exchange.end()
+        return result.view_as(result)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.exchange.begin(grad), None
 
 
 def gather(x: Tensor, group: dist.ProcessGroup) -> Tensor:
@@ -73,7 +124,7 @@ def _reduce_scatter(x: Tensor, group: dist.ProcessGroup) -> Tensor:
     return result
 
 
-def _all_to_all(x: Tensor, sent: list[int] | None, received: list[int] | None, group: dist.ProcessGroup) -> Tensor:
-    result = x.new_empty(x.shape if received is None else (sum(received), *x.shape[1:]))
-    dist.all_to_all_single(result, x.contiguous(), received, sent, group=group)
+def _all_to_all(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    result = torch.empty_like(x, memory_format=torch.contiguous_format)
+    dist.all_to_all_single(result, x.contiguous(), group=group)
     return result

@@ -22,8 +22,8 @@ class UlyssesAttention:
         q_BThd, k_BTkd, v_BTkd = (self._tokens_for_heads(x) for x in (q_BTHd, k_BTKd, v_BTKd))
         out_BThd = self.inner(q_BThd, k_BTkd, v_BTkd, layer=layer, window=window)
         by_tokens = out_BThd.unflatten(1, (self.group.size(), -1)).movedim(1, 0)
-        return exchange(by_tokens, None, None, self.group).movedim(0, 2).flatten(2, 3)
+        return exchange(by_tokens, self.group).movedim(0, 2).flatten(2, 3)
 
     def _tokens_for_heads(self, x_BtHd: Tensor) -> Tensor:
         by_heads = x_BtHd.unflatten(2, (self.group.size(), -1)).movedim(2, 0)  # (R, B, t, h, d)
-        return exchange(by_heads, None, None, self.group).movedim(0, 1).flatten(1, 2)
+        return exchange(by_heads, self.group).movedim(0, 1).flatten(1, 2)

@@ -66,7 +66,7 @@ def _step(network: Transformer, settings: PretrainSettings, mesh: Mesh) -> DryRu
     """One step as training takes it, and what it leaves."""
     step, batch = TrainStep(network, settings, mesh), _batch(settings, mesh)
     counter, saved = CollectiveCounter(group_names(mesh)), SavedForBackward()
-    with fused_attention(), even_routing(*_rows(network.config, settings, batch, mesh)), counter:
+    with fused_attention(), even_routing(_rows(network.config, settings, batch, mesh)), counter:
         with saved:
             gradients = step.gradients(batch)
         gradient_bytes = local_bytes(p.grad for p in network.parameters() if p.grad is not None)
@@ -91,9 +91,9 @@ def _batch(settings: PretrainSettings, mesh: Mesh) -> Batch:
     return Batch(tokens_BT, tokens_BT)
 
 
-def _rows(config: ModelConfig, settings: PretrainSettings, batch: Batch, mesh: Mesh) -> tuple[int, int]:
-    """How many rows of tokens each process sends to each of how many, where routing is even."""
+def _rows(config: ModelConfig, settings: PretrainSettings, batch: Batch, mesh: Mesh) -> int:
+    """How many rows of tokens each process sends to each other, where routing is even."""
     sequences, length = batch.tokens_BT.shape
     micro_sequences = max(1, (settings.micro_batch_tokens or settings.batch_tokens) // length)
     tokens = min(sequences, micro_sequences) * (length // mesh.layout.context)
-    return max(1, tokens * config.num_experts_per_token // mesh.layout.experts), mesh.layout.experts
+    return max(1, tokens * config.num_experts_per_token // mesh.layout.experts)

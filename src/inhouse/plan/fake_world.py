@@ -1,7 +1,7 @@
 """One process of many, alone: torch's fake process group, tensors without memory, and routing that is even.
 
 The training code runs unchanged. What it reads from tensors decides which shapes follow, and fake tensors hold
-nothing to read: counts of tokens are answered as if every expert got the same number, all else with one.
+nothing to read: experts have room for what each gets if all get the same, and all else is answered with one.
 """
 
 import gc
@@ -17,6 +17,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from inhouse.model.attention import CausalAttention
+from inhouse.parallel.expert_parallel import AllToAllDispatch
 
 
 @contextmanager
@@ -54,19 +55,22 @@ def without_garbage_collection() -> Iterator[None]:
 
 
 @contextmanager
-def even_routing(rows: int, processes: int) -> Iterator[None]:
-    """Inside, each of `processes` sends every other `rows` rows of tokens in an exchange of experts."""
+def even_routing(rows: int) -> Iterator[None]:
+    """Inside, a process sends every other `rows` rows of tokens in an exchange of experts."""
 
-    def tolist(counts: FakeTensor) -> list[int]:
-        return [rows] * len(counts)
+    def capacity(dispatch: AllToAllDispatch, sent_RL: Tensor, num_rows: int) -> int:
+        return rows
 
-    def repeat_interleave(values: FakeTensor, counts: Tensor) -> Tensor:
-        return values.new_empty(rows * processes)
+    def tolist(numbers: FakeTensor) -> list[float]:
+        return [1.0] * len(numbers)
 
     def item(number: FakeTensor) -> float:
         return 1.0
 
-    with patch.multiple(FakeTensor, create=True, tolist=tolist, repeat_interleave=repeat_interleave, item=item):
+    with (
+        patch.object(AllToAllDispatch, "capacity", capacity),
+        patch.multiple(FakeTensor, create=True, tolist=tolist, item=item),
+    ):
         yield
 
 

@@ -15,6 +15,7 @@ from inhouse.recipe.recipe import Recipe
 
 _OF_EXPERTS = (
     "num_experts", "num_experts_per_token", "moe_intermediate_size", "num_shared_experts", "num_dense_layers",
+    "num_expert_groups", "num_groups_per_token",
 )  # fmt: skip
 _OF_ROUTERS = ("router_lr", "balance_rate")
 

@@ -20,6 +20,7 @@ struct Layer {
 
 struct Model {
   int64_t is_bf16, is_embedding_bf16, width, vocab_size, num_layers, num_heads, num_kv_heads, head_dim, rotary_dim, page_size, top_k;
+  int64_t num_groups, groups_per_token;  // of experts
   double norm_eps, embedding_eps, routed_scale;  // embedding_eps 0: embeddings are not normed
   const void* embedding;                         // (V, D)
   const float* frequencies;                      // rotary_dim / 2
@@ -197,8 +198,7 @@ class Step {
       const auto is_better = [&](int64_t a, int64_t b) {
         return scores[a] + layer.router_bias[a] > scores[b] + layer.router_bias[b];
       };
-      std::vector<int64_t> order(experts);
-      for (int64_t e = 0; e < experts; ++e) order[e] = e;
+      std::vector<int64_t> order = eligible(m, scores, layer.router_bias, experts);
       std::partial_sort(order.begin(), order.begin() + m.top_k, order.end(), is_better);
       float total = 1e-20f;
       for (int64_t k = 0; k < m.top_k; ++k) total += scores[order[k]];
@@ -207,6 +207,27 @@ class Step {
         weights_[n * m.top_k + k] = scores[order[k]] / total * static_cast<float>(m.routed_scale);
       }
     });
+  }
+
+  // The experts that a token may choose: of its best groups, by the sum of the two highest in each, or all.
+  static std::vector<int64_t> eligible(const Model& m, const float* scores, const float* bias, int64_t experts) {
+    std::vector<int64_t> groups(m.num_groups), chosen;
+    std::vector<float> totals(m.num_groups);
+    const int64_t size = experts / m.num_groups;
+    for (int64_t g = 0; g < m.num_groups; ++g) {
+      float best = -std::numeric_limits<float>::infinity(), second = best;
+      for (int64_t e = g * size; e < (g + 1) * size; ++e) {
+        const float score = scores[e] + bias[e];
+        second = std::max(second, std::min(best, score)), best = std::max(best, score);
+      }
+      groups[g] = g, totals[g] = best + second;
+    }
+    if (m.groups_per_token < m.num_groups)
+      std::partial_sort(groups.begin(), groups.begin() + m.groups_per_token, groups.end(),
+                        [&](int64_t a, int64_t b) { return totals[a] > totals[b]; });
+    for (int64_t g = 0; g < m.groups_per_token; ++g)
+      for (int64_t e = groups[g] * size; e < (groups[g] + 1) * size; ++e) chosen.push_back(e);
+    return chosen;
   }
 
   std::vector<float> x_, normed_, qkv_, heads_, both_, turn_, scores_, weights_;

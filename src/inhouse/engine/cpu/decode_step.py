@@ -35,6 +35,7 @@ class _Model(ctypes.Structure):
     _fields_ = (
         *((name, _NUMBER) for name in ("is_bf16", "is_embedding_bf16", "width", "vocab_size", "num_layers")),
         *((name, _NUMBER) for name in ("num_heads", "num_kv_heads", "head_dim", "rotary_dim", "page_size", "top_k")),
+        *((name, _NUMBER) for name in ("num_groups", "groups_per_token")),
         *((name, ctypes.c_double) for name in ("norm_eps", "embedding_eps", "routed_scale")),
         *((name, _ADDRESS) for name in ("embedding", "frequencies", "last_norm")),
         ("head", Matrix),
@@ -86,7 +87,8 @@ class NativeDecoder:
         self._plan = _Model(
             self._pages[0].dtype == torch.bfloat16, embedding.dtype == torch.bfloat16, config.hidden_size,
             config.vocab_size, config.num_layers, config.num_heads, config.num_kv_heads, config.head_dim,
-            config.rotary_dim, self._pages[0].shape[3], config.num_experts_per_token, config.rms_norm_eps,
+            config.rotary_dim, self._pages[0].shape[3], config.num_experts_per_token,
+            config.num_expert_groups, config.num_groups_per_token, config.rms_norm_eps,
             EMBEDDING_EPS if model.normalizes_embedding else 0.0, config.routed_scaling_factor,
             self._keep(embedding.detach()), self._fp32(frequencies), self._fp32(model.norm.weight),
             self._matrix(model.lm_head), self._layers,

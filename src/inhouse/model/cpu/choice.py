@@ -59,15 +59,15 @@ def layout(weight: Tensor, to_int8: bool) -> Layout | None:
     return Layout.ONEDNN if _HAS_BOTH and torch.ops.mkldnn._is_mkldnn_bf16_supported() else None
 
 
-def takes_padding(x_MD: Tensor, num_experts: int) -> bool:
-    """Experts with many rows each: a matmul compiles a kernel for every number of rows that it has not met, at twenty
-    times its cost (LOG.md, 2026-11-22).
+def room(x_ND: Tensor, num_rows: int, num_experts: int) -> int:
+    """Every expert's rows are brought to a multiple of this many, with many rows each: a matmul compiles a kernel for
+    every number of rows that it has not met, at twenty times its cost (LOG.md, 2026-11-22).
     """
-    return x_MD.device.type == "cpu" and x_MD.shape[0] >= 4 * ROOM * num_experts
+    return ROOM if x_ND.device.type == "cpu" and num_rows >= 4 * ROOM * num_experts else 1
 
 
-def takes_all_experts(x_ND: Tensor, stack_EFD: Tensor) -> bool:
+def takes_all_experts(x_ND: Tensor, down_EDF: Tensor) -> bool:
     """Generation of some tens of tokens: an expert takes longer to call with its own than to compute with all."""
     if x_ND.device.type != "cpu" or torch.is_grad_enabled():
         return False
-    return len(x_ND) * math.prod(stack_EFD.shape[1:]) * x_ND.element_size() <= SMALL
+    return len(x_ND) * math.prod(down_EDF.shape[1:]) * x_ND.element_size() <= SMALL

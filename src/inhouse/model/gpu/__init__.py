@@ -1,0 +1,1 @@
+"""What only a GPU wants: kernels in Triton, each behind a seam whose reference is torch."""
