@@ -51,7 +51,7 @@ def fast_loss(model: Transformer) -> Callable[..., torch.Tensor]:
     if not can_compile(model, trains=True):
         return cross_entropy
     compile_blocks(model)
-    return torch.compile(cross_entropy, dynamic=False)
+    return cross_entropy.compiled()
 
 
 def their_step(config, precision: torch.dtype, start: Transformer) -> Callable[[torch.Tensor], float]:

@@ -6,12 +6,12 @@ import torch.distributed as dist
 from tests.processes import in_processes
 from torch import Tensor, nn
 
-from inhouse.model.cross_entropy import NOT_TRAINED, cross_entropy_reference
-from inhouse.parallel import vocab_parallel
+from inhouse.model import cross_entropy as module
+from inhouse.model.cross_entropy import NOT_TRAINED, cross_entropy, cross_entropy_reference
 from inhouse.parallel.vocab_parallel import VocabParallelCrossEntropy, look_up_in_group
 
 PROCESSES, TOKENS, WIDTH, VOCABULARY = 2, 25, 8, 30
-FACTORS = (0.5, 2.0)  # what each process multiplies its loss with
+FACTOR, Z_WEIGHT = 0.3, 0.01  # the factor is what each process multiplies its loss with
 
 
 def inputs() -> tuple[Tensor, Tensor, Tensor]:
@@ -27,29 +27,40 @@ def mine(tensor: Tensor) -> Tensor:
     return tensor.chunk(PROCESSES)[dist.get_rank()].clone()
 
 
-def loss_here(dtype: torch.dtype, logits_at_once: int) -> tuple[Tensor, Tensor, Tensor]:
+def loss_here(dtype: torch.dtype, logits_at_once: int, is_compiled: bool) -> tuple[Tensor, Tensor, Tensor]:
     """This process's loss, and the gradients of its hidden states and of its rows of the head."""
-    vocab_parallel.LOGITS_AT_ONCE = logits_at_once
+    module.LOGITS_AT_ONCE = logits_at_once
     hidden, head, targets = (mine(tensor) for tensor in inputs())
     hidden, head = hidden.to(dtype).requires_grad_(), head.requires_grad_()
     assert dist.group.WORLD is not None
-    loss = VocabParallelCrossEntropy(dist.group.WORLD)(hidden, head, targets)
-    (loss * FACTORS[dist.get_rank()]).backward()
+    like = cross_entropy.compiled() if is_compiled else cross_entropy
+    loss = VocabParallelCrossEntropy(dist.group.WORLD, like)(hidden, head, targets, Z_WEIGHT)
+    (loss * FACTOR).backward()
     assert hidden.grad is not None and head.grad is not None
     return loss.detach(), hidden.grad, head.grad
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-@pytest.mark.parametrize("logits_at_once", [1 << 20, 7 * VOCABULARY // PROCESSES], ids=["whole", "slices"])
+SLICES = 7 * VOCABULARY // PROCESSES
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance", "logits_at_once", "is_compiled"),
+    [
+        pytest.param(torch.float32, 1e-5, 1 << 20, False, id="whole"),
+        pytest.param(torch.float32, 1e-5, SLICES, False, id="slices"),
+        pytest.param(torch.bfloat16, 2e-2, SLICES, False, id="bf16"),
+        pytest.param(torch.bfloat16, 2e-2, 25 * VOCABULARY // PROCESSES, True, id="compiled"),
+    ],
+)
 def test_loss_and_gradients_are_those_of_the_whole_head(
-    dtype: torch.dtype, tolerance: float, logits_at_once: int
+    dtype: torch.dtype, tolerance: float, logits_at_once: int, is_compiled: bool
 ) -> None:
     hidden, head, targets = inputs()
     hidden, head = hidden.to(dtype).requires_grad_(), head.requires_grad_()
     parts = zip(hidden.chunk(PROCESSES), targets.chunk(PROCESSES), strict=True)
-    losses = [cross_entropy_reference(part, head, wanted) for part, wanted in parts]
-    sum(factor * loss for factor, loss in zip(FACTORS, losses, strict=True)).backward()
-    found = in_processes(PROCESSES, loss_here, dtype, logits_at_once)
+    losses = [cross_entropy_reference(part, head, wanted, Z_WEIGHT) for part, wanted in parts]
+    (FACTOR * sum(losses)).backward()
+    found = in_processes(PROCESSES, loss_here, dtype, logits_at_once, is_compiled)
     for (loss, _, _), wanted in zip(found, losses, strict=True):
         assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
     for index, whole in ((1, hidden.grad), (2, head.grad)):

@@ -36,6 +36,12 @@ def by_whole_matrices(function: Function, parts_GRC: Tensor, like: Tensor) -> Te
     return _swap(back, group)[:num_matrices, :own_rows]
 
 
+def num_sharing_rows(parameter: Tensor) -> int:
+    """How many processes have rows of this process's matrices of a parameter, itself included."""
+    group = _group_of_rows(parameter)
+    return 1 if group is None else group.size()
+
+
 def _group_of_rows(parameter: Tensor) -> dist.ProcessGroup | None:
     """The processes that share a parameter's rows, or None where this one has all rows of the matrices it has."""
     if not isinstance(parameter, DTensor):

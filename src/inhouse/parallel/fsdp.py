@@ -74,7 +74,7 @@ def cross_entropy_in(mesh: Mesh, cross_entropy: CrossEntropy, head: nn.Module) -
         return cross_entropy
     assert isinstance(head, FSDPModule)
     head.unshard()  # which FSDP does before a module's forward; here only its weight is used
-    return VocabParallelCrossEntropy(mesh.vocabulary.get_group("vocabulary"))
+    return VocabParallelCrossEntropy(mesh.vocabulary.get_group("vocabulary"), cross_entropy)
 
 
 def _spread_vocabulary(model: Transformer, mesh: DeviceMesh) -> None:

@@ -13,7 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 from inhouse.common.dtensor import to_local
 from inhouse.model.attention import CausalAttention
 from inhouse.model.compilation import can_compile, compile_blocks
-from inhouse.model.cross_entropy import NOT_TRAINED, CrossEntropy, cross_entropy
+from inhouse.model.cross_entropy import NOT_TRAINED, CrossEntropy
 from inhouse.model.moe import MoE
 from inhouse.model.transformer import Transformer
 from inhouse.optim.optimizer import Optimizers
@@ -76,13 +76,13 @@ class TrainStep:
         self.model, self.settings, self.mesh, self.on_phase = model, settings, mesh, on_phase
         self.optimizers = Optimizers(model, settings, model.dtype)
         self.routers = [block.mlp.gate for block in model.layers if isinstance(block.mlp, MoE)]
-        self._cross_entropy: CrossEntropy = cross_entropy
+        self._cross_entropy = CrossEntropy()
 
     def compile(self) -> bool:
         """Make every later step faster; False where torch cannot (`can_compile`)."""
         is_possible = can_compile(self.model, trains=True)
         if is_possible:
-            self._cross_entropy = torch.compile(cross_entropy, dynamic=False)
+            self._cross_entropy = self._cross_entropy.compiled()
             compile_blocks(self.model)
         return is_possible
 
