@@ -22,7 +22,7 @@ from inhouse.checkpoint.model_folder import load_model, special_ids
 from inhouse.common.files import read_json, sync_file, sync_folder
 from inhouse.data.settings import PreTokenizerName
 from inhouse.export.settings import PlainType
-from inhouse.model.config import Architecture, ModelConfig
+from inhouse.model.config import Architecture, ModelConfig, RopeScaling
 
 SPLITS = get_args(PreTokenizerName)  # split regexes by llama.cpp's names: those that inhouse trains tokenizers with
 
@@ -122,12 +122,24 @@ def _add_shape(writer: gguf.GGUFWriter, config: ModelConfig) -> None:
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_theta)
     writer.add_rope_dimension_count(config.rotary_dim)
+    if config.rope_scaling:
+        _add_scaling(writer, config.rope_scaling)
     if config.is_moe:
         _add_experts(writer, config)
     if config.sliding_window:
         writer.add_sliding_window(config.sliding_window)
         writer.add_sliding_window_pattern([config.window(layer) is not None for layer in range(config.num_layers)])
         writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+
+
+def _add_scaling(writer: gguf.GGUFWriter, scaling: RopeScaling) -> None:
+    writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+    writer.add_rope_scaling_factor(scaling.factor)
+    writer.add_rope_scaling_orig_ctx_len(scaling.original_length)
+    writer.add_rope_scaling_yarn_beta_fast(scaling.beta_fast)
+    writer.add_rope_scaling_yarn_beta_slow(scaling.beta_slow)
+    if scaling.attention_factor is not None:  # llama.cpp multiplies it with the usual one
+        writer.add_rope_scaling_attn_factors(scaling.attention_factor / scaling.default_attention_factor)
 
 
 def _add_experts(writer: gguf.GGUFWriter, config: ModelConfig) -> None:

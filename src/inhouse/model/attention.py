@@ -14,7 +14,8 @@ from inhouse.model.bounds import first_visible, whole
 from inhouse.model.config import ModelConfig
 from inhouse.model.cpu import choice
 from inhouse.model.cpu.sliced_attention import sliced_attention, slices_of
-from inhouse.model.layers import Linear, RMSNorm, rotate
+from inhouse.model.layers import Linear, RMSNorm
+from inhouse.model.rope import rotate
 
 
 class InnerAttention(Protocol):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, PositiveFloat
 
 from inhouse.common.settings import Settings
-from inhouse.model.config import Architecture, ModelConfig
+from inhouse.model.config import Architecture, ModelConfig, RopeScaling
 
 # What each size fixes; all that is not here follows from the depth by the rules in `ModelSettings.resolve`.
 SIZES: dict[str, dict[str, Any]] = {
@@ -56,6 +56,9 @@ class ModelSettings(Settings):
     num_shared_experts: Dimension | None = None
     num_dense_layers: int | None = Field(default=None, ge=0, le=10_000)
     rope_theta: PositiveFloat | None = None
+    rope_scaling: RopeScaling | None = Field(
+        default=None, description="YaRN, for a context longer than the one that the weights were first trained for"
+    )
     sliding_window: Dimension | None = None
 
     def resolve(self, vocab_size: int) -> tuple[ModelConfig, list[Derived]]:
@@ -71,7 +74,8 @@ class ModelSettings(Settings):
         if is_moe:
             _resolve_experts(dial)
         _resolve_feed_forward(dial, is_moe)
-        dial.set("rope_theta", 10_000.0 if self.context <= 4096 else 1_000_000.0, "10,000 up to 4,096 tokens, else 1 M")
+        length = self.context if self.rope_scaling is None else self._check_scaling(self.rope_scaling)
+        dial.set("rope_theta", 10_000.0 if length <= 4096 else 1_000_000.0, "10,000 up to 4,096 tokens, else 1 M")
         if self.architecture == "exaone_moe":
             dial.set("sliding_window", max(128, self.context // 8), "an eighth of the context")
         shape = {name: value for name, value in dial.values.items() if name != "depth"}
@@ -80,6 +84,7 @@ class ModelSettings(Settings):
             vocab_size=vocab_size,
             num_layers=dial.values["depth"],
             max_position=self.context,
+            rope_scaling=self.rope_scaling,
             **shape,
         )
         total, active = config.count_parameters()
@@ -88,6 +93,16 @@ class ModelSettings(Settings):
             Derived("active parameters", active, "what one token passes through"),
         ]
         return config, dial.derived
+
+
+    def _check_scaling(self, scaling: RopeScaling) -> int:
+        """The length that RoPE was made for. Raises `ValueError` where it does not reach the context when scaled."""
+        if scaling.factor * scaling.original_length < self.context:
+            raise ValueError(
+                f"[model] rope_scaling: factor = {scaling.factor:g} × original_length = {scaling.original_length} is "
+                f"less than context = {self.context}; nearest: factor = {self.context / scaling.original_length:g}"
+            )
+        return scaling.original_length
 
 
 class _Dial:
