@@ -28,6 +28,8 @@ SHAPES = {
     "moe, bare": CONFIGS["moe"] | {"qk_norm": False, "partial_rotary_factor": 0.5, "head_dim": 16,
                                    "attention_bias": True, "num_experts_per_token": 5},
     "local": CONFIGS["local"],
+    "scaled": CONFIGS["dense"] | {"rope_scaling": {"factor": 4.0, "original_length": 8, "beta_fast": 4.0,
+                                                   "beta_slow": 0.5, "attention_factor": 1.4}},
 }  # fmt: skip
 
 

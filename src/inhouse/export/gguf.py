@@ -21,7 +21,7 @@ from torch import Tensor
 from inhouse.checkpoint.model_folder import load_model, special_ids
 from inhouse.common.files import read_json, sync_file, sync_folder
 from inhouse.data.settings import PreTokenizerName
-from inhouse.export.settings import PlainType
+from inhouse.export.settings import NO_RAMP, PlainType
 from inhouse.model.config import Architecture, ModelConfig, RopeScaling
 
 SPLITS = get_args(PreTokenizerName)  # split regexes by llama.cpp's names: those that inhouse trains tokenizers with
@@ -44,7 +44,7 @@ def write_gguf(folder: Path, path: Path, weights: PlainType, name: str) -> None:
     """Write the model in `folder` to `path` with its matrices as `weights`; the file is whole or not there.
 
     One tensor at a time is converted. Norms and routers stay F32, and rows that Q8_0's blocks of 32 do not divide
-    are F16. Raises `ValueError` where llama.cpp has no counterpart for the folder's tokenizer.
+    are F16. Raises `ValueError` where llama.cpp has no counterpart for the folder's tokenizer, or its RoPE.
     """
     model = load_model(folder)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -133,11 +133,12 @@ def _add_shape(writer: gguf.GGUFWriter, config: ModelConfig) -> None:
 
 
 def _add_scaling(writer: gguf.GGUFWriter, scaling: RopeScaling) -> None:
+    """llama.cpp has keys for the betas too, and does not read them for our architectures."""
+    if not scaling.has_usual_ramp:
+        raise ValueError(NO_RAMP.format(scaling=scaling))
     writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
     writer.add_rope_scaling_factor(scaling.factor)
     writer.add_rope_scaling_orig_ctx_len(scaling.original_length)
-    writer.add_rope_scaling_yarn_beta_fast(scaling.beta_fast)
-    writer.add_rope_scaling_yarn_beta_slow(scaling.beta_slow)
     if scaling.attention_factor is not None:  # llama.cpp multiplies it with the usual one
         writer.add_rope_scaling_attn_factors(scaling.attention_factor / scaling.default_attention_factor)
 

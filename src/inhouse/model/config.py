@@ -41,6 +41,12 @@ class RopeScaling(Settings):
         return self
 
     @property
+    def has_usual_ramp(self) -> bool:
+        """Whether the pairs are chosen as everybody does by default."""
+        usual = type(self).model_fields
+        return all(getattr(self, name) == usual[name].default for name in ("beta_fast", "beta_slow"))
+
+    @property
     def default_attention_factor(self) -> float:
         return 0.1 * math.log(self.factor) + 1.0
 

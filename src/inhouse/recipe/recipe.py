@@ -15,7 +15,7 @@ from inhouse.common.settings import Settings
 from inhouse.data.settings import STDLIB, DataSettings, Source, TokenizerSettings
 from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.export.quantize import INSTALL, is_installed
-from inhouse.export.settings import QUANTIZED, ExportSettings
+from inhouse.export.settings import NO_RAMP, QUANTIZED, ExportSettings
 from inhouse.jobs.settings import ClusterSettings
 from inhouse.model.sizes import ModelSettings
 from inhouse.parallel.layout import ParallelSettings, check_layout
@@ -130,6 +130,8 @@ def _check_shape(recipe: Recipe, positions: Positions) -> None:
     """Numbers that do not fit together are a mistake in the recipe: found before anything runs, not hours later."""
     try:
         config, _ = resolve_shape(recipe.model, recipe.tokenizer.vocab_size)
+        if recipe.export.gguf and config.rope_scaling and not config.rope_scaling.has_usual_ramp:
+            raise ValueError(NO_RAMP.format(scaling=config.rope_scaling))
         for section in ("pretrain", "sft"):
             _check_length(section, getattr(recipe, section).sequence_length, recipe.model.context)
         plan_steps(recipe.pretrain, config, recipe.parallel)
