@@ -40,6 +40,14 @@ class RopeScaling(Settings):
             raise ValueError(f"beta_fast = {self.beta_fast} is not more than beta_slow = {self.beta_slow}")
         return self
 
+    def check_reach(self, table: str, context: int) -> None:
+        """Raise `ValueError` where it does not stretch the original length to `context`; `table` is who asks."""
+        if self.factor * self.original_length < context:
+            raise ValueError(
+                f"[{table}] rope_scaling: factor = {self.factor:g} × original_length = {self.original_length} is less "
+                f"than the context of {context} tokens; nearest: factor = {context / self.original_length:g}"
+            )
+
     @property
     def has_usual_ramp(self) -> bool:
         """Whether the pairs are chosen as everybody does by default."""
@@ -101,7 +109,9 @@ class ModelConfig(Settings):
         if self.architecture != "glm4_moe" and not (self.qk_norm and self.partial_rotary_factor == 1.0):
             raise ValueError("only glm4_moe may lack qk_norm or turn a part of a head (partial_rotary_factor)")
         if self.rope_scaling and self.sliding_window:
-            raise ValueError("rope_scaling does not go with exaone_moe, whose layers that see far have no RoPE; remove it")
+            raise ValueError(
+                "rope_scaling does not go with exaone_moe, whose layers that see far have no RoPE; remove it"
+            )
         if self.is_moe:
             self._check_experts()
         elif self.num_experts:

@@ -204,7 +204,9 @@ def _rope(fields: Mapping[str, Any]) -> tuple[float, float, RopeScaling | None]:
 def _yarn(rope: Mapping[str, Any], fields: Mapping[str, Any]) -> RopeScaling:
     for name, wanted in (("mscale", None), ("mscale_all_dim", None), ("truncate", True)):
         if rope.get(name, wanted) not in (wanted, None):
-            raise ValueError(f"{name} = {rope[name]!r} of YaRN in config.json is not supported; inhouse computes {wanted!r}")
+            raise ValueError(
+                f"{name} = {rope[name]!r} of YaRN in config.json is not supported; inhouse computes {wanted!r}"
+            )
     length = rope.get("original_max_position_embeddings") or fields.get("max_position_embeddings")
     given = {name: rope[name] for name in ("beta_fast", "beta_slow", "attention_factor") if rope.get(name) is not None}
     scaling = RopeScaling(factor=rope.get("factor"), original_length=length, **given)  # type: ignore[arg-type]

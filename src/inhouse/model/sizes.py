@@ -74,7 +74,11 @@ class ModelSettings(Settings):
         if is_moe:
             _resolve_experts(dial)
         _resolve_feed_forward(dial, is_moe)
-        length = self.context if self.rope_scaling is None else self._check_scaling(self.rope_scaling)
+        length = self.context
+        if self.rope_scaling is not None:
+            self.rope_scaling.check_reach("model", self.context)
+            length = self.rope_scaling.original_length
+            dial.set("rope_scaling", 0, "")
         dial.set("rope_theta", 10_000.0 if length <= 4096 else 1_000_000.0, "10,000 up to 4,096 tokens, else 1 M")
         if self.architecture == "exaone_moe":
             dial.set("sliding_window", max(128, self.context // 8), "an eighth of the context")
@@ -84,7 +88,6 @@ class ModelSettings(Settings):
             vocab_size=vocab_size,
             num_layers=dial.values["depth"],
             max_position=self.context,
-            rope_scaling=self.rope_scaling,
             **shape,
         )
         total, active = config.count_parameters()
@@ -93,16 +96,6 @@ class ModelSettings(Settings):
             Derived("active parameters", active, "what one token passes through"),
         ]
         return config, dial.derived
-
-
-    def _check_scaling(self, scaling: RopeScaling) -> int:
-        """The length that RoPE was made for. Raises `ValueError` where it does not reach the context when scaled."""
-        if scaling.factor * scaling.original_length < self.context:
-            raise ValueError(
-                f"[model] rope_scaling: factor = {scaling.factor:g} × original_length = {scaling.original_length} is "
-                f"less than context = {self.context}; nearest: factor = {self.context / scaling.original_length:g}"
-            )
-        return scaling.original_length
 
 
 class _Dial:

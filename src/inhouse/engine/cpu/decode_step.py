@@ -89,8 +89,8 @@ class NativeDecoder:
             config.vocab_size, config.num_layers, config.num_heads, config.num_kv_heads, config.head_dim,
             config.rotary_dim, self._pages[0].shape[3], config.num_experts_per_token, config.rms_norm_eps,
             EMBEDDING_EPS if model.normalizes_embedding else 0.0, config.routed_scaling_factor,
-            config.rope_magnitude, self._keep(embedding.detach()), self._fp32(frequencies), self._fp32(model.norm.weight),
-            self._matrix(model.lm_head), self._layers,
+            config.rope_magnitude, self._keep(embedding.detach()), self._fp32(frequencies),
+            self._fp32(model.norm.weight), self._matrix(model.lm_head), self._layers,
         )  # fmt: skip
 
     def __call__(
