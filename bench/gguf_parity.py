@@ -137,6 +137,7 @@ def open_in_llama(path: Path, exact: bool) -> Any:
 
     cache = {"type_k": llama_cpp.GGML_TYPE_F32, "type_v": llama_cpp.GGML_TYPE_F32} if exact else {}
     options = {"n_ctx": 256, "n_threads": 1, "n_threads_batch": 1, "logits_all": True, "verbose": False}
+    options["yarn_attn_factor"] = -1.0  # the file's, which llama-cpp-python's own default overrides
     with mock.patch.object(bindings, "llama_model_default_params", without_repacking):
         return llama_cpp.Llama(str(path), **options, **cache)
 

@@ -99,14 +99,14 @@ _OF_THE_JOB = {"recipe", "overrides", "runs", "emit", "output"}  # which a job's
 
 def _check_make(until: str | None, dry_run: bool, emit: str | None, output: Path | None) -> None:
     """Refuse options of `make` that do not go together, before anything is read."""
-    from inhouse.common.lineage import STAGES
+    from inhouse.common.lineage import POSSIBLE_STAGES
 
     if output is not None and emit is None:
         raise ValueError(f"--output {output} belongs to --emit slurm or --emit kubernetes; add that")
     if dry_run and emit is not None:
         raise ValueError("--dry-run and --emit each print something else; give one of them")
-    if until is not None and until not in STAGES:
-        raise ValueError(f"--until {until}: no such stage; the stages are {', '.join(STAGES)}")
+    if until is not None and until not in POSSIBLE_STAGES:
+        raise ValueError(f"--until {until}: no such stage; the stages are {', '.join(POSSIBLE_STAGES)}")
 
 
 def _profiled(window: str) -> str:

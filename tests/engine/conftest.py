@@ -36,8 +36,8 @@ class ByteTokenizer:
         return list(text.encode())
 
 
-def new_model(kind: str) -> Transformer:
-    model = Transformer(ModelConfig(**CONFIGS[kind]))
+def new_model(kind: str, **changes: object) -> Transformer:
+    model = Transformer(ModelConfig(**CONFIGS[kind] | changes))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():

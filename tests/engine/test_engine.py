@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tests.engine.conftest import ByteTokenizer, new_model
 
+from inhouse.checkpoint.model_folder import save_model
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams
 from inhouse.engine.settings import EngineSettings
@@ -346,3 +349,19 @@ def test_pages_never_leak(actions, models):
     assert len(ended) == len(added), "every request ends"
     assert engine.pages_in_use == engine.num_running == len(engine._scheduler.waiting) == 0
     assert sorted(engine._scheduler._free_rows) == list(range(5))
+
+
+@torch.no_grad()
+def test_a_model_of_scaled_rope_says_what_transformers_says(prompts, tmp_path):
+    """YaRN, far beyond the original length; the same tokens, and log-probabilities to the last digits of fp32."""
+    scaling = {"factor": 8.0, "original_length": 16, "beta_fast": 4.0, "beta_slow": 0.25}
+    model = new_model("dense", rope_scaling=scaling)
+    save_model(model, tmp_path)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    engine = Engine(model, ByteTokenizer(), EngineSettings(compile=False))
+    params = SamplingParams(max_tokens=60, temperature=0, ignore_eos=True, logprobs=1)
+    for prompt, done in zip(prompts, engine.generate(prompts, params), strict=True):
+        expected = theirs(torch.tensor([prompt + done.token_ids])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        assert done.token_ids == expected.argmax(dim=-1).tolist()
+        ours = torch.tensor(done.logprobs)
+        torch.testing.assert_close(ours, expected.max(dim=-1).values, rtol=1e-4, atol=1e-5)

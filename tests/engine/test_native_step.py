@@ -29,6 +29,8 @@ SHAPES = {
                                    "attention_bias": True, "num_experts_per_token": 5},
     "moe, groups": CONFIGS["moe"] | {"num_experts": 8, "num_expert_groups": 4, "num_groups_per_token": 2},
     "local": CONFIGS["local"],
+    "scaled": CONFIGS["dense"] | {"rope_scaling": {"factor": 4.0, "original_length": 8, "beta_fast": 4.0,
+                                                   "beta_slow": 0.5, "attention_factor": 1.4}},
 }  # fmt: skip
 
 

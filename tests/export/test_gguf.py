@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from inhouse.checkpoint.model_folder import load_model, save_model
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.export.gguf import gguf_tensors, without_generation_marks, write_gguf
+from inhouse.export.quantize import is_installed
 from inhouse.export.settings import PlainType
+from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, encode_prompt
 from inhouse.posttrain.messages import with_tools
@@ -24,6 +27,39 @@ def read(path: Path) -> tuple[dict[str, object], dict[str, gguf.ReaderTensor]]:
     reader = gguf.GGUFReader(path)
     fields = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
     return fields, {tensor.name: tensor for tensor in reader.tensors}
+
+
+SCALED = {"factor": 8.0, "original_length": 16}
+
+
+@pytest.mark.skipif(not is_installed(), reason="llama-cpp-python is not installed")
+@pytest.mark.parametrize("attention_factor", [None, 1.6])
+def test_llama_cpp_scales_rope_as_we_do(
+    write_model: WriteModel, attention_factor: float | None, tmp_path: Path
+) -> None:
+    """Far beyond the original length: the keys of YaRN in the file give the same logits."""
+    from bench.gguf_parity import open_in_llama
+
+    shape = write_model(tmp_path, "qwen3").config.model_dump()
+    model = Transformer(ModelConfig(**shape | {"rope_scaling": SCALED | {"attention_factor": attention_factor}}))
+    model.load_state_dict(load_model(tmp_path).state_dict())
+    save_model(model, tmp_path)
+    write_gguf(tmp_path, tmp_path / "m.gguf", "F32", "m")
+    assert read(tmp_path / "m.gguf")[0]["qwen3.rope.scaling.type"] == "yarn"
+    llama, tokens = open_in_llama(tmp_path / "m.gguf", exact=True), torch.arange(5, 105)
+    llama.eval(tokens.tolist())
+    with torch.inference_mode():
+        ours = model.logits(model(tokens[None]).hidden_BTD[0])
+    theirs = torch.tensor(llama.scores[: len(tokens)])
+    assert (ours - theirs).norm() < 0.01 * ours.norm()
+
+
+def test_a_ramp_that_llama_cpp_does_not_read_is_refused(write_model: WriteModel, tmp_path: Path) -> None:
+    shape = write_model(tmp_path, "qwen3").config.model_dump() | {"rope_scaling": SCALED | {"beta_fast": 8.0}}
+    save_model(Transformer(ModelConfig(**shape)), tmp_path)
+    with pytest.raises(ValueError, match="beta_fast = 8 and beta_slow = 1, .* only 32 and 1"):
+        write_gguf(tmp_path, tmp_path / "m.gguf", "F32", "m")
+    assert not list(tmp_path.glob("*.gguf")) and not list(tmp_path.glob(".*.partial"))
 
 
 def test_f32_holds_every_tensor_exactly(write_model: WriteModel, architecture: str, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from inhouse.model.config import ModelConfig
+from inhouse.model.config import ModelConfig, RopeScaling
 from inhouse.model.huggingface import config_from_hf, config_to_hf, state_from_hf, state_to_hf, tensor_names
 from inhouse.model.transformer import Transformer
 
@@ -33,6 +33,13 @@ CONFIGS = [
         architecture="glm4_moe", attention_bias=True, qk_norm=False, partial_rotary_factor=0.5, **SHAPE, **EXPERTS
     ),
     ModelConfig(architecture="glm4_moe", num_expert_groups=2, num_groups_per_token=2, **SHAPE, **EXPERTS),
+    ModelConfig(architecture="qwen3", rope_scaling=RopeScaling(factor=4.0, original_length=16), **SHAPE),
+    ModelConfig(
+        architecture="glm4_moe",
+        rope_scaling=RopeScaling(factor=4.0, original_length=16, attention_factor=1.5, beta_fast=16.0),
+        **SHAPE,
+        **EXPERTS,
+    ),
     ModelConfig(architecture="exaone_moe", sliding_window=8, sliding_window_pattern=3, **SHAPE, **EXPERTS),
 ]
 MOE = CONFIGS[2]
@@ -79,10 +86,10 @@ def test_older_folders_open() -> None:
     hf = config_to_hf(CONFIGS[0])
     del hf["rope_parameters"], hf["partial_rotary_factor"]
     assert config_from_hf({**hf, "rope_scaling": None}) == CONFIGS[0]
-    window = config_to_hf(CONFIGS[5])
+    window = config_to_hf(CONFIGS[-1])
     del window["layer_types"], window["mlp_layer_types"]
-    assert config_from_hf({**window, "sliding_window_pattern": "LLG"}) == CONFIGS[5]
-    assert config_from_hf({**window, "architectures": ["ExaoneMoEForCausalLM"]}) == CONFIGS[5]
+    assert config_from_hf({**window, "sliding_window_pattern": "LLG"}) == CONFIGS[-1]
+    assert config_from_hf({**window, "architectures": ["ExaoneMoEForCausalLM"]}) == CONFIGS[-1]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +100,10 @@ def test_older_folders_open() -> None:
         ({"n_group": 3}, "num_expert_groups = 3 does not cut num_experts = 4"),
         ({"norm_topk_prob": False}, "norm_topk_prob = False"),
         ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
-        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "rope_type = 'yarn'"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "mscale": 0.7}}, "mscale = 0.7"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "truncate": False}}, "truncate = False"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "factor"),
+        ({"rope_parameters": {"rope_type": "llama3", "factor": 4.0}}, "rope_type = 'llama3'"),
         ({"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2}}, "rope_type = 'linear'"),
         ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config"),
         ({"hidden_size": None}, "lacks hidden_size"),
@@ -120,7 +130,7 @@ def test_a_folder_as_others_train_them_opens() -> None:
 
 
 def test_sliding_window_that_is_no_simple_pattern_is_refused() -> None:
-    hf = config_to_hf(CONFIGS[5])
+    hf = config_to_hf(CONFIGS[-1])
     for change in ({"sliding_window": None}, {"sliding_window_pattern": "LGLL"}):
         with pytest.raises(ValueError, match="sliding_window_pattern"):
             config_from_hf({**hf, **change})

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from inhouse.checkpoint.model_folder import load_model, save_model
-from inhouse.model.config import ModelConfig
+from inhouse.model.config import ModelConfig, RopeScaling
 from inhouse.model.transformer import Transformer
 
 SHAPE = {
@@ -37,6 +37,16 @@ CONFIGS = [
         architecture="glm4_moe", attention_bias=True, qk_norm=False, partial_rotary_factor=0.5, **SHAPE, **EXPERTS
     ),
     ModelConfig(architecture="glm4_moe", num_expert_groups=4, num_groups_per_token=2, **SHAPE, **EXPERTS),
+    ModelConfig(
+        architecture="qwen3", rope_scaling=RopeScaling(factor=4.0, original_length=32, beta_fast=8.0), **SHAPE
+    ),
+    ModelConfig(
+        architecture="glm4_moe",
+        partial_rotary_factor=0.5,
+        rope_scaling=RopeScaling(factor=2.5, original_length=64, attention_factor=1.3),
+        **SHAPE,
+        **EXPERTS,
+    ),
     ModelConfig(architecture="exaone_moe", sliding_window=8, sliding_window_pattern=3, **SHAPE, **EXPERTS),
 ]
 each_config = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.architecture)

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from inhouse.parallel.device_mesh import SINGLE, Mesh
+from inhouse.parallel.device_mesh import SINGLE, Mesh, ring_part
 from inhouse.parallel.layout import ParallelSettings
 
 LAYOUT = ParallelSettings(replicate=2, shard=2, context=2, experts=2, vocabulary=4)
@@ -22,10 +23,11 @@ def mesh_of(rank: int, layout: ParallelSettings) -> Iterator[Mesh]:
         dist.destroy_process_group()
 
 
-def test_every_sequence_and_every_token_has_its_process() -> None:
+@pytest.mark.parametrize("layout", [LAYOUT, ParallelSettings(shard=2, context=4, ring=2)])
+def test_every_sequence_and_every_token_has_its_process(layout: ParallelSettings) -> None:
     seen = torch.zeros(8, 16, dtype=torch.long)
-    for rank in range(LAYOUT.processes):
-        with mesh_of(rank, LAYOUT) as mesh:
+    for rank in range(layout.processes):
+        with mesh_of(rank, layout) as mesh:
             slots = mesh.dp_rows(8)
             seen[slots.start : slots.stop, mesh.cp_columns(16)] += 1
     assert (seen == 1).all()
@@ -50,7 +52,15 @@ def test_the_axes_join_the_right_ranks() -> None:
             ("sparse", "shard"): [5, 7],
             ("sparse", "experts"): [4, 5],
         }
-        assert dist.get_process_group_ranks(mesh.sequence.get_group("context")) == [4, 5]
+        assert dist.get_process_group_ranks(mesh.sequence.get_group("heads")) == [4, 5]
+    with mesh_of(5, ParallelSettings(shard=2, context=4, ring=2)) as mesh:  # second head part of the first in a ring
+        assert mesh.sequence is not None
+        assert dist.get_process_group_ranks(mesh.sequence.get_group("heads")) == [4, 5]
+        assert dist.get_process_group_ranks(mesh.sequence.get_group("ring")) == [5, 7]
+
+
+def test_a_ring_holds_early_and_late_stretches() -> None:
+    assert [ring_part(12, index, 3).tolist() for index in range(3)] == [[0, 1, 10, 11], [2, 3, 8, 9], [4, 5, 6, 7]]
 
 
 def test_one_process_needs_no_group() -> None:
@@ -58,5 +68,5 @@ def test_one_process_needs_no_group() -> None:
     tensor = torch.ones(3)
     assert SINGLE.sum(tensor) is tensor
     assert SINGLE.norm(tensor) is tensor
-    assert (SINGLE.dp_rows(8), SINGLE.cp_columns(16)) == (range(8), slice(0, 16))
+    assert (SINGLE.dp_rows(8), SINGLE.cp_columns(16).tolist()) == (range(8), list(range(16)))
     assert SINGLE.is_first

@@ -19,8 +19,14 @@ from inhouse.model.transformer import Transformer
 from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.fsdp import allocate, parallelize
 
-TWO = ["shard=2", "shard=2,experts=2", "context=2", "replicate=2,recompute=true"]
-FOUR = ["shard=2,context=2,experts=4", "replicate=2,shard=2,experts=2", "shard=2,context=2,experts=2,vocabulary=2"]
+TWO = ["shard=2", "shard=2,experts=2", "context=2", "context=2,ring=2", "replicate=2,recompute=true"]
+FOUR = [
+    "shard=2,context=2,experts=4",
+    "context=4,ring=2,recompute=true",
+    "context=4,ring=4,experts=2",
+    "replicate=2,shard=2,experts=2",
+    "shard=2,context=2,experts=2,vocabulary=2",
+]
 
 
 @pytest.mark.parametrize("layouts", [TWO, FOUR, ["shard=3"]], ids=["two", "four", "three, unevenly"])

@@ -18,7 +18,15 @@ def config(**changes: int) -> ModelConfig:
         ({"shard": 4, "experts": 3}, r"experts = 3 does not divide shard × context = 4; nearest: 2"),
         ({"shard": 16, "experts": 16}, r"experts = 16 does not divide \[model\] num_experts = 8; nearest: 8"),
         ({"context": 3}, r"context = 3 does not divide sequence_length = 16; nearest: 2"),
-        ({"context": 8}, r"context = 8 does not divide \[model\] num_kv_heads = 4; nearest: 4"),
+        (
+            {"context": 8},
+            r"context / ring = 8 does not divide \[model\] num_kv_heads = 4; nearest: context = 4, or ring = 2",
+        ),
+        ({"context": 2, "ring": 4}, r"ring = 4 does not divide context = 2; nearest: 2"),
+        (
+            {"context": 16, "ring": 16},
+            r"ring = 16 cuts sequences into 32 stretches .* = 16 cannot be; nearest: .* = 32",
+        ),
         ({"shard": 4, "vocabulary": 3}, r"vocabulary = 3 does not divide shard × context = 4; nearest: 2"),
         ({"shard": 6, "vocabulary": 3}, r"vocabulary = 3 does not divide \[model\] vocab_size = 64; nearest: 2"),
         ({"shard": 6, "vocabulary": 2}, r"/ vocabulary = 3 does not divide \[model\] hidden_size = 32; nearest: 2"),
@@ -42,7 +50,7 @@ def test_a_tied_head_has_no_rows_of_its_own() -> None:
 
 def test_legal_layouts_pass() -> None:
     mixed = {"shard": 2, "context": 4, "experts": 8, "vocabulary": 2}
-    for layout in ({}, {"shard": 4, "experts": 4}, mixed, {"replicate": 8}):
+    for layout in ({}, {"shard": 4, "experts": 4}, mixed, {"replicate": 8}, {"context": 8, "ring": 2}):
         check_layout(ParallelSettings(**layout), config(), 8, 16)
 
 

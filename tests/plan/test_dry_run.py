@@ -19,6 +19,7 @@ LAYOUTS = [
     ParallelSettings(replicate=2, shard=4, recompute=True),
     ParallelSettings(replicate=2, shard=2, context=2, experts=2, recompute=True),
     ParallelSettings(shard=7, replicate=1),
+    ParallelSettings(shard=2, context=4, ring=2),
 ]
 
 
@@ -99,7 +100,7 @@ def test_every_collective_is_counted_with_its_bytes() -> None:
     assert exchanges.calls == micro_batches * moe_layers * (3 + 3 + 2)
     assert exchanges.bytes == micro_batches * moe_layers * (2 * (sent + counts) + sent)
     # q, k, v to heads and the result back, in forward, again, and backward
-    heads = find(run, "all-to-all", "tokens: context")
+    heads = find(run, "all-to-all", "tokens: heads")
     assert heads.calls == config().num_layers * 4 * 3
     gathered = find(run, "all-gather", "weights: shard")
     reduced = find(run, "reduce-scatter", "weights: shard")
@@ -150,3 +151,16 @@ def test_what_training_refuses_is_refused_with_the_same_sentence() -> None:
     with pytest.raises(ValueError) as training:
         plan_steps(SETTINGS, config(), uneven)
     assert str(refused.value) == str(training.value)
+
+
+def test_a_ring_keeps_no_pairs_of_tokens() -> None:
+    """What a process keeps grows with its tokens, not with their square."""
+    layout = ParallelSettings(context=4, ring=4)
+    shape, _ = ModelSettings(size="tiny", num_kv_heads=2, num_experts=8, context=4096).resolve(509)
+    kept = []
+    for length in (1024, 4096):
+        settings = SETTINGS.model_copy(update={"sequence_length": length, "batch_tokens": length})
+        kept.append(
+            dry_run(shape, settings.model_copy(update={"micro_batch_tokens": length}), layout, 4).activation_bytes
+        )
+    assert kept[1] < 4.5 * kept[0]

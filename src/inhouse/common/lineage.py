@@ -13,7 +13,9 @@ from typing import Any
 
 from inhouse.common.files import digest, read_json
 
-STAGES = ("data", "tokenizer", "pretrain", "sft", "evaluate", "export")
+STAGES = ("data", "tokenizer", "pretrain", "sft", "evaluate", "export")  # of every run
+MIDTRAIN = "midtrain"  # which a run has where its recipe asks for it
+POSSIBLE_STAGES = (*STAGES[:3], MIDTRAIN, *STAGES[3:])
 RECORD = "stage.json"
 OUTDATED = "outdated.json"  # of a run: stages that the recipe now wants otherwise, and why
 LABELS = ("name", "path", "licence")  # of a source: what may change without a new corpus
@@ -93,7 +95,7 @@ def stale(run: Path) -> dict[str, str]:
 
     Raises nothing where a run is not there: it has none.
     """
-    records = {stage: record for stage in STAGES if (record := read_record(run / stage))}
+    records = {stage: record for stage in POSSIBLE_STAGES if (record := read_record(run / stage))}
     found: dict[str, str] = dict(read_json(run / OUTDATED)) if (run / OUTDATED).is_file() else {}
     reasons = {}
     for stage, record in records.items():
@@ -115,7 +117,7 @@ def lineage(run: Path) -> dict[str, Any]:
 
     Raises `ValueError` where `run` holds no finished stage.
     """
-    records = {stage: record for stage in STAGES if (record := read_record(run / stage))}
+    records = {stage: record for stage in POSSIBLE_STAGES if (record := read_record(run / stage))}
     if not records:
         raise ValueError(f"{run}: no finished stage here; give the folder of a run (runs/NAME)")
     counts = run / "data" / "counts.json"

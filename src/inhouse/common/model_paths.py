@@ -5,7 +5,7 @@ from pathlib import Path
 from inhouse.common.lineage import stale
 
 # the parts of a run that hold a model, the furthest trained first; `huggingface` for a run's export stage
-_PARTS = ("sft", "pretrain", "huggingface", "export/huggingface")
+_PARTS = ("sft", "midtrain", "pretrain", "huggingface", "export/huggingface")
 
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")

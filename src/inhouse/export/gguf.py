@@ -21,8 +21,8 @@ from torch import Tensor
 from inhouse.checkpoint.model_folder import load_model, special_ids
 from inhouse.common.files import read_json, sync_file, sync_folder
 from inhouse.data.settings import PreTokenizerName
-from inhouse.export.settings import PlainType
-from inhouse.model.config import Architecture, ModelConfig
+from inhouse.export.settings import NO_RAMP, PlainType
+from inhouse.model.config import Architecture, ModelConfig, RopeScaling
 
 SPLITS = get_args(PreTokenizerName)  # split regexes by llama.cpp's names: those that inhouse trains tokenizers with
 
@@ -44,7 +44,7 @@ def write_gguf(folder: Path, path: Path, weights: PlainType, name: str) -> None:
     """Write the model in `folder` to `path` with its matrices as `weights`; the file is whole or not there.
 
     One tensor at a time is converted. Norms and routers stay F32, and rows that Q8_0's blocks of 32 do not divide
-    are F16. Raises `ValueError` where llama.cpp has no counterpart for the folder's tokenizer.
+    are F16. Raises `ValueError` where llama.cpp has no counterpart for the folder's tokenizer, or its RoPE.
     """
     model = load_model(folder)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -122,12 +122,25 @@ def _add_shape(writer: gguf.GGUFWriter, config: ModelConfig) -> None:
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_theta)
     writer.add_rope_dimension_count(config.rotary_dim)
+    if config.rope_scaling:
+        _add_scaling(writer, config.rope_scaling)
     if config.is_moe:
         _add_experts(writer, config)
     if config.sliding_window:
         writer.add_sliding_window(config.sliding_window)
         writer.add_sliding_window_pattern([config.window(layer) is not None for layer in range(config.num_layers)])
         writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+
+
+def _add_scaling(writer: gguf.GGUFWriter, scaling: RopeScaling) -> None:
+    """llama.cpp has keys for the betas too, and does not read them for our architectures."""
+    if not scaling.has_usual_ramp:
+        raise ValueError(NO_RAMP.format(scaling=scaling))
+    writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+    writer.add_rope_scaling_factor(scaling.factor)
+    writer.add_rope_scaling_orig_ctx_len(scaling.original_length)
+    if scaling.attention_factor is not None:  # llama.cpp multiplies it with the usual one
+        writer.add_rope_scaling_attn_factors(scaling.attention_factor / scaling.default_attention_factor)
 
 
 def _add_experts(writer: gguf.GGUFWriter, config: ModelConfig) -> None:

@@ -10,6 +10,10 @@ PlainType = Literal["F32", "F16", "BF16", "Q8_0"]  # written here
 QuantizedType = Literal["Q6_K", "Q4_K_M"]  # by llama.cpp's quantizer
 QUANTIZED: tuple[QuantizedType, ...] = get_args(QuantizedType)
 
+NO_RAMP = (
+    "[export] gguf: rope_scaling has beta_fast = {scaling.beta_fast:g} and beta_slow = {scaling.beta_slow:g}, and "
+    "llama.cpp computes only 32 and 1; set these, or leave the GGUF files out (gguf = [])"
+)
 BLOCK = 256  # numbers that such a type keeps together
 
 

@@ -39,7 +39,7 @@ class Job(NamedTuple):
 
         The user's changes come after the time that the cluster gives a run to save.
         """
-        grace = [f"{stage}.grace_seconds={self.cluster.grace_seconds}" for stage in ("pretrain", "sft")]
+        grace = [f"{stage}.grace_seconds={self.cluster.grace_seconds}" for stage in ("pretrain", "midtrain", "sft")]
         sets = [part for override in (*grace, *self.overrides) for part in ("--set", override)]
         return [
             f"--nnodes={self.nodes}",

@@ -3,16 +3,19 @@
 Shapes: B batch, T tokens, N = B T, D model width, H query heads, K key-value heads, d head dimension.
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from inhouse.model.bounded_attention import bounded_attention, mask_for, takes_blocks
+from inhouse.model.bounds import first_visible, whole
 from inhouse.model.config import ModelConfig
 from inhouse.model.cpu import choice
-from inhouse.model.cpu.sliced_attention import Slice, sliced_attention, slices_of, visible
-from inhouse.model.layers import Linear, RMSNorm, rotate
+from inhouse.model.cpu.sliced_attention import sliced_attention, slices_of
+from inhouse.model.layers import Linear, RMSNorm
+from inhouse.model.rope import rotate
 
 
 class InnerAttention(Protocol):
@@ -26,29 +29,41 @@ class InnerAttention(Protocol):
 class CausalAttention:
     """Causal attention inside rows of a batch; with `documents_BT`, only between tokens of the same document.
 
-    One object serves all layers of one forward pass.
+    One object serves all layers of one forward pass: what says who sees whom is made once for each kind of layer.
+    Here, and nowhere else, is chosen which kernel computes it.
     """
 
     def __init__(self, documents_BT: Tensor | None = None) -> None:
         self.documents_BT = documents_BT
-        self._slices: dict[int | None, list[Slice]] = {}
+        self._made: dict[tuple[str, int | None], Any] = {}
 
     def __call__(self, q_BTHd: Tensor, k_BTKd: Tensor, v_BTKd: Tensor, *, layer: int, window: int | None) -> Tensor:
         if choice.takes_slices(q_BTHd):
-            if window not in self._slices:
-                self._slices[window] = slices_of(q_BTHd.shape[1], window, self.documents_BT, q_BTHd.dtype)
-            return sliced_attention(q_BTHd, k_BTKd, v_BTKd, self._slices[window])
-        return self._fused(q_BTHd, k_BTKd, v_BTKd, window)
+            slices = self._once("slices", window, q_BTHd, lambda first_BT: slices_of(first_BT, q_BTHd.dtype))
+            return sliced_attention(q_BTHd, k_BTKd, v_BTKd, slices)
+        if self._is_plain(q_BTHd, window) or not takes_blocks(q_BTHd):
+            return self._fused(q_BTHd, k_BTKd, v_BTKd, window)
+        mask = self._once("blocks", window, q_BTHd, lambda first_BT: mask_for(q_BTHd, whole(first_BT)))
+        return bounded_attention(q_BTHd, k_BTKd, v_BTKd, mask)[0]
 
     def _fused(self, q_BTHd: Tensor, k_BTKd: Tensor, v_BTKd: Tensor, window: int | None) -> Tensor:
         """torch's own kernel; with neither window nor documents, its fast path without a mask."""
         q, k, v = (x.transpose(1, 2) for x in (q_BTHd, k_BTKd, v_BTKd))
-        positions = torch.arange(q.shape[2], device=q.device)
-        is_plain = self.documents_BT is None and (window is None or window >= len(positions))
-        mask = None if is_plain else visible(positions, positions, window, self.documents_BT)
+        is_plain = self._is_plain(q_BTHd, window)
+        mask = None if is_plain else self._once("mask", window, q_BTHd, lambda first_BT: whole(first_BT).mask())
         return F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=is_plain, enable_gqa=q.shape[1] != k.shape[1]
         ).transpose(1, 2)
+
+    def _is_plain(self, q_BTHd: Tensor, window: int | None) -> bool:
+        return self.documents_BT is None and (window is None or window >= q_BTHd.shape[1])
+
+    def _once(self, kind: str, window: int | None, q_BTHd: Tensor, make: Callable[[Tensor], Any]) -> Any:
+        """`make` of the first key that every query sees, for all layers of this window."""
+        if (kind, window) not in self._made:
+            first_BT = first_visible(q_BTHd.shape[1], window, self.documents_BT, q_BTHd.device)
+            self._made[kind, window] = make(first_BT)
+        return self._made[kind, window]
 
 
 class Attention(nn.Module):

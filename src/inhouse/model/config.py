@@ -1,5 +1,6 @@
 """The shape of a model, in the words of the three Hugging Face architectures that inhouse trains."""
 
+import math
 from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -17,6 +18,45 @@ class ParameterCount(NamedTuple):
 
     total: int
     active: int
+
+
+class RopeScaling(Settings):
+    """A context longer than the one that a model was first trained for, by slowing RoPE's slow pairs (YaRN).
+
+    Raises `pydantic.ValidationError` where the numbers do not fit together.
+    """
+
+    factor: float = Field(gt=1, le=1e6, description="how many times as long the context is to be")
+    original_length: PositiveInt = Field(description="the context before, in tokens")
+    beta_fast: PositiveFloat = Field(default=32.0, description="pairs that turn as often in it, or more, stay")
+    beta_slow: PositiveFloat = Field(default=1.0, description="pairs that turn as rarely, or less, are slowed in full")
+    attention_factor: PositiveFloat | None = Field(
+        default=None, description="times cosines and sines; default: 0.1 ln factor + 1"
+    )
+
+    @model_validator(mode="after")
+    def _ramp_rises(self) -> Self:
+        if self.beta_fast <= self.beta_slow:
+            raise ValueError(f"beta_fast = {self.beta_fast} is not more than beta_slow = {self.beta_slow}")
+        return self
+
+    def check_reach(self, table: str, context: int) -> None:
+        """Raise `ValueError` where it does not stretch the original length to `context`; `table` is who asks."""
+        if self.factor * self.original_length < context:
+            raise ValueError(
+                f"[{table}] rope_scaling: factor = {self.factor:g} × original_length = {self.original_length} is less "
+                f"than the context of {context} tokens; nearest: factor = {context / self.original_length:g}"
+            )
+
+    @property
+    def has_usual_ramp(self) -> bool:
+        """Whether the pairs are chosen as everybody does by default."""
+        usual = type(self).model_fields
+        return all(getattr(self, name) == usual[name].default for name in ("beta_fast", "beta_slow"))
+
+    @property
+    def default_attention_factor(self) -> float:
+        return 0.1 * math.log(self.factor) + 1.0
 
 
 class ModelConfig(Settings):
@@ -39,6 +79,7 @@ class ModelConfig(Settings):
     intermediate_size: PositiveInt
     max_position: PositiveInt = Field(description="longest context, in tokens")
     rope_theta: PositiveFloat = 10_000.0
+    rope_scaling: RopeScaling | None = None
     rms_norm_eps: PositiveFloat = 1e-6
 
     # only to open other people's folders; ours have the defaults
@@ -69,6 +110,10 @@ class ModelConfig(Settings):
             raise ValueError(f"RoPE would turn {self.rotary_dim} of head_dim = {self.head_dim} numbers; it turns pairs")
         if self.architecture != "glm4_moe" and not (self.qk_norm and self.partial_rotary_factor == 1.0):
             raise ValueError("only glm4_moe may lack qk_norm or turn a part of a head (partial_rotary_factor)")
+        if self.rope_scaling and self.sliding_window:
+            raise ValueError(
+                "rope_scaling does not go with exaone_moe, whose layers that see far have no RoPE; remove it"
+            )
         if self.is_moe:
             self._check_experts()
         elif self.num_experts or self.num_expert_groups > 1:
@@ -108,6 +153,12 @@ class ModelConfig(Settings):
     def rotary_dim(self) -> int:
         """Numbers of a head, from its first on, that RoPE turns."""
         return int(self.head_dim * self.partial_rotary_factor)
+
+    @property
+    def rope_magnitude(self) -> float:
+        """What cosines and sines are multiplied by."""
+        scaling = self.rope_scaling
+        return 1.0 if scaling is None else scaling.attention_factor or scaling.default_attention_factor
 
     @property
     def is_moe(self) -> bool:

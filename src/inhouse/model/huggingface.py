@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inhouse.model.config import Architecture, ModelConfig
+from inhouse.model.config import Architecture, ModelConfig, RopeScaling
 from inhouse.model.transformer import Transformer
 
 CLASSES: dict[Architecture, str] = {
@@ -68,6 +68,7 @@ def config_to_hf(
     `special_ids` may hold `bos_token_id`, `eos_token_id` and `pad_token_id`.
     """
     names = {**_COMMON, **(_EXPERTS if config.is_moe else {}), **_EXPERT_COUNTS[config.architecture]}
+    rope = _rope_to_hf(config)
     no_ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     return {
         "architectures": [CLASSES[config.architecture]],
@@ -77,12 +78,10 @@ def config_to_hf(
         "head_dim": config.head_dim,
         "hidden_act": "silu",
         "rms_norm_eps": config.rms_norm_eps,
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": config.rope_theta,
-            "partial_rotary_factor": config.partial_rotary_factor,
-        },
-        "rope_theta": config.rope_theta,  # for readers older than rope_parameters
+        "rope_parameters": rope,
+        # for readers older than rope_parameters
+        **({"rope_scaling": rope} if config.rope_scaling else {}),
+        "rope_theta": config.rope_theta,
         "partial_rotary_factor": config.partial_rotary_factor,
         "attention_bias": config.attention_bias,
         "attention_dropout": 0.0,
@@ -92,6 +91,22 @@ def config_to_hf(
         **_architecture_fields(config),
         **no_ids,
         **(special_ids or {}),
+    }
+
+
+def _rope_to_hf(config: ModelConfig) -> dict[str, Any]:
+    plain = {"rope_theta": config.rope_theta, "partial_rotary_factor": config.partial_rotary_factor}
+    scaling = config.rope_scaling
+    if scaling is None:
+        return {"rope_type": "default", **plain}
+    return {
+        "rope_type": "yarn",
+        **plain,
+        "factor": scaling.factor,
+        "original_max_position_embeddings": scaling.original_length,
+        "beta_fast": scaling.beta_fast,
+        "beta_slow": scaling.beta_slow,
+        "attention_factor": config.rope_magnitude,
     }
 
 
@@ -124,7 +139,7 @@ def config_from_hf(hf: Mapping[str, Any]) -> ModelConfig:
     architecture = _architecture(hf)
     fields = {**_DEFAULTS[architecture], **{name: value for name, value in hf.items() if value is not None}}
     _check_required(fields)
-    rope_theta, rotary_factor = _rope(fields)
+    rope_theta, rotary_factor, rope_scaling = _rope(fields)
     names = {**_COMMON, **(_EXPERTS if architecture != "qwen3" else {}), **_EXPERT_COUNTS[architecture]}
     missing = [theirs for theirs in names.values() if theirs not in fields]
     if missing:
@@ -136,6 +151,7 @@ def config_from_hf(hf: Mapping[str, Any]) -> ModelConfig:
         architecture=architecture,
         head_dim=fields.get("head_dim") or values["hidden_size"] // values["num_heads"],
         rope_theta=rope_theta,
+        rope_scaling=rope_scaling,
         rms_norm_eps=fields["rms_norm_eps"],
         tie_embeddings=fields.get("tie_word_embeddings", False),
         attention_bias=fields.get("attention_bias", False),
@@ -169,17 +185,31 @@ def _check_required(fields: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} = {fields[name]!r} in config.json is not supported; inhouse computes {wanted!r}")
 
 
-def _rope(fields: Mapping[str, Any]) -> tuple[float, float]:
-    """The base of the rotary angles, and the part of a head that they turn.
+def _rope(fields: Mapping[str, Any]) -> tuple[float, float, RopeScaling | None]:
+    """The base of the rotary angles, the part of a head that they turn, and how they are slowed.
 
     transformers 5 writes `rope_parameters`, older ones top-level fields.
     """
     rope = {**(fields.get("rope_scaling") or {}), **(fields.get("rope_parameters") or {})}
     kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default":
-        raise ValueError(f"rope_type = {kind!r} in config.json is not supported; inhouse computes 'default'")
+    if kind not in ("default", "yarn"):
+        raise ValueError(f"rope_type = {kind!r} in config.json is not supported; inhouse computes 'default' and 'yarn'")
     part = rope.get("partial_rotary_factor", fields.get("partial_rotary_factor", 1.0))
-    return rope.get("rope_theta", fields.get("rope_theta", 10_000.0)), part
+    theta = rope.get("rope_theta", fields.get("rope_theta", 10_000.0))
+    return theta, part, _yarn(rope, fields) if kind == "yarn" else None
+
+
+def _yarn(rope: Mapping[str, Any], fields: Mapping[str, Any]) -> RopeScaling:
+    for name, wanted in (("mscale", None), ("mscale_all_dim", None), ("truncate", True)):
+        if rope.get(name, wanted) not in (wanted, None):
+            raise ValueError(
+                f"{name} = {rope[name]!r} of YaRN in config.json is not supported; inhouse computes {wanted!r}"
+            )
+    length = rope.get("original_max_position_embeddings") or fields.get("max_position_embeddings")
+    given = {name: rope[name] for name in ("beta_fast", "beta_slow", "attention_factor") if rope.get(name) is not None}
+    scaling = RopeScaling(factor=rope.get("factor"), original_length=length, **given)  # type: ignore[arg-type]
+    is_usual = scaling.attention_factor == scaling.default_attention_factor
+    return scaling.model_copy(update={"attention_factor": None}) if is_usual else scaling
 
 
 def _sliding_window(fields: Mapping[str, Any]) -> dict[str, int]:

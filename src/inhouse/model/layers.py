@@ -1,6 +1,6 @@
-"""The small parts of a block: linear maps over fp32 master weights, RMSNorm, RoPE, SwiGLU.
+"""The small parts of a block: linear maps over fp32 master weights, RMSNorm, SwiGLU.
 
-Shapes: N tokens, D model width, F inner width, H heads, d head dimension.
+Shapes: N tokens, D model width, F inner width.
 """
 
 import torch
@@ -67,27 +67,6 @@ class RMSNorm(nn.Module):
         if x.dtype == torch.float32:
             return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)  # the same bits in fewer kernels
         return self.weight.to(x.dtype) * F.rms_norm(x.float(), (x.shape[-1],), eps=self.eps).to(x.dtype)
-
-
-def rope_frequencies(rotary_dim: int, theta: float, device: torch.device) -> Tensor:
-    """Radians a position (rotary_dim / 2), fp32."""
-    exponents = torch.arange(0, rotary_dim, 2, device=device, dtype=torch.float32) / rotary_dim
-    return 1.0 / theta**exponents
-
-
-def rope_angles(positions_N: Tensor, rotary_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (N, 1, rotary_dim) of the half-split rotary embedding (RoFormer, section 3.2)."""
-    angles = positions_N[..., None].float() * rope_frequencies(rotary_dim, theta, positions_N.device)
-    angles = torch.cat((angles, angles), dim=-1).unsqueeze(-2)
-    return angles.cos().to(dtype), angles.sin().to(dtype)
-
-
-def rotate(x_NHd: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (i, i + r/2) of every head's first r numbers by its position's angle; r is the angles' width."""
-    turned, rest = x_NHd.split((cos.shape[-1], x_NHd.shape[-1] - cos.shape[-1]), dim=-1)
-    first, second = turned.chunk(2, dim=-1)
-    turned = turned * cos + torch.cat((-second, first), dim=-1) * sin
-    return torch.cat((turned, rest), dim=-1) if rest.shape[-1] else turned
 
 
 class SwiGLU(nn.Module):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, PositiveFloat
 
 from inhouse.common.settings import Settings
-from inhouse.model.config import Architecture, ModelConfig
+from inhouse.model.config import Architecture, ModelConfig, RopeScaling
 
 # What each size fixes; all that is not here follows from the depth by the rules in `ModelSettings.resolve`.
 SIZES: dict[str, dict[str, Any]] = {
@@ -58,6 +58,9 @@ class ModelSettings(Settings):
     num_expert_groups: Dimension | None = None
     num_groups_per_token: Dimension | None = None
     rope_theta: PositiveFloat | None = None
+    rope_scaling: RopeScaling | None = Field(
+        default=None, description="YaRN, for a context longer than the one that the weights were first trained for"
+    )
     sliding_window: Dimension | None = None
 
     def resolve(self, vocab_size: int) -> tuple[ModelConfig, list[Derived]]:
@@ -73,7 +76,12 @@ class ModelSettings(Settings):
         if is_moe:
             _resolve_experts(dial)
         _resolve_feed_forward(dial, is_moe)
-        dial.set("rope_theta", 10_000.0 if self.context <= 4096 else 1_000_000.0, "10,000 up to 4,096 tokens, else 1 M")
+        length = self.context
+        if self.rope_scaling is not None:
+            self.rope_scaling.check_reach("model", self.context)
+            length = self.rope_scaling.original_length
+            dial.set("rope_scaling", 0, "")
+        dial.set("rope_theta", 10_000.0 if length <= 4096 else 1_000_000.0, "10,000 up to 4,096 tokens, else 1 M")
         if self.architecture == "exaone_moe":
             dial.set("sliding_window", max(128, self.context // 8), "an eighth of the context")
         shape = {name: value for name, value in dial.values.items() if name != "depth"}

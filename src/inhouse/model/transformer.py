@@ -14,9 +14,10 @@ from inhouse.model.attention import Attention, CausalAttention, InnerAttention
 from inhouse.model.config import ModelConfig
 from inhouse.model.cpu import choice
 from inhouse.model.cpu.packed import Packed, give_back, packed_linear
-from inhouse.model.layers import Linear, RMSNorm, SwiGLU, rope_angles
+from inhouse.model.layers import Linear, RMSNorm, SwiGLU
 from inhouse.model.moe import Experts, MoE, Router, Routing
 from inhouse.model.random_weights import fill_normal
+from inhouse.model.rope import rope_angles
 
 EMBEDDING_EPS = 1e-6
 
@@ -110,7 +111,7 @@ class Transformer(nn.Module):
 
     def rope(self, positions_N: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines for every block."""
-        return rope_angles(positions_N, self.config.rotary_dim, self.config.rope_theta, self.dtype)
+        return rope_angles(positions_N, self.config, self.dtype)
 
     def logits(self, hidden_BTD: Tensor) -> Tensor:
         """fp32 logits (B, T, V)."""

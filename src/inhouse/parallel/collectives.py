@@ -100,6 +100,23 @@ def all_gather(x: Tensor, group: dist.ProcessGroup) -> Tensor:
     return result
 
 
+def pass_on(x: Tensor, group: dist.ProcessGroup) -> Callable[[], Tensor]:
+    """Start to send `x` to the next process of a ring; call what is returned for the previous one's, of its shape.
+
+    An exchange in which all but one send nothing: what watches and counts collectives sees it too.
+    """
+    sent, received, x = [0] * group.size(), [0] * group.size(), x.contiguous()
+    sent[(group.rank() + 1) % group.size()] = received[group.rank() - 1] = len(x)
+    result = torch.empty_like(x)
+    work = dist.all_to_all_single(result, x, received, sent, group=group, async_op=True)
+
+    def arrived() -> Tensor:
+        work.wait()
+        return result
+
+    return arrived
+
+
 class _Linear(torch.autograd.Function):
     """A linear map of rows between processes; its transpose takes the gradients back."""
 

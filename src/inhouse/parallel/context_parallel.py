@@ -1,14 +1,26 @@
 """Attention over sequences that several processes share: tokens are exchanged for heads (DeepSpeed-Ulysses, 2023).
 
-Shapes: B batch, T tokens of the whole sequence, R processes of the group, t = T / R, H heads, h = H / R, d head
-dimension.
+Where there are fewer key-value heads than processes, groups of them go around a ring (`ring_attention`); each group
+then exchanges what it holds of the sequence.
+
+Shapes: B batch, T tokens of the whole sequence (of a group's part of it, in a ring), R processes of the group, t = T /
+R, H heads, h = H / R, d head dimension.
 """
 
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
-from inhouse.model.attention import InnerAttention
+from inhouse.model.attention import CausalAttention, InnerAttention
 from inhouse.parallel.collectives import exchange
+from inhouse.parallel.ring_attention import RingAttention
+
+
+def share_context(attend: CausalAttention, sequence: DeviceMesh) -> InnerAttention:
+    """`attend` of whole sequences, as each process calls it with the tokens of `Mesh.cp_columns`."""
+    ring, heads = sequence.get_group("ring"), sequence.get_group("heads")
+    inner: InnerAttention = attend if ring.size() == 1 else RingAttention(attend.documents_BT, ring)
+    return inner if heads.size() == 1 else UlyssesAttention(inner, heads)
 
 
 class UlyssesAttention:

@@ -3,6 +3,7 @@
 Shapes: B sequences, T tokens.
 """
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -15,8 +16,8 @@ class Mesh:
 
     `dense`: (replicate, shard × context), of all weights but the experts'. `sparse`: (replicate, shard × context /
     experts, experts), of the experts'; without expert parallelism they are dense too. `vocabulary`: (replicate, shard ×
-    context / vocabulary, vocabulary), of embedding and head, likewise. `sequence`: (replicate × shard, context), of the
-    tokens. Axes are called replicate, shard, experts, vocabulary and context; a replicate of 1 is left out.
+    context / vocabulary, vocabulary), of embedding and head, likewise. `sequence`: (replicate × shard, ring, context /
+    ring), of the tokens; its axes are called data, ring and heads. A replicate of 1 is left out.
     """
 
     def __init__(self, layout: ParallelSettings, device_type: str = "cpu") -> None:
@@ -36,7 +37,7 @@ class Mesh:
             shard = layout.fsdp // layout.vocabulary
             self.vocabulary = _fold(device_type, replicate=layout.replicate, shard=shard, vocabulary=layout.vocabulary)
         if layout.context > 1:
-            self.sequence = _fold(device_type, data=layout.data, context=layout.context)
+            self.sequence = _fold(device_type, data=layout.data, ring=layout.ring, heads=layout.heads)
 
     @property
     def is_first(self) -> bool:
@@ -50,11 +51,10 @@ class Mesh:
         first = self.rank // self.layout.context * share
         return range(first, first + share)
 
-    def cp_columns(self, length: int) -> slice:
-        """Which tokens of its sequences this process computes."""
-        share = length // self.layout.context
-        first = self.rank % self.layout.context * share
-        return slice(first, first + share)
+    def cp_columns(self, length: int) -> Tensor:
+        """Which tokens of its sequences this process computes: places, in order."""
+        index, part = divmod(self.rank % self.layout.context, self.layout.heads)
+        return ring_part(length, index, self.layout.ring).chunk(self.layout.heads)[part]
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Over all processes, in place; the same bits in each."""
@@ -69,6 +69,18 @@ class Mesh:
         square = part.square()
         dist.all_reduce(square, group=self.dense.get_group("shard"))
         return square.sqrt()
+
+
+def ring_part(length: int, index: int, ring: int) -> Tensor:
+    """The places in a sequence that one process of a ring holds, in order.
+
+    Of 2 × ring stretches the one at `index` from the front and the one from the back (zig-zag), so that causal
+    attention is as much work in each process. A ring of one process holds all.
+    """
+    if ring == 1:
+        return torch.arange(length)
+    stretches = torch.arange(length).chunk(2 * ring)
+    return torch.cat((stretches[index], stretches[2 * ring - 1 - index]))
 
 
 SINGLE = Mesh(ParallelSettings())

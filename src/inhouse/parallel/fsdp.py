@@ -11,12 +11,12 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from inhouse.model.attention import InnerAttention
+from inhouse.model.attention import CausalAttention, InnerAttention
 from inhouse.model.cross_entropy import CrossEntropy
 from inhouse.model.moe import MoE
 from inhouse.model.transformer import Transformer
 from inhouse.parallel.activation_checkpoint import recompute_blocks
-from inhouse.parallel.context_parallel import UlyssesAttention
+from inhouse.parallel.context_parallel import share_context
 from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.expert_parallel import AllToAllDispatch
 from inhouse.parallel.layout import expert_shard_dim
@@ -63,9 +63,9 @@ def allocate(model: Transformer, device: torch.device) -> None:
         model.lm_head.weight = model.embed_tokens.weight
 
 
-def inner_attention_in(mesh: Mesh, attend: InnerAttention) -> InnerAttention:
+def inner_attention_in(mesh: Mesh, attend: CausalAttention) -> InnerAttention:
     """`attend` of whole sequences, as each process of the context axis calls it with its part."""
-    return attend if mesh.sequence is None else UlyssesAttention(attend, mesh.sequence.get_group("context"))
+    return attend if mesh.sequence is None else share_context(attend, mesh.sequence)
 
 
 def cross_entropy_in(mesh: Mesh, cross_entropy: CrossEntropy, head: nn.Module) -> CrossEntropy:

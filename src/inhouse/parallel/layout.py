@@ -18,7 +18,10 @@ class ParallelSettings(Settings):
 
     replicate: Processes = Field(default=1, description="copies of the sharded model (HSDP); 1: none")
     shard: Processes = Field(default=1, description="processes with sequences of their own, weights shared (FSDP)")
-    context: Processes = Field(default=1, description="processes that share every sequence (Ulysses)")
+    context: Processes = Field(default=1, description="processes that share every sequence")
+    ring: Processes = Field(
+        default=1, description="processes, out of context, that pass keys and values on; the others deal out heads"
+    )
     experts: Processes = Field(default=1, description="processes, out of shard × context, that share the experts")
     vocabulary: Processes = Field(
         default=1, description="processes, out of shard × context, that share the rows of embedding and head"
@@ -35,6 +38,11 @@ class ParallelSettings(Settings):
     def data(self) -> int:
         """How many parts a batch's sequences are dealt into."""
         return self.replicate * self.shard
+
+    @property
+    def heads(self) -> int:
+        """How many parts a sequence's heads are dealt into."""
+        return self.context // self.ring
 
     @property
     def fsdp(self) -> int:
@@ -56,7 +64,7 @@ def check_layout(parallel: ParallelSettings, config: ModelConfig, sequences: int
     if parallel.vocabulary > 1:
         _check_vocabulary(parallel, config)
     _divides("context", parallel.context, "sequence_length", sequence_length)
-    _divides("context", parallel.context, "[model] num_kv_heads", config.num_kv_heads)
+    _check_context(parallel, config, sequence_length)
     if sequences % parallel.data:
         nearest = max(1, round(sequences / parallel.data)) * parallel.data * sequence_length
         raise ValueError(
@@ -96,6 +104,25 @@ def _check_expert_shards(parallel: ParallelSettings, config: ModelConfig) -> Non
             f"[parallel] {experts} experts a process (num_experts / experts) of width {config.moe_intermediate_size} "
             f"cannot be shared by shard × context / experts = {processes} processes; nearest: "
             f"shard × context = {_nearest_divisor(processes, experts) * parallel.experts}"
+        )
+
+
+def _check_context(parallel: ParallelSettings, config: ModelConfig, sequence_length: int) -> None:
+    """Heads are dealt out whole; a ring needs two stretches of a sequence a process, an early and a late one."""
+    _divides("ring", parallel.ring, "context", parallel.context)
+    if config.num_kv_heads % parallel.heads:
+        most = math.gcd(parallel.context, config.num_kv_heads)
+        raise ValueError(
+            f"[parallel] context / ring = {parallel.heads} does not divide [model] num_kv_heads = "
+            f"{config.num_kv_heads}; nearest: context = {_nearest_divisor(parallel.context, config.num_kv_heads)}, or "
+            f"ring = {parallel.context // most}"
+        )
+    if parallel.ring > 1 and sequence_length % (2 * parallel.ring):
+        multiple = math.lcm(2 * parallel.ring, parallel.context)
+        raise ValueError(
+            f"[parallel] ring = {parallel.ring} cuts sequences into {2 * parallel.ring} stretches alike, and "
+            f"sequence_length = {sequence_length} cannot be; nearest: sequence_length = "
+            f"{max(1, round(sequence_length / multiple)) * multiple}"
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import PydanticUndefined
 
-from inhouse.common.lineage import Record, read_record
+from inhouse.common.lineage import MIDTRAIN, Record, read_record
 from inhouse.common.settings import Settings
 from inhouse.pipeline.identity import Identity, listings_of, result_settings
 from inhouse.pipeline.stages import Stage, stages_of
@@ -32,6 +32,10 @@ def changes_of(stage: Stage, record: Record, identity: Identity) -> list[Change]
         for name, digest in ours["stages"].items()
         if theirs.get("stages", {}).get(name, digest) != digest
     ]
+    if (MIDTRAIN in ours["stages"]) != (MIDTRAIN in theirs.get("stages", {})):
+        found.append(
+            Change(MIDTRAIN, "made with mid-training" if MIDTRAIN in ours["stages"] else "made without mid-training")
+        )
     found += _inputs("source", [source.name for source in stage.sources], theirs.get("sources", []), ours)
     names = [path.name for path in stage.conversations]
     found += _inputs("conversation", names, theirs.get("conversations", []), ours)

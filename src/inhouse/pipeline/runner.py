@@ -21,9 +21,9 @@ from inhouse.common.files import digest, digests, lock_folder, read_json, sync_f
 from inhouse.common.lineage import (
     BRANCH,
     GGUF,
+    POSSIBLE_STAGES,
     RECORD,
     SETTINGS_CHANGED,
-    STAGES,
     UNTRAINED,
     Record,
     check_outputs,
@@ -41,7 +41,7 @@ from inhouse.pipeline.launch import carry_out, leading
 from inhouse.pipeline.plan import Planned, check_consent, make_plan, write_outdated
 from inhouse.pipeline.provenance import code_facts, host_facts
 from inhouse.pipeline.replace import finish_replacing, put_back, read_partial, replace
-from inhouse.pipeline.stages import Stage, partial_folder, stages_of
+from inhouse.pipeline.stages import Stage, partial_folder, stage_names, stages_of
 from inhouse.posttrain.conversation_reader import check_conversations
 from inhouse.recipe.recipe import Recipe
 from inhouse.report.html import write_report
@@ -76,11 +76,11 @@ def make(
     Raises `ValueError` with a sentence where the user or the machine must act, `Stopped` on Ctrl-C and SIGTERM.
     In every case finished stages are kept, and the same command goes on from there.
     """
-    run = runs / recipe.name
+    run, names = runs / recipe.name, stage_names(recipe)
     for option, name in (("--until", until), *(("--anew", name) for name in anew)):
-        if name is not None and name not in STAGES:
-            raise ValueError(f"{option} {name}: no such stage; the stages are {', '.join(STAGES)}")
-    if late := [name for name in anew if until is not None and STAGES.index(name) > STAGES.index(until)]:
+        if name is not None and name not in names:
+            raise ValueError(f"{option} {name}: no such stage; the stages are {', '.join(names)}")
+    if late := [name for name in anew if until is not None and names.index(name) > names.index(until)]:
         raise ValueError(f"--anew {late[0]} comes after --until {until}: it would not be made")
     with leading(recipe, run) as is_leader:
         if not is_leader:
@@ -100,7 +100,7 @@ def make(
 
 def _update_report(run: Path, before: dict[str, str]) -> None:
     """Write the report where it is older than what it is about, or other stages are stale than `before`."""
-    report, records = run / "report.html", [run / stage / RECORD for stage in STAGES]
+    report, records = run / "report.html", [run / stage / RECORD for stage in POSSIBLE_STAGES]
     made = [record.stat().st_mtime_ns for record in records if record.is_file()]
     if made and (not report.exists() or report.stat().st_mtime_ns < max(made) or stale(run) != before):
         write_report(run)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from inhouse.checkpoint.manifest import read_manifest
 from inhouse.common.files import lock_folder, write_json
-from inhouse.common.lineage import RECORD, STAGES, is_unread, read_record, stale
+from inhouse.common.lineage import POSSIBLE_STAGES, RECORD, STAGES, is_unread, read_record, stale
 from inhouse.pipeline.aside import kept_aside
 from inhouse.pipeline.stages import partial_folder
 
@@ -59,7 +59,9 @@ def hold_for_pruning(run: Path, checkpoints: bool = False) -> Iterator[list[tupl
     if not _is_run(run):
         raise ValueError(f"{run}: no run here; `inhouse runs` lists them")
     with lock_folder(run):
-        records = {run / stage: record for stage in STAGES if checkpoints and (record := read_record(run / stage))}
+        records = {
+            run / stage: record for stage in POSSIBLE_STAGES if checkpoints and (record := read_record(run / stage))
+        }
         finished = [folder / "checkpoints" for folder, record in records.items() if is_unread(record, "checkpoints/*")]
         found = [path for path in (*kept_aside(run), *_unwanted(run), *finished) if path.is_dir()]
         yield [(path, _size(path)) for path in found]
@@ -80,17 +82,19 @@ def _is_run(path: Path) -> bool:
 
 
 def _state(run: Path) -> str:
-    finished = [stage for stage in STAGES if read_record(run / stage)]
+    finished = [stage for stage in POSSIBLE_STAGES if read_record(run / stage)]
     left = [] if _is_locked(run) else _unwanted(run)
     begun = [
-        stage for stage in STAGES if partial_folder(run, stage).is_dir() and partial_folder(run, stage) not in left
+        stage
+        for stage in POSSIBLE_STAGES
+        if partial_folder(run, stage).is_dir() and partial_folder(run, stage) not in left
     ]
     if begun:
         how = "in" if _is_locked(run) else "stopped in"
         return f"{how} {begun[0]}{_progress(partial_folder(run, begun[0]))}"
     if _is_locked(run):
         return "at work"
-    if len(finished) == len(STAGES):
+    if set(STAGES) <= set(finished):
         return f"finished; unfinished work with other settings is in {left[0].name}" if left else "finished"
     return f"made up to {finished[-1]}" if finished else "nothing finished"
 
@@ -99,7 +103,7 @@ def _unwanted(run: Path) -> list[Path]:
     """Unfinished stages beside finished ones that are what the recipe wants: of another recipe that was given up."""
     if stale(run) or not all(read_record(run / stage) for stage in STAGES):
         return []
-    return [partial for stage in STAGES if (partial := partial_folder(run, stage)).is_dir()]
+    return [partial for stage in POSSIBLE_STAGES if (partial := partial_folder(run, stage)).is_dir()]
 
 
 def _progress(partial: Path) -> str:

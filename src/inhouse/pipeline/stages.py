@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inhouse.common.lineage import BRANCH, SETTINGS_CHANGED, STAGES, UNTRAINED
+from inhouse.common.lineage import BRANCH, MIDTRAIN, POSSIBLE_STAGES, SETTINGS_CHANGED, STAGES, UNTRAINED
 from inhouse.common.model_paths import find_model, model_name
 from inhouse.data.settings import Source
 from inhouse.data.sources import describe
 from inhouse.recipe.recipe import Recipe
-from inhouse.train.step_count import pretrains
+from inhouse.train.step_count import midtrains, pretrains
 
 # of a stage that trains: how it went, which no later stage reads
 _DIARY = (
@@ -75,10 +75,15 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
         else:
             copy_base(base[0], output)
 
+    def midtrain(output: Path) -> None:
+        from inhouse.train.stage import midtrain
+
+        midtrain(recipe.midtrain, run / "pretrain", run / "tokenizer", output, recipe.seed, recipe.parallel)
+
     def sft(output: Path) -> None:
         from inhouse.posttrain.sft import fine_tune
 
-        fine_tune(recipe.sft, run / "pretrain", run / "data", run / "tokenizer", output, recipe.seed, recipe.parallel)
+        fine_tune(recipe.sft, run / before_sft, run / "data", run / "tokenizer", output, recipe.seed, recipe.parallel)
 
     def sample_otherwise(folder: Path) -> None:
         from inhouse.posttrain.sft import write_sampling_defaults
@@ -88,7 +93,7 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
     def evaluate(output: Path) -> None:
         from inhouse.evaluate.stage import evaluate
 
-        evaluate(recipe.evaluate, run / "data", run / "pretrain", run / "sft", output)
+        evaluate(recipe.evaluate, run / "data", run / before_sft, run / "sft", output)
 
     def export(output: Path) -> None:
         from inhouse.export.stage import export
@@ -111,6 +116,7 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
     shape = {} if base else {"model": model}  # a base's is in its digest
     asks = ("data",) if recipe.sft.generated.get("library") else ()  # about the documents
     replays = ("tokenizer",) if recipe.sft.replay else ()  # its shards
+    before_sft = MIDTRAIN if midtrains(recipe.midtrain) else "pretrain"
     trains: dict[str, Any] = {"resumes": True, "ranks_of": recipe}
     sources = {"sources": [_label(source) for source in recipe.data.sources]}
     taught = {
@@ -128,11 +134,15 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
             base=base, labels=from_base, unread=_DIARY, **(trains if is_pretrained else {}),
         ),
         Stage(
-            "sft", {"sft": recipe.sft, "seed": recipe.seed}, (*asks, *replays, "pretrain"), sft,
+            MIDTRAIN, {"midtrain": recipe.midtrain, "seed": recipe.seed}, ("tokenizer", "pretrain"), midtrain,
+            unread=_DIARY, **trains,
+        ),
+        Stage(
+            "sft", {"sft": recipe.sft, "seed": recipe.seed}, (*asks, *replays, before_sft), sft,
             conversations=tuple(each.path for each in recipe.sft.conversations), unread=_DIARY, **trains,
             labels=taught, label_files=("generation_config.json",), relabel=sample_otherwise,
         ),
-        Stage("evaluate", {"evaluate": recipe.evaluate}, ("data", "pretrain", "sft"), evaluate),
+        Stage("evaluate", {"evaluate": recipe.evaluate}, ("data", before_sft, "sft"), evaluate),
         Stage(
             "export", {"export": recipe.export}, ("data", "sft", "evaluate"), export,
             labels=sources | taught | from_base,
@@ -140,8 +150,13 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
             relabel=describe_again,
         ),
     ]  # fmt: skip
-    assert tuple(stage.name for stage in stages) == STAGES
-    return stages
+    assert tuple(stage.name for stage in stages) == POSSIBLE_STAGES
+    return [stage for stage in stages if stage.name in stage_names(recipe)]
+
+
+def stage_names(recipe: Recipe) -> tuple[str, ...]:
+    """Those of a recipe's pipeline, in order."""
+    return POSSIBLE_STAGES if midtrains(recipe.midtrain) else STAGES
 
 
 def _base_label(folder: Path, licence: str) -> dict[str, str]:

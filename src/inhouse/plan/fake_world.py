@@ -11,12 +11,15 @@ from functools import cache
 from unittest.mock import patch
 
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from inhouse.model.attention import CausalAttention
+from inhouse.model.bounded_attention import Mask
+from inhouse.parallel import ring_attention
 from inhouse.parallel.expert_parallel import AllToAllDispatch
 
 
@@ -83,5 +86,13 @@ def fused_attention() -> Iterator[None]:
     ) -> Tensor:
         return self._fused(q_BTHd, k_BTKd, v_BTKd, window)
 
-    with patch.object(CausalAttention, "__call__", fused):
+    def fused_part(q_BQHd: Tensor, k_BCKd: Tensor, v_BCKd: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
+        q, k, v = (x.transpose(1, 2) for x in (q_BQHd, k_BCKd, v_BCKd))
+        out = F.scaled_dot_product_attention(q, k, v, enable_gqa=q.shape[1] != k.shape[1]).transpose(1, 2)
+        return out, out.float().sum(dim=-1)
+
+    with (
+        patch.object(CausalAttention, "__call__", fused),
+        patch.object(ring_attention, "bounded_attention", fused_part),
+    ):
         yield

@@ -13,7 +13,7 @@ from inhouse.model.sizes import ModelSettings
 from inhouse.optim.settings import RATES_OF_A_BASE
 from inhouse.recipe.follow import FOLLOWS, filled
 from inhouse.recipe.lines import Location
-from inhouse.train.step_count import pretrains
+from inhouse.train.step_count import midtrains, pretrains
 
 if TYPE_CHECKING:
     from inhouse.posttrain.base_folder import BaseFolder
@@ -22,7 +22,7 @@ _LENGTH = 512  # tokens of a sequence, where the recipe does not say: a base's w
 _BESIDE_A_SHAPE = {"base", "base_licence"}
 _OF_TRAINING_A_TOKENIZER = {"vocab_size", "pre_tokenizer", "sample_bytes"}
 
-_TRAINED = ("pretrain", "sft")
+_TRAINED = ("pretrain", "midtrain", "sft")
 _RATE = "default of a [model] base: small steps from weights that are good already"
 NO_SPLIT = "none can be written: the base's tokenizer_config.json has no pre_tokenizer_name, which llama.cpp needs"
 # the rules, as the dry run shows them
@@ -79,7 +79,8 @@ def fill_from_base(base: "BaseFolder", tables: Mapping[str, Any]) -> dict[str, S
     """
     context, sft, export = base.config.max_position, tables["sft"], tables["export"]
     usual = {"sequence_length": min(_LENGTH, context), **RATES_OF_A_BASE}
-    pretrain, sft = filled(tables["pretrain"], **usual), filled(sft, generated={}, **usual)
+    pretrain, midtrain = (filled(tables[name], **usual) for name in ("pretrain", "midtrain"))
+    sft = filled(sft, generated={}, **usual)
     if base.sampling is not None:
         sampling = filled(sft.sampling, **base.sampling.model_dump())
         written = set(sft.model_fields_set)
@@ -91,10 +92,14 @@ def fill_from_base(base: "BaseFolder", tables: Mapping[str, Any]) -> dict[str, S
         export = filled(export, gguf=())
     is_trained = pretrains(pretrain, tables["model"])
     longest = max(sft.sequence_length, pretrain.sequence_length if is_trained else 0)
+    if midtrains(midtrain):
+        longest = max(longest, midtrain.sequence_length)
+        context = max(context, midtrain.sequence_length)
     return {
-        "model": filled(tables["model"], architecture=base.config.architecture, context=context),
+        "model": filled(tables["model"], architecture=base.config.architecture, context=base.config.max_position),
         "tokenizer": filled(tables["tokenizer"], vocab_size=base.tokenizer.vocab_size),
         "pretrain": pretrain,
+        "midtrain": midtrain,
         "sft": sft,
         "evaluate": filled(tables["evaluate"], context=min(context, longest)),
         "export": export,

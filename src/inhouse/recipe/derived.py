@@ -7,13 +7,14 @@ from pydantic import BaseModel
 from rich.table import Table
 
 from inhouse.checkpoint.shape import resolve_shape
+from inhouse.model.config import ModelConfig
 from inhouse.model.sizes import Derived
 from inhouse.posttrain.step_count import plan_sft
 from inhouse.recipe.base import rules_of
 from inhouse.recipe.lines import Location
 from inhouse.recipe.passes import Passes
 from inhouse.recipe.recipe import Recipe
-from inhouse.train.step_count import plan_steps, pretrains
+from inhouse.train.step_count import lengthened, midtrains, plan_steps, pretrains
 
 _SET, _DEFAULT = "recipe", "default"
 _OF_A_SIZE, _OF_A_BASE = ("architecture", "size", "context"), ("base", "base_licence", "architecture", "context")
@@ -43,11 +44,14 @@ def all_numbers(recipe: Recipe, passes: Passes | None = None) -> list[Number]:
     derived = {
         "model": shape,
         "pretrain": [*steps, *(passes.numbers() if passes else ())],
+        "midtrain": _midtraining(recipe, config),
         "sft": plan_sft(recipe.sft, recipe.seed),
         "parallel": [Derived("processes", recipe.parallel.processes, "replicate × shard × context")],
     }
     numbers = []
     for name in type(recipe).model_fields:
+        if name == "midtrain" and not derived[name]:
+            continue
         if isinstance(settings := getattr(recipe, name), BaseModel):
             written = sorted(_written(name, settings, rules), key=_rank)
             numbers += [n for n in written if name != "model" or n.name in of_model]
@@ -55,6 +59,14 @@ def all_numbers(recipe: Recipe, passes: Passes | None = None) -> list[Number]:
         else:
             numbers.append(Number("", name, settings, _origin("", recipe, name, rules)))
     return numbers
+
+
+def _midtraining(recipe: Recipe, config: ModelConfig) -> list[Derived]:
+    if not midtrains(recipe.midtrain):
+        return []
+    longer = lengthened(config, recipe.midtrain)
+    context = Derived("context", longer.max_position, "[model] context, or sequence_length where that is more")
+    return [context, *plan_steps(recipe.midtrain, longer, recipe.parallel)[1]]
 
 
 def table(numbers: list[Number]) -> Table:

@@ -8,33 +8,41 @@ from typing import TypeVar
 from inhouse.common.settings import Settings
 from inhouse.model.sizes import ModelSettings
 from inhouse.posttrain.settings import SftSettings
-from inhouse.train.settings import PretrainSettings
+from inhouse.train.settings import MidtrainSettings, PretrainSettings
+from inhouse.train.step_count import midtrains
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 # the rules, as the dry run shows them
 FOLLOWS: dict[tuple[str | int, ...], str] = {
     ("model", "context"): "the longest sequence_length that is written, else 512",
-    **{(section, "sequence_length"): "[model] context" for section in ("pretrain", "sft")},
+    **{(section, "sequence_length"): "[model] context" for section in ("pretrain", "midtrain", "sft")},
     **{
         (section, "batch_tokens"): "as many whole sequences as 4,096 tokens hold, at least one, with replay two"
-        for section in ("pretrain", "sft")
+        for section in ("pretrain", "midtrain", "sft")
     },
 }
 
 
-def follow(model: ModelSettings, pretrain: PretrainSettings, sft: SftSettings) -> dict[str, Settings]:
-    """The three tables with what follows filled in; it still counts as not written (`model_fields_set`)."""
-    written = [each.sequence_length for each in (pretrain, sft) if "sequence_length" in each.model_fields_set]
+def follow(
+    model: ModelSettings, pretrain: PretrainSettings, midtrain: MidtrainSettings, sft: SftSettings
+) -> dict[str, Settings]:
+    """The four tables with what follows filled in; it still counts as not written (`model_fields_set`).
+
+    What is fine-tuned after mid-training may have its context, which is no matter of the model before.
+    """
+    of_context = (pretrain,) if midtrains(midtrain) else (pretrain, sft)
+    written = [each.sequence_length for each in of_context if "sequence_length" in each.model_fields_set]
     if model.base is None:  # whose context is its own, and often much longer than what it is trained on here
         model = filled(model, context=max(written, default=model.context))
         pretrain = filled(pretrain, sequence_length=model.context)
+        midtrain = filled(midtrain, sequence_length=model.context)
         sft = filled(sft, sequence_length=model.context)
     trained: list[Settings] = []
-    for each in (pretrain, sft):
+    for each in (pretrain, midtrain, sft):
         length, least = each.sequence_length, 2 if each is sft and sft.replay else 1  # a single row replays nothing
         trained.append(filled(each, batch_tokens=max(least, each.batch_tokens // length) * length))
-    return {"model": model, "pretrain": trained[0], "sft": trained[1]}
+    return {"model": model, **dict(zip(("pretrain", "midtrain", "sft"), trained, strict=True))}
 
 
 def filled(settings: AnySettings, **values: object) -> AnySettings:

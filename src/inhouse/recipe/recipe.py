@@ -15,8 +15,9 @@ from inhouse.common.settings import Settings
 from inhouse.data.settings import STDLIB, DataSettings, Source, TokenizerSettings
 from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.export.quantize import INSTALL, is_installed
-from inhouse.export.settings import QUANTIZED, ExportSettings
+from inhouse.export.settings import NO_RAMP, QUANTIZED, ExportSettings
 from inhouse.jobs.settings import ClusterSettings
+from inhouse.model.config import ModelConfig
 from inhouse.model.sizes import ModelSettings
 from inhouse.parallel.layout import ParallelSettings, check_layout
 from inhouse.posttrain.settings import SftSettings
@@ -25,8 +26,8 @@ from inhouse.recipe.errors import SENTENCE, Positions, keys_at, sentences, short
 from inhouse.recipe.follow import follow
 from inhouse.recipe.lines import Location
 from inhouse.recipe.overrides import override
-from inhouse.train.settings import PretrainSettings
-from inhouse.train.step_count import plan_steps
+from inhouse.train.settings import MidtrainSettings, PretrainSettings
+from inhouse.train.step_count import lengthened, midtrains, plan_steps
 
 _NAMED = re.compile(r"\[(\w+)\] (\w+)")  # the key that a sentence begins with
 
@@ -40,6 +41,7 @@ class Recipe(Settings):
     tokenizer: TokenizerSettings = TokenizerSettings()
     model: ModelSettings = ModelSettings()
     pretrain: PretrainSettings = PretrainSettings()
+    midtrain: MidtrainSettings = MidtrainSettings()
     sft: SftSettings = SftSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     export: ExportSettings = ExportSettings()
@@ -65,7 +67,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), *, reads_here: bool =
     recipe = typing.cast(Recipe, _with_absolute_paths(recipe, path.resolve().parent, set(overridden), ()))
     if recipe.model.base is not None:
         recipe = _with_base(recipe, positions, reads_here)
-    recipe = recipe.model_copy(update=follow(recipe.model, recipe.pretrain, recipe.sft))
+    recipe = recipe.model_copy(update=follow(recipe.model, recipe.pretrain, recipe.midtrain, recipe.sft))
     if recipe.model.base is None or recipe.model.base.exists():
         _check_shape(recipe, positions)
     _check_uses(recipe, positions)
@@ -130,10 +132,13 @@ def _check_shape(recipe: Recipe, positions: Positions) -> None:
     """Numbers that do not fit together are a mistake in the recipe: found before anything runs, not hours later."""
     try:
         config, _ = resolve_shape(recipe.model, recipe.tokenizer.vocab_size)
-        for section in ("pretrain", "sft"):
-            _check_length(section, getattr(recipe, section).sequence_length, recipe.model.context)
+        _check_length("pretrain", recipe.pretrain.sequence_length, recipe.model.context)
         plan_steps(recipe.pretrain, config, recipe.parallel)
+        config = _after_midtraining(recipe, config)
+        _check_length("sft", recipe.sft.sequence_length, config.max_position)
         check_layout(recipe.parallel, config, recipe.sft.rows(), recipe.sft.sequence_length)
+        if recipe.export.gguf and config.rope_scaling and not config.rope_scaling.has_usual_ramp:
+            raise ValueError(NO_RAMP.format(scaling=config.rope_scaling))
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         name = ".".join(map(str, detail["loc"]))
@@ -141,6 +146,15 @@ def _check_shape(recipe: Recipe, positions: Positions) -> None:
     except ValueError as error:
         message = short(str(error) if str(error).startswith("[") else f"[sft] {error}", SENTENCE)
         raise ValueError(f"{positions.of(_named(message))}: {message}") from error
+
+
+def _after_midtraining(recipe: Recipe, config: ModelConfig) -> ModelConfig:
+    """The shape that fine-tuning begins with. Raises `ValueError` where mid-training cannot be carried out."""
+    if not midtrains(recipe.midtrain):
+        return config
+    config = lengthened(config, recipe.midtrain)
+    plan_steps(recipe.midtrain, config, recipe.parallel)
+    return config
 
 
 def _named(message: str) -> Location:
@@ -165,7 +179,10 @@ def _check_uses(recipe: Recipe, positions: Positions) -> None:
             f"{positions.of(('sft', 'generated'))}: [sft] has no conversations to fine-tune on: give "
             "conversations = [files], or counts in [sft.generated]"
         )
-    stride, context = recipe.evaluate.stride, min(recipe.evaluate.context or recipe.model.context, recipe.model.context)
+    longest = recipe.model.context
+    if midtrains(recipe.midtrain):
+        longest = max(longest, recipe.midtrain.sequence_length)
+    stride, context = recipe.evaluate.stride, min(recipe.evaluate.context or longest, longest)
     if stride is not None and stride > context:
         raise ValueError(
             f"{positions.of(('evaluate', 'stride'))}: [evaluate] stride = {stride} is more than the context of "

@@ -15,7 +15,7 @@ from inhouse.report.trace import render
 
 SAMPLES_A_KIND = 2
 KINDS_AS_TILES = 2
-TRAINED = {"pretrain": "Pretraining", "sft": "Supervised fine-tuning"}
+TRAINED = {"pretrain": "Pretraining", "midtrain": "Mid-training", "sft": "Supervised fine-tuning"}
 
 
 def write_report(run: Path) -> None:

@@ -16,4 +16,5 @@ def run_identity(num_steps: int, config: ModelConfig, settings: TrainSettings, o
 
 def default_settings(settings: TrainSettings) -> dict[str, Any]:
     """What a run of older code, which does not name a setting, had in its place."""
-    return {"train": type(settings)().model_dump(mode="json")}
+    shape = {name: field.default for name, field in ModelConfig.model_fields.items() if not field.is_required()}
+    return {"train": type(settings)().model_dump(mode="json"), "model": shape}

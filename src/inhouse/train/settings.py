@@ -1,13 +1,14 @@
 """What a recipe says about training: shared by pretraining and fine-tuning."""
 
 import re
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from inhouse.checkpoint.settings import CheckpointSettings
 from inhouse.common.errors import Refusal
 from inhouse.common.settings import Settings
+from inhouse.model.config import RopeScaling
 from inhouse.optim.settings import OptimizerSettings
 from inhouse.resilience.settings import ResilienceSettings
 
@@ -75,8 +76,10 @@ class ShortSequences(Settings):
     length: PositiveInt = Field(description="tokens of a sequence, where sequence_length is not less")
 
 
-class PretrainSettings(TrainSettings):
-    """The `[pretrain]` table."""
+class TextSettings(TrainSettings):
+    """Training on the text's shards: what pretraining and mid-training share."""
+
+    table: ClassVar[str]  # in a recipe
 
     sequence_length: PositiveInt = 512
     sequence_warmup: tuple[ShortSequences, ...] = Field(
@@ -88,4 +91,27 @@ class PretrainSettings(TrainSettings):
     tokens: PositiveInt | None = Field(
         default=None, description="tokens to train on; default: tokens_per_parameter says"
     )
+
+
+class PretrainSettings(TextSettings):
+    """The `[pretrain]` table."""
+
+    table = "pretrain"
+
     tokens_per_parameter: PositiveFloat = Field(default=20.0, le=1e6, description="per active parameter")
+
+
+class MidtrainSettings(TextSettings):
+    """The `[midtrain]` table: the same text in longer sequences, from the weights that pretraining left."""
+
+    table = "midtrain"
+
+    tokens: PositiveInt | None = Field(default=None, description="tokens to train on; default: no such stage")
+    rope_scaling: RopeScaling | None = Field(
+        default=None, description="YaRN, where sequence_length is more than [model] context; default: the model's"
+    )
+    # lower rates than in pretraining, as in fine-tuning: what the model knows is to stay
+    matrix_lr: PositiveFloat = Field(default=0.01, description="Muon: matrices and expert stacks")
+    embedding_lr: PositiveFloat = Field(default=0.03, description="AdamW: the embedding")
+    head_lr: PositiveFloat = Field(default=0.0025, description="AdamW: the head")
+    scalar_lr: PositiveFloat = Field(default=0.003, description="AdamW: norms and the router")

@@ -1,4 +1,4 @@
-"""The pretrain stage: shards in, a base model's folder out."""
+"""The pretrain and midtrain stages: shards in, a base model's folder out."""
 
 import math
 import shutil
@@ -9,13 +9,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from inhouse.checkpoint.model_folder import copy_tokenizer, fill_from, save_model, write_generation_config
+from inhouse.checkpoint.model_folder import (
+    copy_tokenizer,
+    fill_from,
+    read_config,
+    save_model,
+    write_generation_config,
+)
 from inhouse.checkpoint.shape import resolve_shape
 from inhouse.common.files import digest
 from inhouse.common.model_paths import find_model, model_files
 from inhouse.data.loader import WindowLoader
 from inhouse.data.shards import INDEX
 from inhouse.data.tokenizer import Tokenizer
+from inhouse.model.config import ModelConfig
 from inhouse.model.cross_entropy import NOT_TRAINED
 from inhouse.model.sizes import ModelSettings
 from inhouse.model.transformer import Transformer
@@ -27,14 +34,14 @@ from inhouse.train.branch import branch_off
 from inhouse.train.callbacks import default_callbacks
 from inhouse.train.loop import Trainer
 from inhouse.train.run_identity import run_identity
-from inhouse.train.settings import PretrainSettings
+from inhouse.train.settings import MidtrainSettings, PretrainSettings, TextSettings
 from inhouse.train.step import Batch
-from inhouse.train.step_count import plan_steps
+from inhouse.train.step_count import lengthened, plan_steps
 from inhouse.train.validation import Validation, heldout_windows
 
 
 def batches(
-    shards: Path, settings: PretrainSettings, num_steps: int, seed: int, mesh: Mesh = SINGLE, document_start: int = 0
+    shards: Path, settings: TextSettings, num_steps: int, seed: int, mesh: Mesh = SINGLE, document_start: int = 0
 ) -> Callable[[int], Batch]:
     """This process's sequences of a step, a pure function of it.
 
@@ -82,32 +89,60 @@ def pretrain(
     `ValueError` for settings that do not fit together, a corpus smaller than one batch, or a damaged shard or
     checkpoint.
     """
+    config, _ = resolve_shape(model, Tokenizer.load(tokenizer).vocab_size)
+    base = find_model(model.base) if model.base else None
+    _train_on_text(settings, config, base, tokenizer, tokenizer, output, seed, parallel)
+
+
+def midtrain(
+    settings: MidtrainSettings,
+    base: Path,
+    tokenizer: Path,
+    output: Path,
+    seed: int,
+    parallel: ParallelSettings = ParallelSettings(),  # noqa: B008  (frozen)
+) -> None:
+    """As `pretrain`, from the weights in the folder `base`, whose context may grow (`step_count.lengthened`)."""
+    config = lengthened(read_config(base), settings)
+    _train_on_text(settings, config, base, base, tokenizer, output, seed + 1, parallel)  # another order of the text
+
+
+def _train_on_text(
+    settings: TextSettings,
+    config: ModelConfig,
+    base: Path | None,
+    copied: Path,
+    tokenizer: Path,
+    output: Path,
+    seed: int,
+    parallel: ParallelSettings,
+) -> None:
+    """`tokenizer` has the shards; the tokenizer's files, and what else generation needs, are those in `copied`."""
     vocabulary = Tokenizer.load(tokenizer)
-    config, _ = resolve_shape(model, vocabulary.vocab_size)
     num_steps, _ = plan_steps(settings, config, parallel)
     shards = tokenizer / "shards" / "train"
     with torch.device("meta"):
         network = Transformer(config)
     # lets the embedding learn fast without outgrowing the blocks (LOG.md); a base's has outgrown nothing
-    network.normalizes_embedding = model.base is None
+    network.normalizes_embedding = base is None
     # the index holds every shard's digest, and a shard is checked against it when it is first read
     own = {"seed": seed, "data": digest(shards / INDEX)}
-    with join(parallel, settings.device, "pretrain") as mesh:
+    with join(parallel, settings.device, settings.table) as mesh:
         first_steps = branch_off(output, run_identity(num_steps, config, settings, own), settings, mesh)
         if first_steps != num_steps:
             own["first_steps"] = first_steps
         batch_of = batches(shards, settings, first_steps, seed, mesh, vocabulary.end_of_document)
         validation = held_out(tokenizer / "shards" / "heldout", vocabulary, settings, mesh)
         initialize = partial(Transformer.initialize, seed=seed)
-        init_weights = partial(fill_from, folder=find_model(model.base)) if model.base else initialize
+        init_weights = partial(fill_from, folder=base) if base else initialize
         Trainer(
-            network, batch_of, num_steps, settings, output, name="pretrain", run_identity=own,
+            network, batch_of, num_steps, settings, output, name=settings.table, run_identity=own,
             callbacks=[*validation, *default_callbacks()], mesh=mesh, init_weights=init_weights,
             pinned=steps_before_decay(num_steps, settings),
         ).run()  # fmt: skip
         if mesh.is_first:
-            copy_tokenizer(tokenizer, output)
-            if model.base is None:  # whose own generation config was copied
+            copy_tokenizer(copied, output)
+            if base is None:  # whose own generation config was copied
                 end = vocabulary.end_of_document  # a base model knows documents, and no turns
                 write_generation_config(output, {"eos_token_id": [end], "pad_token_id": end})
         save_model(network, output)
@@ -121,7 +156,7 @@ def copy_base(base: Path, output: Path) -> None:
 
 
 def held_out(
-    shards: Path, tokenizer: Tokenizer, settings: PretrainSettings, mesh: Mesh = SINGLE, name: str = "validation"
+    shards: Path, tokenizer: Tokenizer, settings: TextSettings, mesh: Mesh = SINGLE, name: str = "validation"
 ) -> list[Validation]:
     """The callback that measures the loss on a sample of `shards`; none where there is no text in it."""
     rows = settings.batch_tokens // settings.sequence_length

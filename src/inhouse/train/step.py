@@ -45,8 +45,8 @@ class Batch(NamedTuple):
             rows = slice(start, start + num_sequences)
             yield Batch(*(None if x is None else x[rows] for x in self))  # type: ignore[arg-type]
 
-    def part(self, columns: slice) -> "Batch":
-        """The same sequences, cut to some of their tokens."""
+    def part(self, columns: Tensor) -> "Batch":
+        """The same sequences, cut to the tokens at some places."""
         positions = self.positions_BT
         if positions is None:
             positions = torch.arange(self.tokens_BT.shape[1], device=self.tokens_BT.device).expand_as(self.tokens_BT)

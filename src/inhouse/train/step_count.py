@@ -5,7 +5,7 @@ from itertools import product
 from inhouse.model.config import ModelConfig
 from inhouse.model.sizes import Derived, ModelSettings
 from inhouse.parallel.layout import ParallelSettings, check_layout
-from inhouse.train.settings import PretrainSettings, check_window
+from inhouse.train.settings import MidtrainSettings, PretrainSettings, TextSettings, check_window
 
 
 def pretrains(settings: PretrainSettings, model: ModelSettings) -> bool:
@@ -13,20 +13,34 @@ def pretrains(settings: PretrainSettings, model: ModelSettings) -> bool:
     return model.base is None or settings.tokens is not None
 
 
-def plan_steps(
-    settings: PretrainSettings, config: ModelConfig, parallel: ParallelSettings
-) -> tuple[int, list[Derived]]:
-    """Steps of a pretraining run, and the numbers that follow from its settings with their rules.
+def midtrains(settings: MidtrainSettings) -> bool:
+    """Whether there is such a stage."""
+    return settings.tokens is not None
+
+
+def lengthened(config: ModelConfig, settings: MidtrainSettings) -> ModelConfig:
+    """The shape of `config` after mid-training, which may lengthen its context. Raises `ValueError` where RoPE ends."""
+    context, scaling = max(config.max_position, settings.sequence_length), settings.rope_scaling or config.rope_scaling
+    if scaling is not None:
+        scaling.check_reach(settings.table, context)
+    return ModelConfig(**config.model_dump() | {"max_position": context, "rope_scaling": scaling})
+
+
+def plan_steps(settings: TextSettings, config: ModelConfig, parallel: ParallelSettings) -> tuple[int, list[Derived]]:
+    """Steps of a run over the text, and the numbers that follow from its settings with their rules.
 
     Raises `ValueError` where the sequence, the batch, the context and the processes do not fit together.
     """
     _check_lengths(settings, config, parallel)
     batch, length = settings.batch_tokens, settings.sequence_length
     active = config.count_parameters().active
-    tokens = settings.tokens or round(settings.tokens_per_parameter * active)
+    tokens, rule = settings.tokens, f"[{settings.table}] tokens"
+    if tokens is None:
+        assert isinstance(settings, PretrainSettings), "without tokens there is no mid-training"
+        tokens = round(settings.tokens_per_parameter * active)
+        rule = "tokens_per_parameter × active parameters"
     steps = max(1, tokens // batch)
-    check_window(settings.profile, steps, "pretrain")
-    rule = "[pretrain] tokens" if settings.tokens else "tokens_per_parameter × active parameters"
+    check_window(settings.profile, steps, settings.table)
     return steps, [
         Derived("sequences a step", batch // length, "batch_tokens / sequence_length"),
         Derived("sequences a process", batch // length // parallel.data, "sequences a step / (replicate × shard)"),
@@ -37,16 +51,16 @@ def plan_steps(
     ]
 
 
-def _check_lengths(settings: PretrainSettings, config: ModelConfig, parallel: ParallelSettings) -> None:
+def _check_lengths(settings: TextSettings, config: ModelConfig, parallel: ParallelSettings) -> None:
     length, batch = settings.sequence_length, settings.batch_tokens
     if length > config.max_position:
         raise ValueError(
-            f"[pretrain] sequence_length = {length} is more than [model] context = {config.max_position}; "
+            f"[{settings.table}] sequence_length = {length} is more than [model] context = {config.max_position}; "
             f"lower the one or raise the other"
         )
     untils = [phase.until for phase in settings.sequence_warmup]
     if untils != sorted(set(untils)):
-        raise ValueError(f"[pretrain] sequence_warmup: until = {untils} must grow from phase to phase")
+        raise ValueError(f"[{settings.table}] sequence_warmup: until = {untils} must grow from phase to phase")
     lengths = [
         ("sequence_length", length),
         *(("length", min(phase.length, length)) for phase in settings.sequence_warmup),
@@ -55,6 +69,8 @@ def _check_lengths(settings: PretrainSettings, config: ModelConfig, parallel: Pa
         value = getattr(settings, name)
         if value is not None and value % each:
             nearest = max(1, round(value / each)) * each
-            raise ValueError(f"[pretrain] {name} = {value} is not a multiple of {what} = {each}; nearest: {nearest}")
+            raise ValueError(
+                f"[{settings.table}] {name} = {value} is not a multiple of {what} = {each}; nearest: {nearest}"
+            )
     for _, each in lengths:
         check_layout(parallel, config, batch // each, each)

@@ -21,7 +21,7 @@ struct Layer {
 struct Model {
   int64_t is_bf16, is_embedding_bf16, width, vocab_size, num_layers, num_heads, num_kv_heads, head_dim, rotary_dim, page_size, top_k;
   int64_t num_groups, groups_per_token;  // of experts
-  double norm_eps, embedding_eps, routed_scale;  // embedding_eps 0: embeddings are not normed
+  double norm_eps, embedding_eps, routed_scale, rope_magnitude;  // embedding_eps 0: embeddings are not normed
   const void* embedding;                         // (V, D)
   const float* frequencies;                      // rotary_dim / 2
   const float* last_norm;
@@ -131,9 +131,10 @@ class Step {
                                  : static_cast<const float*>(m.embedding)[first + i];
     if (m.embedding_eps > 0) norm(x, nullptr, m.width, m.embedding_eps, x);
     float* turn = turn_.data() + n * m.rotary_dim;
+    const float magnitude = static_cast<float>(m.rope_magnitude);
     for (int64_t i = 0; i < m.rotary_dim / 2; ++i) {
       const float angle = static_cast<float>(b.positions[n]) * m.frequencies[i];
-      turn[i] = std::cos(angle), turn[m.rotary_dim / 2 + i] = std::sin(angle);
+      turn[i] = std::cos(angle) * magnitude, turn[m.rotary_dim / 2 + i] = std::sin(angle) * magnitude;
     }
   }
 

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from inhouse.model.cpu import native
 from inhouse.model.cpu.packed import Matrix, Packed, Stack
-from inhouse.model.layers import Linear, RMSNorm, rope_frequencies
+from inhouse.model.layers import Linear, RMSNorm
 from inhouse.model.moe import MoE
+from inhouse.model.rope import rope_frequencies
 from inhouse.model.transformer import EMBEDDING_EPS, Block, Transformer
 
 _NUMBER, _ADDRESS = ctypes.c_int64, ctypes.c_void_p
@@ -36,7 +37,7 @@ class _Model(ctypes.Structure):
         *((name, _NUMBER) for name in ("is_bf16", "is_embedding_bf16", "width", "vocab_size", "num_layers")),
         *((name, _NUMBER) for name in ("num_heads", "num_kv_heads", "head_dim", "rotary_dim", "page_size", "top_k")),
         *((name, _NUMBER) for name in ("num_groups", "groups_per_token")),
-        *((name, ctypes.c_double) for name in ("norm_eps", "embedding_eps", "routed_scale")),
+        *((name, ctypes.c_double) for name in ("norm_eps", "embedding_eps", "routed_scale", "rope_magnitude")),
         *((name, _ADDRESS) for name in ("embedding", "frequencies", "last_norm")),
         ("head", Matrix),
         ("layers", ctypes.POINTER(_Layer)),
@@ -82,7 +83,7 @@ class NativeDecoder:
         self._kept: list[Tensor] = []  # that the kernel has bare addresses of
         self._layers = (_Layer * config.num_layers)(*map(self._layer, model.layers, self._pages))
         embedding = model.embed_tokens.weight
-        frequencies = rope_frequencies(config.rotary_dim, config.rope_theta, embedding.device)
+        frequencies = rope_frequencies(config, embedding.device)
         self._num_moe = sum(layer.router is not None for layer in self._layers)
         self._plan = _Model(
             self._pages[0].dtype == torch.bfloat16, embedding.dtype == torch.bfloat16, config.hidden_size,
@@ -90,8 +91,8 @@ class NativeDecoder:
             config.rotary_dim, self._pages[0].shape[3], config.num_experts_per_token,
             config.num_expert_groups, config.num_groups_per_token, config.rms_norm_eps,
             EMBEDDING_EPS if model.normalizes_embedding else 0.0, config.routed_scaling_factor,
-            self._keep(embedding.detach()), self._fp32(frequencies), self._fp32(model.norm.weight),
-            self._matrix(model.lm_head), self._layers,
+            config.rope_magnitude, self._keep(embedding.detach()), self._fp32(frequencies),
+            self._fp32(model.norm.weight), self._matrix(model.lm_head), self._layers,
         )  # fmt: skip
 
     def __call__(

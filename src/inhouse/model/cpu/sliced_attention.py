@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from inhouse.model.bounds import Bounds, whole
+
 _QUERIES = 128  # in a slice
 
 
@@ -27,25 +29,19 @@ class Slice(NamedTuple):
     bias: Tensor
 
 
-def visible(queries: Tensor, keys: Tensor, window: int | None, documents_BT: Tensor | None) -> Tensor:
-    """True where a query sees a key, both positions: (queries, keys), with documents (B, 1, queries, keys)."""
-    distance = queries[:, None] - keys
-    mask = distance >= 0
-    if window is not None:
-        mask = mask & (distance < window)
-    if documents_BT is not None:
-        mask = mask & (documents_BT[:, None, queries, None] == documents_BT[:, None, None, keys])
-    return mask
+def slices_of(first_BT: Tensor, dtype: torch.dtype) -> list[Slice]:
+    """The slices of rows whose queries see keys from `first_BT` on; every layer of the same window shares them.
 
-
-def slices_of(num_tokens: int, window: int | None, documents_BT: Tensor | None, dtype: torch.dtype) -> list[Slice]:
-    """The slices of rows of `num_tokens`; every layer of the same window shares them."""
-    slices = []
+    Keys before the first that any row's queries see are left out, and keys that all see need no bias.
+    """
+    bounds, slices = whole(first_BT), []
+    num_tokens = first_BT.shape[1]
     for start in range(0, num_tokens, _QUERIES):
         end = min(start + _QUERIES, num_tokens)
-        first = 0 if window is None else max(0, start - window + 1)
-        masked = start if window is None and documents_BT is None else first
-        mask = visible(torch.arange(start, end), torch.arange(masked, end), window, documents_BT)
+        first, last = int(first_BT[:, start].min()), int(first_BT[:, end - 1].max())
+        masked = start if last <= first else first
+        at_Q, keys_C = bounds.at_Q[start:end], bounds.keys_C[masked:end]
+        mask = Bounds(at_Q, first_BT[:, start:end], keys_C).mask()
         bias = torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, -torch.inf)
         slices.append(Slice(start, end, first, masked, bias.view(-1, 1, end - start, 1, end - masked)))
     return slices
