@@ -5,6 +5,7 @@ nothing to read: counts of tokens are answered as if every expert got the same n
 """
 
 import gc
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -54,20 +55,27 @@ def without_garbage_collection() -> Iterator[None]:
 
 
 @contextmanager
-def even_routing(rows: int, processes: int) -> Iterator[None]:
-    """Inside, each of `processes` sends every other `rows` rows of tokens in an exchange of experts."""
+def even_routing(rows: int, processes: int) -> Iterator[Counter[str]]:
+    """Inside, each of `processes` sends every other `rows` rows of tokens in an exchange of experts.
+
+    Yields how often a number was read, by the method that read it; a GPU would be waited for each time.
+    """
+    reads = Counter[str]()
 
     def tolist(counts: FakeTensor) -> list[int]:
+        reads["tolist"] += 1
         return [rows] * len(counts)
 
     def repeat_interleave(values: FakeTensor, counts: Tensor) -> Tensor:
+        reads["repeat_interleave"] += 1
         return values.new_empty(rows * processes)
 
     def item(number: FakeTensor) -> float:
+        reads["item"] += 1
         return 1.0
 
     with patch.multiple(FakeTensor, create=True, tolist=tolist, repeat_interleave=repeat_interleave, item=item):
-        yield
+        yield reads
 
 
 @contextmanager
