@@ -5,6 +5,7 @@ Shapes: N tokens, D model width, V vocabulary.
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -26,7 +27,7 @@ def cross_entropy(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> Tens
     rows = max(1, LOGITS_AT_ONCE // head_VD.shape[0])
     if hidden_ND.shape[0] <= rows:
         return cross_entropy_reference(hidden_ND, head_VD, targets_N)
-    total = hidden_ND.new_zeros((), dtype=head_VD.dtype)
+    total = hidden_ND.new_zeros((), dtype=torch.float32)
     for hidden, targets in zip(hidden_ND.split(rows), targets_N.split(rows), strict=True):
         total = total + checkpoint(cross_entropy_reference, hidden, head_VD, targets, use_reentrant=False)
     return total

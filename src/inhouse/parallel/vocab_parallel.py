@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from inhouse.common.dtensor import to_local
 from inhouse.model.cross_entropy import LOGITS_AT_ONCE, NOT_TRAINED
 from inhouse.parallel.collectives import all_gather, gather, scatter_sums
+from inhouse.parallel.embedding import rows_of
 
 
 def look_up_in_group(embedding: nn.Embedding, group: dist.ProcessGroup) -> None:
@@ -27,7 +28,7 @@ def look_up_in_group(embedding: nn.Embedding, group: dist.ProcessGroup) -> None:
         rows_RD = to_local(embedding.weight)
         row_M, is_here_M = _rows_here(all_gather(tokens_N, group), rows_RD.shape[0], group)
         # one process alone adds other numbers than zeros, so that the sums are exact
-        return scatter_sums(F.embedding(row_M, rows_RD) * is_here_M[:, None], group)
+        return scatter_sums(rows_of(row_M, rows_RD) * is_here_M[:, None], group)
 
     vars(embedding).update(forward=look_up)
 
@@ -82,7 +83,7 @@ class _CrossEntropy(torch.autograd.Function):
         # what each process multiplies its sum with
         grad_P1 = all_gather(grad.reshape(1, 1), ctx.group)
         grad_M = (grad_P1 * (targets_M != NOT_TRAINED).view(len(grad_P1), -1)).flatten()
-        grad_hidden_MD, grad_head_RD = torch.empty_like(hidden_MD), torch.zeros_like(head_RD)
+        grad_hidden_MD, grad_head_RD = torch.empty_like(hidden_MD), torch.zeros_like(head_RD, dtype=torch.float32)
         for slice_, logits in _logits(hidden_MD, head_RD):
             grad_logits = logits.sub_(log_sum_M[slice_, None]).exp_()  # so far the probabilities
             grad_logits.scatter_add_(1, row_M[slice_, None], -is_here_M[slice_, None].float())
