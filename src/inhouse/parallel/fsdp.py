@@ -52,6 +52,7 @@ def parallelize(model: Transformer, mesh: Mesh) -> None:
     for module in _sharded(model):
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)
+    groups[0][0].set_modules_to_backward_prefetch(groups[0][:1])  # else FSDP takes the last of the micro-batch before
     for first, second in pairwise(groups):  # while one computes, the next is gathered
         first[0].set_modules_to_forward_prefetch(second)
         second[0].set_modules_to_backward_prefetch(first)

@@ -105,10 +105,13 @@ class TrainStep:
             total += loss.detach() / num_trained
             balances.append(balance)
         summed = sum_balances(balances, self.mesh)
-        own, mean = total.item(), self.mesh.sum(total).item()
+        own, mean = total.clone(), self.mesh.sum(total)
         self.on_phase("gradient norm")
         norm = gradient_norm(self.model, self.mesh)
-        return Gradients(mean, norm, summed, reduce_flags(own, norm, stop, device))
+        flags = reduce_flags(own, norm, stop)
+        # the one time that the host waits for the device
+        numbers = torch.cat((torch.stack((mean, norm)).double(), flags.double())).tolist()
+        return Gradients(*numbers[:2], summed, StepFlags.of(numbers[2:]))
 
     def evaluate(self, batches: Iterable[Batch]) -> tuple[float, float]:
         """The loss in nats, summed over trained targets and processes, and how many those are.
@@ -169,7 +172,7 @@ def _count_trained(batches: Iterable[Batch], device: torch.device) -> Tensor:
     return sum(((batch.targets_BT != NOT_TRAINED).sum() for batch in batches), zero)
 
 
-def gradient_norm(model: torch.nn.Module, mesh: Mesh = SINGLE) -> float:
+def gradient_norm(model: torch.nn.Module, mesh: Mesh = SINGLE) -> Tensor:
     """Euclidean norm of all gradients together, over all processes."""
     gradients = [to_local(p.grad) for p in model.parameters() if p.grad is not None]
-    return mesh.norm(torch.nn.utils.get_total_norm(gradients)).item()
+    return mesh.norm(torch.nn.utils.get_total_norm(gradients))
