@@ -6,6 +6,7 @@ import pytest
 
 from inhouse.model.config import ModelConfig
 from inhouse.model.sizes import ModelSettings
+from inhouse.parallel import fsdp
 from inhouse.parallel.layout import ParallelSettings, check_world
 from inhouse.plan.collectives import Collective
 from inhouse.plan.dry_run import DryRun, dry_run
@@ -84,7 +85,9 @@ def test_optimizer_state_is_one_momentum_of_matrices_and_two_moments_of_the_rest
 
 
 def find(run: DryRun, kind: str, group: str) -> Collective:
-    return next(c for c in run.collectives if (c.kind, c.group) == (kind, group))
+    """All of one kind and group, whatever their type."""
+    found = [c for c in run.collectives if (c.kind, c.group) == (kind, group)]
+    return found[0]._replace(calls=sum(c.calls for c in found), bytes=sum(c.bytes for c in found))
 
 
 def test_every_collective_is_counted_with_its_bytes() -> None:
@@ -105,8 +108,45 @@ def test_every_collective_is_counted_with_its_bytes() -> None:
     gathered = find(run, "all-gather", "weights: shard")
     reduced = find(run, "reduce-scatter", "weights: shard")
     assert (gathered.ranks, reduced.ranks) == (4, 4)
-    assert reduced.calls == config().num_layers + 1
-    assert gathered.calls == 2 * config().num_layers + 1  # the root's stay
+    # blocks, routers, embedding, head, and the root with the last norm; all stay gathered, for they are small
+    assert gathered.calls == reduced.calls == config().num_layers + moe_layers + 3
+
+
+def types(run: DryRun, kind: str, group: str) -> dict[str, int]:
+    return {c.dtype: c.bytes for c in run.collectives if (c.kind, c.group) == (kind, group)}
+
+
+def test_weights_travel_rounded_but_for_routers_and_gradients_in_fp32() -> None:
+    parallel = ParallelSettings(replicate=2, shard=4)
+    run = dry_run(config(), settings_for(parallel), parallel, 8)
+    routers = config().num_experts * config().hidden_size * (config().num_layers - config().num_dense_layers)
+    rest = sum(4 * -(-shape[0] // 4) * math.prod(shape[1:]) for shape in shapes(config())) - routers
+    assert types(run, "all-gather", "weights: shard") == {"bfloat16": 2 * rest, "float32": 4 * routers}
+    assert types(run, "reduce-scatter", "weights: shard") == {"float32": 4 * (rest + routers)}
+
+
+@pytest.mark.parametrize("most_gathered", [0, 1 << 30])
+def test_micro_batches_sum_copies_once_and_gather_kept_weights_once(
+    most_gathered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fsdp, "MOST_GATHERED", most_gathered)
+    parallel = ParallelSettings(replicate=2, shard=4)
+    few, many = (
+        dry_run(config(), settings_for(parallel).model_copy(update={"micro_batch_tokens": tokens}), parallel, 8)
+        for tokens in (128, 64)
+    )
+    assert find(few, "all-reduce", "weights: replicate") == find(many, "all-reduce", "weights: replicate")
+    summed = [find(run, "reduce-scatter", "weights: shard").calls for run in (few, many)]
+    gathered = [find(run, "all-gather", "weights: shard").calls for run in (few, many)]
+    assert summed[1] == 2 * summed[0]
+    assert gathered[1] == (1 if most_gathered else 2) * gathered[0]
+
+
+@pytest.mark.parametrize("micro_batch_tokens", [64, 128])
+def test_a_dense_step_waits_for_its_device_once(micro_batch_tokens: int) -> None:
+    dense, _ = ModelSettings(architecture="qwen3", size="tiny", num_kv_heads=2, context=64).resolve(512)
+    settings = settings_for(LAYOUTS[1]).model_copy(update={"micro_batch_tokens": micro_batch_tokens})
+    assert dry_run(dense, settings, LAYOUTS[1], 8).host_reads == 1
 
 
 def test_a_vocabulary_that_is_shared_adds_up() -> None:
@@ -116,10 +156,10 @@ def test_a_vocabulary_that_is_shared_adds_up() -> None:
     assert run.parameter_bytes == 4 * sum(-(-shape[0] // 8) * math.prod(shape[1:]) for shape in shapes(model))
     assert run.gradient_bytes == run.parameter_bytes
     tokens, width = 2 * 64, model.hidden_size
-    rows = 512 // 4 * width * 4
+    rows = 512 // 4 * width
     gathered, reduced = find(run, "all-gather", "vocabulary: shard"), find(run, "reduce-scatter", "vocabulary: shard")
-    assert (gathered.calls, gathered.bytes) == (2, 2 * rows)  # embedding and head, once
-    assert (reduced.calls, reduced.bytes) == (2, 2 * rows)
+    assert (gathered.calls, gathered.bytes) == (2, 2 * 2 * rows)  # embedding and head, once, in bf16
+    assert (reduced.calls, reduced.bytes) == (2, 2 * 4 * rows)
     # ids and targets, the loss's factor, the head's input in bf16, the embedding's gradient in fp32
     gathered = find(run, "all-gather", "vocabulary: vocabulary")
     assert (gathered.calls, gathered.ranks) == (5, 4)

@@ -33,7 +33,7 @@ from inhouse.optim.optimizer import Optimizers
 from inhouse.parallel import control_plane, process_group
 from inhouse.pipeline import launch
 from inhouse.resilience.goodput import read_times
-from inhouse.resilience.step_guard import StepFlags, StepGuard
+from inhouse.resilience.step_guard import StepGuard
 from inhouse.train import loop
 from inhouse.train import step as train_step
 from inhouse.train.step import Batch
@@ -225,9 +225,11 @@ def skip(strike: Strike) -> None:
     """The reference of a step that is not finite: it is left out, and nothing else."""
     reduce_flags = train_step.reduce_flags
 
-    def refusing(*arguments: Any) -> StepFlags:
+    def refusing(*arguments: Any) -> torch.Tensor:
         flags = reduce_flags(*arguments)
-        return flags._replace(is_finite=False) if exactly(strike) else flags
+        if exactly(strike):
+            flags[1] = 1  # a norm that is not finite
+        return flags
 
     train_step.reduce_flags = refusing
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import torch
 import torch.distributed as dist
 from hypothesis import given
 from hypothesis import settings as examples
@@ -30,12 +31,16 @@ def filled(**changes: object) -> StepGuard:
     return judge
 
 
+def flags_of(loss: float, norm: float, stop: bool = False) -> StepFlags:
+    return StepFlags.of(reduce_flags(torch.tensor(loss), torch.tensor(norm), stop).tolist())
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_is_skipped_and_not_remembered(bad: float) -> None:
     judge = filled()
     losses = judge.state()["losses"]
-    assert judge.judge(8, bad, reduce_flags(bad, 1.0, False)) is Verdict.SKIP
-    assert judge.judge(9, 2.0, reduce_flags(2.0, bad, False)) is Verdict.SKIP
+    assert judge.judge(8, bad, flags_of(bad, 1.0)) is Verdict.SKIP
+    assert judge.judge(9, 2.0, flags_of(2.0, bad)) is Verdict.SKIP
     assert judge.state()["losses"] == losses
     assert judge.skipped == [8, 9]
     json.dumps(judge.state(), allow_nan=False)
@@ -123,9 +128,9 @@ def test_the_state_survives_a_checkpoint() -> None:
 
 
 def decide(rank: int, folder: Path) -> None:
-    nan_loss = reduce_flags(math.nan if rank == 1 else 2.0, 1.0, False)
-    nan_norm = reduce_flags(2.0, math.nan if rank == 0 else 1.0, False)
-    stop = reduce_flags(2.0, 1.0, rank == 1)
+    nan_loss = flags_of(math.nan if rank == 1 else 2.0, 1.0)
+    nan_norm = flags_of(2.0, math.nan if rank == 0 else 1.0)
+    stop = flags_of(2.0, 1.0, rank == 1)
     judge = guard()
     verdicts = [judge.judge(step, 2.0, x).value for step, x in enumerate((nan_loss, nan_norm, stop))]
     (folder / f"{rank}.json").write_text(json.dumps([nan_loss, nan_norm, stop, verdicts]))

@@ -5,10 +5,14 @@ Declared beside the model, which knows nothing of it. After `parallelize` every 
 the whole one's; one process leaves the model as it is.
 """
 
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import Shard, distribute_tensor
 
 from inhouse.model.attention import CausalAttention, InnerAttention
@@ -18,42 +22,80 @@ from inhouse.model.transformer import Transformer
 from inhouse.parallel.activation_checkpoint import recompute_blocks
 from inhouse.parallel.context_parallel import share_context
 from inhouse.parallel.device_mesh import Mesh
+from inhouse.parallel.embedding import sum_in_fp32
 from inhouse.parallel.expert_parallel import AllToAllDispatch
 from inhouse.parallel.layout import expert_shard_dim
 from inhouse.parallel.vocab_parallel import VocabParallelCrossEntropy, look_up_in_group
+
+MOST_GATHERED = 8 << 30  # bytes of gathered weights that stay for a whole step: a tenth of a GPU of 80 GB
 
 
 def parallelize(model: Transformer, mesh: Mesh) -> None:
     """Spread `model`, which every process holds whole and alike (or on `meta`), over the mesh, in place.
 
-    Weights and gradients stay fp32: `Linear` casts what it computes with. Gradients are summed over the processes,
-    not averaged, because the loss is divided by the whole step's count of tokens.
+    Masters and sums of gradients are fp32; what is gathered, and computed with, has the model's `dtype` (set it
+    before), but for routers, whose scores must not be rounded. Gradients are summed over the processes, not averaged,
+    because the loss is divided by the whole step's count of tokens.
     """
     if mesh.layout.recompute:
         recompute_blocks(model)
     if mesh.dense is None:
         return
-    expert_dim = expert_shard_dim(mesh.layout, model.config) if model.config.is_moe else 0
+    precision = MixedPrecisionPolicy(model.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    shard = partial(fully_shard, mp_policy=precision, reshard_after_forward=not keeps_gathered(model, mesh))
+    groups = _shard_blocks(model, mesh, shard)
+    if not model.config.tie_embeddings:  # else both stay with the root
+        _shard_tables(model, mesh, shard)
+        groups = [[model.embed_tokens], *groups, [model.lm_head]]
+    # the root's weights stay gathered after forward: the backward pass begins with them
+    shard(model, mesh=mesh.dense, reshard_after_forward=False)
+    for module in _sharded(model):
+        module.set_gradient_divide_factor(1.0)
+        module.set_force_sum_reduction_for_comms(True)
+    groups[0][0].set_modules_to_backward_prefetch(groups[0][:1])  # else FSDP takes the last of the micro-batch before
+    for first, second in pairwise(groups):  # while one computes, the next is gathered
+        first[0].set_modules_to_forward_prefetch(second)
+        second[0].set_modules_to_backward_prefetch(first)
 
-    def placement(parameter: nn.Parameter) -> Shard | None:
-        return Shard(expert_dim) if parameter.ndim == 3 else None  # only expert stacks have three
 
-    # cut once: each part of a mesh holds every rank's number
-    experts_axis, experts_fsdp = (mesh.sparse["experts"], _fsdp_axes(mesh.sparse)) if mesh.sparse else (None, None)
-    for block in model.layers:
-        if isinstance(block.mlp, MoE) and experts_axis is not None:
-            _spread_rows(block.mlp.experts, experts_axis)
-            block.mlp.experts.dispatch = AllToAllDispatch(experts_axis.get_group())
-            fully_shard(block.mlp.experts, mesh=experts_fsdp, shard_placement_fn=placement)
-        fully_shard(block, mesh=mesh.dense, shard_placement_fn=placement)
-    if mesh.vocabulary is not None:
-        _spread_vocabulary(model, mesh.vocabulary)
-    # the root's weights stay gathered after forward: the loss needs the head
-    fully_shard(model, mesh=mesh.dense, reshard_after_forward=False)
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            module.set_gradient_divide_factor(1.0)
-            module.set_force_sum_reduction_for_comms(True)
+def keeps_gathered(model: Transformer, mesh: Mesh) -> bool:
+    """Whether a process keeps the weights that it gathers from their first use in a step to their last.
+
+    That spares all gathers but the first, whatever the number of micro-batches. Where they take more than
+    `MOST_GATHERED` bytes, blocks are gathered for every pass and let go after it.
+    """
+    stacks = sum(weight.numel() for weight in model.parameters() if weight.ndim == 3)
+    rest = sum(weight.numel() for weight in model.parameters()) - stacks
+    return (rest + stacks // mesh.layout.experts) * model.dtype.itemsize <= MOST_GATHERED
+
+
+def begin_micro_batch(model: Transformer, mesh: Mesh, is_last: bool) -> None:
+    """With a step's last micro-batch, gradients are summed over copies of the model, and kept weights let go.
+
+    Over the processes of one copy they are summed with every micro-batch: not to do so would take a gradient of the
+    whole model in fp32, and that is what FSDP is there to avoid.
+    """
+    lets_go = is_last or not keeps_gathered(model, mesh)
+    for module in _sharded(model):
+        module.set_requires_all_reduce(is_last, recurse=False)
+        module.set_is_last_backward(is_last)
+        module.set_reshard_after_backward(lets_go, recurse=False)
+
+
+def let_go(model: Transformer) -> None:
+    """Of all gathered weights, after a forward pass that no backward pass follows."""
+    for module in _sharded(model):
+        module.reshard()
+
+
+def as_forward(module: nn.Module, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`function` as a forward pass of `module`: its weights are gathered before it, its gradients summed behind it."""
+    if not isinstance(module, FSDPModule):
+        return function
+    vars(module).update(called=function)
+    register_fsdp_forward_method(module, "called")
+    called: Callable[..., Tensor] = vars(module)["called"]
+    return called
 
 
 def allocate(model: Transformer, device: torch.device) -> None:
@@ -68,22 +110,53 @@ def inner_attention_in(mesh: Mesh, attend: CausalAttention) -> InnerAttention:
     return attend if mesh.sequence is None else share_context(attend, mesh.sequence)
 
 
-def cross_entropy_in(mesh: Mesh, cross_entropy: CrossEntropy, head: nn.Module) -> CrossEntropy:
-    """`cross_entropy` with the whole `head`, or the same where its rows are spread."""
+def cross_entropy_in(mesh: Mesh, cross_entropy: CrossEntropy) -> CrossEntropy:
+    """`cross_entropy` with the whole head, or the same where its rows are spread."""
     if mesh.vocabulary is None:
         return cross_entropy
-    assert isinstance(head, FSDPModule)
-    head.unshard()  # which FSDP does before a module's forward; here only its weight is used
     return VocabParallelCrossEntropy(mesh.vocabulary.get_group("vocabulary"), cross_entropy)
 
 
-def _spread_vocabulary(model: Transformer, mesh: DeviceMesh) -> None:
-    """FSDP over the rest of the processes deals columns: rows that are dealt already would have to come out even."""
-    rows_axis, columns = mesh["vocabulary"], _fsdp_axes(mesh)
+def _sharded(model: nn.Module) -> list[FSDPModule]:
+    return [module for module in model.modules() if isinstance(module, FSDPModule)]
+
+
+def _shard_blocks(model: Transformer, mesh: Mesh, shard: Callable[..., FSDPModule]) -> list[list[FSDPModule]]:
+    """Each block, with its parts that are gathered apart from it."""
+    dim = expert_shard_dim(mesh.layout, model.config) if model.config.is_moe else 0
+    # cut once: each part of a mesh holds every rank's number
+    experts_axis, experts_fsdp = (mesh.sparse["experts"], _fsdp_axes(mesh.sparse)) if mesh.sparse else (None, None)
+
+    def placement(parameter: nn.Parameter) -> Shard | None:
+        return Shard(dim) if parameter.ndim == 3 else None  # only expert stacks have three
+
+    groups = []
+    for block in model.layers:
+        parts = []
+        if isinstance(block.mlp, MoE) and model.dtype != torch.float32:
+            parts.append(shard(block.mlp.gate, mesh=mesh.dense, mp_policy=MixedPrecisionPolicy()))
+        if isinstance(block.mlp, MoE) and experts_axis is not None:
+            _spread_rows(block.mlp.experts, experts_axis)
+            block.mlp.experts.dispatch = AllToAllDispatch(experts_axis.get_group())
+            parts.append(shard(block.mlp.experts, mesh=experts_fsdp, shard_placement_fn=placement))
+        groups.append([shard(block, mesh=mesh.dense, shard_placement_fn=placement), *parts])
+    return groups
+
+
+def _shard_tables(model: Transformer, mesh: Mesh, shard: Callable[..., FSDPModule]) -> None:
+    """Embedding and head. Where their rows are spread already, FSDP over the rest of the processes deals columns:
+    rows would have to come out even.
+    """
+    sum_in_fp32(model.embed_tokens)
+    axes, dim = mesh.dense, 0
+    if mesh.vocabulary is not None:
+        rows_axis, axes, dim = mesh.vocabulary["vocabulary"], _fsdp_axes(mesh.vocabulary), 1
+        for table in (model.embed_tokens, model.lm_head):
+            _spread_rows(table, rows_axis)
+        look_up_in_group(model.embed_tokens, rows_axis.get_group())
     for table in (model.embed_tokens, model.lm_head):
-        _spread_rows(table, rows_axis)
-        fully_shard(table, mesh=columns, shard_placement_fn=lambda weight: Shard(1), reshard_after_forward=False)
-    look_up_in_group(model.embed_tokens, rows_axis.get_group())
+        shard(table, mesh=axes, shard_placement_fn=lambda weight: Shard(dim))
+    model.embed_tokens.set_unshard_in_backward(False)  # its gradient needs no weights
 
 
 def _spread_rows(module: nn.Module, axis: DeviceMesh) -> None:

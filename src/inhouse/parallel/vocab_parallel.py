@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from inhouse.common.dtensor import to_local
 from inhouse.model.cross_entropy import CrossEntropy, HeadRows, cross_entropy, in_slices
 from inhouse.parallel.collectives import all_gather, gather, scatter_sums
+from inhouse.parallel.embedding import rows_of
 
 
 def look_up_in_group(embedding: nn.Embedding, group: dist.ProcessGroup) -> None:
@@ -24,7 +25,7 @@ def look_up_in_group(embedding: nn.Embedding, group: dist.ProcessGroup) -> None:
         rows_RD = to_local(embedding.weight)
         row_M, is_here_M = _rows_here(all_gather(tokens_N, group), rows_RD.shape[0], group)
         # one process alone adds other numbers than zeros, so that the sums are exact
-        return scatter_sums(F.embedding(row_M, rows_RD) * is_here_M[:, None], group)
+        return scatter_sums(rows_of(row_M, rows_RD) * is_here_M[:, None], group)
 
     vars(embedding).update(forward=look_up)
 

@@ -20,15 +20,19 @@ _KINDS = {
 }
 
 
-_Key = tuple[str, str, int]  # kind, group, ranks
+_Key = tuple[str, str, int, str]  # kind, group, ranks, type
 
 
 class Collective(NamedTuple):
-    """All calls of one kind in one group. `bytes` adds up the larger of what goes in and what comes out of a call."""
+    """All calls of one kind and type in one group.
+
+    `bytes` adds up the larger of what goes in and what comes out of a call.
+    """
 
     kind: str
     group: str
     ranks: int
+    dtype: str
     calls: int
     bytes: int
 
@@ -47,10 +51,11 @@ class CollectiveCounter(TorchDispatchMode):
         if func.namespace == "c10d":
             group = next(dist.ProcessGroup.unbox(arg) for arg in args if isinstance(arg, torch.ScriptObject))
             name, called = func.overloadpacket._qualified_op_name.split("::")[1], group.group_name
-            key = _KINDS.get(name, name.strip("_")), self._groups.get(called, called), group.size()
+            largest = max((leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)), key=lambda t: t.nbytes)
+            dtype = str(largest.dtype).removeprefix("torch.")
+            key = _KINDS.get(name, name.strip("_")), self._groups.get(called, called), group.size(), dtype
             self._calls[key] += 1
-            tensors = (leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor))
-            self._bytes[key] += max(tensor.numel() * tensor.element_size() for tensor in tensors)
+            self._bytes[key] += largest.nbytes
         return func(*args, **(kwargs or {}))
 
     def collectives(self) -> list[Collective]:

@@ -21,14 +21,14 @@ from inhouse.plan.fake_world import (
     shared_mesh_parts,
     without_garbage_collection,
 )
-from inhouse.plan.memory import SavedForBackward, even_bytes, local_bytes
+from inhouse.plan.memory import Allocated, SavedForBackward, even_bytes, local_bytes
 from inhouse.train.settings import PretrainSettings
 from inhouse.train.step import Batch, TrainStep
 from inhouse.train.step_count import plan_steps
 
 
 class DryRun(NamedTuple):
-    """What the process that holds the most, the first, holds and sends in one step. All in bytes but `parameters`."""
+    """What the process that holds the most, the first, holds and sends in one step."""
 
     world: int
     parameters: int  # of the whole model
@@ -37,6 +37,8 @@ class DryRun(NamedTuple):
     optimizer_bytes: int
     gradient_bytes: int
     activation_bytes: int  # at most, kept for the backward pass
+    update_bytes: int  # at most, what the optimizer allocates beside its state
+    host_reads: int  # how often the step waits for a number from the device
     collectives: list[Collective]
 
     @property
@@ -65,12 +67,14 @@ def dry_run(config: ModelConfig, settings: PretrainSettings, parallel: ParallelS
 def _step(network: Transformer, settings: PretrainSettings, mesh: Mesh) -> DryRun:
     """One step as training takes it, and what it leaves."""
     step, batch = TrainStep(network, settings, mesh), _batch(settings, mesh)
-    counter, saved = CollectiveCounter(group_names(mesh)), SavedForBackward()
-    with fused_attention(), even_routing(_rows(network.config, settings, batch, mesh)), counter:
+    counter, saved, allocated = CollectiveCounter(group_names(mesh)), SavedForBackward(), Allocated()
+    with fused_attention(), even_routing(_rows(network.config, settings, batch, mesh)) as reads, counter:
         with saved:
             gradients = step.gradients(batch)
         gradient_bytes = local_bytes(p.grad for p in network.parameters() if p.grad is not None)
-        step.update(1.0, gradients.balances)
+        step.optimizers.state()  # made here, for it stays
+        with allocated:
+            step.update(1.0, gradients.balances)
     parameters = list(network.parameters())
     return DryRun(
         world=mesh.layout.processes,
@@ -80,6 +84,8 @@ def _step(network: Transformer, settings: PretrainSettings, mesh: Mesh) -> DryRu
         optimizer_bytes=local_bytes(step.optimizers.state().values()),
         gradient_bytes=gradient_bytes,
         activation_bytes=saved.peak,
+        update_bytes=allocated.peak,
+        host_reads=reads.total(),
         collectives=counter.collectives(),
     )
 

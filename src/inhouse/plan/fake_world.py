@@ -5,6 +5,7 @@ nothing to read: experts have room for what each gets if all get the same, and a
 """
 
 import gc
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -58,23 +59,29 @@ def without_garbage_collection() -> Iterator[None]:
 
 
 @contextmanager
-def even_routing(rows: int) -> Iterator[None]:
-    """Inside, a process sends every other `rows` rows of tokens in an exchange of experts."""
+def even_routing(rows: int) -> Iterator[Counter[str]]:
+    """Inside, a process sends every other `rows` rows of tokens in an exchange of experts.
+
+    Yields how often numbers were read, by the method that read them; a GPU would be waited for each time.
+    """
+    reads = Counter[str]()
 
     def capacity(dispatch: AllToAllDispatch, sent_RL: Tensor, num_rows: int) -> int:
         return rows
 
     def tolist(numbers: FakeTensor) -> list[float]:
+        reads["tolist"] += 1
         return [1.0] * len(numbers)
 
     def item(number: FakeTensor) -> float:
+        reads["item"] += 1
         return 1.0
 
     with (
         patch.object(AllToAllDispatch, "capacity", capacity),
         patch.multiple(FakeTensor, create=True, tolist=tolist, item=item),
     ):
-        yield
+        yield reads
 
 
 @contextmanager

@@ -1,13 +1,16 @@
-"""Bytes that one process holds: of tensors that are spread over processes, and of activations kept for backward."""
+"""Bytes that one process holds: of tensors spread over processes, of activations kept for backward, of transients."""
 
 import math
+import weakref
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, UntypedStorage, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from inhouse.common.dtensor import to_local
 
@@ -62,3 +65,31 @@ class _Kept:
         self.saved.uses[self.key] -= 1
         if self.saved.uses[self.key] == 0:
             self.saved.bytes -= self.size
+
+
+class Allocated(TorchDispatchMode):
+    """While it is entered, adds up the memory that is allocated and not yet freed; `peak` is the most, in bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = self.peak = 0
+        self._storages = set[int]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        before = {storage._cdata for storage in _storages((args, kwargs))}
+        result = func(*args, **(kwargs or {}))
+        for storage in _storages(result):
+            if storage._cdata not in before | self._storages:
+                self._storages.add(storage._cdata)
+                self.bytes += storage.nbytes()
+                self.peak = max(self.peak, self.bytes)
+                weakref.finalize(storage, self._free, storage._cdata, storage.nbytes())
+        return result
+
+    def _free(self, key: int, size: int) -> None:
+        self._storages.discard(key)
+        self.bytes -= size
+
+
+def _storages(tree: Any) -> list[UntypedStorage]:
+    return [to_local(leaf).untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]

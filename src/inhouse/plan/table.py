@@ -29,15 +29,16 @@ def _memory(run: DryRun) -> Table:
     for name, held, remark in rows:
         drawn.add_row(name, size(held), remark)
     drawn.add_row("together", size(sum(held for _, held, _ in rows)), "without buffers that live shorter")
+    drawn.add_row("update", size(run.update_bytes), "when activations are gone: what the optimizer computes with")
     return drawn
 
 
 def _collectives(run: DryRun) -> Table:
     drawn = Table(box=None, pad_edge=False)
-    for column in ("collective", "group", "ranks", "calls", "bytes"):
-        drawn.add_column(column, justify="left" if column in ("collective", "group") else "right")
-    for kind, group, ranks, calls, total in run.collectives:
-        drawn.add_row(kind, group, f"{ranks:,}", f"{calls:,}", size(total))
+    for column in ("collective", "group", "ranks", "type", "calls", "bytes"):
+        drawn.add_column(column, justify="left" if column in ("collective", "group", "type") else "right")
+    for kind, group, ranks, dtype, calls, total in run.collectives:
+        drawn.add_row(kind, group, f"{ranks:,}", dtype, f"{calls:,}", size(total))
     return drawn
 
 

@@ -9,11 +9,13 @@ All ranks decide alike: on a flag that is all-reduced, or on the loss of the who
 import math
 import statistics
 from collections import deque
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from inhouse.data.data_order import BatchRange, batch_of_step, leave_out
 from inhouse.resilience.settings import ResilienceSettings
@@ -41,6 +43,12 @@ class StepFlags(NamedTuple):
     is_finite: bool
     stop: bool
 
+    @classmethod
+    def of(cls, flags: Sequence[float]) -> "StepFlags":
+        """What `reduce_flags` gave, once it is read."""
+        highest, any_norm, any_stop = (int(flag) for flag in flags)
+        return cls(highest - 1 if highest else None, not (highest or any_norm), bool(any_stop))
+
 
 class Spike(NamedTuple):
     """A loss that was rewound, dropped where there was no checkpoint yet, or the last of its like that was applied."""
@@ -50,16 +58,19 @@ class Spike(NamedTuple):
     loss: float
 
 
-def reduce_flags(loss: float, norm: float, stop: bool, device: torch.device | str = "cpu") -> StepFlags:
-    """One all-reduce of three integers: is every rank's own loss and gradient norm finite, was any asked to stop?"""
+def reduce_flags(loss: Tensor, norm: Tensor, stop: bool) -> Tensor:
+    """One all-reduce of three integers: is every rank's own loss and gradient norm finite, was any asked to stop?
+
+    They stay on the device, for `StepFlags.of`: the step reads them with its other numbers, and waits once.
+    """
     is_distributed = dist.is_initialized()
     rank = dist.get_rank() if is_distributed else 0
-    bad_loss, bad_norm = not math.isfinite(loss), not math.isfinite(norm)
-    flags = torch.tensor([rank + 1 if bad_loss else 0, bad_norm, stop], dtype=torch.int64, device=device)
+    flags = torch.stack(
+        ((rank + 1) * ~loss.isfinite(), ~norm.isfinite(), torch.full_like(loss, stop, dtype=torch.bool))
+    )
     if is_distributed:
         dist.all_reduce(flags, dist.ReduceOp.MAX)
-    highest, any_norm, any_stop = flags.tolist()
-    return StepFlags(highest - 1 if highest else None, not (highest or any_norm), bool(any_stop))
+    return flags
 
 
 class StepGuard:

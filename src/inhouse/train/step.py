@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule
 
 from inhouse.common.dtensor import to_local
 from inhouse.model.attention import CausalAttention
@@ -18,7 +17,7 @@ from inhouse.model.moe import MoE
 from inhouse.model.transformer import Transformer
 from inhouse.optim.optimizer import Optimizers
 from inhouse.parallel.device_mesh import SINGLE, Mesh
-from inhouse.parallel.fsdp import cross_entropy_in, inner_attention_in
+from inhouse.parallel.fsdp import as_forward, begin_micro_batch, cross_entropy_in, inner_attention_in, let_go
 from inhouse.resilience.step_guard import StepFlags, reduce_flags
 from inhouse.train.balance import Balance, balance_of, move_biases, sum_balances
 from inhouse.train.settings import TrainSettings
@@ -97,7 +96,8 @@ class TrainStep:
         # the step's own count, so that the loss is the same however it is cut into micro-batches and processes
         num_trained = self.mesh.sum(_count_trained(micro_batches, device)).clamp_min(1)
         total, balances = torch.zeros((), device=device), []
-        for micro in micro_batches:
+        for number, micro in enumerate(micro_batches, 1):
+            begin_micro_batch(self.model, self.mesh, is_last=number == len(micro_batches))
             self.on_phase("forward")
             loss, balance = loss_of(self.model, micro, self._cross_entropy, self.mesh)
             self.on_phase("backward")
@@ -105,10 +105,13 @@ class TrainStep:
             total += loss.detach() / num_trained
             balances.append(balance)
         summed = sum_balances(balances, self.mesh)
-        own, mean = total.item(), self.mesh.sum(total).item()
+        own, mean = total.clone(), self.mesh.sum(total)
         self.on_phase("gradient norm")
         norm = gradient_norm(self.model, self.mesh)
-        return Gradients(mean, norm, summed, reduce_flags(own, norm, stop, device))
+        flags = reduce_flags(own, norm, stop)
+        # the one time that the host waits for the device
+        numbers = torch.cat((torch.stack((mean, norm)).double(), flags.double())).tolist()
+        return Gradients(*numbers[:2], summed, StepFlags.of(numbers[2:]))
 
     def evaluate(self, batches: Iterable[Batch]) -> tuple[float, float]:
         """The loss in nats, summed over trained targets and processes, and how many those are.
@@ -123,9 +126,7 @@ class TrainStep:
                 loss, _ = loss_of(self.model, micro, self._cross_entropy, self.mesh)
                 sums[0] += loss.detach()
                 sums[1] += _count_trained([micro], sums.device)
-        for module in self.model.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()  # the backward pass does it else
+        let_go(self.model)
         nats, count = self.mesh.sum(sums).tolist()
         return nats, count
 
@@ -158,9 +159,12 @@ def loss_of(
     """This process's cross entropy in nats, summed over its trained targets, and how it used the experts."""
     attend = inner_attention_in(mesh, CausalAttention(batch.documents_BT))
     hidden_BTD, routing = model(batch.tokens_BT, batch.positions_BT, attend)
-    cross_entropy = cross_entropy_in(mesh, cross_entropy, model.lm_head)
-    loss = cross_entropy(hidden_BTD.flatten(0, 1), model.lm_head.weight, batch.targets_BT.flatten())
-    return loss, [balance_of(layer) for layer in routing]
+    loss_of_head = cross_entropy_in(mesh, cross_entropy)
+
+    def loss(hidden_ND: Tensor) -> Tensor:
+        return loss_of_head(hidden_ND, model.lm_head.weight, batch.targets_BT.flatten())
+
+    return as_forward(model.lm_head, loss)(hidden_BTD.flatten(0, 1)), [balance_of(layer) for layer in routing]
 
 
 def _count_trained(batches: Iterable[Batch], device: torch.device) -> Tensor:
@@ -168,7 +172,7 @@ def _count_trained(batches: Iterable[Batch], device: torch.device) -> Tensor:
     return sum(((batch.targets_BT != NOT_TRAINED).sum() for batch in batches), zero)
 
 
-def gradient_norm(model: torch.nn.Module, mesh: Mesh = SINGLE) -> float:
+def gradient_norm(model: torch.nn.Module, mesh: Mesh = SINGLE) -> Tensor:
     """Euclidean norm of all gradients together, over all processes."""
     gradients = [to_local(p.grad) for p in model.parameters() if p.grad is not None]
-    return mesh.norm(torch.nn.utils.get_total_norm(gradients)).item()
+    return mesh.norm(torch.nn.utils.get_total_norm(gradients))
