@@ -9,7 +9,6 @@ width, V vocabulary, R = V / P rows here.
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inhouse.common.dtensor import to_local
