@@ -93,6 +93,7 @@ def test_emit_prints_a_job_or_writes_it(inhouse: Callable[..., Done], tmp_path: 
 def test_a_job_carries_every_option_of_the_command_or_refuses_it(inhouse: Callable[..., Done]) -> None:
     """Whatever options `make` has: a value for each is taken into the job's own command, or a sentence says why not."""
     values = {"until": "pretrain", "output": "job.sh", "runs": "elsewhere", "anew": "sft", "overrides": "seed=3"}
+    values |= {"profile": "step=100:105"}
     command = typer.main.get_command(cli.app).commands["make"]  # type: ignore[attr-defined]
     for option in command.params:
         if option.name in ("recipe", "emit", "output"):
@@ -177,7 +178,8 @@ def test_the_version_is_that_of_the_package(inhouse: Callable[..., Done]) -> Non
     ["make nothing", "make preview --until x", "make preview --set seed=x", 
      "make preview --set model.context=64 --set pretrain.sequence_length=128",
      "make preview --emit pbs", "make preview --emit slurm --dry-run", "make preview --emit slurm --until x",
-     "make preview --emit kubernetes",
+     "make preview --emit kubernetes", "make preview --profile 100:105", "make preview --profile step=105:100",
+     "make preview --profile step=100:100000 --dry-run",
      "make preview --output x", "plan preview", "plan preview --dry-run --world 3",
      "data show nothing", "data show preview --source x", "data show preview --set data.split_at=",
      "chat nothing", "serve .", "trace .", "eval ."],

@@ -1,5 +1,7 @@
 """Batches read ahead are those that are asked for, and reading ahead changes nothing else."""
 
+import os
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +69,24 @@ def test_an_error_is_raised_where_the_batch_is_wanted_and_only_there(kind: type[
             batches.take(1)
         assert caught.value is raised
         assert same(batches.take(3), batch_of(3))
+
+
+def test_ctrl_c_reaches_who_waits_for_a_batch() -> None:
+    interrupted = threading.Event()
+
+    def slow(number: int) -> Batch:
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert interrupted.wait(60)
+        return batch_of(number)
+
+    with pytest.raises(KeyboardInterrupt), Prefetcher(slow, CPU) as batches:
+        batches.take(0)
+        try:
+            batches.take(1)
+        finally:
+            interrupted.set()
+    assert not any(thread.name.startswith("batches") for thread in threading.enumerate())
 
 
 def test_a_run_without_it_has_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

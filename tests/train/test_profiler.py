@@ -28,8 +28,7 @@ def test_the_trace_holds_the_steps_and_the_table_the_costliest_operators(
     with gzip.open(tmp_path / "with" / "profile" / "steps-3-5.trace.json.gz") as file:
         events = [event.get("name", "") for event in json.load(file)["traceEvents"]]
     assert any("_grouped_mm" in name for name in events)
-    optimizer_steps = sum(name.startswith("Optimizer.step") for name in events)
-    assert optimizer_steps in (0, 2) or optimizer_steps % 2 == 0
+    assert events.count("aten::embedding") == 2  # one forward pass a step
     said = capsys.readouterr().err
     assert "steps 4 to 5 are in " in said
     table = [line.split() for line in said.partition("calls/step  operator\n")[2].splitlines()]

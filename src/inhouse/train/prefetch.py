@@ -41,7 +41,7 @@ class Prefetcher(AbstractContextManager["Prefetcher"]):
         future, self._begun = self._begun[1], None
         batch, copied = future.result()
         if copied is not None:
-            current = torch.cuda.current_stream(self._device)
+            current = torch.cuda.current_stream()
             current.wait_event(copied)
             for part in batch:
                 if part is not None:
@@ -55,6 +55,7 @@ class Prefetcher(AbstractContextManager["Prefetcher"]):
         batch = self._batch_of(number)
         if self._stream is None:
             return _Read(batch.to(self._device), None)
-        with torch.cuda.stream(self._stream):  # which is also what tells this thread its GPU
-            parts = (x if x is None else x.pin_memory().to(self._device, non_blocking=True) for x in batch)
+        with torch.cuda.stream(self._stream):
+            gpu = self._stream.device  # by its number: a thread of its own begins at the first one
+            parts = (x if x is None else x.pin_memory().to(gpu, non_blocking=True) for x in batch)
             return _Read(Batch(*parts), self._stream.record_event())  # type: ignore[arg-type]

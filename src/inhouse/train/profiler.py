@@ -23,11 +23,12 @@ class Profiler(Callback):
     """
 
     _profile: profile | None = None
+    _has_gpu = False
 
     def on_start(self, trainer: Trainer) -> None:
         check_window(trainer.settings.profile, trainer.num_steps, trainer.name)
-        window = window_of(trainer.settings.profile) if trainer.mesh.is_first else range(0)
-        self._window = window
+        self._has_gpu = trainer.device.type == "cuda"
+        self._window = window = window_of(trainer.settings.profile if trainer.mesh.is_first else None)
         if window and trainer.done >= window.stop:
             trainer.say(f"profile = {trainer.settings.profile} lies behind: {trainer.done:,} steps are done")
         self._begin(trainer)
@@ -48,7 +49,7 @@ class Profiler(Callback):
         if trainer.done not in self._window or self._profile is not None:
             return
         start, self._first = time.perf_counter(), trainer.done
-        if trainer.device.type == "cuda":
+        if self._has_gpu:
             torch.cuda.memory._record_memory_history(max_entries=1_000_000)
         self._profile = profile()
         self._profile.start()
@@ -58,7 +59,7 @@ class Profiler(Callback):
         if self._profile is not None:
             self._profile.stop()
             self._profile = None
-            if torch.cuda.is_available():
+            if self._has_gpu:
                 torch.cuda.memory._record_memory_history(enabled=None)
 
     def _finish(self, trainer: Trainer) -> None:
@@ -68,20 +69,20 @@ class Profiler(Callback):
         start, recorded = time.perf_counter(), self._profile
         folder, name = trainer.output / FOLDER, f"steps-{self._first}-{trainer.done}"
         folder.mkdir(exist_ok=True)
-        if trainer.device.type == "cuda":
+        if self._has_gpu:
             torch.cuda.memory._dump_snapshot(str(folder / f"{name}.memory.pickle"))
         self._drop()
         recorded.export_chrome_trace(str(folder / f"{name}.trace.json.gz"))
         trainer.say(f"steps {self._first + 1:,} to {trainer.done:,} are in {folder / name}.trace.json.gz")
-        for line in _table(recorded, trainer.device.type != "cpu", trainer.done - self._first):
+        for line in _table(recorded, self._has_gpu, trainer.done - self._first):
             trainer.say(line)
         trainer.paused += time.perf_counter() - start
 
 
-def _table(recorded: profile, is_on_device: bool, num_steps: int) -> list[str]:
+def _table(recorded: profile, has_gpu: bool, num_steps: int) -> list[str]:
     """The operators that took the most time of their own: their share, milliseconds and calls a step."""
     times = {
-        event.key: (event.self_device_time_total if is_on_device else event.self_cpu_time_total, event.count)
+        event.key: (event.self_device_time_total if has_gpu else event.self_cpu_time_total, event.count)
         for event in recorded.key_averages()
         if event.device_type == DeviceType.CPU  # kernels count with the operators that launched them
     }

@@ -1,7 +1,8 @@
 """A run at Weights & Biases, for those who watch theirs there: an extra, used only where the settings name a project.
 
-It gets the settings and the entries of metrics.jsonl; no code, no environment, no command line. Where it sends them,
-and whether it does, is said as its users are used to: `wandb login`, WANDB_MODE=offline.
+It gets the settings and the entries of metrics.jsonl, and of itself takes the machine's name and the list of installed
+packages; no code, no command line, no variables. Where it sends them, and whether it does, is said as its users are
+used to: `wandb login`, WANDB_MODE=offline.
 """
 
 import secrets
