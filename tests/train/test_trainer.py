@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny_models import batch_of, tiny_model, train
+from tests.tiny_models import batch_of, tiny_config, tiny_model, train
 
 from inhouse.checkpoint.manifest import FileFacts, read_manifest, write_manifest
 from inhouse.common.errors import Refusal
+from inhouse.model.transformer import Transformer
 from inhouse.train.settings import PretrainSettings, TrainSettings
 from inhouse.train.step import Batch
 
@@ -69,6 +70,32 @@ def test_an_interrupted_run_ends_in_the_same_bits(tmp_path: Path, architecture: 
         trained(tmp_path / "cut", architecture, stopping)
     assert same_bits(trained(tmp_path / "cut", architecture), whole)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+def test_weights_that_a_checkpoint_replaces_are_not_initialised(tmp_path: Path) -> None:
+    initialised = []
+
+    def run(folder: Path, source: Callable[[int], Batch]) -> dict[str, torch.Tensor]:
+        with torch.device("meta"):
+            model = Transformer(tiny_config("qwen3"))
+
+        def init_weights(model: Transformer) -> None:
+            initialised.append(folder.name)
+            model.initialize(0)
+
+        train(model, source, NUM_STEPS, settings(), folder, name="test", run_identity={}, init_weights=init_weights)
+        return model.state_dict()
+
+    def stopping(step: int) -> Batch:
+        if step == 6:
+            raise KeyboardInterrupt
+        return batch_of(step)
+
+    whole = run(tmp_path / "whole", batch_of)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", stopping)
+    assert same_bits(run(tmp_path / "cut", batch_of), whole)
+    assert initialised == ["whole", "cut"]
 
 
 KILLED = """
