@@ -3,6 +3,7 @@
 Shapes: N tokens (batch times sequence), D model width, E experts, K experts a token, F expert width, M = N K rows.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -135,8 +136,14 @@ def _(x_MD: Tensor, weight_EOD: Tensor, ends_E: Tensor) -> Tensor:
     return x_MD.new_empty(x_MD.shape[0], weight_EOD.shape[1])
 
 
+def silu_times(both_MH: Tensor) -> Tensor:
+    """silu(gate) * up of both side by side (M, 2 F)."""
+    inner_MF: Tensor = _SiluTimes.apply(both_MH)
+    return inner_MF
+
+
 class _SiluTimes(torch.autograd.Function):
-    """silu(gate) * up of both side by side (M, 2 F): kept is what came in, not the parts of it."""
+    """Keeps what came in, not the parts of it."""
 
     @staticmethod
     def forward(ctx: Any, both_MH: Tensor) -> Tensor:
@@ -163,6 +170,7 @@ class Experts(nn.Module):
         self.gate_up_proj = nn.Parameter(torch.empty(2 * experts, inner, width))
         self.down_proj = nn.Parameter(torch.empty(experts, width, inner))
         self.dispatch = local_dispatch
+        self.activate: Callable[[Tensor], Tensor] = silu_times
         self.packed: tuple[Packed, Packed] | None = None  # gate and up in one, down
 
     @torch.no_grad()
@@ -182,7 +190,7 @@ class Experts(nn.Module):
     def forward(self, x_MD: Tensor, ends_E: Tensor) -> Tensor:
         """Rows sorted by the experts that are here through their SwiGLU (M, D); see `Delivery.arrive`."""
         gate_up_EHD, down_EDF = self._stacks()
-        inner_MF: Tensor = _SiluTimes.apply(grouped_linear(x_MD, gate_up_EHD, ends_E))
+        inner_MF = self.activate(grouped_linear(x_MD, gate_up_EHD, ends_E))
         return grouped_linear(inner_MF, down_EDF, ends_E)
 
     def without_sorting(self, x_ND: Tensor, routing: Routing) -> Tensor | None:

@@ -17,6 +17,7 @@ from inhouse.model.moe import MoE
 from inhouse.model.transformer import Transformer
 from inhouse.optim.optimizer import Optimizers
 from inhouse.parallel.device_mesh import SINGLE, Mesh
+from inhouse.parallel.expert_parallel import ExpectedShares
 from inhouse.parallel.fsdp import as_forward, begin_micro_batch, cross_entropy_in, inner_attention_in, let_go
 from inhouse.resilience.step_guard import StepFlags, reduce_flags
 from inhouse.train.balance import Balance, balance_of, move_biases, sum_balances
@@ -76,6 +77,7 @@ class TrainStep:
         self.optimizers = Optimizers(model, settings, model.dtype)
         self.routers = [block.mlp.gate for block in model.layers if isinstance(block.mlp, MoE)]
         self._cross_entropy = CrossEntropy()
+        self._expert_shares = ExpectedShares(model)
 
     def compile(self) -> bool:
         """Make every later step faster; False where torch cannot (`can_compile`)."""
@@ -91,6 +93,14 @@ class TrainStep:
         `batch` has the sequences of this process, whole where several processes share them. `stop`, whether this
         process was asked to stop, comes back in the flags as whether any was.
         """
+        with self._expert_shares.used():
+            gradients = self._passes(batch, stop)
+        if self._expert_shares.were_exceeded():
+            self.drop()
+            gradients = self._passes(batch, stop)
+        return gradients
+
+    def _passes(self, batch: Batch, stop: bool) -> Gradients:
         device = batch.tokens_BT.device
         micro_batches = list(self._micro_batches(batch))
         # the step's own count, so that the loss is the same however it is cut into micro-batches and processes
