@@ -36,9 +36,7 @@ CONFIGS = [
     ModelConfig(
         architecture="glm4_moe", attention_bias=True, qk_norm=False, partial_rotary_factor=0.5, **SHAPE, **EXPERTS
     ),
-    ModelConfig(
-        architecture="qwen3", rope_scaling=RopeScaling(factor=4.0, original_length=32, beta_fast=8.0), **SHAPE
-    ),
+    ModelConfig(architecture="qwen3", rope_scaling=RopeScaling(factor=4.0, original_length=32, beta_fast=8.0), **SHAPE),
     ModelConfig(
         architecture="glm4_moe",
         partial_rotary_factor=0.5,
