@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from inhouse.common import lineage
-from inhouse.pipeline.identity import result_settings
-from inhouse.pipeline.stages import Stage, stages_of
+from inhouse.pipeline.changes import changes_of
+from inhouse.pipeline.identity import Identity, result_settings
+from inhouse.pipeline.stages import Stage, stage_names, stages_of
 from inhouse.recipe.ready import find_recipe
 from inhouse.recipe.recipe import Recipe, load_recipe
 
@@ -233,3 +234,44 @@ def test_fine_tuning_reads_documents_only_where_it_asks_about_them() -> None:
     (asks,) = [stage for stage in stages_of(recipe_with("sft.generated={library=5}"), RUN) if stage.name == "sft"]
     (asks_not,) = [stage for stage in stages_of(recipe_with("sft.generated={addition=5}"), RUN) if stage.name == "sft"]
     assert ("data" in asks.reads, "data" in asks_not.reads) == (True, False)
+
+
+LONGER = ("midtrain.tokens=8192", "midtrain.sequence_length=1024", "midtrain.mixture={stdlib=2}")
+
+
+def test_mid_training_stands_between_where_a_recipe_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipe_with(*LONGER)
+    stages = {stage.name: stage for stage in stages_of(recipe, RUN)}
+    assert tuple(stages) == stage_names(recipe) == lineage.POSSIBLE_STAGES
+    reads = {name: stage.reads for name, stage in stages.items() if name in ("midtrain", "sft", "evaluate")}
+    assert reads == {
+        "midtrain": ("tokenizer", "pretrain"),
+        "sft": ("data", "tokenizer", "midtrain"),
+        "evaluate": ("data", "midtrain", "sft"),
+    }
+    assert stages["midtrain"].resumes and stages["midtrain"].ranks_of is recipe
+    monkeypatch.setitem(WRITTEN_BY, "midtrain", "inhouse.train.stage.midtrain")
+    assert given(stages["midtrain"], monkeypatch) == {
+        "settings": recipe.midtrain, "base": RUN / "pretrain", "tokenizer": RUN / "tokenizer", "output": OUTPUT,
+        "seed": 7, "parallel": recipe.parallel, "shares": [2],
+    }  # fmt: skip
+    assert given(stages["sft"], monkeypatch)["base"] == RUN / "midtrain"
+    assert stage_names(recipe_with()) == lineage.STAGES
+
+
+def test_with_and_without_mid_training_are_two_results() -> None:
+    with_it, without = (
+        next(stage for stage in stages_of(recipe_with(*overrides), RUN) if stage.name == "sft")
+        for overrides in (LONGER, ())
+    )
+
+    def identity(stage: Stage) -> Identity:
+        inputs = {"stages": dict.fromkeys(stage.reads, "sha256:0")}
+        return Identity(result_settings(stage.settings), inputs, {})
+
+    for ours, theirs, words in ((with_it, without, "made with mid-training"), (without, with_it, "made without")):
+        record = {"settings": result_settings(theirs.settings), "inputs": identity(theirs).inputs}
+        changes = changes_of(ours, record, identity(ours))
+        assert [change.key for change in changes] == ["midtrain"] and changes[0].words.startswith(words)
+        record["inputs"] = identity(ours).inputs
+        assert not changes_of(ours, record, identity(ours))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from inhouse.recipe.derived import all_numbers
 from inhouse.recipe.recipe import load_recipe
 
 
@@ -171,6 +172,33 @@ def test_context_and_sequences_are_one_number(recipe: Path) -> None:
     assert lengths("pretrain.sequence_length=1024") == (1024, 1024, 1024)
     assert lengths("sft.sequence_length=128") == (128, 128, 128)
     assert lengths("model.context=1024", "pretrain.sequence_length=256") == (1024, 256, 1024)
+
+
+def test_mid_training_has_a_context_of_its_own_and_fine_tuning_may_have_it(recipe: Path) -> None:
+    longer = ("midtrain.tokens=40960", "midtrain.sequence_length=2048", "sft.sequence_length=1024")
+    loaded = load_recipe(recipe, longer)
+    assert (loaded.model.context, loaded.pretrain.sequence_length, loaded.sft.sequence_length) == (512, 512, 1024)
+    numbers = {(n.section, n.name): n.value for n in all_numbers(loaded)}
+    assert (numbers["midtrain", "context"], numbers["midtrain", "steps"]) == (2048, 10)
+    assert not [n for n in all_numbers(load_recipe(recipe)) if n.section == "midtrain"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["sft.sequence_length=8192"], r"\[sft\] sequence_length = 8192 is more than"),
+        (["midtrain.rope_scaling={factor=2.0, original_length=512}"], r"\[midtrain\] rope_scaling: .* nearest: .* = 8"),
+        (
+            ["midtrain.rope_scaling={factor=8.0,original_length=512,beta_fast=9.0}"],
+            r"\[export\] gguf: .* only 32",
+        ),
+        (["midtrain.mixture={docs=1}"], r"\[midtrain\] mixture names docs, which is no source; they are "),
+        (["midtrain.batch_tokens=1000"], r"\[midtrain\] batch_tokens = 1000 is not a multiple of .* nearest: 4096"),
+    ],
+)
+def test_mid_training_that_cannot_be_carried_out_is_refused(recipe: Path, overrides: list[str], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        load_recipe(recipe, ["midtrain.tokens=40960", "midtrain.sequence_length=4096", *overrides])
 
 
 def test_a_batch_that_is_not_written_holds_whole_sequences(recipe: Path) -> None:

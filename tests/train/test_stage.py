@@ -7,15 +7,18 @@ from bench.parallel import CONFIG, parse
 from tests.processes import in_processes
 from tests.tiny_models import tiny_config, tiny_model
 from tests.train.tiny_text import log, tokenizer_stage, trained, write_shards
+from tests.train.tiny_text import settings as pretrain_settings
 
+from inhouse.checkpoint.model_folder import load_model
+from inhouse.data.loader import write_sources
 from inhouse.model.attention import CausalAttention
 from inhouse.model.random_weights import fill_normal
 from inhouse.model.transformer import Transformer
 from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.fsdp import parallelize
 from inhouse.parallel.layout import ParallelSettings
-from inhouse.train.settings import PretrainSettings, TrainSettings
-from inhouse.train.stage import as_batch, batches, plan_steps
+from inhouse.train.settings import MidtrainSettings, PretrainSettings, TrainSettings
+from inhouse.train.stage import as_batch, batches, midtrain, plan_steps
 from inhouse.train.step import Batch, TrainStep
 
 WARMUP = [{"until": 0.25, "length": 8}, {"until": 0.5, "length": 16}]
@@ -133,3 +136,32 @@ def test_a_run_with_masked_documents_trains_and_is_another_than_one_without(tmp_
         losses.append([line["loss"] for line in log(tmp_path / attention)])
     assert losses[0][-1] < losses[0][0] - 0.5
     assert losses[0] != losses[1]
+
+
+def test_mid_training_goes_on_from_the_base_with_a_longer_context(tmp_path):
+    stage = tokenizer_stage(tmp_path / "tokenizer")
+    base = tmp_path / "base"
+    trained(stage, base, 3)
+    scaling = {"factor": 2.0, "original_length": 32}
+    values = pretrain_settings(2).model_dump(exclude={"tokens_per_parameter"})
+    longer = MidtrainSettings(**values | {"sequence_length": 64, "lr_factor": 1e-9, "rope_scaling": scaling})
+    midtrain(longer, base, stage, tmp_path / "longer", seed=1)
+    before, after = load_model(base), load_model(tmp_path / "longer")
+    assert (after.config.max_position, after.config.rope_scaling.factor) == (64, 2.0)
+    assert after.config.model_copy(update={"max_position": 32, "rope_scaling": None}) == before.config
+    for name, weight in before.state_dict().items():
+        torch.testing.assert_close(after.state_dict()[name], weight, rtol=1e-4, atol=1e-5)
+    for file in ("tokenizer.json", "generation_config.json"):
+        assert (tmp_path / "longer" / file).read_bytes() == (base / file).read_bytes()
+    assert log(tmp_path / "longer")[-1]["tokens"] == 256
+
+
+def test_a_mixture_takes_its_shares_of_the_sources(tmp_path):
+    write_shards(tmp_path / "train", [[1] * 999, [1] * 999])
+    write_sources(tmp_path / "train", [0, 1])
+    shares = {"sequence_length": 32, "tokens": 640, "batch_tokens": 64, "mixture": {"b": 1}}
+    batch_of = batches(tmp_path / "train", MidtrainSettings(**shares), 10, seed=3, shares=[0, 1])
+    every = batches(tmp_path / "train", MidtrainSettings(**shares), 10, seed=3)
+    assert batch_of(0).tokens_BT.shape == every(0).tokens_BT.shape == (2, 32)
+    with pytest.raises(ValueError, match="holds 0 tokens"):
+        batches(tmp_path / "train", MidtrainSettings(**shares), 10, seed=3, shares=[0, 0, 1])

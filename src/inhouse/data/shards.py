@@ -9,7 +9,7 @@ known to be unfinished.
 import hashlib
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -118,11 +118,13 @@ class Shards:
     file where one is missing, cut short or changed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, only: Collection[int] | None = None) -> None:
+        """With `only`, those shards of the folder, by number."""
         if not (folder / INDEX).is_file():
             raise Refusal(f"{folder} holds no finished shards ({INDEX} is missing); run the tokenizer stage again")
         self.folder = folder
-        self.infos = [ShardInfo(**entry) for entry in read_json(folder / INDEX)["shards"]]
+        infos = [ShardInfo(**entry) for entry in read_json(folder / INDEX)["shards"]]
+        self.infos = [info for number, info in enumerate(infos) if only is None or number in only]
         self.starts = [0]
         for info in self.infos:
             with _refusing(folder / info.file):

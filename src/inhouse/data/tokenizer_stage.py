@@ -18,6 +18,7 @@ from inhouse.data.documents import (
     read_documents,
     written_files,
 )
+from inhouse.data.loader import write_sources
 from inhouse.data.process_pool import map_ordered
 from inhouse.data.settings import TokenizerSettings
 from inhouse.data.shards import ShardInfo, ShardWriter, dtype_for, finish_folder
@@ -64,13 +65,17 @@ def _encode_all(settings: TokenizerSettings, data: Path, output: Path) -> None:
         folder.mkdir(parents=True)
         encode = partial(_encode_file, tokenizer=output, folder=folder, tokens_per_shard=settings.tokens_per_shard)
         tasks = [_Task(number, file) for number, file in enumerate(document_files(data, split))]
+        source_of = {file.file: file.source for file in written_files(data, split)}
         shards: list[ShardInfo] = []
+        sources: list[int] = []
         with Progress(f"tokenizer: {split}", len(tasks), "files") as progress:
-            for written in map_ordered(encode, tasks, settings.processes):
+            for task, written in zip(tasks, map_ordered(encode, tasks, settings.processes), strict=True):
                 shards += written
+                sources += [source_of[task.file.name]] * len(written)
                 progress.update(tokens=sum(shard.tokens for shard in shards))
         check_count(data, split, sum(shard.documents for shard in shards))
         finish_folder(folder, shards)
+        write_sources(folder, sources)
 
 
 def sample_texts(data: Path, sample_bytes: int) -> Iterator[str]:

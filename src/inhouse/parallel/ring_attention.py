@@ -40,10 +40,11 @@ class RingAttention:
         self.documents_BT, self.group = documents_BT, group
         self._steps: dict[int | None, list[Step]] = {}
 
-    def __call__(self, q_BtHd: Tensor, k_BtKd: Tensor, v_BtKd: Tensor, *, layer: int, window: int | None) -> Tensor:
+    def __call__(self, q_BTHd: Tensor, k_BTKd: Tensor, v_BTKd: Tensor, *, layer: int, window: int | None) -> Tensor:
+        """The `InnerAttention` of (B, t, H, d) to (B, t, H, d)."""
         if window not in self._steps:
-            self._steps[window] = self._steps_of(q_BtHd, window)
-        out_BtHd: Tensor = _Ring.apply(q_BtHd, k_BtKd, v_BtKd, self._steps[window], self.group)
+            self._steps[window] = self._steps_of(q_BTHd, window)
+        out_BtHd: Tensor = _Ring.apply(q_BTHd, k_BTKd, v_BTKd, self._steps[window], self.group)
         return out_BtHd
 
     def _steps_of(self, q_BtHd: Tensor, window: int | None) -> list[Step]:
@@ -98,7 +99,7 @@ class _Ring(torch.autograd.Function):
             arrived = pass_on(kv, ctx.group) if number < len(ctx.steps) else None
             leaves = [x.detach().requires_grad_() for x in (q[:, queries], kv[0, :, keys], kv[1, :, keys])]
             with torch.enable_grad():
-                part, part_lse = bounded_attention(*leaves, mask)
+                part, part_lse = bounded_attention(leaves[0], leaves[1], leaves[2], mask)
             share = (part_lse.detach() - lse[:, queries]).exp()  # of the merged softmax
             to_part = grad[:, queries].float() * share[..., None]
             to_lse = (to_part * part.detach().float()).sum(dim=-1) - share * delta[:, queries]

@@ -78,7 +78,7 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
     def midtrain(output: Path) -> None:
         from inhouse.train.stage import midtrain
 
-        midtrain(recipe.midtrain, run / "pretrain", run / "tokenizer", output, recipe.seed, recipe.parallel)
+        midtrain(recipe.midtrain, run / "pretrain", run / "tokenizer", output, recipe.seed, recipe.parallel, shares)
 
     def sft(output: Path) -> None:
         from inhouse.posttrain.sft import fine_tune
@@ -117,6 +117,8 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
     asks = ("data",) if recipe.sft.generated.get("library") else ()  # about the documents
     replays = ("tokenizer",) if recipe.sft.replay else ()  # its shards
     before_sft = MIDTRAIN if midtrains(recipe.midtrain) else "pretrain"
+    # by place, too: names are labels, and may be exchanged
+    shares = [recipe.midtrain.mixture.get(source.name, 0) for source in recipe.data.sources]
     trains: dict[str, Any] = {"resumes": True, "ranks_of": recipe}
     sources = {"sources": [_label(source) for source in recipe.data.sources]}
     taught = {
@@ -127,14 +129,16 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
         Stage("data", {"data": recipe.data}, (), data, sources=recipe.data.sources, labels=sources),
         Stage(
             "tokenizer", {"tokenizer": recipe.tokenizer}, ("data",), tokenizer, base=base, labels=from_base,
-            unread=("shards/*/shard-*.json",),  # which document each token is of: for `trace`, not for training
+            # which document each token is of: for `trace`, not for training; of which source, says the data stage too
+            unread=("shards/*/shard-*.json", "shards/*/sources.json"),
         ),
         Stage(
             "pretrain", {"pretrain": recipe.pretrain, **shape, "seed": recipe.seed}, ("tokenizer",), pretrain,
             base=base, labels=from_base, unread=_DIARY, **(trains if is_pretrained else {}),
         ),
         Stage(
-            MIDTRAIN, {"midtrain": recipe.midtrain, "seed": recipe.seed}, ("tokenizer", "pretrain"), midtrain,
+            MIDTRAIN, {"midtrain": recipe.midtrain, "seed": recipe.seed, "shares": shares},
+            ("tokenizer", "pretrain"), midtrain,
             unread=_DIARY, **trains,
         ),
         Stage(

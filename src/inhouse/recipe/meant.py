@@ -73,6 +73,7 @@ _HELD_OUT = Meant("data", "holdout_one_in", "of so many documents holds one out"
 MEANT: dict[str, dict[str, Meant]] = {
     "": {
         **dict.fromkeys(("train", "training", "pretraining", "trainer", "optimizer", "optim"), Meant("", "pretrain")),
+        **dict.fromkeys(("mid_train", "midtraining", "mid_training", "annealing"), Meant("", "midtrain")),
         **dict.fromkeys(("finetune", "fine_tune", "finetuning", "chat", "posttrain"), Meant("", "sft")),
         **dict.fromkeys(("dataset", "datasets", "corpus", "text"), Meant("", "data")),
         **dict.fromkeys(("eval", "evaluation"), Meant("", "evaluate")),
@@ -83,6 +84,10 @@ MEANT: dict[str, dict[str, Meant]] = {
         **dict.fromkeys(_STEPS, _TOKENS),
         **dict.fromkeys(("epochs", "num_epochs", "num_train_epochs", "passes"), _PASSES),
         **dict.fromkeys(("num_tokens", "max_tokens", "total_tokens", "train_tokens"), _TOKENS),
+    },
+    "midtrain": {
+        **_training("midtrain"),
+        **dict.fromkeys(_STEPS, Meant("midtrain", "tokens", "counts what is trained on")),
     },
     "sft": {
         **_training("sft"),

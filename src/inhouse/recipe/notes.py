@@ -12,6 +12,7 @@ from inhouse.posttrain.step_count import lost_beside_made
 from inhouse.recipe.base import NO_SPLIT
 from inhouse.recipe.passes import Passes
 from inhouse.recipe.recipe import Recipe
+from inhouse.train.step_count import midtrains
 
 _OF_EXPERTS = (
     "num_experts", "num_experts_per_token", "moe_intermediate_size", "num_shared_experts", "num_dense_layers",
@@ -22,7 +23,17 @@ _OF_ROUTERS = ("router_lr", "balance_rate")
 
 def notes(recipe: Recipe, passes: Passes) -> list[str]:
     """A sentence for every setting that the recipe writes and that changes nothing, and one on the passes."""
-    rules = (_dense, _windows, _tokens, _short_sequences, _micro_batches, _fine_tuning, _evaluation, _alone)
+    rules = (
+        _dense,
+        _windows,
+        _tokens,
+        _mid_training,
+        _short_sequences,
+        _micro_batches,
+        _fine_tuning,
+        _evaluation,
+        _alone,
+    )
     without_effect = [f"{sentence}; leave it out" for rule in rules for sentence in rule(recipe)]
     warning = passes_warning(passes.passes)
     return [*without_effect, *([warning] if warning else []), *_gguf(recipe), *_own_conversations(recipe)]
@@ -64,7 +75,7 @@ def _dense(recipe: Recipe) -> Iterator[str]:
     if recipe.model.architecture == "qwen3":
         for name in _written(recipe.model, *_OF_EXPERTS):
             yield f'[model] {name} has no effect: architecture = "qwen3" is dense and has no experts'
-        for section in ("pretrain", "sft"):
+        for section in ("pretrain", "midtrain", "sft"):
             for name in _written(getattr(recipe, section), *_OF_ROUTERS):
                 yield f'[{section}] {name} has no effect: architecture = "qwen3" is dense and has no router'
 
@@ -79,6 +90,12 @@ def _tokens(recipe: Recipe) -> Iterator[str]:
         yield "[pretrain] tokens_per_parameter has no effect beside tokens"
 
 
+def _mid_training(recipe: Recipe) -> Iterator[str]:
+    written = recipe.midtrain.model_fields_set - {"grace_seconds"}  # which a cluster's job sets for all
+    if written and not midtrains(recipe.midtrain):
+        yield f"[midtrain] {sorted(written)[0]} has no effect without tokens, which say how long it is"
+
+
 def _short_sequences(recipe: Recipe) -> Iterator[str]:
     length = recipe.pretrain.sequence_length
     for phase in recipe.pretrain.sequence_warmup:
@@ -87,7 +104,7 @@ def _short_sequences(recipe: Recipe) -> Iterator[str]:
 
 
 def _micro_batches(recipe: Recipe) -> Iterator[str]:
-    for section in ("pretrain", "sft"):
+    for section in ("pretrain", "midtrain", "sft"):
         settings = getattr(recipe, section)
         mine = settings.batch_tokens // recipe.parallel.data
         if settings.micro_batch_tokens is not None and settings.micro_batch_tokens > mine:

@@ -182,6 +182,12 @@ def _check_uses(recipe: Recipe, positions: Positions) -> None:
     longest = recipe.model.context
     if midtrains(recipe.midtrain):
         longest = max(longest, recipe.midtrain.sequence_length)
+    names = [source.name for source in recipe.data.sources]
+    if unknown := [name for name in recipe.midtrain.mixture if name not in names]:
+        raise ValueError(
+            f"{positions.of(('midtrain', 'mixture', unknown[0]))}: [midtrain] mixture names {unknown[0]}, which is no "
+            f"source; they are {', '.join(names)}"
+        )
     stride, context = recipe.evaluate.stride, min(recipe.evaluate.context or longest, longest)
     if stride is not None and stride > context:
         raise ValueError(

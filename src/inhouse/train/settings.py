@@ -1,7 +1,7 @@
 """What a recipe says about training: shared by pretraining and fine-tuning."""
 
 import re
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
@@ -101,12 +101,20 @@ class PretrainSettings(TextSettings):
     tokens_per_parameter: PositiveFloat = Field(default=20.0, le=1e6, description="per active parameter")
 
 
+Share = Annotated[int, Field(ge=1, le=1000)]
+
+
 class MidtrainSettings(TextSettings):
-    """The `[midtrain]` table: the same text in longer sequences, from the weights that pretraining left."""
+    """The `[midtrain]` table: text in longer sequences and another mixture, from the weights that pretraining left."""
 
     table = "midtrain"
 
     tokens: PositiveInt | None = Field(default=None, description="tokens to train on; default: no such stage")
+    mixture: dict[str, Share] = Field(
+        default={},
+        description="of every few sequences so many from each source, by its name; one that is not named has none; "
+        "empty: all text as it lies",
+    )
     rope_scaling: RopeScaling | None = Field(
         default=None, description="YaRN, where sequence_length is more than [model] context; default: the model's"
     )

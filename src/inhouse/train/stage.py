@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from inhouse.checkpoint.model_folder import (
 from inhouse.checkpoint.shape import resolve_shape
 from inhouse.common.files import digest
 from inhouse.common.model_paths import find_model, model_files
-from inhouse.data.loader import WindowLoader
+from inhouse.data.loader import MixtureLoader, WindowLoader
 from inhouse.data.shards import INDEX
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.model.config import ModelConfig
@@ -41,18 +41,23 @@ from inhouse.train.validation import Validation, heldout_windows
 
 
 def batches(
-    shards: Path, settings: TextSettings, num_steps: int, seed: int, mesh: Mesh = SINGLE, document_start: int = 0
+    shards: Path,
+    settings: TextSettings,
+    num_steps: int,
+    seed: int,
+    mesh: Mesh = SINGLE,
+    document_start: int = 0,
+    shares: Sequence[int] = (),
 ) -> Callable[[int], Batch]:
     """This process's sequences of a step, a pure function of it.
 
     Every phase of `sequence_warmup` has its own order of the text; `num_steps` is what they are fractions of.
-    `document_start` is the token that begins a document, for `attention = "document"`.
+    `document_start` is the token that begins a document, for `attention = "document"`; `shares` those of the sources.
     """
+    new_loader = partial(MixtureLoader, shares=shares) if any(shares) else WindowLoader
     full, batch = settings.sequence_length, settings.batch_tokens
     phases = [(phase.until * num_steps, min(phase.length, full)) for phase in settings.sequence_warmup]
-    loaders = [
-        (end, WindowLoader(shards, seed, length, batch // length)) for end, length in (*phases, (math.inf, full))
-    ]
+    loaders = [(end, new_loader(shards, seed, length, batch // length)) for end, length in (*phases, (math.inf, full))]
 
     def batch_of(step: int) -> Batch:
         loader = next(loader for end, loader in loaders if step < end)
@@ -101,10 +106,14 @@ def midtrain(
     output: Path,
     seed: int,
     parallel: ParallelSettings = ParallelSettings(),  # noqa: B008  (frozen)
+    shares: Sequence[int] = (),
 ) -> None:
-    """As `pretrain`, from the weights in the folder `base`, whose context may grow (`step_count.lengthened`)."""
+    """As `pretrain`, from the weights in the folder `base`, whose context may grow (`step_count.lengthened`).
+
+    `shares`: how much of each source there is in the mixture, in their order; none: all text as it lies.
+    """
     config = lengthened(read_config(base), settings)
-    _train_on_text(settings, config, base, base, tokenizer, output, seed + 1, parallel)  # another order of the text
+    _train_on_text(settings, config, base, base, tokenizer, output, seed + 1, parallel, shares)  # another order
 
 
 def _train_on_text(
@@ -116,6 +125,7 @@ def _train_on_text(
     output: Path,
     seed: int,
     parallel: ParallelSettings,
+    shares: Sequence[int] = (),
 ) -> None:
     """`tokenizer` has the shards; the tokenizer's files, and what else generation needs, are those in `copied`."""
     vocabulary = Tokenizer.load(tokenizer)
@@ -131,7 +141,7 @@ def _train_on_text(
         first_steps = branch_off(output, run_identity(num_steps, config, settings, own), settings, mesh)
         if first_steps != num_steps:
             own["first_steps"] = first_steps
-        batch_of = batches(shards, settings, first_steps, seed, mesh, vocabulary.end_of_document)
+        batch_of = batches(shards, settings, first_steps, seed, mesh, vocabulary.end_of_document, shares)
         validation = held_out(tokenizer / "shards" / "heldout", vocabulary, settings, mesh)
         initialize = partial(Transformer.initialize, seed=seed)
         init_weights = partial(fill_from, folder=base) if base else initialize
