@@ -38,7 +38,7 @@ def parallelize(model: Transformer, mesh: Mesh) -> None:
     because the loss is divided by the whole step's count of tokens.
     """
     if mesh.layout.recompute:
-        recompute_blocks(model)
+        recompute_blocks(model, mesh.layout.recompute)
     if mesh.dense is None:
         return
     precision = MixedPrecisionPolicy(model.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
