@@ -38,15 +38,15 @@ def parallelize(model: Transformer, mesh: Mesh) -> None:
     because the loss is divided by the whole step's count of tokens.
     """
     if mesh.layout.recompute:
-        recompute_blocks(model)
+        recompute_blocks(model, mesh.layout.recompute)
     if mesh.dense is None:
         return
     precision = MixedPrecisionPolicy(model.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     shard = partial(fully_shard, mp_policy=precision, reshard_after_forward=not keeps_gathered(model, mesh))
     groups = _shard_blocks(model, mesh, shard)
     if not model.config.tie_embeddings:  # else both stay with the root
-        _shard_tables(model, mesh, shard)
-        groups = [[model.embed_tokens], *groups, [model.lm_head]]
+        embedding, head = _shard_tables(model, mesh, shard)
+        groups = [[embedding], *groups, [head]]
     # the root's weights stay gathered after forward: the backward pass begins with them
     shard(model, mesh=mesh.dense, reshard_after_forward=False)
     for module in _sharded(model):
@@ -143,7 +143,7 @@ def _shard_blocks(model: Transformer, mesh: Mesh, shard: Callable[..., FSDPModul
     return groups
 
 
-def _shard_tables(model: Transformer, mesh: Mesh, shard: Callable[..., FSDPModule]) -> None:
+def _shard_tables(model: Transformer, mesh: Mesh, shard: Callable[..., FSDPModule]) -> list[FSDPModule]:
     """Embedding and head. Where their rows are spread already, FSDP over the rest of the processes deals columns:
     rows would have to come out even.
     """
@@ -154,9 +154,12 @@ def _shard_tables(model: Transformer, mesh: Mesh, shard: Callable[..., FSDPModul
         for table in (model.embed_tokens, model.lm_head):
             _spread_rows(table, rows_axis)
         look_up_in_group(model.embed_tokens, rows_axis.get_group())
-    for table in (model.embed_tokens, model.lm_head):
+    tables = [
         shard(table, mesh=axes, shard_placement_fn=lambda weight: Shard(dim))
-    model.embed_tokens.set_unshard_in_backward(False)  # its gradient needs no weights
+        for table in (model.embed_tokens, model.lm_head)
+    ]
+    tables[0].set_unshard_in_backward(False)  # an embedding's gradient needs no weights
+    return tables
 
 
 def _spread_rows(module: nn.Module, axis: DeviceMesh) -> None:

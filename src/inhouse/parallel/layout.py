@@ -1,7 +1,7 @@
 """How many processes train one model, and how they share it. Refuses, before any step, what does not fit together."""
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -26,7 +26,10 @@ class ParallelSettings(Settings):
     vocabulary: Processes = Field(
         default=1, description="processes, out of shard × context, that share the rows of embedding and head"
     )
-    recompute: bool = Field(default=False, description="keep only the blocks' inputs; compute the rest again backwards")
+    recompute: bool | Literal["selective"] = Field(
+        default=False,
+        description="true: keep only the blocks' inputs, compute the rest again backwards; selective: the cheap rest",
+    )
     timeout_seconds: PositiveInt = Field(default=120, description="a process silent for so long is given up")
 
     @property

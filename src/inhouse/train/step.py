@@ -4,6 +4,7 @@ Shapes: B sequences, T tokens, D model width.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from inhouse.optim.optimizer import Optimizers
 from inhouse.parallel.device_mesh import SINGLE, Mesh
 from inhouse.parallel.expert_parallel import ExpectedShares
 from inhouse.parallel.fsdp import as_forward, begin_micro_batch, cross_entropy_in, inner_attention_in, let_go
+from inhouse.parallel.weight_casts import cast_once
 from inhouse.resilience.step_guard import StepFlags, reduce_flags
 from inhouse.train.balance import Balance, balance_of, move_biases, sum_balances
 from inhouse.train.settings import TrainSettings
@@ -106,22 +108,23 @@ class TrainStep:
         # the step's own count, so that the loss is the same however it is cut into micro-batches and processes
         num_trained = self.mesh.sum(_count_trained(micro_batches, device)).clamp_min(1)
         total, balances = torch.zeros((), device=device), []
-        for number, micro in enumerate(micro_batches, 1):
-            begin_micro_batch(self.model, self.mesh, is_last=number == len(micro_batches))
-            self.on_phase("forward")
-            loss, balance = loss_of(self.model, micro, self._cross_entropy, self.mesh)
-            self.on_phase("backward")
-            (loss / num_trained).backward()
-            total += loss.detach() / num_trained
-            balances.append(balance)
+        with self._casts():
+            for number, micro in enumerate(micro_batches, 1):
+                begin_micro_batch(self.model, self.mesh, is_last=number == len(micro_batches))
+                self.on_phase("forward")
+                loss, balance = loss_of(self.model, micro, self._cross_entropy, self.mesh)
+                self.on_phase("backward")
+                (loss / num_trained).backward()
+                total += loss.detach() / num_trained
+                balances.append(balance)
         summed = sum_balances(balances, self.mesh)
         own, mean = total.clone(), self.mesh.sum(total)
         self.on_phase("gradient norm")
         norm = gradient_norm(self.model, self.mesh)
         flags = reduce_flags(own, norm, stop)
         # the one time that the host waits for the device
-        numbers = torch.cat((torch.stack((mean, norm)).double(), flags.double())).tolist()
-        return Gradients(*numbers[:2], summed, StepFlags.of(numbers[2:]))
+        loss, size, *read = torch.cat((torch.stack((mean, norm)).double(), flags.double())).tolist()
+        return Gradients(loss, size, summed, StepFlags.of(read))
 
     def evaluate(self, batches: Iterable[Batch]) -> tuple[float, float]:
         """The loss in nats, summed over trained targets and processes, and how many those are.
@@ -130,12 +133,13 @@ class TrainStep:
         longer than what that would save.
         """
         sums = torch.zeros(2, dtype=torch.float64, device=self.model.embed_tokens.weight.device)
-        for batch in batches:
-            for micro in self._micro_batches(batch):
-                self.on_phase("validation")
-                loss, _ = loss_of(self.model, micro, self._cross_entropy, self.mesh)
-                sums[0] += loss.detach()
-                sums[1] += _count_trained([micro], sums.device)
+        with self._casts():
+            for batch in batches:
+                for micro in self._micro_batches(batch):
+                    self.on_phase("validation")
+                    loss, _ = loss_of(self.model, micro, self._cross_entropy, self.mesh)
+                    sums[0] += loss.detach()
+                    sums[1] += _count_trained([micro], sums.device)
         let_go(self.model)
         nats, count = self.mesh.sum(sums).tolist()
         return nats, count
@@ -147,6 +151,12 @@ class TrainStep:
         if self.mesh.sequence is not None:
             batch = batch.part(self.mesh.cp_columns(length))
         return batch.split(num_sequences)
+
+    def _casts(self) -> AbstractContextManager[None]:
+        """A single forward pass casts as it goes: compiled code then reads fp32 weights where it needs them."""
+        micro_tokens = self.settings.micro_batch_tokens
+        has_several = micro_tokens is not None and micro_tokens < self.settings.batch_tokens
+        return cast_once(self.model) if has_several and self.mesh.dense is None else nullcontext()
 
     def update(self, fraction: float, balances: list[Balance]) -> None:
         """Bring the gradients into the weights, at `fraction` of the flat learning rates."""
