@@ -122,7 +122,7 @@ def test_a_budget_ends_the_thinking_and_is_counted(opened, stream):
     # the token that ends the mark is the last one; line breaks behind it are no thinking
     assert 3 * 6 < thinking <= 3 * (6 + 3 + num_closing)
     message = opened.post("/v1/messages", {k: v for k, v in body.items() if k in ("model", "messages", "max_tokens")}
-                          | {"thinking": {"type": "enabled", "budget_tokens": 6}}).json()  # fmt: skip
+                          | {"thinking": {"type": "enabled", "budget_tokens": 6}, "temperature": 0}).json()  # fmt: skip
     assert [block["type"] for block in message["content"]][:1] == ["thinking"]
     assert 6 < message["usage"]["output_tokens_details"]["thinking_tokens"] <= 9 + num_closing
 
