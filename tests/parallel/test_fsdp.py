@@ -19,7 +19,14 @@ from inhouse.model.transformer import Transformer
 from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.fsdp import allocate, parallelize
 
-TWO = ["shard=2", "shard=2,experts=2", "context=2", "context=2,ring=2", "replicate=2,recompute=true"]
+TWO = [
+    "shard=2",
+    "shard=2,experts=2",
+    "context=2",
+    "context=2,ring=2",
+    "replicate=2,recompute=true",
+    "shard=2,experts=2,recompute=selective",
+]
 FOUR = [
     "shard=2,context=2,experts=4",
     "context=4,ring=2,recompute=true",

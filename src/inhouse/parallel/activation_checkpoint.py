@@ -13,7 +13,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts, noop_context_fn
+from torch.utils.checkpoint import (
+    SAC_IGNORED_OPS,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+    noop_context_fn,
+)
 
 from inhouse.model.attention import InnerAttention
 from inhouse.model.moe import MoE, Routing
@@ -31,6 +36,12 @@ _COSTLY = [
     _aten.new_empty.default, _aten.empty_like.default, _aten._local_scalar_dense.default,
 ]  # fmt: skip
 
+# FSDP's hooks of a block's parts mark themselves for the profiler, another number of times in the second pass
+_MARKS = {
+    torch.ops.profiler._record_function_enter_new.default,
+    torch.ops.profiler._record_function_exit._RecordFunction,
+}
+
 
 def recompute_blocks(model: Transformer, which: Literal[True, "selective"] = True) -> None:
     """Let every block keep its input only, and compute the rest again when its gradient is due.
@@ -40,6 +51,7 @@ def recompute_blocks(model: Transformer, which: Literal[True, "selective"] = Tru
     """
     context_fn: Callable[[], Any] = noop_context_fn
     if which == "selective":
+        SAC_IGNORED_OPS.update(_MARKS)
         context_fn = partial(create_selective_checkpoint_contexts, _COSTLY, allow_cache_entry_mutation=True)
     for block in model.layers:
         vars(block).update(forward=MethodType(partial(_forward, context_fn), block))
