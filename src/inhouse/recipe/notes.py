@@ -16,7 +16,7 @@ from inhouse.recipe.recipe import Recipe
 _OF_EXPERTS = (
     "num_experts", "num_experts_per_token", "moe_intermediate_size", "num_shared_experts", "num_dense_layers",
 )  # fmt: skip
-_OF_ROUTERS = ("router_lr", "balance_rate")
+_OF_ROUTERS = ("router_lr", "balance_rate", "sequence_balance")
 
 
 def notes(recipe: Recipe, passes: Passes) -> list[str]:

@@ -16,11 +16,13 @@ from inhouse.model.compilation import can_compile, compile_blocks
 from inhouse.model.cross_entropy import NOT_TRAINED, CrossEntropy
 from inhouse.model.moe import MoE
 from inhouse.model.transformer import Transformer
+from inhouse.optim.clip import clip_gradients
 from inhouse.optim.optimizer import Optimizers
 from inhouse.parallel.device_mesh import SINGLE, Mesh
 from inhouse.parallel.fsdp import cross_entropy_in, inner_attention_in
 from inhouse.resilience.step_guard import StepFlags, reduce_flags
 from inhouse.train.balance import Balance, balance_of, move_biases, sum_balances
+from inhouse.train.sequence_balance import SequenceBalance
 from inhouse.train.settings import TrainSettings
 
 
@@ -57,7 +59,7 @@ class Gradients(NamedTuple):
     """What a forward and backward pass of a whole step gave, besides the gradients themselves."""
 
     loss: float  # mean over all processes, in nats a trained token
-    norm: float  # of the whole gradient
+    norm: float  # of the whole gradient, before it is clipped
     balances: list[Balance]  # of each MoE layer
     flags: StepFlags
 
@@ -76,7 +78,8 @@ class TrainStep:
         self.model, self.settings, self.mesh, self.on_phase = model, settings, mesh, on_phase
         self.optimizers = Optimizers(model, settings, model.dtype)
         self.routers = [block.mlp.gate for block in model.layers if isinstance(block.mlp, MoE)]
-        self._cross_entropy = CrossEntropy()
+        self._cross_entropy = CrossEntropy(settings.z_loss)
+        self._sequence_balance = SequenceBalance(model, settings.sequence_balance, settings.batch_tokens, mesh)
 
     def compile(self) -> bool:
         """Make every later step faster; False where torch cannot (`can_compile`)."""
@@ -97,6 +100,7 @@ class TrainStep:
         # the step's own count, so that the loss is the same however it is cut into micro-batches and processes
         num_trained = self.mesh.sum(_count_trained(micro_batches, device)).clamp_min(1)
         total, balances = torch.zeros((), device=device), []
+        self._sequence_balance.length = batch.tokens_BT.shape[1]
         for micro in micro_batches:
             self.on_phase("forward")
             loss, balance = loss_of(self.model, micro, self._cross_entropy, self.mesh)
@@ -104,10 +108,14 @@ class TrainStep:
             (loss / num_trained).backward()
             total += loss.detach() / num_trained
             balances.append(balance)
+        self._sequence_balance.length = 0
         summed = sum_balances(balances, self.mesh)
         own, mean = total.item(), self.mesh.sum(total).item()
         self.on_phase("gradient norm")
-        norm = gradient_norm(self.model, self.mesh)
+        norm_on_device = gradient_norm(self.model, self.mesh)
+        if self.settings.clip_norm is not None:
+            clip_gradients(self.model.parameters(), norm_on_device, self.settings.clip_norm)
+        norm = norm_on_device.item()
         return Gradients(mean, norm, summed, reduce_flags(own, norm, stop, device))
 
     def evaluate(self, batches: Iterable[Batch]) -> tuple[float, float]:
@@ -168,7 +176,7 @@ def _count_trained(batches: Iterable[Batch], device: torch.device) -> Tensor:
     return sum(((batch.targets_BT != NOT_TRAINED).sum() for batch in batches), zero)
 
 
-def gradient_norm(model: torch.nn.Module, mesh: Mesh = SINGLE) -> float:
+def gradient_norm(model: torch.nn.Module, mesh: Mesh = SINGLE) -> Tensor:
     """Euclidean norm of all gradients together, over all processes."""
     gradients = [to_local(p.grad) for p in model.parameters() if p.grad is not None]
-    return mesh.norm(torch.nn.utils.get_total_norm(gradients)).item()
+    return mesh.norm(torch.nn.utils.get_total_norm(gradients))
