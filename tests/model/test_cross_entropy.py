@@ -1,6 +1,7 @@
 """The sliced loss is the whole one, gradients too; it keeps no logits and multiplies the head once."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -16,9 +17,8 @@ FACTOR = 0.3  # what the loss is multiplied with; no power of two
 
 
 @pytest.fixture
-def sliced(monkeypatch: pytest.MonkeyPatch) -> CrossEntropy:
-    monkeypatch.setattr(module, "LOGITS_AT_ONCE", 7 * VOCABULARY)  # 8 slices, the last of 1 token
-    return cross_entropy
+def in_eight_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOGITS_AT_ONCE", 7 * VOCABULARY)  # the last of 1 token
 
 
 def inputs(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
@@ -30,9 +30,9 @@ def inputs(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
     return hidden, head, targets
 
 
-def loss_and_gradients(loss_of: Callable[..., Tensor], z_weight: float, dtype: torch.dtype) -> list[Tensor]:
+def loss_and_gradients(loss_of: Callable[..., Tensor], dtype: torch.dtype) -> list[Tensor]:
     hidden, head, targets = inputs(dtype)
-    loss = loss_of(hidden, head, targets, z_weight)
+    loss = loss_of(hidden, head, targets)
     return [loss.detach(), *torch.autograd.grad(FACTOR * loss, [hidden, head])]
 
 
@@ -45,22 +45,21 @@ def assert_alike(found: list[Tensor], wanted: list[Tensor], tolerance: float) ->
 
 @pytest.mark.parametrize("z_weight", [0.0, 0.01])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
-def test_slices_add_up_to_the_reference(
-    sliced: CrossEntropy, dtype: torch.dtype, tolerance: float, z_weight: float
-) -> None:
-    wanted = loss_and_gradients(cross_entropy_reference, z_weight, dtype)
-    assert_alike(loss_and_gradients(sliced, z_weight, dtype), wanted, tolerance)
+@pytest.mark.usefixtures("in_eight_slices")
+def test_slices_add_up_to_the_reference(dtype: torch.dtype, tolerance: float, z_weight: float) -> None:
+    wanted = loss_and_gradients(partial(cross_entropy_reference, z_weight=z_weight), dtype)
+    assert_alike(loss_and_gradients(CrossEntropy(z_weight), dtype), wanted, tolerance)
 
 
 def test_compiled_slices_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOGITS_AT_ONCE", TOKENS * VOCABULARY // 2)
-    wanted = loss_and_gradients(cross_entropy_reference, 0.01, torch.bfloat16)
-    assert_alike(loss_and_gradients(cross_entropy.compiled(), 0.01, torch.bfloat16), wanted, 1e-2)
+    wanted = loss_and_gradients(partial(cross_entropy_reference, z_weight=0.01), torch.bfloat16)
+    assert_alike(loss_and_gradients(CrossEntropy(0.01).compiled(), torch.bfloat16), wanted, 1e-2)
 
 
 def test_the_z_loss_is_in_the_gradients_and_not_in_the_value() -> None:
     hidden, head, targets = inputs()
-    plain, with_z = (cross_entropy(hidden, head, targets, z_weight) for z_weight in (0.0, 0.01))
+    plain, with_z = (CrossEntropy(z_weight)(hidden, head, targets) for z_weight in (0.0, 0.01))
     assert torch.equal(plain, with_z)
     log_sums = (hidden @ head.T).logsumexp(dim=1)[targets != NOT_TRAINED]
     both = plain + 0.01 * (log_sums**2).sum()
@@ -68,7 +67,8 @@ def test_the_z_loss_is_in_the_gradients_and_not_in_the_value() -> None:
     torch.testing.assert_close(found, wanted)
 
 
-def test_no_logits_are_kept_and_the_head_is_multiplied_once(sliced: CrossEntropy) -> None:
+@pytest.mark.usefixtures("in_eight_slices")
+def test_no_logits_are_kept_and_the_head_is_multiplied_once() -> None:
     hidden, head, targets = inputs()
     kept = []
 
@@ -78,18 +78,19 @@ def test_no_logits_are_kept_and_the_head_is_multiplied_once(sliced: CrossEntropy
 
     product = 2 * TOKENS * VOCABULARY * WIDTH  # FLOPs
     with FlopCounterMode(display=False) as counter, saved_tensors_hooks(keep, lambda tensor: tensor):
-        sliced(hidden, head, targets).backward()
+        cross_entropy(hidden, head, targets).backward()
     assert counter.get_total_flops() == 3 * product  # logits, gradients of hidden states and of the head
     assert sorted(kept) == [(VOCABULARY, WIDTH), (TOKENS, WIDTH)]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        sliced(hidden, head, targets)
+        cross_entropy(hidden, head, targets)
     assert counter.get_total_flops() == product
 
 
-def test_a_head_that_is_frozen_costs_no_gradient(sliced: CrossEntropy) -> None:
+@pytest.mark.usefixtures("in_eight_slices")
+def test_a_head_that_is_frozen_costs_no_gradient() -> None:
     hidden, head, targets = inputs()
     with FlopCounterMode(display=False) as counter:
-        sliced(hidden, head.detach(), targets).backward()
+        cross_entropy(hidden, head.detach(), targets).backward()
     assert counter.get_total_flops() == 2 * 2 * TOKENS * VOCABULARY * WIDTH
     wanted = torch.autograd.grad(cross_entropy_reference(hidden, head, targets), hidden)[0]
     torch.testing.assert_close(hidden.grad, wanted)

@@ -7,7 +7,7 @@ from tests.processes import in_processes
 from torch import Tensor, nn
 
 from inhouse.model import cross_entropy as module
-from inhouse.model.cross_entropy import NOT_TRAINED, cross_entropy, cross_entropy_reference
+from inhouse.model.cross_entropy import NOT_TRAINED, CrossEntropy, cross_entropy_reference
 from inhouse.parallel.vocab_parallel import VocabParallelCrossEntropy, look_up_in_group
 
 PROCESSES, TOKENS, WIDTH, VOCABULARY = 2, 25, 8, 30
@@ -33,8 +33,9 @@ def loss_here(dtype: torch.dtype, logits_at_once: int, is_compiled: bool) -> tup
     hidden, head, targets = (mine(tensor) for tensor in inputs())
     hidden, head = hidden.to(dtype).requires_grad_(), head.requires_grad_()
     assert dist.group.WORLD is not None
-    like = cross_entropy.compiled() if is_compiled else cross_entropy
-    loss = VocabParallelCrossEntropy(dist.group.WORLD, like)(hidden, head, targets, Z_WEIGHT)
+    like = CrossEntropy(Z_WEIGHT)
+    like = like.compiled() if is_compiled else like
+    loss = VocabParallelCrossEntropy(dist.group.WORLD, like)(hidden, head, targets)
     (loss * FACTOR).backward()
     assert hidden.grad is not None and head.grad is not None
     return loss.detach(), hidden.grad, head.grad

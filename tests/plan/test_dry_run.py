@@ -160,10 +160,10 @@ def test_a_vocabulary_that_is_shared_adds_up() -> None:
     gathered, reduced = find(run, "all-gather", "vocabulary: shard"), find(run, "reduce-scatter", "vocabulary: shard")
     assert (gathered.calls, gathered.bytes) == (2, 2 * 2 * rows)  # embedding and head, once, in bf16
     assert (reduced.calls, reduced.bytes) == (2, 2 * 4 * rows)
-    # ids and targets, the loss's factor, the head's input in bf16, the embedding's gradient in fp32
+    # ids and targets, two numbers a token of all from each, the head's input in bf16, the embedding's gradient in fp32
     gathered = find(run, "all-gather", "vocabulary: vocabulary")
     assert (gathered.calls, gathered.ranks) == (5, 4)
-    assert gathered.bytes == 4 * (2 * tokens * 8 + 4 + tokens * width * (2 + 4))
+    assert gathered.bytes == 4 * (2 * tokens * 8 + 2 * 4 * tokens * 4 + tokens * width * (2 + 4))
     reduced = find(run, "reduce-scatter", "vocabulary: vocabulary")
     assert (reduced.calls, reduced.bytes) == (2, 2 * 4 * tokens * width * 4)
 

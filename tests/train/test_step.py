@@ -6,7 +6,7 @@ from tests.tiny_models import batch_of, tiny_model
 
 from inhouse.model.cross_entropy import NOT_TRAINED
 from inhouse.train.settings import TrainSettings
-from inhouse.train.step import Batch, TrainStep
+from inhouse.train.step import Batch, TrainStep, gradient_norm
 
 
 def new_step(architecture: str, phases: list[str], **changes: object) -> TrainStep:
@@ -61,3 +61,20 @@ def test_what_was_asked_of_any_process_comes_back(architecture: str) -> None:
     step = new_step(architecture, [])
     assert step.gradients(batch_of(0), stop=True).flags.stop
     assert not step.gradients(batch_of(0)).flags.stop
+
+
+def test_gradients_are_scaled_to_the_norm_that_they_may_have(architecture: str) -> None:
+    free, clipped, wide = (new_step(architecture, [], clip_norm=most) for most in (None, 0.01, 1e6))
+    norms = [step.gradients(batch_of(0)).norm for step in (free, clipped, wide)]
+    assert norms[0] == norms[1] == norms[2] > 0.01  # as it was before
+    assert gradient_norm(clipped.model).item() == pytest.approx(0.01, rel=1e-3)
+    for name, gradient in gradients(free).items():
+        assert torch.equal(gradients(wide)[name], gradient)
+        torch.testing.assert_close(gradients(clipped)[name], gradient * (0.01 / norms[0]), rtol=1e-3, atol=1e-9)
+
+
+def test_the_z_loss_is_no_part_of_the_loss(architecture: str) -> None:
+    plain, with_z = (new_step(architecture, [], z_loss=weight) for weight in (0.0, 0.1))
+    assert plain.gradients(batch_of(0)).loss == with_z.gradients(batch_of(0)).loss
+    assert plain.evaluate([batch_of(0)]) == with_z.evaluate([batch_of(0)])
+    assert not torch.equal(gradients(plain)["lm_head.weight"], gradients(with_z)["lm_head.weight"])

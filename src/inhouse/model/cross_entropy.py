@@ -37,21 +37,23 @@ class CrossEntropy:
     head is multiplied once.
     """
 
-    def __init__(self, pieces: Pieces | None = None) -> None:
-        """`pieces` of another one, or compiled."""
-        self.pieces = pieces or Pieces(cross_entropy_reference, _statistics, _gradient)
+    def __init__(self, z_weight: float = 0.0, pieces: Pieces | None = None) -> None:
+        """With `z_weight` the gradients are also those of the z-loss: that many times the sum over the trained targets
+        of (log of the sum of e^logits)², which keeps logits near zero (Chowdhery et al., "PaLM", 2022, section 5).
+
+        `pieces` of another one, or compiled.
+        """
+        self.z_weight, self.pieces = z_weight, pieces or Pieces(cross_entropy_reference, _statistics, _gradient)
 
     def compiled(self) -> "CrossEntropy":
         """The same, with compiled pieces."""
-        return CrossEntropy(self.pieces.compiled())
+        return CrossEntropy(self.z_weight, self.pieces.compiled())
 
-    def __call__(self, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, z_weight: float = 0.0) -> Tensor:
-        """The sum; its gradients are also those of the z-loss, `z_weight` times the sum over the trained targets of
-        (log of the sum of e^logits)², which keeps logits near zero (Chowdhery et al., "PaLM", 2022, section 5).
-        """
+    def __call__(self, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> Tensor:
+        """The sum, without the z-loss; hidden states in the type that is computed in."""
         if hidden_ND.shape[0] * head_VD.shape[0] <= LOGITS_AT_ONCE:
-            return self.pieces.whole(hidden_ND, head_VD, targets_N, z_weight)
-        return in_slices(self.pieces, hidden_ND, head_VD, targets_N, z_weight)
+            return self.pieces.whole(hidden_ND, head_VD, targets_N, self.z_weight)
+        return in_slices(self.pieces, hidden_ND, head_VD, targets_N, self.z_weight)
 
 
 def cross_entropy_reference(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, z_weight: float = 0.0) -> Tensor:
@@ -61,12 +63,8 @@ def cross_entropy_reference(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tenso
     if not z_weight:
         return loss
     square_N = logits_NV.logsumexp(dim=1).square().masked_fill(targets_N == NOT_TRAINED, 0.0)
-    return with_gradient_of(z_weight * square_N.sum(), loss)
-
-
-def with_gradient_of(auxiliary: Tensor, loss: Tensor) -> Tensor:
-    """`loss`, to the bit, with the gradients of both: what is logged stays comparable whatever is added."""
-    return loss + (auxiliary - auxiliary.detach())
+    z_loss = z_weight * square_N.sum()
+    return loss + (z_loss - z_loss.detach())  # only its gradient: what is logged stays comparable
 
 
 class HeadRows(NamedTuple):

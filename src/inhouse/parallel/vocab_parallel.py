@@ -44,14 +44,14 @@ class VocabParallelCrossEntropy(CrossEntropy):
 
     def __init__(self, group: dist.ProcessGroup, like: CrossEntropy = cross_entropy) -> None:
         """`like` is the one of a whole head, compiled or not."""
-        super().__init__(like.pieces)
+        super().__init__(like.z_weight, like.pieces)
         self.group = group
 
-    def __call__(self, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, z_weight: float = 0.0) -> Tensor:
+    def __call__(self, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> Tensor:
         hidden_MD, targets_M = gather(hidden_ND, self.group), all_gather(targets_N, self.group)
         head_RD, own = to_local(head_VD), self.group.rank() * len(targets_N)
         rows = HeadRows(self.group.rank() * len(head_RD), slice(own, own + len(targets_N)), self._combine)
-        return in_slices(self.pieces, hidden_MD, head_RD, targets_M, z_weight, rows)
+        return in_slices(self.pieces, hidden_MD, head_RD, targets_M, self.z_weight, rows)
 
     def _combine(self, log_sum_n: Tensor, score_n: Tensor) -> tuple[Tensor, Tensor]:
         both_P2n = all_gather(torch.stack((log_sum_n, score_n))[None], self.group)

@@ -18,7 +18,7 @@ _OF_EXPERTS = (
     "num_experts", "num_experts_per_token", "moe_intermediate_size", "num_shared_experts", "num_dense_layers",
     "num_expert_groups", "num_groups_per_token",
 )  # fmt: skip
-_OF_ROUTERS = ("router_lr", "balance_rate")
+_OF_ROUTERS = ("router_lr", "balance_rate", "sequence_balance")
 
 
 def notes(recipe: Recipe, passes: Passes) -> list[str]:

@@ -32,6 +32,15 @@ class TrainSettings(ResilienceSettings, CheckpointSettings, OptimizerSettings):
         default=None, description="tokens of one forward pass, gradients are summed over several; default: the step's"
     )
     balance_rate: float = Field(default=1e-3, ge=0, description="step of the router's balancing bias")
+    sequence_balance: float = Field(
+        default=0.0, ge=0, description="weight of the balance loss of each sequence (DeepSeek-V3 has 1e-4); not logged"
+    )
+    z_loss: float = Field(
+        default=0.0, ge=0, description="weight of the squared log of the softmax's sum (PaLM has 1e-4); not logged"
+    )
+    clip_norm: PositiveFloat | None = Field(
+        default=None, description="gradients are scaled to at most this norm, all together; default: they are not"
+    )
     precision: Literal["bf16", "fp32"] = Field(default="bf16", description="of activations and products; masters: fp32")
     compile: bool = Field(default=True, description="torch.compile the step; without a C++ compiler it runs uncompiled")
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -16,6 +16,7 @@ from inhouse.model.compilation import can_compile, compile_blocks
 from inhouse.model.cross_entropy import NOT_TRAINED, CrossEntropy
 from inhouse.model.moe import MoE
 from inhouse.model.transformer import Transformer
+from inhouse.optim.clip import clip_gradients
 from inhouse.optim.optimizer import Optimizers
 from inhouse.parallel.device_mesh import SINGLE, Mesh
 from inhouse.parallel.expert_parallel import ExpectedShares
@@ -23,6 +24,7 @@ from inhouse.parallel.fsdp import as_forward, begin_micro_batch, cross_entropy_i
 from inhouse.parallel.weight_casts import cast_once
 from inhouse.resilience.step_guard import StepFlags, reduce_flags
 from inhouse.train.balance import Balance, balance_of, move_biases, sum_balances
+from inhouse.train.sequence_balance import SequenceBalance
 from inhouse.train.settings import TrainSettings
 
 
@@ -59,7 +61,7 @@ class Gradients(NamedTuple):
     """What a forward and backward pass of a whole step gave, besides the gradients themselves."""
 
     loss: float  # mean over all processes, in nats a trained token
-    norm: float  # of the whole gradient
+    norm: float  # of the whole gradient, before it is clipped
     balances: list[Balance]  # of each MoE layer
     flags: StepFlags
 
@@ -78,8 +80,9 @@ class TrainStep:
         self.model, self.settings, self.mesh, self.on_phase = model, settings, mesh, on_phase
         self.optimizers = Optimizers(model, settings, model.dtype)
         self.routers = [block.mlp.gate for block in model.layers if isinstance(block.mlp, MoE)]
-        self._cross_entropy = CrossEntropy()
+        self._cross_entropy = CrossEntropy(settings.z_loss)
         self._expert_shares = ExpectedShares(model)
+        self._sequence_balance = SequenceBalance(model, settings.sequence_balance, settings.batch_tokens, mesh)
 
     def compile(self) -> bool:
         """Make every later step faster; False where torch cannot (`can_compile`)."""
@@ -108,6 +111,7 @@ class TrainStep:
         # the step's own count, so that the loss is the same however it is cut into micro-batches and processes
         num_trained = self.mesh.sum(_count_trained(micro_batches, device)).clamp_min(1)
         total, balances = torch.zeros((), device=device), []
+        self._sequence_balance.length = batch.tokens_BT.shape[1]
         with self._casts():
             for number, micro in enumerate(micro_batches, 1):
                 begin_micro_batch(self.model, self.mesh, is_last=number == len(micro_batches))
@@ -117,10 +121,13 @@ class TrainStep:
                 (loss / num_trained).backward()
                 total += loss.detach() / num_trained
                 balances.append(balance)
+        self._sequence_balance.length = 0
         summed = sum_balances(balances, self.mesh)
         own, mean = total.clone(), self.mesh.sum(total)
         self.on_phase("gradient norm")
         norm = gradient_norm(self.model, self.mesh)
+        if self.settings.clip_norm is not None:
+            clip_gradients(self.model.parameters(), norm, self.settings.clip_norm)
         flags = reduce_flags(own, norm, stop)
         # the one time that the host waits for the device
         loss, size, *read = torch.cat((torch.stack((mean, norm)).double(), flags.double())).tolist()
