@@ -1,9 +1,9 @@
 """Settings of the engine."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
 from inhouse.common.settings import Settings
 
@@ -25,7 +25,9 @@ class EngineSettings(Settings):
         "or draft_model says (model)",
     )
     draft_model: Path | None = Field(
-        default=None, description="a run or a folder: a smaller model with the same tokenizer, for speculation = model"
+        default=None,
+        validate_default=True,
+        description="a run or a folder: a smaller model with the same tokenizer, for speculation = model",
     )
     draft_tokens: PositiveInt = Field(default=8, description="tokens that are verified at once, of one sequence")
     weights: Literal["auto", "int8"] = Field(
@@ -33,11 +35,12 @@ class EngineSettings(Settings):
         description="auto: as the model has them; int8: rounded to 8 bits, 64 by one scale, for generation on a CPU",
     )
 
-    @model_validator(mode="after")
-    def _draft_model_is_used(self) -> Self:
-        if (self.speculation == "model") != (self.draft_model is not None):
+    @field_validator("draft_model")
+    @classmethod
+    def _is_used(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if (info.data.get("speculation") == "model") != (value is not None):
             raise ValueError("draft_model and speculation = model go together: give both, or neither")
-        return self
+        return value
 
 
 class ServingSettings(EngineSettings):

@@ -69,7 +69,7 @@ def gguf_tensors(state: dict[str, Tensor], config: ModelConfig) -> dict[str, Ten
     """Our tensors by their names in GGUF, experts as stacks; a tied head is left out, as llama.cpp wants it."""
     names = gguf.get_tensor_name_map(_ARCHITECTURES[config.architecture], config.num_layers)
     tensors = {}
-    for ours, tensor in state.items():
+    for ours, tensor in apart(state).items():
         if ours == "lm_head.weight" and config.tie_embeddings:
             continue
         theirs = ours if ours == "lm_head.weight" else f"model.{ours}"
@@ -77,6 +77,18 @@ def gguf_tensors(state: dict[str, Tensor], config: ModelConfig) -> dict[str, Ten
         found = names.get_name(theirs, try_suffixes=(".weight", ".bias"))
         assert found, f"GGUF has no name for {theirs}"
         tensors[found if found.endswith((".weight", ".bias")) else f"{found}.weight"] = tensor  # stacks have no suffix
+    return tensors
+
+
+def apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same with gates and ups of experts as two stacks: views of the one that has them in turn."""
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if name.endswith(".experts.gate_up_proj"):
+            both = {"gate_proj": tensor[0::2], "up_proj": tensor[1::2]}
+            tensors |= {name.replace("gate_up_proj", kind): stack for kind, stack in both.items()}
+        else:
+            tensors[name] = tensor
     return tensors
 
 
