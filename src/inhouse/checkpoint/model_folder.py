@@ -13,12 +13,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from inhouse.common.dtensor import full_tensor, shard_slices, to_local
+from inhouse.common.dtensor import shard_slices, to_local
 from inhouse.common.files import read_json, sync_file, sync_folder, write_json
 from inhouse.common.model_paths import TOKENIZER_FILES
 from inhouse.model.config import ModelConfig
 from inhouse.model.huggingface import config_from_hf, config_to_hf, state_from_hf, state_to_hf, tensor_names
 from inhouse.model.transformer import Transformer
+from inhouse.parallel.pipeline_parallel import gathered, whole_shapes
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -35,16 +36,14 @@ def save_model(model: Transformer, folder: Path, dtype: torch.dtype = torch.floa
     processes all must call this, one with `writes`; it holds no more of the model than a file and a tensor at a time.
     The folder's tokenizer, where it is there already, gives config.json its special ids.
     """
-    state = model.state_dict()
-    shapes = {name: _stored(name, torch.empty(tensor.shape, device="meta"), dtype) for name, tensor in state.items()}
+    whole = whole_shapes(model)
+    shapes = {name: _stored(name, like, dtype) for name, like in whole.items()}
     sizes = {name: like.nbytes for name, like in state_to_hf(shapes, model.config).items()}
     files = _ShardFiles(folder, sizes) if writes else None
-    for name, tensor in state.items():
-        if tensor_names(name, model.config):
-            full = full_tensor(tensor.detach())
-            if files is not None:
-                files.add(state_to_hf({name: _stored(name, model.plain_weight(name, full), dtype)}, model.config))
-            del full
+    for name, full in gathered(model, [name for name in whole if tensor_names(name, model.config)]):
+        if files is not None:
+            files.add(state_to_hf({name: _stored(name, model.plain_weight(name, full), dtype)}, model.config))
+        del full
     if files is not None:
         files.finish()
         write_json(folder / CONFIG, config_to_hf(model.config, dtype, special_ids(folder)))

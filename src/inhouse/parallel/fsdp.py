@@ -1,5 +1,5 @@
 """How a single-device model is spread over a mesh: FSDP of every block and the root, experts by all-to-all,
-the vocabulary by rows.
+the vocabulary by rows, the layers by parts.
 
 Declared beside the model, which knows nothing of it. After `parallelize` every parameter is a DTensor whose shape is
 the whole one's; one process leaves the model as it is.
@@ -20,6 +20,7 @@ from inhouse.parallel.context_parallel import UlyssesAttention
 from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.expert_parallel import AllToAllDispatch
 from inhouse.parallel.layout import expert_shard_dim
+from inhouse.parallel.pipeline_parallel import cut, parts_of
 from inhouse.parallel.vocab_parallel import VocabParallelCrossEntropy, look_up_in_group
 
 
@@ -29,6 +30,8 @@ def parallelize(model: Transformer, mesh: Mesh) -> None:
     Weights and gradients stay fp32: `Linear` casts what it computes with. Gradients are summed over the processes,
     not averaged, because the loss is divided by the whole step's count of tokens.
     """
+    if mesh.pipeline is not None:
+        cut(model, mesh)
     if mesh.layout.recompute:
         recompute_blocks(model)
     if mesh.dense is None:
@@ -38,22 +41,27 @@ def parallelize(model: Transformer, mesh: Mesh) -> None:
     def placement(parameter: nn.Parameter) -> Shard | None:
         return Shard(expert_dim) if parameter.ndim == 3 else None  # only expert stacks have three
 
+    # in a pipeline a block's next micro-batch comes at once, and what splits a backward pass looks for whole weights
+    reshards = mesh.pipeline is None
     # cut once: each part of a mesh holds every rank's number
     experts_axis, experts_fsdp = (mesh.sparse["experts"], _fsdp_axes(mesh.sparse)) if mesh.sparse else (None, None)
     for block in model.layers:
         if isinstance(block.mlp, MoE) and experts_axis is not None:
             _spread_rows(block.mlp.experts, experts_axis)
             block.mlp.experts.dispatch = AllToAllDispatch(experts_axis.get_group())
-            fully_shard(block.mlp.experts, mesh=experts_fsdp, shard_placement_fn=placement)
-        fully_shard(block, mesh=mesh.dense, shard_placement_fn=placement)
+            fully_shard(
+                block.mlp.experts, mesh=experts_fsdp, shard_placement_fn=placement, reshard_after_forward=reshards
+            )
+        fully_shard(block, mesh=mesh.dense, shard_placement_fn=placement, reshard_after_forward=reshards)
     if mesh.vocabulary is not None:
         _spread_vocabulary(model, mesh.vocabulary)
-    # the root's weights stay gathered after forward: the loss needs the head
-    fully_shard(model, mesh=mesh.dense, reshard_after_forward=False)
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            module.set_gradient_divide_factor(1.0)
-            module.set_force_sum_reduction_for_comms(True)
+    for root in parts_of(model):
+        # the root's weights stay gathered after forward: the loss needs the head
+        fully_shard(root, mesh=mesh.dense, reshard_after_forward=False)
+        for module in root.modules():
+            if isinstance(module, FSDPModule):
+                module.set_gradient_divide_factor(1.0)
+                module.set_force_sum_reduction_for_comms(True)
 
 
 def allocate(model: Transformer, device: torch.device) -> None:
@@ -80,10 +88,12 @@ def cross_entropy_in(mesh: Mesh, cross_entropy: CrossEntropy, head: nn.Module) -
 def _spread_vocabulary(model: Transformer, mesh: DeviceMesh) -> None:
     """FSDP over the rest of the processes deals columns: rows that are dealt already would have to come out even."""
     rows_axis, columns = mesh["vocabulary"], _fsdp_axes(mesh)
-    for table in (model.embed_tokens, model.lm_head):
-        _spread_rows(table, rows_axis)
-        fully_shard(table, mesh=columns, shard_placement_fn=lambda weight: Shard(1), reshard_after_forward=False)
-    look_up_in_group(model.embed_tokens, rows_axis.get_group())
+    for name, table in model.named_children():
+        if name in ("embed_tokens", "lm_head"):  # of a part of the layers, one or none of them is here
+            _spread_rows(table, rows_axis)
+            fully_shard(table, mesh=columns, shard_placement_fn=lambda weight: Shard(1), reshard_after_forward=False)
+        if isinstance(table, nn.Embedding):
+            look_up_in_group(table, rows_axis.get_group())
 
 
 def _spread_rows(module: nn.Module, axis: DeviceMesh) -> None:

@@ -133,7 +133,8 @@ def _check_shape(recipe: Recipe, positions: Positions) -> None:
         for section in ("pretrain", "sft"):
             _check_length(section, getattr(recipe, section).sequence_length, recipe.model.context)
         plan_steps(recipe.pretrain, config, recipe.parallel)
-        check_layout(recipe.parallel, config, recipe.sft.rows(), recipe.sft.sequence_length)
+        sft = recipe.sft
+        check_layout(recipe.parallel, config, sft.rows(), sft.sequence_length, sft.micro_batch_tokens, sft.compile)
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         name = ".".join(map(str, detail["loc"]))

@@ -8,11 +8,15 @@ from typing import NamedTuple
 
 import torch
 
+import inhouse.parallel
+
 _TORCH = Path(torch.__file__).parent
 # where a Python thread stands while it waits for other ranks
 _COLLECTIVES = {
     str(_TORCH / "distributed" / "distributed_c10d.py"),
     str(_TORCH / "distributed" / "_functional_collectives.py"),
+    str(_TORCH / "distributed" / "pipelining" / "schedules.py"),
+    str(Path(inhouse.parallel.__file__).parent / "pipeline_parallel.py"),
     str(_TORCH / "distributed" / "fsdp" / "_fully_shard" / "_fsdp_collectives.py"),
 }
 _OPERATORS = str(_TORCH / "_ops.py")

@@ -4,6 +4,7 @@ Shapes: B sequences, T tokens, D model width.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from inhouse.model.transformer import Transformer
 from inhouse.optim.optimizer import Optimizers
 from inhouse.parallel.device_mesh import SINGLE, Mesh
 from inhouse.parallel.fsdp import cross_entropy_in, inner_attention_in
+from inhouse.parallel.pipeline_parallel import Part, Pipeline, parts_of
 from inhouse.resilience.step_guard import StepFlags, reduce_flags
 from inhouse.train.balance import Balance, balance_of, move_biases, sum_balances
 from inhouse.train.settings import TrainSettings
@@ -76,7 +78,11 @@ class TrainStep:
         self.model, self.settings, self.mesh, self.on_phase = model, settings, mesh, on_phase
         self.optimizers = Optimizers(model, settings, model.dtype)
         self.routers = [block.mlp.gate for block in model.layers if isinstance(block.mlp, MoE)]
+        moe_layers = [layer for layer in range(model.config.num_layers) if model.config.layer_is_moe(layer)]
+        # of the layers here, among all MoE layers
+        self._places = [i for i, layer in enumerate(moe_layers) if str(layer) in dict(model.layers.named_children())]
         self._cross_entropy: CrossEntropy = cross_entropy
+        self._pipeline = Pipeline(model, self._pass_part) if mesh.pipeline is not None else None
 
     def compile(self) -> bool:
         """Make every later step faster; False where torch cannot (`can_compile`)."""
@@ -95,16 +101,20 @@ class TrainStep:
         device = batch.tokens_BT.device
         micro_batches = list(self._micro_batches(batch))
         # the step's own count, so that the loss is the same however it is cut into micro-batches and processes
-        num_trained = self.mesh.sum(_count_trained(micro_batches, device)).clamp_min(1)
-        total, balances = torch.zeros((), device=device), []
-        for micro in micro_batches:
-            self.on_phase("forward")
-            loss, balance = loss_of(self.model, micro, self._cross_entropy, self.mesh)
-            self.on_phase("backward")
-            (loss / num_trained).backward()
-            total += loss.detach() / num_trained
-            balances.append(balance)
-        summed = sum_balances(balances, self.mesh)
+        num_trained = self.mesh.sum(self._count_trained(micro_batches, device)).clamp_min(1)
+        if self._pipeline is not None:
+            self._phase = "pipeline"
+            total, balances = self._pipeline.backward(micro_batches, num_trained)
+        else:
+            total, balances = torch.zeros((), device=device), []
+            for micro in micro_batches:
+                self.on_phase("forward")
+                loss, balance = loss_of(self.model, micro, self._cross_entropy, self.mesh)
+                self.on_phase("backward")
+                (loss / num_trained).backward()
+                total += loss.detach() / num_trained
+                balances.append(balance)
+        summed = sum_balances(balances, self.model.config, self._places, device, self.mesh)
         own, mean = total.item(), self.mesh.sum(total).item()
         self.on_phase("gradient norm")
         norm = gradient_norm(self.model, self.mesh)
@@ -116,18 +126,44 @@ class TrainStep:
         By the code of a training step, without a backward pass: compiling other code for it, without gradients, takes
         longer than what that would save.
         """
-        sums = torch.zeros(2, dtype=torch.float64, device=self.model.embed_tokens.weight.device)
+        sums = torch.zeros(2, dtype=torch.float64, device=next(self.model.parameters()).device)
         for batch in batches:
-            for micro in self._micro_batches(batch):
-                self.on_phase("validation")
-                loss, _ = loss_of(self.model, micro, self._cross_entropy, self.mesh)
-                sums[0] += loss.detach()
-                sums[1] += _count_trained([micro], sums.device)
-        for module in self.model.modules():
+            micro_batches = list(self._micro_batches(batch))
+            for loss in self._losses(micro_batches):
+                sums[0] += loss
+            sums[1] += self._count_trained(micro_batches, sums.device)
+        for module in chain(*(root.modules() for root in parts_of(self.model))):
             if isinstance(module, FSDPModule):
                 module.reshard()  # the backward pass does it else
         nats, count = self.mesh.sum(sums).tolist()
         return nats, count
+
+    def _losses(self, micro_batches: list[Batch]) -> Iterator[Tensor]:
+        """Of each micro-batch; none where the last layers are in other processes."""
+        if self._pipeline is not None:
+            self._phase = "validation"
+            yield from self._pipeline.losses(micro_batches)
+            return
+        for micro in micro_batches:
+            self.on_phase("validation")
+            yield loss_of(self.model, micro, self._cross_entropy, self.mesh)[0].detach()
+
+    def _pass_part(self, part: Part, x_ND: Tensor | None, batch: Batch) -> tuple[Tensor, list[Balance]]:
+        """A micro-batch through the layers of one part; the last one gives the loss."""
+        self.on_phase(self._phase)
+        attend = inner_attention_in(self.mesh, CausalAttention(batch.documents_BT))
+        out, routing = part.run(x_ND, batch.tokens_BT, batch.positions_BT, attend)
+        if part.is_last:
+            cross_entropy = cross_entropy_in(self.mesh, self._cross_entropy, part.lm_head)
+            out = cross_entropy(part.norm(out), part.lm_head.weight, batch.targets_BT.flatten())
+        return out, [balance_of(layer) for layer in routing]
+
+    def _count_trained(self, batches: Iterable[Batch], device: torch.device) -> Tensor:
+        """How many tokens the losses here are of."""
+        if self._pipeline is not None and not self._pipeline.has_loss:
+            batches = ()
+        zero = torch.zeros((), dtype=torch.int64, device=device)
+        return sum(((batch.targets_BT != NOT_TRAINED).sum() for batch in batches), zero)
 
     def _micro_batches(self, batch: Batch) -> Iterator[Batch]:
         """This process's part of a batch, cut into what one forward pass takes."""
@@ -140,7 +176,7 @@ class TrainStep:
     def update(self, fraction: float, balances: list[Balance]) -> None:
         """Bring the gradients into the weights, at `fraction` of the flat learning rates."""
         self.optimizers.step(fraction)
-        move_biases(self.routers, balances, self.settings.balance_rate)
+        move_biases(self.routers, [balances[place] for place in self._places], self.settings.balance_rate)
 
     def drop(self) -> None:
         """Forget the gradients."""
@@ -161,11 +197,6 @@ def loss_of(
     cross_entropy = cross_entropy_in(mesh, cross_entropy, model.lm_head)
     loss = cross_entropy(hidden_BTD.flatten(0, 1), model.lm_head.weight, batch.targets_BT.flatten())
     return loss, [balance_of(layer) for layer in routing]
-
-
-def _count_trained(batches: Iterable[Batch], device: torch.device) -> Tensor:
-    zero = torch.zeros((), dtype=torch.int64, device=device)
-    return sum(((batch.targets_BT != NOT_TRAINED).sum() for batch in batches), zero)
 
 
 def gradient_norm(model: torch.nn.Module, mesh: Mesh = SINGLE) -> float:

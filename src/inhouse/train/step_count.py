@@ -56,4 +56,4 @@ def _check_lengths(settings: PretrainSettings, config: ModelConfig, parallel: Pa
             nearest = max(1, round(value / each)) * each
             raise ValueError(f"[pretrain] {name} = {value} is not a multiple of {what} = {each}; nearest: {nearest}")
     for _, each in lengths:
-        check_layout(parallel, config, batch // each, each)
+        check_layout(parallel, config, batch // each, each, settings.micro_batch_tokens, settings.compile)
