@@ -32,7 +32,8 @@ def run(folder: Path, layout: ParallelSettings, until: int) -> None:
         if step == until < NUM_STEPS:
             raise KeyboardInterrupt
         whole = batch_of(step, num_sequences=12)
-        for slot in slots if step < NUM_STEPS else ():  # behind the run's own lie those that say whether it learned
+        # behind the run's own lie those that say whether it learned; all of a pipeline read the same
+        for slot in slots if step < NUM_STEPS and mesh.place == 0 else ():
             with (folder / f"{step}-{slot}-{processes}.tokens").open("x") as file:
                 json.dump(whole.tokens_BT[slot].tolist(), file)
         return Batch(whole.tokens_BT[slots.start : slots.stop], whole.targets_BT[slots.start : slots.stop])
