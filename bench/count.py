@@ -5,11 +5,15 @@
 """
 
 import argparse
+import hashlib
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -18,8 +22,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from inhouse.common import files
-from inhouse.data import shards
+from inhouse.common import hash_tree
 from inhouse.data.documents import Document
 from inhouse.data.loader import WindowLoader
 from inhouse.data.shards import ShardWriter, finish_folder
@@ -34,7 +37,10 @@ from inhouse.plan.dry_run import DryRun, dry_run
 from inhouse.plan.fake_world import even_routing, fake_processes, shared_mesh_parts
 from inhouse.recipe.ready import find_recipe
 from inhouse.recipe.recipe import load_recipe
+from inhouse.train.prefetch import Prefetcher
 from inhouse.train.settings import PretrainSettings
+from inhouse.train.stage import as_batch
+from inhouse.train.step import Batch
 
 RESULTS = Path(__file__).with_name("results") / "count.md"
 LENGTH = 128  # tokens of a process
@@ -120,7 +126,7 @@ def moe_calls() -> Counter[str]:
             model = Transformer(config, torch.bfloat16)
         parallelize(model, mesh)
         rows = LENGTH * config.num_experts_per_token // parallel.experts
-        with FakeTensorMode(allow_non_fake_inputs=True), even_routing(rows, parallel.experts):
+        with FakeTensorMode(allow_non_fake_inputs=True), even_routing(rows):
             model.to_empty(device="cpu")
             x_ND = torch.zeros(LENGTH, config.hidden_size, dtype=torch.bfloat16, requires_grad=True)
             block = model.layers[1]
@@ -146,8 +152,8 @@ def _smallest(settings: PretrainSettings, parallel: ParallelSettings) -> Pretrai
     return settings.model_copy(update={"batch_tokens": length * parallel.data, "micro_batch_tokens": length})
 
 
-def reading(tokens: int = 112_000_000, steps: int = 6, sequences: int = 16, length: int = 2048) -> Iterator[Row]:
-    """Bytes that the training thread digests in the first steps on one shard."""
+def reading(tokens: int = 112_000_000, steps: int = 6, batch: int = 32_768) -> Iterator[Row]:
+    """Bytes that are read and hashed for the first steps on one shard, and by whom."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         writer = ShardWriter(folder, "new", "<u2", tokens)
@@ -156,25 +162,33 @@ def reading(tokens: int = 112_000_000, steps: int = 6, sequences: int = 16, leng
             writer.add(Document("", 0, str(number)), ids, 0)
         writer.close()
         finish_folder(folder, writer.shards)
-        with digested() as sizes:
-            loader = WindowLoader(folder, 1, length, sequences)
-            for step in range(steps):
-                loader.batch(step)
-    used = steps * sequences * (length + 1) * 2
-    figure = f"{sum(sizes) / 1e6:,.2f} MB for {used / 1e6:.2f} MB"
-    yield Row(f"shard of {2 * tokens / 1e6:,.0f} MB: digested by the training thread in {steps} steps", figure, "twice")
+        for length in (512, 4096):
+            loader = WindowLoader(folder, 1, length, batch // length)
+            hash_tree._tree_page.cache_clear()
+            with hashed() as sizes, Prefetcher(partial(_batch, loader), torch.device("cpu")) as prefetcher:
+                for step in range(steps):
+                    prefetcher.take(step)
+            figure = (
+                f"{sizes['MainThread'] / 1e6:,.2f} MB (beside it {(sizes.total() - sizes['MainThread']) / 1e6:,.2f})"
+            )
+            what = f"shard of {2 * tokens / 1e6:,.0f} MB, windows of {length:,} tokens: hashed by the training thread in {steps} steps"
+            yield Row(what, figure, f"{2 * steps * batch * 2 / 1e6:.2f} MB")
+
+
+def _batch(loader: WindowLoader, number: int) -> Batch:
+    return as_batch(loader.batch(number), "causal", 0)
 
 
 @contextmanager
-def digested() -> Iterator[list[int]]:
-    """Inside, the sizes of the files that are digested whole."""
-    sizes: list[int] = []
+def hashed() -> Iterator[Counter[str]]:
+    """Inside, the bytes that every thread hashes, by its name."""
+    sizes = Counter[str]()
 
-    def digest(path: Path) -> str:
-        sizes.append(path.stat().st_size)
-        return files.digest(path)
+    def sha256(data: bytes = b"") -> Any:
+        sizes[threading.current_thread().name] += len(data)
+        return hashlib.sha256(data)
 
-    with patch.object(shards, "digest", digest):
+    with patch.object(hash_tree, "hashlib", SimpleNamespace(sha256=sha256)):
         yield sizes
 
 

@@ -1,4 +1,4 @@
-"""What an update takes beside what it changes: counted right, and bounded."""
+"""What lives at the same time is counted right, and an update's share of it is bounded."""
 
 from contextlib import nullcontext
 
@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from inhouse.plan.transients import Transients, optimizer_transients
+from inhouse.plan.dry_run import dry_run
+from inhouse.plan.memory import Allocated
 from inhouse.recipe.ready import find_recipe
 from inhouse.recipe.recipe import load_recipe
 
@@ -17,7 +18,7 @@ GB = 10**9
 def test_it_counts_what_lives_at_the_same_time(mode: type) -> None:
     with mode():
         before = torch.zeros(1000)
-        with Transients() as found:
+        with Allocated() as found:
             a = before + 1  # 4,000 bytes
             view = a[:10]
             a.add_(1)
@@ -36,4 +37,6 @@ def test_it_counts_what_lives_at_the_same_time(mode: type) -> None:
 def test_an_update_of_a_ready_recipe_takes_at_most_4_gb(recipe: str, world: int) -> None:
     loaded = load_recipe(find_recipe(recipe))
     config, _ = loaded.model.resolve(loaded.tokenizer.vocab_size)
-    assert GB / 4 < optimizer_transients(config, loaded.pretrain, loaded.parallel, world) <= 4 * GB
+    one = {"batch_tokens": loaded.pretrain.sequence_length * world, "micro_batch_tokens": None}
+    run = dry_run(config, loaded.pretrain.model_copy(update=one), loaded.parallel, world)
+    assert GB / 4 < run.update_bytes <= 4 * GB
