@@ -67,12 +67,12 @@ def test_a_pipeline_reads_the_same_and_shares_with_those_that_have_its_layers() 
     layout = ParallelSettings(pipeline=2, replicate=2, shard=2, context=2)
     for rank in range(8):
         with mesh_of(rank, layout) as mesh:
-            first = mesh.place, mesh.dp_rows(8), mesh.cp_columns(16)
+            first = mesh.place, mesh.dp_rows(8), mesh.cp_columns(16).tolist()
         with mesh_of(rank + 8, layout) as mesh:
-            assert (mesh.place, mesh.dp_rows(8), mesh.cp_columns(16)) == (first[0] + 1, *first[1:])
+            assert (mesh.place, mesh.dp_rows(8), mesh.cp_columns(16).tolist()) == (first[0] + 1, *first[1:])
     with mesh_of(13, layout) as mesh:
         assert mesh.dense is not None and mesh.pipeline is not None and mesh.sequence is not None
-        groups = [mesh.dense.get_group("replicate"), mesh.dense.get_group("shard"), mesh.sequence.get_group("context")]
+        groups = [mesh.dense.get_group("replicate"), mesh.dense.get_group("shard"), mesh.sequence.get_group("heads")]
         groups += [mesh.pipeline.get_group("pipeline"), mesh.pipeline.get_group("same_layers")]
         ranks = [dist.get_process_group_ranks(group) for group in groups]
         assert ranks == [[9, 13], [12, 13, 14, 15], [12, 13], [5, 13], list(range(8, 16))]
