@@ -81,6 +81,8 @@ def test_a_head_that_is_the_embedding_and_compiled_code_that_is_split_are_refuse
         check_layout(layout, config(num_layers=4, tie_embeddings=True), 8, 16, 16)
     with pytest.raises(ValueError, match="splits every backward pass, which compiled code does not allow"):
         check_layout(layout, config(num_layers=4), 8, 16, 16, compiles=True)
+    with pytest.raises(ValueError, match="twice, which recompute = selective does not allow: set recompute = true"):
+        check_layout(layout.model_copy(update={"recompute": "selective"}), config(num_layers=4), 8, 16, 16)
 
 
 @pytest.mark.parametrize("schedule", ["1F1B", "Interleaved1F1B", "InterleavedZeroBubble", "ZBVZeroBubble"])

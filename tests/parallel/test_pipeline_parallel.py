@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -21,7 +22,9 @@ from torch import Tensor
 from inhouse.checkpoint.model_folder import fill_from, load_model, read_config, save_model
 from inhouse.model.transformer import Transformer
 from inhouse.parallel.device_mesh import SINGLE, Mesh
+from inhouse.parallel.expert_parallel import ExpectedShares
 from inhouse.parallel.fsdp import allocate, parallelize
+from inhouse.train.step import TrainStep
 
 TWO = [
     "pipeline=2",
@@ -31,7 +34,7 @@ TWO = [
 ]
 FOUR = [
     "pipeline=4",
-    "pipeline=2,replicate=2",
+    "pipeline=2,replicate=2,recompute=selective",
     "pipeline=2,shard=2,experts=2,pipeline_schedule=Interleaved1F1B",
     "pipeline=2,shard=2,experts=2,pipeline_schedule=ZBVZeroBubble,recompute=true",
     "pipeline=2,context=2,experts=2,vocabulary=2,pipeline_schedule=InterleavedZeroBubble",
@@ -69,6 +72,29 @@ def test_what_else_has_gradients_has_those_of_one_process(changed: dict[str, Any
         for layout, found in zip(layouts, every, strict=True):
             for name, expected in reference.items():
                 assert (found[name] - expected).norm() <= bar * expected.norm(), (layout, name)
+
+
+def passes_with_little_room(layouts: list[str]) -> tuple[list[dict[str, Tensor]], int]:
+    make, passes = ExpectedShares.__init__, TrainStep._passes
+
+    def expect_little(shares: ExpectedShares, *arguments: Any) -> None:
+        make(shares, *arguments)
+        shares._shares = [0.3] * CONFIG.num_layers
+
+    with (
+        patch.object(ExpectedShares, "__init__", expect_little),
+        patch.object(TrainStep, "_passes", autospec=True, side_effect=passes) as counted,
+    ):
+        return gradients_under(layouts, {}), counted.call_count
+
+
+def test_where_experts_have_too_little_room_all_do_the_step_again() -> None:
+    layouts, reference = FOUR[2:4], gradients_of(SINGLE, settings(1))
+    every = in_processes(4, passes_with_little_room, layouts)
+    assert [count for _, count in every] == [2 * len(layouts)] * 4
+    for found in every[0][0]:
+        for name, expected in reference.items():
+            assert (found[name] - expected).norm() <= GRADIENT_BAR * expected.norm(), name
 
 
 def test_two_runs_on_one_layout_are_the_same_bits(tmp_path: Path) -> None:

@@ -203,6 +203,11 @@ def _check_pipeline(parallel: ParallelSettings, config: ModelConfig, compiles: b
             f"[parallel] pipeline_schedule = {schedule} splits every backward pass, which compiled code does not "
             f"allow: set compile = false, or pipeline_schedule = Interleaved1F1B"
         )
+    if schedule in _SPLIT_BACKWARD and parallel.recompute == "selective":
+        raise ValueError(
+            f"[parallel] pipeline_schedule = {schedule} goes back through every block twice, which recompute = "
+            f"selective does not allow: set recompute = true, or pipeline_schedule = Interleaved1F1B"
+        )
 
 
 def _check_micro_batches(parallel: ParallelSettings, sequences: int, length: int, micro_tokens: int | None) -> None:
