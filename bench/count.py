@@ -100,7 +100,7 @@ def experts() -> Iterator[Row]:
     yield Row(f"MoE of {MOE.num_layers} layers, {what}: reads from the device a step", str(run.host_reads), "2")
     calls = moe_calls()
     names = ", ".join(f"{name} {count}" for name, count in calls.most_common(5))
-    yield Row(f"router, experts, shared expert, {what}: operators, both ways", f"{calls.total()} ({names})", "111")
+    yield Row(f"router, experts, shared expert, {what}: operators, both ways", f"{calls.total()} ({names})", "145")
 
 
 class Calls(TorchDispatchMode):
@@ -168,10 +168,10 @@ def reading(tokens: int = 112_000_000, steps: int = 6, batch: int = 32_768) -> I
             with hashed() as sizes, Prefetcher(partial(_batch, loader), torch.device("cpu")) as prefetcher:
                 for step in range(steps):
                     prefetcher.take(step)
-            figure = (
-                f"{sizes['MainThread'] / 1e6:,.2f} MB (beside it {(sizes.total() - sizes['MainThread']) / 1e6:,.2f})"
-            )
-            what = f"shard of {2 * tokens / 1e6:,.0f} MB, windows of {length:,} tokens: hashed by the training thread in {steps} steps"
+            own, all_ = sizes["MainThread"], sizes.total()
+            figure = f"{own / 1e6:,.2f} MB (beside it {(all_ - own) / 1e6:,.2f})"
+            what = f"shard of {2 * tokens / 1e6:,.0f} MB, windows of {length:,} tokens, {steps} steps"
+            what += ": hashed by the training thread"
             yield Row(what, figure, f"{2 * steps * batch * 2 / 1e6:.2f} MB")
 
 
