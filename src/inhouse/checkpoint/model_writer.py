@@ -65,12 +65,19 @@ def save_weights(model: Transformer, folder: Path, dtype: torch.dtype) -> None:
     files = _ShardFiles(folder, dict(zip(names, shards, strict=True)))
 
     def write() -> dict[str, str]:
+        failed: OSError | None = None
         for part, index in units:
             whole = _gathered(part, index, dtype)
-            if whole is not None:
-                tensors = whole if part.is_whole_stack else [model.plain_weight(part.name, whole)]
+            if whole is None or failed is not None:
+                continue  # others wait for what is here
+            tensors = whole if part.is_whole_stack else [model.plain_weight(part.name, whole)]
+            try:
                 for name, tensor in zip(part.names[index], tensors, strict=True):
                     files.add(name, stored(part.name, tensor, dtype))
+            except OSError as error:
+                failed = error
+        if failed is not None:
+            raise failed
         return files.file_of
 
     def finish(every: list[tuple[dict[str, str], int]]) -> None:
