@@ -21,7 +21,6 @@ from torch import Tensor
 
 from inhouse.common.dtensor import full_tensor
 from inhouse.model.config import ModelConfig
-from inhouse.model.cross_entropy import cross_entropy
 from inhouse.model.transformer import Transformer
 from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.fsdp import parallelize
@@ -29,7 +28,7 @@ from inhouse.parallel.layout import ParallelSettings
 from inhouse.train.callbacks import default_callbacks
 from inhouse.train.loop import Trainer
 from inhouse.train.settings import TrainSettings
-from inhouse.train.step import Batch, loss_of
+from inhouse.train.step import Batch, TrainStep
 
 RESULTS = Path(__file__).parent / "results"
 LOSS_BAR, GRADIENT_BAR = 1e-5, 1e-4
@@ -38,7 +37,7 @@ CONFIG = ModelConfig(
     architecture="glm4_moe",
     vocab_size=VOCABULARY,
     hidden_size=48,
-    num_layers=3,
+    num_layers=4,
     num_heads=4,
     num_kv_heads=4,
     head_dim=12,
@@ -70,11 +69,24 @@ LAYOUTS = (
     "shard=4,vocabulary=2",
     "shard=2,context=2,experts=2,vocabulary=4",
     "replicate=2,shard=2,experts=2,vocabulary=2",
+    "pipeline=2",
+    "pipeline=4",
+    "pipeline=2,pipeline_schedule=Interleaved1F1B",
+    "pipeline=2,pipeline_schedule=InterleavedZeroBubble",
+    "pipeline=2,pipeline_schedule=ZBVZeroBubble",
+    "pipeline=2,shard=2",
+    "pipeline=2,replicate=2,recompute=true",
+    "pipeline=2,shard=2,experts=2,pipeline_schedule=Interleaved1F1B",
+    "pipeline=2,shard=2,experts=2,pipeline_schedule=ZBVZeroBubble",
+    "pipeline=2,context=2,experts=2,vocabulary=2,pipeline_schedule=InterleavedZeroBubble",
+    "pipeline=2,context=2,ring=2,pipeline_schedule=ZBVZeroBubble",
 )
 
 
 class Result(NamedTuple):
-    """What one layout trained: the loss of every step, and each parameter's whole gradient before the first."""
+    """What one layout trained: the loss of every step; before the first each parameter's whole gradient, the norm of
+    all, and how many tokens each expert got.
+    """
 
     losses: list[float]
     gradients: dict[str, Tensor]
@@ -83,7 +95,7 @@ class Result(NamedTuple):
 def settings(steps: int) -> TrainSettings:
     return TrainSettings(
         batch_tokens=SEQUENCES * LENGTH, precision="fp32", compile=False, device="cpu", checkpoint_every=steps,
-        log_every=1, warmup_steps=2, embedding_lr=0.05, matrix_lr=0.005,
+        log_every=1, warmup_steps=2, embedding_lr=0.05, matrix_lr=0.005, micro_batch_tokens=2 * LENGTH,
     )  # fmt: skip
 
 
@@ -110,7 +122,7 @@ def batch_of(step: int, mesh: Mesh) -> Batch:
 
 def trained(mesh: Mesh, steps: int, folder: Path) -> Result:
     """Train the tiny mixture of experts on one layout."""
-    gradients = _gradients(mesh)
+    gradients = gradients_of(mesh, settings(1))
     with torch.device("meta"):
         model = Transformer(CONFIG)
     source, fill = functools.partial(batch_of, mesh=mesh), functools.partial(Transformer.initialize, seed=1)
@@ -120,22 +132,24 @@ def trained(mesh: Mesh, steps: int, folder: Path) -> Result:
     return Result([json.loads(line)["loss"] for line in (folder / "metrics.jsonl").open()], gradients)
 
 
-def _gradients(mesh: Mesh) -> dict[str, Tensor]:
+def gradients_of(mesh: Mesh, settings: TrainSettings) -> dict[str, Tensor]:
     """Of weights without zeros, so that something flows back through every one of them."""
-    model = Transformer(CONFIG)
+    model = Transformer(CONFIG, torch.bfloat16 if settings.precision == "bf16" else torch.float32)
     model.initialize(1)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.empty(weight.shape).normal_(0.0, 0.05, generator=generator))
     parallelize(model, mesh)
-    batch = batch_of(0, mesh).part(mesh.cp_columns(LENGTH))
-    num_trained = mesh.sum((batch.targets_BT >= 0).sum())
-    loss, _ = loss_of(model, batch, cross_entropy, mesh)
-    (loss / num_trained).backward()
-    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    assert len(found) == len(list(model.parameters())), "a parameter without a gradient"
-    return {name: full_tensor(tensor) for name, tensor in found.items()}
+    found = TrainStep(model, settings, mesh).gradients(batch_of(0, mesh))
+    gradients = {name: full_tensor(p.grad) for name, p in model.named_parameters() if p.grad is not None}
+    assert len(gradients) == len(list(model.parameters())), "a parameter without a gradient"
+    if mesh.pipeline is not None:  # other processes have the other layers
+        every: list[dict[str, Tensor]] = [{}] * mesh.layout.pipeline
+        dist.all_gather_object(every, gradients, group=mesh.pipeline.get_group("pipeline"))
+        gradients = {name: tensor for own in every for name, tensor in own.items()}
+    loads = torch.stack([balance.load_E for balance in found.balances]).float()
+    return gradients | {"norm of all": torch.tensor(found.norm), "tokens an expert": loads}
 
 
 def run_layouts(layouts: Sequence[str], steps: int, folder: Path) -> dict[str, Result]:

@@ -16,6 +16,7 @@ from inhouse.train.step import Batch
 NUM_STEPS = 8
 PHASES = [  # such a layout, up to this step
     (ParallelSettings(shard=4, vocabulary=2), 2),
+    (ParallelSettings(pipeline=2, replicate=2), 4),
     (ParallelSettings(shard=2, vocabulary=2), 5),
     (ParallelSettings(shard=3), 6),
     (ParallelSettings(), NUM_STEPS),
@@ -31,13 +32,14 @@ def run(folder: Path, layout: ParallelSettings, until: int) -> None:
         if step == until < NUM_STEPS:
             raise KeyboardInterrupt
         whole = batch_of(step, num_sequences=12)
-        for slot in slots if step < NUM_STEPS else ():  # behind the run's own lie those that say whether it learned
+        # behind the run's own lie those that say whether it learned; all of a pipeline read the same
+        for slot in slots if step < NUM_STEPS and mesh.place == 0 else ():
             with (folder / f"{step}-{slot}-{processes}.tokens").open("x") as file:
                 json.dump(whole.tokens_BT[slot].tolist(), file)
         return Batch(whole.tokens_BT[slots.start : slots.stop], whole.targets_BT[slots.start : slots.stop])
 
     model = tiny_model("glm4_moe")
-    changes = {"batch_tokens": 192, "checkpoint_every": 1}
+    changes = {"batch_tokens": 192, "micro_batch_tokens": 48, "checkpoint_every": 1}
     try:
         train(
             model,
@@ -53,7 +55,7 @@ def run(folder: Path, layout: ParallelSettings, until: int) -> None:
         assert dist.is_initialized() or processes == 1
 
 
-def test_four_then_two_then_three_then_one(tmp_path: Path) -> None:
+def test_four_then_a_pipeline_then_two_then_three_then_one(tmp_path: Path) -> None:
     (tmp_path / "elastic").mkdir()
     (tmp_path / "alone").mkdir()
     for layout, until in PHASES:

@@ -122,7 +122,7 @@ def fail_on_rank_1(folder: Path) -> str:
             raise OSError(f"{path.name}: no space")
         save(tensors, path)
 
-    patches = patch.multiple(model_writer, _save_file=fail, MAX_SHARD_BYTES=400_000)
+    patches = patch.multiple(model_writer, _save_file=fail, MAX_SHARD_BYTES=900_000)
     with patches, pytest.raises(OSError, match="no space") as error:
         save_model(model, folder)
     return str(error.value)

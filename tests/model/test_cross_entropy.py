@@ -51,6 +51,16 @@ def test_slices_add_up_to_the_reference(dtype: torch.dtype, tolerance: float, z_
     assert_alike(loss_and_gradients(CrossEntropy(z_weight), dtype), wanted, tolerance)
 
 
+@pytest.mark.usefixtures("in_eight_slices")
+def test_gradients_of_hidden_states_and_of_the_head_can_be_asked_for_one_after_the_other() -> None:
+    """As schedules of pipelines do that split the backward pass."""
+    hidden, head, targets = inputs()
+    loss = FACTOR * cross_entropy(hidden, head, targets)
+    (of_hidden,) = torch.autograd.grad(loss, [hidden], retain_graph=True)
+    (of_head,) = torch.autograd.grad(loss, [head])
+    assert all(map(torch.equal, (of_hidden, of_head), loss_and_gradients(cross_entropy, torch.float32)[1:]))
+
+
 def test_compiled_slices_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOGITS_AT_ONCE", TOKENS * VOCABULARY // 2)
     wanted = loss_and_gradients(partial(cross_entropy_reference, z_weight=0.01), torch.bfloat16)

@@ -63,6 +63,21 @@ def test_a_ring_holds_early_and_late_stretches() -> None:
     assert [ring_part(12, index, 3).tolist() for index in range(3)] == [[0, 1, 10, 11], [2, 3, 8, 9], [4, 5, 6, 7]]
 
 
+def test_a_pipeline_reads_the_same_and_shares_with_those_that_have_its_layers() -> None:
+    layout = ParallelSettings(pipeline=2, replicate=2, shard=2, context=2)
+    for rank in range(8):
+        with mesh_of(rank, layout) as mesh:
+            first = mesh.place, mesh.dp_rows(8), mesh.cp_columns(16).tolist()
+        with mesh_of(rank + 8, layout) as mesh:
+            assert (mesh.place, mesh.dp_rows(8), mesh.cp_columns(16).tolist()) == (first[0] + 1, *first[1:])
+    with mesh_of(13, layout) as mesh:
+        assert mesh.dense is not None and mesh.pipeline is not None and mesh.sequence is not None
+        groups = [mesh.dense.get_group("replicate"), mesh.dense.get_group("shard"), mesh.sequence.get_group("heads")]
+        groups += [mesh.pipeline.get_group("pipeline"), mesh.pipeline.get_group("same_layers")]
+        ranks = [dist.get_process_group_ranks(group) for group in groups]
+        assert ranks == [[9, 13], [12, 13, 14, 15], [12, 13], [5, 13], list(range(8, 16))]
+
+
 def test_one_process_needs_no_group() -> None:
     assert not dist.is_initialized()
     tensor = torch.ones(3)

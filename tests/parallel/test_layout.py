@@ -4,7 +4,14 @@ import pytest
 from tests.tiny_models import tiny_config
 
 from inhouse.model.config import ModelConfig
-from inhouse.parallel.layout import ParallelSettings, check_layout, check_world, expert_shard_dim
+from inhouse.parallel.layout import (
+    ParallelSettings,
+    check_layout,
+    check_world,
+    expert_shard_dim,
+    layers_of_part,
+    parts_of_process,
+)
 
 
 def config(**changes: int) -> ModelConfig:
@@ -36,6 +43,57 @@ def config(**changes: int) -> ModelConfig:
 def test_a_layout_that_divides_nothing_is_refused(layout: dict[str, int], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         check_layout(ParallelSettings(**layout), config(), sequences=8, sequence_length=16)
+
+
+@pytest.mark.parametrize(
+    ("layout", "micro_batch_tokens", "sentence"),
+    [
+        (
+            {"pipeline": 6},
+            16,
+            r"6 with 1F1B cuts the layers into 6 parts, but .* depth = 5; nearest: .* 5",
+        ),
+        ({"pipeline": 4, "pipeline_schedule": "Interleaved1F1B"}, 16, r"into 8 parts, .* = 5; nearest: pipeline = 2"),
+        ({"pipeline": 4}, 64, r"1F1B over 4 .* needs 4 or more .* 8 sequences .* 4 at once; nearest: .*_tokens = 32"),
+        ({"pipeline": 4}, None, r"has 8 sequences a step and takes 8 at once; nearest: micro_batch_tokens = 32"),
+        ({"pipeline": 2, "shard": 2}, 48, r"of one size, but a process has 4 sequences .* 3 at once; nearest: .* = 32"),
+        ({"pipeline": 4, "shard": 4}, 16, r"nearest: batch_tokens = 256 and micro_batch_tokens = 16"),
+        ({"pipeline": 2, "pipeline_schedule": "ZBVZeroBubble"}, 64, r"needs 3 or more .* nearest: .*_tokens = 32"),
+    ],
+)
+def test_a_pipeline_that_cannot_be_filled_is_refused(
+    layout: dict[str, object], micro_batch_tokens: int | None, sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        check_layout(ParallelSettings(**layout), config(num_layers=5), 8, 16, micro_batch_tokens)
+
+
+def test_interleaved_micro_batches_come_in_whole_rounds() -> None:
+    layout = ParallelSettings(pipeline=4, pipeline_schedule="Interleaved1F1B")
+    check_layout(layout, config(num_layers=8), 8, 16, 16)
+    with pytest.raises(ValueError, match=r"in whole rounds, but a process has 9 .*; nearest: batch_tokens = 64 and"):
+        check_layout(layout, config(num_layers=8), 9, 16, 16)
+
+
+def test_a_head_that_is_the_embedding_and_compiled_code_that_is_split_are_refused() -> None:
+    layout = ParallelSettings(pipeline=2, pipeline_schedule="ZBVZeroBubble")
+    with pytest.raises(ValueError, match="pipeline = 2, but the head is the embedding"):
+        check_layout(layout, config(num_layers=4, tie_embeddings=True), 8, 16, 16)
+    with pytest.raises(ValueError, match="splits every backward pass, which compiled code does not allow"):
+        check_layout(layout, config(num_layers=4), 8, 16, 16, compiles=True)
+    with pytest.raises(ValueError, match="twice, which recompute = selective does not allow: set recompute = true"):
+        check_layout(layout.model_copy(update={"recompute": "selective"}), config(num_layers=4), 8, 16, 16)
+
+
+@pytest.mark.parametrize("schedule", ["1F1B", "Interleaved1F1B", "InterleavedZeroBubble", "ZBVZeroBubble"])
+@pytest.mark.parametrize("num_layers", [8, 9, 15])
+def test_every_layer_is_in_one_process(schedule: str, num_layers: int) -> None:
+    layout = ParallelSettings(pipeline=4, pipeline_schedule=schedule)
+    parts = sorted(part for place in range(4) for part in parts_of_process(layout, place))
+    assert parts == list(range(layout.parts))
+    layers = [layers_of_part(part, layout.parts, num_layers) for part in parts]
+    assert [layer for part in layers for layer in part] == list(range(num_layers))
+    assert 0 <= len(layers[0]) - len(layers[-1]) <= 1
 
 
 def test_a_dense_model_has_no_experts_to_share() -> None:

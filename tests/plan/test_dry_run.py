@@ -168,6 +168,29 @@ def test_a_vocabulary_that_is_shared_adds_up() -> None:
     assert (reduced.calls, reduced.bytes) == (2, 2 * 4 * tokens * width * 4)
 
 
+@pytest.mark.parametrize(("schedule", "parts"), [("1F1B", 1), ("Interleaved1F1B", 2), ("ZBVZeroBubble", 2)])
+def test_the_first_process_of_a_pipeline_holds_its_layers_and_sends_what_leaves_them(schedule: str, parts: int) -> None:
+    parallel = ParallelSettings(pipeline=2, shard=4, pipeline_schedule=schedule)
+    model = config().model_copy(update={"num_layers": 4})
+    settings = SETTINGS.model_copy(update={"batch_tokens": 4 * 4 * 128, "compile": False})
+    run = dry_run(model, settings, parallel, 8)
+    whole = dry_run(model, settings, ParallelSettings(shard=4), 4)
+    assert run.parameters == whole.parameters
+    assert run.parameter_bytes < 0.8 * whole.parameter_bytes
+    assert run.gradient_bytes == run.parameter_bytes
+    sent, received = find(run, "send", "layers: pipeline"), find(run, "receive", "layers: pipeline")
+    # what leaves a part in bf16, and its gradient; a V's two ends are both here, each with one neighbour elsewhere. The
+    # first step agrees on shapes: a number of four bytes for every part that has such a neighbour
+    between = 4 * 128 * model.hidden_size * 2
+    crossings = {"1F1B": (1, 1), "Interleaved1F1B": (3, 3), "ZBVZeroBubble": (2, 2)}[schedule]
+    for found, count in zip((sent, received), crossings, strict=True):
+        assert (found.ranks, found.calls, found.bytes) == (2, 5 * count, count * (between + 4))
+    gathered, reduced = find(run, "all-gather", "weights: shard"), find(run, "reduce-scatter", "weights: shard")
+    # two blocks, a router in fp32, the embedding; in a V the head and the norm too; once for all micro-batches
+    once = 6 if schedule == "ZBVZeroBubble" else 4
+    assert (gathered.calls, reduced.calls) == (once, once)
+
+
 def test_one_process_says_nothing() -> None:
     assert dry_run(config(), settings_for(LAYOUTS[0]), LAYOUTS[0], 1).collectives == []
 

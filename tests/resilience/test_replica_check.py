@@ -32,6 +32,24 @@ def test_one_process_has_nothing_to_compare() -> None:
     check_replicas([("weight", torch.ones(2))])
 
 
+def find_in_pipeline(rank: int, folder: Path) -> None:
+    """The first two have other tensors than the last two, of which the last has one flipped bit."""
+    groups = [torch.distributed.new_group(ranks) for ranks in ([0, 1], [2, 3])]
+    tensors = [(f"layers.{rank // 2}.{name}", torch.ones(3)) for name in ("a", "b", "c")[: 2 + rank // 2]]
+    check_replicas(tensors, groups[rank // 2])
+    if rank == 3:
+        flip(tensors[2][1], 0, 11)
+    with pytest.raises(ValueError) as error:
+        check_replicas(tensors, groups[rank // 2])
+    (folder / str(rank)).write_text(str(error.value))
+
+
+def test_a_rank_with_other_layers_says_what_is_damaged_too(tmp_path: Path) -> None:
+    gang = Gang(find_in_pipeline, 4, tmp_path)
+    assert gang.wait() == [0] * 4, gang.said(0)
+    assert all("ranks 2 and 3 differ in layers.1.c" in (tmp_path / str(rank)).read_text() for rank in range(4))
+
+
 def find(rank: int, folder: Path, replicate: str, bad: str) -> None:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))

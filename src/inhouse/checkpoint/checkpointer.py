@@ -5,7 +5,9 @@ the manifest, written last, with the digest of all. It becomes visible by rename
 only then does the older of two earlier ones go. Some of earlier steps can be kept for good.
 """
 
+import functools
 import json
+import operator
 import os
 import re
 import shutil
@@ -191,7 +193,7 @@ class Checkpointer:
                 f"{folder} was written with other settings ({describe(refused)}); "
                 f"put them back, or delete {self.folder.parent} to train anew"
             )
-        _check_tensors(folder, tensors)
+        self._check_tensors(folder, tensors)
         self.control_plane.combine(lambda: self._read(folder, tensors), lambda every: None)
         self.control_plane.first(lambda: self._set_aside(newer_than=folder))
         return Resumed(content["step"], content["extra"], content["layout"], tuple(changed))
@@ -207,6 +209,30 @@ class Checkpointer:
         except CheckpointException as error:
             ((cause, _),) = error.failures.values()
             raise ValueError(f"{folder}: rank {self.control_plane.rank} could not read its part ({cause})") from error
+
+    def _check_tensors(self, folder: Path, tensors: dict[str, Tensor]) -> None:
+        """Raise `Refusal` where a checkpoint holds other tensors than wanted, as that of another model does."""
+        index = read_json(folder / INDEX)
+        saved = {name: (entry["dtype"], entry["shape"]) for name, entry in index.items()}
+        wanted = {name: (str(t.dtype).removeprefix("torch."), list(t.shape)) for name, t in tensors.items()}
+        names = sorted(saved)
+        # a bit a tensor: processes of a pipeline have some each, thousands of processes thousands of tensors
+        absent = sum(1 << bit for bit, name in enumerate(names) if name not in wanted)
+        nowhere = self.control_plane.combine(lambda: absent, lambda every: functools.reduce(operator.and_, every))
+        other = sorted(
+            [name for bit, name in enumerate(names) if nowhere >> bit & 1]
+            + [name for name in wanted if saved.get(name) != wanted[name]]
+        )
+
+        def check() -> None:
+            if other:
+                has, needs = (", ".join(map(str, of[other[0]])) if other[0] in of else "none" for of in (saved, wanted))
+                raise Refusal(
+                    f"{folder} is of another model: {len(other):,} of {len(wanted):,} tensors differ, first {other[0]} "
+                    f"(there {has}; here {needs})"
+                )
+
+        self.control_plane.combine(check, lambda every: None)
 
     def _adopt(self, folder: Path, run_identity: dict[str, Any]) -> None:
         content = read_manifest(folder)
@@ -308,20 +334,6 @@ def _remove(folder: Path) -> None:
     old = folder.with_name(f".{folder.name}.old")
     folder.rename(old)
     shutil.rmtree(old)
-
-
-def _check_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """Raise `Refusal` where a checkpoint holds other tensors than wanted, as that of another model does."""
-    index = read_json(folder / INDEX)
-    saved = {name: (entry["dtype"], entry["shape"]) for name, entry in index.items()}
-    wanted = {name: (str(t.dtype).removeprefix("torch."), list(t.shape)) for name, t in tensors.items()}
-    other = sorted(name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name))
-    if other:
-        has, needs = (", ".join(map(str, of[other[0]])) if other[0] in of else "none" for of in (saved, wanted))
-        raise Refusal(
-            f"{folder} is of another model: {len(other):,} of {len(wanted):,} tensors differ, first {other[0]} "
-            f"(there {has}; here {needs})"
-        )
 
 
 def _sentence(error: BaseException, folder: Path) -> str:

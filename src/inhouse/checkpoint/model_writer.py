@@ -2,7 +2,7 @@
 
 A tensor that is spread over processes is gathered to the one that writes it, one tensor at a time. What fits one file
 is written by the first process; else tensors take turns between processes, and experts that a process holds whole are
-written where they are. Copies write nothing.
+written where they are. Copies write nothing. In a pipeline those that have the same layers do all this with theirs.
 
 Shapes: U units of one of our tensors, each gathered and written at once (an expert, or all of the tensor).
 """
@@ -27,6 +27,7 @@ from inhouse.common.files import sync_file, sync_folder, write_json
 from inhouse.model.huggingface import tensor_names
 from inhouse.model.transformer import Transformer
 from inhouse.parallel.control_plane import ControlPlane
+from inhouse.parallel.pipeline_parallel import speaks_for_layers
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -64,12 +65,19 @@ def save_weights(model: Transformer, folder: Path, dtype: torch.dtype) -> None:
     files = _ShardFiles(folder, dict(zip(names, shards, strict=True)))
 
     def write() -> dict[str, str]:
+        failed: OSError | None = None
         for part, index in units:
             whole = _gathered(part, index, dtype)
-            if whole is not None:
-                tensors = whole if part.is_whole_stack else [model.plain_weight(part.name, whole)]
+            if whole is None or failed is not None:
+                continue  # others wait for what is here
+            tensors = whole if part.is_whole_stack else [model.plain_weight(part.name, whole)]
+            try:
                 for name, tensor in zip(part.names[index], tensors, strict=True):
                     files.add(name, stored(part.name, tensor, dtype))
+            except OSError as error:
+                failed = error
+        if failed is not None:
+            raise failed
         return files.file_of
 
     def finish(every: list[tuple[dict[str, str], int]]) -> None:
@@ -130,11 +138,12 @@ def _nbytes(name: str, shape: torch.Size, dtype: torch.dtype) -> int:
 
 def _parts_here(model: Transformer, is_one_file: bool) -> Iterator[_Part]:
     """Of the tensors that this process writes, or has a part of for another one that does."""
+    writes_plain = speaks_for_layers(model)
     for turn, (name, tensor) in enumerate(_on_disk(model)):
         names, local = tensor_names(name, model.config), to_local(tensor).detach()
         is_stack = tensor.ndim == 3
         is_by_expert = is_stack and not is_one_file
-        axes = _axes(tensor, first_dim=1 if is_by_expert else 0)
+        axes = _axes(tensor, writes_plain, first_dim=1 if is_by_expert else 0)
         if axes is None:
             continue
         units = [[expert] for expert in names[shard_slices(tensor)[0]]] if is_by_expert else [names]
@@ -146,11 +155,10 @@ def _parts_here(model: Transformer, is_one_file: bool) -> Iterator[_Part]:
         )  # fmt: skip
 
 
-def _axes(tensor: Tensor, first_dim: int) -> list[_Axis] | None:
+def _axes(tensor: Tensor, writes_plain: bool, first_dim: int) -> list[_Axis] | None:
     """Those that cut dimensions from `first_dim` on; None where this is a copy."""
     if not isinstance(tensor, DTensor):
-        is_copy = dist.is_initialized() and dist.get_rank() != 0
-        return None if is_copy else []
+        return [] if writes_plain else None
     dims = [getattr(placement, "dim", None) for placement in tensor.placements]  # None: copies
     axes = []
     for axis, dim in enumerate(dims):

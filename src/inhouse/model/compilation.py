@@ -12,7 +12,7 @@ from inhouse.model.transformer import Block, Transformer
 
 def can_compile(model: Transformer, trains: bool) -> bool:
     """A CPU needs a C++ compiler, and there inductor knows gradients of grouped matmuls in bf16 only (torch 2.13)."""
-    if model.embed_tokens.weight.device.type == "cuda":
+    if next(model.parameters()).device.type == "cuda":
         return True
     has_compiler = any(shutil.which(compiler) for compiler in ("g++", "clang++", "c++"))
     return has_compiler and (not trains or not model.config.is_moe or model.dtype == torch.bfloat16)

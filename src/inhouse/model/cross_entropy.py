@@ -133,7 +133,9 @@ class _InSlices(torch.autograd.Function):
         if grad_hidden_ND is not None:  # in fp32: bf16 would round the factor, the same way for all
             grad_hidden_ND = (grad_hidden_ND.float() * factor).to(grad_hidden_ND.dtype)
         if grad_head_RD is not None:
-            grad_head_RD.mul_(factor)  # in place: it is as large as the head
+            # in place, as it is as large as the head; but not where this pass is for the hidden states alone
+            comes_again = torch._C._autograd._get_current_graph_task_keep_graph()
+            grad_head_RD = grad_head_RD * factor if comes_again else grad_head_RD.mul_(factor)
         return grad_hidden_ND, grad_head_RD, *[None] * 5
 
 

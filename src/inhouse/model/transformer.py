@@ -3,6 +3,7 @@
 Shapes: B batch, T tokens, N = B T, D model width, H query heads, K key-value heads, d head dimension, V vocabulary.
 """
 
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import torch
@@ -88,19 +89,26 @@ class Transformer(nn.Module):
         """Run the blocks. Positions default to 0..T-1 in every row, `attend` to causal attention inside each row."""
         if positions_BT is None:
             positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)[None]
-        attend, shape = attend or CausalAttention(), tokens_BT.shape
+        shape = tokens_BT.shape
+        x_ND, routings = self.run(self.layers, self.embed(tokens_BT.flatten()), positions_BT.expand(shape), attend)
+        return Output(self.norm(x_ND.unflatten(0, shape)), routings)
+
+    def run(
+        self, blocks: Iterable[nn.Module], x_ND: Tensor, positions_BT: Tensor, attend: InnerAttention | None = None
+    ) -> tuple[Tensor, list[Routing]]:
+        """Take the tokens of B sequences through some consecutive blocks."""
+        attend, shape = attend or CausalAttention(), positions_BT.shape
 
         def attend_in_rows(q_NHd: Tensor, k_NKd: Tensor, v_NKd: Tensor, *, layer: int, window: int | None) -> Tensor:
             q_BTHd, k_BTKd, v_BTKd = (x.unflatten(0, shape) for x in (q_NHd, k_NKd, v_NKd))
             return attend(q_BTHd, k_BTKd, v_BTKd, layer=layer, window=window).flatten(0, 1)
 
-        rope, x_ND = self.rope(positions_BT.expand(shape).flatten()), self.embed(tokens_BT.flatten())
-        routings = []
-        for block in self.layers:
+        rope, routings = self.rope(positions_BT.flatten()), []
+        for block in blocks:
             x_ND, routing = block(x_ND, rope, attend_in_rows)
             if routing is not None:
                 routings.append(routing)
-        return Output(self.norm(x_ND.unflatten(0, shape)), routings)
+        return x_ND, routings
 
     def embed(self, tokens_N: Tensor) -> Tensor:
         """What enters the first block (N, D)."""
@@ -112,6 +120,17 @@ class Transformer(nn.Module):
     def rope(self, positions_N: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines for every block."""
         return rope_angles(positions_N, self.config, self.dtype)
+
+    def keep(self, layers: Collection[int], embedding: bool, head: bool) -> None:
+        """Give up all but these layers, which keep their names, the embedding, and the head with the norm before it."""
+        kept = nn.ModuleList()
+        for layer in layers:
+            kept.add_module(str(layer), self.layers[layer])
+        self.layers = kept
+        if not embedding:
+            del self.embed_tokens
+        if not head:
+            del self.norm, self.lm_head
 
     def logits(self, hidden_BTD: Tensor) -> Tensor:
         """fp32 logits (B, T, V)."""
@@ -173,7 +192,7 @@ class Transformer(nn.Module):
         zero = {id(projection) for block in self.layers for projection in _last_projections(block)}
         for module in self.modules():
             if isinstance(module, Linear):
-                deviation = 0.001 if module is self.lm_head else module.in_features**-0.5
+                deviation = 0.001 if module is getattr(self, "lm_head", None) else module.in_features**-0.5
                 to_local(module.weight).zero_() if id(module) in zero else fill(module.weight, deviation)
                 if module.bias is not None:
                     to_local(module.bias).zero_()

@@ -17,27 +17,39 @@ class Mesh:
     `dense`: (replicate, shard × context), of all weights but the experts'. `sparse`: (replicate, shard × context /
     experts, experts), of the experts'; without expert parallelism they are dense too. `vocabulary`: (replicate, shard ×
     context / vocabulary, vocabulary), of embedding and head, likewise. `sequence`: (replicate × shard, ring, context /
-    ring), of the tokens; its axes are called data, ring and heads. A replicate of 1 is left out.
+    ring), of the tokens; its axes are called data, ring and heads. `pipeline`: (pipeline, same_layers), of the layers;
+    the others are then of those that have the same layers, and `dense` is only there where they are several. A
+    replicate of 1 is left out.
     """
 
     def __init__(self, layout: ParallelSettings, device_type: str = "cpu") -> None:
         """With more than one process the default process group must stand, and have that many."""
-        self.layout = layout
+        self.layout, self.device_type = layout, device_type
         self.rank = dist.get_rank() if layout.processes > 1 else 0
+        self.pipeline: DeviceMesh | None = None
         self.dense: DeviceMesh | None = None
         self.sparse: DeviceMesh | None = None
         self.vocabulary: DeviceMesh | None = None
         self.sequence: DeviceMesh | None = None
-        if layout.processes > 1:
-            self.dense = _fold(device_type, replicate=layout.replicate, shard=layout.fsdp)
+        if layout.pipeline > 1:
+            self.pipeline = init_device_mesh(
+                device_type, (layout.pipeline, layout.same_layers), mesh_dim_names=("pipeline", "same_layers")
+            )
+        if layout.same_layers > 1:
+            self.dense = self._fold(replicate=layout.replicate, shard=layout.fsdp)
         if layout.experts > 1:
             shard = layout.fsdp // layout.experts
-            self.sparse = _fold(device_type, replicate=layout.replicate, shard=shard, experts=layout.experts)
+            self.sparse = self._fold(replicate=layout.replicate, shard=shard, experts=layout.experts)
         if layout.vocabulary > 1:
             shard = layout.fsdp // layout.vocabulary
-            self.vocabulary = _fold(device_type, replicate=layout.replicate, shard=shard, vocabulary=layout.vocabulary)
+            self.vocabulary = self._fold(replicate=layout.replicate, shard=shard, vocabulary=layout.vocabulary)
         if layout.context > 1:
-            self.sequence = _fold(device_type, data=layout.data, ring=layout.ring, heads=layout.heads)
+            self.sequence = self._fold(data=layout.data, ring=layout.ring, heads=layout.heads)
+
+    @property
+    def place(self) -> int:
+        """Where in the pipeline this process is."""
+        return self.rank // self.layout.same_layers
 
     @property
     def is_first(self) -> bool:
@@ -48,7 +60,7 @@ class Mesh:
         """Which of a step's sequences this process reads; those that share a sequence read the same."""
         assert sequences % self.layout.data == 0, "check_layout lets no other pass"
         share = sequences // self.layout.data
-        first = self.rank // self.layout.context * share
+        first = self.rank % self.layout.same_layers // self.layout.context * share
         return range(first, first + share)
 
     def cp_columns(self, length: int) -> Tensor:
@@ -58,17 +70,29 @@ class Mesh:
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Over all processes, in place; the same bits in each."""
-        if self.dense is not None:
+        if self.layout.processes > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def norm(self, part: Tensor) -> Tensor:
         """The Euclidean norm of a sharded vector, such as all gradients, from the norm of this process's part."""
-        if self.dense is None:
+        if self.layout.processes == 1:
             return part
         square = part.square()
-        dist.all_reduce(square, group=self.dense.get_group("shard"))
+        if self.dense is not None:
+            dist.all_reduce(square, group=self.dense.get_group("shard"))
+        if self.pipeline is not None:
+            dist.all_reduce(square, group=self.pipeline.get_group("pipeline"))
         return square.sqrt()
+
+    def _fold(self, **sizes: int) -> DeviceMesh:
+        """Those that have the same layers as this process, folded."""
+        kept = {name: size for name, size in sizes.items() if name != "replicate" or size > 1}
+        names, places = tuple(kept), self.layout.pipeline
+        if places == 1:
+            return init_device_mesh(self.device_type, tuple(kept.values()), mesh_dim_names=names)
+        folded = init_device_mesh(self.device_type, (places, *kept.values()), mesh_dim_names=("pipeline", *names))
+        return folded[names]
 
 
 def ring_part(length: int, index: int, ring: int) -> Tensor:
@@ -84,8 +108,3 @@ def ring_part(length: int, index: int, ring: int) -> Tensor:
 
 
 SINGLE = Mesh(ParallelSettings())
-
-
-def _fold(device_type: str, **sizes: int) -> DeviceMesh:
-    kept = {name: size for name, size in sizes.items() if name != "replicate" or size > 1}
-    return init_device_mesh(device_type, tuple(kept.values()), mesh_dim_names=tuple(kept))

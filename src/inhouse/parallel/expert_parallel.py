@@ -17,8 +17,9 @@ from torch import Tensor
 from inhouse.model.dispatch import Delivery
 from inhouse.model.moe import MoE
 from inhouse.model.permute import combine, group_ends, in_order, permute, reorder, sort_by_group
-from inhouse.model.transformer import Transformer
+from inhouse.model.transformer import Block, Transformer
 from inhouse.parallel.collectives import Exchange, exchange
+from inhouse.parallel.device_mesh import Mesh
 
 _MARGIN = 1.125  # of room over what the last step needed
 _MOST_ROOM = 1.5  # times as much as that: then there is less from now on
@@ -100,35 +101,44 @@ class ExpectedShares:
     layer waits for its own number, and nothing can get lost.
     """
 
-    def __init__(self, model: Transformer) -> None:
-        layers = [block.mlp.experts.dispatch for block in model.layers if isinstance(block.mlp, MoE)]
-        self._layers = [layer for layer in layers if isinstance(layer, AllToAllDispatch)]
-        self._shares: list[float | None] = [None] * len(self._layers)  # the first step waits
+    def __init__(self, model: Transformer, mesh: Mesh) -> None:
+        """Of a pipeline, every process knows the shares of all layers, of which it has some."""
+        self._group_size = mesh.layout.experts
+        self._layers = {
+            int(number): block.mlp.experts.dispatch
+            for number, block in model.layers.named_children()
+            if isinstance(block, Block)
+            and isinstance(block.mlp, MoE)
+            and isinstance(block.mlp.experts.dispatch, AllToAllDispatch)
+        }
+        self._shares: list[float | None] = [None] * model.config.num_layers  # the first step waits
+        self._device = next(model.parameters()).device
 
     @contextmanager
     def used(self) -> Iterator[None]:
         """Inside, rows beyond the expected shares get lost."""
-        for layer, share in zip(self._layers, self._shares, strict=True):
-            layer.share = share
+        for number, layer in self._layers.items():
+            layer.share = self._shares[number]
             layer.sent.clear()
         try:
             yield
         finally:
-            for layer in self._layers:
+            for layer in self._layers.values():
                 layer.share = None
 
     def were_exceeded(self) -> bool:
         """In any process since `used` began; all must call this together. The next step expects what this one had."""
-        if not self._layers:
+        if self._group_size == 1:
             return False
-        sent_LCR = torch.stack([torch.stack(layer.sent).sum(dim=2) for layer in self._layers])
-        most_L = (sent_LCR / sent_LCR.sum(dim=2, keepdim=True)).amax(dim=(1, 2))
+        most_L = torch.zeros(len(self._shares), device=self._device)  # of layers without experts it stays 0
+        for number, layer in self._layers.items():
+            sent_CR = torch.stack(layer.sent).sum(dim=2)
+            most_L[number] = (sent_CR / sent_CR.sum(dim=1, keepdim=True)).max()
         dist.all_reduce(most_L, dist.ReduceOp.MAX)
         needed = most_L.tolist()
         exceeded = [share is not None and most > share for most, share in zip(needed, self._shares, strict=True)]
         self._shares = [
-            _next_share(share, most, layer.group.size())
-            for layer, share, most in zip(self._layers, self._shares, needed, strict=True)
+            _next_share(share, most, self._group_size) for share, most in zip(self._shares, needed, strict=True)
         ]
         return any(exceeded)
 

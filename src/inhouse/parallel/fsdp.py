@@ -1,5 +1,5 @@
 """How a single-device model is spread over a mesh: FSDP of every block and the root, experts by all-to-all,
-the vocabulary by rows.
+the vocabulary by rows, the layers by parts.
 
 Declared beside the model, which knows nothing of it. After `parallelize` every parameter is a DTensor whose shape is
 the whole one's; one process leaves the model as it is.
@@ -25,6 +25,7 @@ from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.embedding import sum_in_fp32
 from inhouse.parallel.expert_parallel import AllToAllDispatch
 from inhouse.parallel.layout import expert_shard_dim
+from inhouse.parallel.pipeline_parallel import Part, cut, parts_of
 from inhouse.parallel.vocab_parallel import VocabParallelCrossEntropy, look_up_in_group
 
 MOST_GATHERED = 8 << 30  # bytes of gathered weights that stay for a whole step: a tenth of a GPU of 80 GB
@@ -37,33 +38,39 @@ def parallelize(model: Transformer, mesh: Mesh) -> None:
     before), but for routers, whose scores must not be rounded. Gradients are summed over the processes, not averaged,
     because the loss is divided by the whole step's count of tokens.
     """
+    if mesh.pipeline is not None:
+        cut(model, mesh)
     if mesh.layout.recompute:
         recompute_blocks(model, mesh.layout.recompute)
     if mesh.dense is None:
         return
     precision = MixedPrecisionPolicy(model.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     shard = partial(fully_shard, mp_policy=precision, reshard_after_forward=not keeps_gathered(model, mesh))
-    groups = _shard_blocks(model, mesh, shard)
-    if not model.config.tie_embeddings:  # else both stay with the root
-        embedding, head = _shard_tables(model, mesh, shard)
-        groups = [[embedding], *groups, [head]]
-    # the root's weights stay gathered after forward: the backward pass begins with them
-    shard(model, mesh=mesh.dense, reshard_after_forward=False)
+    for root in parts_of(model):
+        groups = _shard_blocks(root, model, mesh, shard)
+        if not model.config.tie_embeddings:  # else both stay with the root
+            groups = [
+                *_shard_table(root, "embed_tokens", mesh, shard),
+                *groups,
+                *_shard_table(root, "lm_head", mesh, shard),
+            ]
+        # the root's weights stay gathered after forward: the backward pass begins with them
+        shard(root, mesh=mesh.dense, reshard_after_forward=False)
+        _prefetch(groups)
     for module in _sharded(model):
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)
-    groups[0][0].set_modules_to_backward_prefetch(groups[0][:1])  # else FSDP takes the last of the micro-batch before
-    for first, second in pairwise(groups):  # while one computes, the next is gathered
-        first[0].set_modules_to_forward_prefetch(second)
-        second[0].set_modules_to_backward_prefetch(first)
 
 
 def keeps_gathered(model: Transformer, mesh: Mesh) -> bool:
     """Whether a process keeps the weights that it gathers from their first use in a step to their last.
 
     That spares all gathers but the first, whatever the number of micro-batches. Where they take more than
-    `MOST_GATHERED` bytes, blocks are gathered for every pass and let go after it.
+    `MOST_GATHERED` bytes, blocks are gathered for every pass and let go after it. Not in a pipeline, where a block's
+    next micro-batch comes at once, and what splits a backward pass looks for whole weights.
     """
+    if mesh.pipeline is not None:
+        return True
     stacks = sum(weight.numel() for weight in model.parameters() if weight.ndim == 3)
     rest = sum(weight.numel() for weight in model.parameters()) - stacks
     return (rest + stacks // mesh.layout.experts) * model.dtype.itemsize <= MOST_GATHERED
@@ -73,7 +80,8 @@ def begin_micro_batch(model: Transformer, mesh: Mesh, is_last: bool) -> None:
     """With a step's last micro-batch, gradients are summed over copies of the model, and kept weights let go.
 
     Over the processes of one copy they are summed with every micro-batch: not to do so would take a gradient of the
-    whole model in fp32, and that is what FSDP is there to avoid.
+    whole model in fp32, and that is what FSDP is there to avoid. Not to be called in a pipeline: torch's schedules say
+    all this of their last micro-batch.
     """
     lets_go = is_last or not keeps_gathered(model, mesh)
     for module in _sharded(model):
@@ -117,12 +125,22 @@ def cross_entropy_in(mesh: Mesh, cross_entropy: CrossEntropy) -> CrossEntropy:
     return VocabParallelCrossEntropy(mesh.vocabulary.get_group("vocabulary"), cross_entropy)
 
 
-def _sharded(model: nn.Module) -> list[FSDPModule]:
-    return [module for module in model.modules() if isinstance(module, FSDPModule)]
+def _sharded(model: Transformer) -> list[FSDPModule]:
+    return [module for root in parts_of(model) for module in root.modules() if isinstance(module, FSDPModule)]
 
 
-def _shard_blocks(model: Transformer, mesh: Mesh, shard: Callable[..., FSDPModule]) -> list[list[FSDPModule]]:
-    """Each block, with its parts that are gathered apart from it."""
+def _prefetch(groups: list[list[FSDPModule]]) -> None:
+    """While one computes, the next is gathered."""
+    groups[0][0].set_modules_to_backward_prefetch(groups[0][:1])  # else FSDP takes the last of the micro-batch before
+    for first, second in pairwise(groups):
+        first[0].set_modules_to_forward_prefetch(second)
+        second[0].set_modules_to_backward_prefetch(first)
+
+
+def _shard_blocks(
+    root: Transformer | Part, model: Transformer, mesh: Mesh, shard: Callable[..., FSDPModule]
+) -> list[list[FSDPModule]]:
+    """Each block of `root`, with its parts that are gathered apart from it."""
     dim = expert_shard_dim(mesh.layout, model.config) if model.config.is_moe else 0
     # cut once: each part of a mesh holds every rank's number
     experts_axis, experts_fsdp = (mesh.sparse["experts"], _fsdp_axes(mesh.sparse)) if mesh.sparse else (None, None)
@@ -131,7 +149,7 @@ def _shard_blocks(model: Transformer, mesh: Mesh, shard: Callable[..., FSDPModul
         return Shard(dim) if parameter.ndim == 3 else None  # only expert stacks have three
 
     groups = []
-    for block in model.layers:
+    for block in root.layers:
         parts = []
         if isinstance(block.mlp, MoE) and model.dtype != torch.float32:
             parts.append(shard(block.mlp.gate, mesh=mesh.dense, mp_policy=MixedPrecisionPolicy()))
@@ -143,23 +161,26 @@ def _shard_blocks(model: Transformer, mesh: Mesh, shard: Callable[..., FSDPModul
     return groups
 
 
-def _shard_tables(model: Transformer, mesh: Mesh, shard: Callable[..., FSDPModule]) -> list[FSDPModule]:
-    """Embedding and head. Where their rows are spread already, FSDP over the rest of the processes deals columns:
-    rows would have to come out even.
+def _shard_table(
+    root: Transformer | Part, name: str, mesh: Mesh, shard: Callable[..., FSDPModule]
+) -> list[list[FSDPModule]]:
+    """Embedding or head, where it is here. Where its rows are spread already, FSDP over the rest of the processes
+    deals columns: rows would have to come out even.
     """
-    sum_in_fp32(model.embed_tokens)
+    table = dict(root.named_children()).get(name)
+    if table is None:
+        return []
     axes, dim = mesh.dense, 0
     if mesh.vocabulary is not None:
-        rows_axis, axes, dim = mesh.vocabulary["vocabulary"], _fsdp_axes(mesh.vocabulary), 1
-        for table in (model.embed_tokens, model.lm_head):
-            _spread_rows(table, rows_axis)
-        look_up_in_group(model.embed_tokens, rows_axis.get_group())
-    tables = [
-        shard(table, mesh=axes, shard_placement_fn=lambda weight: Shard(dim))
-        for table in (model.embed_tokens, model.lm_head)
-    ]
-    tables[0].set_unshard_in_backward(False)  # an embedding's gradient needs no weights
-    return tables
+        axes, dim = _fsdp_axes(mesh.vocabulary), 1
+        _spread_rows(table, mesh.vocabulary["vocabulary"])
+    sharded = shard(table, mesh=axes, shard_placement_fn=lambda weight: Shard(dim))
+    if isinstance(table, nn.Embedding):
+        sum_in_fp32(table)
+        sharded.set_unshard_in_backward(False)  # an embedding's gradient needs no weights
+        if mesh.vocabulary is not None:
+            look_up_in_group(table, mesh.vocabulary.get_group("vocabulary"))
+    return [[sharded]]
 
 
 def _spread_rows(module: nn.Module, axis: DeviceMesh) -> None:

@@ -11,11 +11,18 @@ from inhouse.model.config import ModelConfig
 SLOW_PHASE_FACTOR = 10  # times as long as any other may a phase of the first step take (it compiles), and a save
 
 Processes = Annotated[int, Field(ge=1, le=1 << 20)]
+Schedule = Literal["1F1B", "Interleaved1F1B", "InterleavedZeroBubble", "ZBVZeroBubble"]  # torch's names
+_SPLIT_BACKWARD = ("InterleavedZeroBubble", "ZBVZeroBubble")  # gradients of inputs first, of weights in the bubbles
 
 
 class ParallelSettings(Settings):
-    """The `[parallel]` table: replicate × shard × context processes. One process is the smallest case, not another."""
+    """The `[parallel]` table: pipeline × replicate × shard × context processes. One is the smallest case of all."""
 
+    pipeline: Processes = Field(default=1, description="groups of processes that share the layers, one after another")
+    pipeline_schedule: Schedule = Field(
+        default="1F1B",
+        description="order of micro-batches; 1F1B: one part of the layers a process, others: two, and shorter bubbles",
+    )
     replicate: Processes = Field(default=1, description="copies of the sharded model (HSDP); 1: none")
     shard: Processes = Field(default=1, description="processes with sequences of their own, weights shared (FSDP)")
     context: Processes = Field(default=1, description="processes that share every sequence")
@@ -35,7 +42,17 @@ class ParallelSettings(Settings):
     @property
     def processes(self) -> int:
         """All of them: the world size."""
+        return self.pipeline * self.same_layers
+
+    @property
+    def same_layers(self) -> int:
+        """How many processes compute with the same layers."""
         return self.replicate * self.shard * self.context
+
+    @property
+    def parts(self) -> int:
+        """How many parts the layers are cut into."""
+        return self.pipeline * (1 if self.pipeline == 1 or self.pipeline_schedule == "1F1B" else 2)
 
     @property
     def data(self) -> int:
@@ -53,10 +70,33 @@ class ParallelSettings(Settings):
         return self.shard * self.context
 
 
-def check_layout(parallel: ParallelSettings, config: ModelConfig, sequences: int, sequence_length: int) -> None:
+def layers_of_part(part: int, parts: int, num_layers: int) -> range:
+    """Layers in equal shares; the first parts have one more where they do not come out even: the last has the head."""
+    share, rest = divmod(num_layers, parts)
+    first = part * share + min(part, rest)
+    return range(first, first + share + (part < rest))
+
+
+def parts_of_process(parallel: ParallelSettings, place: int) -> list[int]:
+    """Which parts of the layers the processes at `place` of the pipeline have: one, or two in a loop or a V."""
+    if parallel.parts == parallel.pipeline:
+        return [place]
+    is_v = parallel.pipeline_schedule == "ZBVZeroBubble"
+    return [place, parallel.parts - 1 - place if is_v else parallel.pipeline + place]
+
+
+def check_layout(
+    parallel: ParallelSettings,
+    config: ModelConfig,
+    sequences: int,
+    sequence_length: int,
+    micro_batch_tokens: int | None = None,
+    compiles: bool = False,
+) -> None:
     """Raise `ValueError`, with the nearest legal number, where model or batch cannot be divided as asked.
 
-    `sequences` of `sequence_length` tokens are one step.
+    `sequences` of `sequence_length` tokens are one step, a process takes `micro_batch_tokens` (None: all it has) in one
+    forward pass.
     """
     _divides("experts", parallel.experts, "shard × context", parallel.fsdp)
     if parallel.experts > 1 and not config.is_moe:
@@ -75,16 +115,20 @@ def check_layout(parallel: ParallelSettings, config: ModelConfig, sequences: int
             f"processes alike; nearest: batch_tokens = {nearest}, or replicate × shard = "
             f"{_nearest_divisor(parallel.data, sequences)}"
         )
+    if parallel.pipeline > 1:
+        _check_pipeline(parallel, config, compiles)
+        _check_micro_batches(parallel, sequences // parallel.data, sequence_length, micro_batch_tokens)
 
 
 def check_world(parallel: ParallelSettings, started: int) -> None:
     """Raise `ValueError` where another number of processes was started than the layout asks for."""
     if parallel.processes != started:
-        others = parallel.replicate * parallel.context
-        remedy = f"set shard = {started // others}" if started % others == 0 else "change one of the three"
+        others = parallel.pipeline * parallel.replicate * parallel.context
+        remedy = f"set shard = {started // others}" if started % others == 0 else "change one of the four"
         raise ValueError(
-            f"[parallel] replicate {parallel.replicate} × shard {parallel.shard} × context {parallel.context} = "
-            f"{parallel.processes} processes, but {started} were started: start {parallel.processes}, or {remedy}"
+            f"[parallel] pipeline {parallel.pipeline} × replicate {parallel.replicate} × shard {parallel.shard} × "
+            f"context {parallel.context} = {parallel.processes} processes, but {started} were started: start "
+            f"{parallel.processes}, or {remedy}"
         )
 
 
@@ -137,6 +181,56 @@ def _check_vocabulary(parallel: ParallelSettings, config: ModelConfig) -> None:
         raise ValueError(f"[parallel] vocabulary = {parallel.vocabulary}, but the head is the embedding here: set 1")
     _divides(
         "shard × context / vocabulary", parallel.fsdp // parallel.vocabulary, "[model] hidden_size", config.hidden_size
+    )
+
+
+def _check_pipeline(parallel: ParallelSettings, config: ModelConfig, compiles: bool) -> None:
+    """Every part needs a layer; what splits a backward pass needs one that can be split."""
+    schedule = parallel.pipeline_schedule
+    if config.num_layers < parallel.parts:
+        nearest = config.num_layers * parallel.pipeline // parallel.parts
+        raise ValueError(
+            f"[parallel] pipeline = {parallel.pipeline} with {schedule} cuts the layers into {parallel.parts} parts, "
+            f"but [model] depth = {config.num_layers}; nearest: pipeline = {nearest}"
+        )
+    if config.tie_embeddings:
+        raise ValueError(
+            f"[parallel] pipeline = {parallel.pipeline}, but the head is the embedding here, which the last part does "
+            f"not have: set pipeline = 1"
+        )
+    if schedule in _SPLIT_BACKWARD and compiles:
+        raise ValueError(
+            f"[parallel] pipeline_schedule = {schedule} splits every backward pass, which compiled code does not "
+            f"allow: set compile = false, or pipeline_schedule = Interleaved1F1B"
+        )
+    if schedule in _SPLIT_BACKWARD and parallel.recompute == "selective":
+        raise ValueError(
+            f"[parallel] pipeline_schedule = {schedule} goes back through every block twice, which recompute = "
+            f"selective does not allow: set recompute = true, or pipeline_schedule = Interleaved1F1B"
+        )
+
+
+def _check_micro_batches(parallel: ParallelSettings, sequences: int, length: int, micro_tokens: int | None) -> None:
+    """Of `sequences` a process: as many as fill the pipeline, all of one size, and whole rounds where it goes round."""
+
+    def suits(count: int) -> bool:
+        in_rounds = not schedule.startswith("Interleaved") or count < places or count % (count // places) == 0
+        return count >= least and in_rounds
+
+    places, schedule = parallel.pipeline, parallel.pipeline_schedule
+    least = 2 * places - 1 if schedule == "ZBVZeroBubble" else places
+    size = min(sequences, max(1, (micro_tokens or sequences * length) // length))
+    if sequences % size == 0 and suits(sequences // size):
+        return
+    legal = [count for count in range(1, sequences + 1) if sequences % count == 0 and suits(count)]
+    nearest = f"batch_tokens = {least * parallel.data * length} and micro_batch_tokens = {length}"
+    if legal:
+        count = min(legal, key=lambda count: abs(count - sequences / size))
+        nearest = f"micro_batch_tokens = {sequences // count * length}"
+    raise ValueError(
+        f"[parallel] {schedule} over {places} processes needs {least} or more micro-batches of one size"
+        f"{', in whole rounds' if schedule.startswith('Interleaved') else ''}, but a process has {sequences} sequences "
+        f"a step and takes {size} at once; nearest: {nearest}"
     )
 
 

@@ -17,6 +17,7 @@ _KINDS = {
     "_reduce_scatter_base_": "reduce-scatter",
     "allreduce_": "all-reduce",
     "alltoall_base_": "all-to-all",
+    "recv_": "receive",
 }
 
 
@@ -67,7 +68,10 @@ class CollectiveCounter(TorchDispatchMode):
 def group_names(mesh: Mesh) -> dict[str, str]:
     """The process groups of a mesh by what they share."""
     names: dict[str, str] = {}
-    meshes = {"weights": mesh.dense, "experts": mesh.sparse, "vocabulary": mesh.vocabulary, "tokens": mesh.sequence}
+    meshes = {
+        "layers": mesh.pipeline, "weights": mesh.dense, "experts": mesh.sparse, "vocabulary": mesh.vocabulary,
+        "tokens": mesh.sequence,
+    }  # fmt: skip
     for what, folded in meshes.items():
         for axis in (folded and folded.mesh_dim_names) or ():
             assert folded is not None

@@ -78,7 +78,7 @@ def _step(network: Transformer, settings: PretrainSettings, mesh: Mesh) -> DryRu
     parameters = list(network.parameters())
     return DryRun(
         world=mesh.layout.processes,
-        parameters=sum(parameter.numel() for parameter in parameters),
+        parameters=network.num_weights,
         parameter_bytes=local_bytes(parameters),
         parameter_share=even_bytes(parameters),
         optimizer_bytes=local_bytes(step.optimizers.state().values()),

@@ -60,7 +60,9 @@ def fine_tune(
     template = CHAT_TEMPLATE if own_template is None else own_template
     with torch.device("meta"):
         model = Transformer(read_config(base))
-    check_layout(parallel, model.config, settings.rows(), settings.sequence_length)
+    check_layout(
+        parallel, model.config, settings.rows(), settings.sequence_length, settings.micro_batch_tokens, settings.compile
+    )
     if settings.sequence_length > model.config.max_position:
         raise ValueError(
             f"[sft] sequence_length = {settings.sequence_length} is more than the base model's context of "
@@ -88,6 +90,8 @@ def fine_tune(
         _say(packed, rows, steps, settings)
     with join(parallel, settings.device, "sft") as mesh:
         dealt = math.ceil(rows.total / parallel.data) * parallel.data  # few conversations: some processes get filler
+        if parallel.pipeline > 1:
+            dealt = settings.rows()  # as many micro-batches as a pipeline needs, filler among them
         batch_of = partial(filled_batch, mixed, rows=mesh.dp_rows(dealt))
         validations = _validation(packed_folder, seed, length, filler, dealt, mesh)
         if rows.replayed:  # the step's loss is of both kinds: this one says what of the text is kept

@@ -136,7 +136,8 @@ def _check_shape(recipe: Recipe, positions: Positions) -> None:
         plan_steps(recipe.pretrain, config, recipe.parallel)
         config = _after_midtraining(recipe, config)
         _check_length("sft", recipe.sft.sequence_length, config.max_position)
-        check_layout(recipe.parallel, config, recipe.sft.rows(), recipe.sft.sequence_length)
+        sft = recipe.sft
+        check_layout(recipe.parallel, config, sft.rows(), sft.sequence_length, sft.micro_batch_tokens, sft.compile)
         if recipe.export.gguf and config.rope_scaling and not config.rope_scaling.has_usual_ramp:
             raise ValueError(NO_RAMP.format(scaling=config.rope_scaling))
     except ValidationError as error:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 
+import inhouse.parallel
 from inhouse.resilience.collective_progress import NOTHING, Recorded, Recording
 
 _TORCH = Path(torch.__file__).parent
@@ -19,6 +20,8 @@ _TORCH = Path(torch.__file__).parent
 _COLLECTIVES = {
     str(_TORCH / "distributed" / "distributed_c10d.py"),
     str(_TORCH / "distributed" / "_functional_collectives.py"),
+    str(_TORCH / "distributed" / "pipelining" / "schedules.py"),
+    str(Path(inhouse.parallel.__file__).parent / "pipeline_parallel.py"),
     str(_TORCH / "distributed" / "fsdp" / "_fully_shard" / "_fsdp_collectives.py"),
 }
 _OPERATORS = str(_TORCH / "_ops.py")

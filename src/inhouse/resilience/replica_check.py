@@ -24,11 +24,12 @@ def tensor_digest(tensor: Tensor) -> Tensor:
     return bits.sum(dtype=torch.int64)
 
 
-def check_replicas(tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Compare every tensor with its copies on the other ranks; all ranks must call this with the same tensors.
+def check_replicas(tensors: Iterable[tuple[str, Tensor]], group: dist.ProcessGroup | None = None) -> None:
+    """Compare every tensor with its copies on the other ranks; all ranks must call this, those of `group`, by default
+    all, with the same tensors.
 
-    A plain tensor is one that all ranks hold; a `DTensor` is compared over the axes of its mesh that replicate it.
-    Where no tensor has a copy (pure sharding), nothing can be compared.
+    A plain tensor is one that all ranks of `group` hold; a `DTensor` is compared over the axes of its mesh that
+    replicate it. Where no tensor has a copy (pure sharding), nothing can be compared.
 
     Raises `ValueError` on every rank, naming a rank and a tensor: the rank that the majority of copies outvotes, or
     both where there are two.
@@ -37,22 +38,27 @@ def check_replicas(tensors: Iterable[tuple[str, Tensor]]) -> None:
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return
     found = 0
-    for group, members in _by_group(named):
+    for holders, members in _by_group(named, group or dist.group.WORLD):
         digests_P = torch.stack([tensor_digest(to_local(named[index][1])) for index in members])
-        found = max(found, _odd_one(group, digests_P, members))
+        found = max(found, _odd_one(holders, digests_P, members))
     # the groups do not know of each other: one all-reduce tells everybody
     verdict = torch.tensor(found, dtype=torch.int64, device=to_local(named[0][1]).device)
     dist.all_reduce(verdict, dist.ReduceOp.MAX)
-    if verdict.item():
-        raise ValueError(_sentence(int(verdict.item()) - 1, [name for name, _ in named]))
+    if code := int(verdict.item()):
+        _, _, b = _decoded(code - 1)  # which knows the tensor's name; others may hold other ones
+        sentence = [_sentence(code - 1, [name for name, _ in named]) if dist.get_rank() == b else ""]
+        dist.broadcast_object_list(sentence, src=b, device=verdict.device)
+        raise ValueError(sentence[0])
 
 
-def _by_group(named: list[tuple[str, Tensor]]) -> Iterator[tuple[dist.ProcessGroup, list[int]]]:
+def _by_group(
+    named: list[tuple[str, Tensor]], all_alike: dist.ProcessGroup | None
+) -> Iterator[tuple[dist.ProcessGroup, list[int]]]:
     """Groups of ranks that hold copies, each with the indices of the tensors that they hold copies of."""
     groups: dict[dist.ProcessGroup, list[int]] = {}
-    assert dist.group.WORLD is not None
+    assert all_alike is not None
     for index, (_, tensor) in enumerate(named):
-        over = [dist.group.WORLD]
+        over = [all_alike]
         if isinstance(tensor, DTensor):
             axes = [axis for axis, placement in enumerate(tensor.placements) if placement.is_replicate()]
             over = [tensor.device_mesh.get_group(axis) for axis in axes]
@@ -81,11 +87,15 @@ def _odd_one(group: dist.ProcessGroup, digests_P: Tensor, members: list[int]) ->
     return (members[first] * world + odd[0]) * world + other + 1
 
 
-def _sentence(code: int, names: list[str]) -> str:
-    """Spell out (tensor * world + a) * world + b: rank a is outvoted (a = b), or a and b differ."""
+def _decoded(code: int) -> tuple[int, int, int]:
+    """(tensor * world + a) * world + b: rank a is outvoted (a = b), or a and b differ."""
     world = dist.get_world_size()
     rest, b = divmod(code, world)
-    index, a = divmod(rest, world)
+    return *divmod(rest, world), b
+
+
+def _sentence(code: int, names: list[str]) -> str:
+    index, a, b = _decoded(code)
     who = f"rank {a} holds other bits than its replicas" if a == b else f"ranks {min(a, b)} and {max(a, b)} differ"
     machine = f"rank {a}" if a == b else "both"
     return (

@@ -25,9 +25,7 @@ class Stragglers:
 
 def gather_seconds(seconds: float, mesh: Mesh) -> list[float]:
     """Every rank's figure, in the order of ranks; all ranks must call it."""
-    every = torch.zeros(
-        mesh.layout.processes, dtype=torch.float64, device=mesh.dense.device_type if mesh.dense else None
-    )
+    every = torch.zeros(mesh.layout.processes, dtype=torch.float64, device=mesh.device_type)
     every[mesh.rank] = seconds
     return [float(value) for value in mesh.sum(every).tolist()]
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from inhouse.model.config import ModelConfig
 from inhouse.model.moe import Router, Routing
 from inhouse.parallel.device_mesh import SINGLE, Mesh
 
@@ -27,14 +28,26 @@ def balance_of(routing: Routing) -> Balance:
     return Balance(routing.load_E, -(p_NE * p_NE.clamp_min(1e-20).log()).sum(dim=-1).mean())
 
 
-def sum_balances(micro_batches: Sequence[Sequence[Balance]], mesh: Mesh = SINGLE) -> list[Balance]:
-    """Each layer's balance over the micro-batches of a step, which have one a layer, and over all processes."""
-    layers = list(zip(*micro_batches, strict=True))
-    if not layers:
+def sum_balances(
+    micro_batches: Sequence[Sequence[Balance]],
+    config: ModelConfig,
+    places: Sequence[int],
+    device: torch.device,
+    mesh: Mesh = SINGLE,
+) -> list[Balance]:
+    """Every MoE layer's balance over the micro-batches of a step and over all processes.
+
+    A micro-batch has one for each layer here, whose places among all MoE layers are `places`.
+    """
+    num_layers = sum(config.layer_is_moe(layer) for layer in range(config.num_layers))
+    if not num_layers:
         return []
-    load_LE = mesh.sum(torch.stack([sum(b.load_E for b in parts) for parts in layers]))
-    entropy_L = torch.stack([sum(b.entropy for b in parts) / len(parts) for parts in layers])
-    entropy_L = mesh.sum(entropy_L) / mesh.layout.processes
+    load_LE = torch.zeros(num_layers, config.num_experts, dtype=torch.int64, device=device)
+    entropy_L = torch.zeros(num_layers, device=device)
+    for place, parts in zip(places, zip(*micro_batches, strict=True), strict=True):
+        load_LE[place] = sum(b.load_E for b in parts)
+        entropy_L[place] = sum(b.entropy for b in parts) / len(parts)
+    load_LE, entropy_L = mesh.sum(load_LE), mesh.sum(entropy_L) / mesh.layout.same_layers
     return [Balance(load_E, entropy) for load_E, entropy in zip(load_LE, entropy_L, strict=True)]
 
 

@@ -159,7 +159,8 @@ class Trainer:
     def check_replicas(self) -> None:
         """Raise `ValueError` where copies of a weight differ between processes."""
         self.supervisor.phase("replica digests")
-        check_replicas([*self.model.named_parameters(), *self.model.named_buffers()])
+        group = self.mesh.pipeline.get_group("same_layers") if self.mesh.pipeline is not None else None
+        check_replicas([*self.model.named_parameters(), *self.model.named_buffers()], group)
 
     def _advance(self) -> None:
         """One step further: done, skipped, or rewound to an earlier one."""

@@ -51,7 +51,8 @@ def balance_loss(routing: Routing, length: int, mesh: Mesh = SINGLE) -> Tensor:
     chosen_BTK = scores_BTE.detach().topk(top_k, dim=-1).indices
     chosen_BE = (chosen_BTK.flatten(1)[..., None] == torch.arange(num_experts, device=chosen_BTK.device)).sum(dim=1)
     if mesh.sequence is not None:
-        dist.all_reduce(chosen_BE, group=mesh.sequence.get_group("context"))
+        for axis in ("ring", "heads"):
+            dist.all_reduce(chosen_BE, group=mesh.sequence.get_group(axis))
     f_BE = chosen_BE * (num_experts / (top_k * length))
     p_BE = (scores_BTE / scores_BTE.sum(dim=-1, keepdim=True).clamp_min(1e-20)).sum(dim=1) / length
     return (f_BE * p_BE).sum()

@@ -14,6 +14,7 @@ from inhouse.common.dtensor import to_local
 from inhouse.model.attention import CausalAttention
 from inhouse.model.compilation import can_compile, compile_blocks
 from inhouse.model.cross_entropy import NOT_TRAINED, CrossEntropy
+from inhouse.model.layers import Linear
 from inhouse.model.moe import MoE
 from inhouse.model.transformer import Transformer
 from inhouse.optim.clip import clip_gradients
@@ -21,6 +22,7 @@ from inhouse.optim.optimizer import Optimizers
 from inhouse.parallel.device_mesh import SINGLE, Mesh
 from inhouse.parallel.expert_parallel import ExpectedShares
 from inhouse.parallel.fsdp import as_forward, begin_micro_batch, cross_entropy_in, inner_attention_in, let_go
+from inhouse.parallel.pipeline_parallel import Part, Pipeline
 from inhouse.parallel.weight_casts import cast_once
 from inhouse.resilience.step_guard import StepFlags, reduce_flags
 from inhouse.train.balance import Balance, balance_of, move_biases, sum_balances
@@ -81,8 +83,12 @@ class TrainStep:
         self.optimizers = Optimizers(model, settings, model.dtype)
         self.routers = [block.mlp.gate for block in model.layers if isinstance(block.mlp, MoE)]
         self._cross_entropy = CrossEntropy(settings.z_loss)
-        self._expert_shares = ExpectedShares(model)
+        self._expert_shares = ExpectedShares(model, mesh)
         self._sequence_balance = SequenceBalance(model, settings.sequence_balance, settings.batch_tokens, mesh)
+        moe_layers = [layer for layer in range(model.config.num_layers) if model.config.layer_is_moe(layer)]
+        # of the layers here, among all MoE layers
+        self._places = [i for i, layer in enumerate(moe_layers) if str(layer) in dict(model.layers.named_children())]
+        self._pipeline = Pipeline(model, self._pass_part) if mesh.pipeline is not None else None
 
     def compile(self) -> bool:
         """Make every later step faster; False where torch cannot (`can_compile`)."""
@@ -109,20 +115,15 @@ class TrainStep:
         device = batch.tokens_BT.device
         micro_batches = list(self._micro_batches(batch))
         # the step's own count, so that the loss is the same however it is cut into micro-batches and processes
-        num_trained = self.mesh.sum(_count_trained(micro_batches, device)).clamp_min(1)
-        total, balances = torch.zeros((), device=device), []
+        num_trained = self.mesh.sum(self._count_trained(micro_batches, device)).clamp_min(1)
         self._sequence_balance.length = batch.tokens_BT.shape[1]
-        with self._casts():
-            for number, micro in enumerate(micro_batches, 1):
-                begin_micro_batch(self.model, self.mesh, is_last=number == len(micro_batches))
-                self.on_phase("forward")
-                loss, balance = loss_of(self.model, micro, self._cross_entropy, self.mesh)
-                self.on_phase("backward")
-                (loss / num_trained).backward()
-                total += loss.detach() / num_trained
-                balances.append(balance)
+        if self._pipeline is not None:
+            self._phase = "pipeline"
+            total, balances = self._pipeline.backward(micro_batches, num_trained)
+        else:
+            total, balances = self._backward(micro_batches, num_trained)
         self._sequence_balance.length = 0
-        summed = sum_balances(balances, self.mesh)
+        summed = sum_balances(balances, self.model.config, self._places, device, self.mesh)
         own, mean = total.clone(), self.mesh.sum(total)
         self.on_phase("gradient norm")
         norm = gradient_norm(self.model, self.mesh)
@@ -133,23 +134,62 @@ class TrainStep:
         loss, size, *read = torch.cat((torch.stack((mean, norm)).double(), flags.double())).tolist()
         return Gradients(loss, size, summed, StepFlags.of(read))
 
+    def _backward(self, micro_batches: list[Batch], divisor: Tensor) -> tuple[Tensor, list[list[Balance]]]:
+        """Gradients of the loss over `divisor`; that loss, and each micro-batch's balances."""
+        total, balances = torch.zeros((), device=divisor.device), []
+        with self._casts():
+            for number, micro in enumerate(micro_batches, 1):
+                begin_micro_batch(self.model, self.mesh, is_last=number == len(micro_batches))
+                self.on_phase("forward")
+                loss, balance = loss_of(self.model, micro, self._cross_entropy, self.mesh)
+                self.on_phase("backward")
+                (loss / divisor).backward()
+                total += loss.detach() / divisor
+                balances.append(balance)
+        return total, balances
+
     def evaluate(self, batches: Iterable[Batch]) -> tuple[float, float]:
         """The loss in nats, summed over trained targets and processes, and how many those are.
 
         By the code of a training step, without a backward pass: compiling other code for it, without gradients, takes
         longer than what that would save.
         """
-        sums = torch.zeros(2, dtype=torch.float64, device=self.model.embed_tokens.weight.device)
+        sums = torch.zeros(2, dtype=torch.float64, device=next(self.model.parameters()).device)
         with self._casts():
             for batch in batches:
-                for micro in self._micro_batches(batch):
-                    self.on_phase("validation")
-                    loss, _ = loss_of(self.model, micro, self._cross_entropy, self.mesh)
-                    sums[0] += loss.detach()
-                    sums[1] += _count_trained([micro], sums.device)
+                micro_batches = list(self._micro_batches(batch))
+                for loss in self._losses(micro_batches):
+                    sums[0] += loss
+                sums[1] += self._count_trained(micro_batches, sums.device)
         let_go(self.model)
         nats, count = self.mesh.sum(sums).tolist()
         return nats, count
+
+    def _losses(self, micro_batches: list[Batch]) -> Iterator[Tensor]:
+        """Of each micro-batch; none where the last layers are in other processes."""
+        if self._pipeline is not None:
+            self._phase = "validation"
+            yield from self._pipeline.losses(micro_batches)
+            return
+        for micro in micro_batches:
+            self.on_phase("validation")
+            yield loss_of(self.model, micro, self._cross_entropy, self.mesh)[0].detach()
+
+    def _pass_part(self, part: Part, x_ND: Tensor | None, batch: Batch) -> tuple[Tensor, list[Balance]]:
+        """A micro-batch through the layers of one part; the last one gives the loss."""
+        self.on_phase(self._phase)
+        attend = inner_attention_in(self.mesh, CausalAttention(batch.documents_BT))
+        out, routing = part.run(x_ND, batch.tokens_BT, batch.positions_BT, attend)
+        if part.is_last:
+            out = _head_loss(part.lm_head, part.norm(out), batch, self._cross_entropy, self.mesh)
+        return out, [balance_of(layer) for layer in routing]
+
+    def _count_trained(self, batches: Iterable[Batch], device: torch.device) -> Tensor:
+        """How many tokens the losses here are of."""
+        if self._pipeline is not None and not self._pipeline.has_loss:
+            batches = ()
+        zero = torch.zeros((), dtype=torch.int64, device=device)
+        return sum(((batch.targets_BT != NOT_TRAINED).sum() for batch in batches), zero)
 
     def _micro_batches(self, batch: Batch) -> Iterator[Batch]:
         """This process's part of a batch, cut into what one forward pass takes."""
@@ -160,15 +200,17 @@ class TrainStep:
         return batch.split(num_sequences)
 
     def _casts(self) -> AbstractContextManager[None]:
-        """A single forward pass casts as it goes: compiled code then reads fp32 weights where it needs them."""
+        """A single forward pass casts as it goes: compiled code then reads fp32 weights where it needs them. So does a
+        pipeline: some of torch's schedules give weights their gradients without autograd, which nobody would pass on.
+        """
         micro_tokens = self.settings.micro_batch_tokens
         has_several = micro_tokens is not None and micro_tokens < self.settings.batch_tokens
-        return cast_once(self.model) if has_several and self.mesh.dense is None else nullcontext()
+        return cast_once(self.model) if has_several and self.mesh.layout.processes == 1 else nullcontext()
 
     def update(self, fraction: float, balances: list[Balance]) -> None:
         """Bring the gradients into the weights, at `fraction` of the flat learning rates."""
         self.optimizers.step(fraction)
-        move_biases(self.routers, balances, self.settings.balance_rate)
+        move_biases(self.routers, [balances[place] for place in self._places], self.settings.balance_rate)
 
     def drop(self) -> None:
         """Forget the gradients."""
@@ -186,17 +228,17 @@ def loss_of(
     """This process's cross entropy in nats, summed over its trained targets, and how it used the experts."""
     attend = inner_attention_in(mesh, CausalAttention(batch.documents_BT))
     hidden_BTD, routing = model(batch.tokens_BT, batch.positions_BT, attend)
+    loss = _head_loss(model.lm_head, hidden_BTD.flatten(0, 1), batch, cross_entropy, mesh)
+    return loss, [balance_of(layer) for layer in routing]
+
+
+def _head_loss(head: Linear, hidden_ND: Tensor, batch: Batch, cross_entropy: CrossEntropy, mesh: Mesh) -> Tensor:
     loss_of_head = cross_entropy_in(mesh, cross_entropy)
 
     def loss(hidden_ND: Tensor) -> Tensor:
-        return loss_of_head(hidden_ND, model.lm_head.weight, batch.targets_BT.flatten())
+        return loss_of_head(hidden_ND, head.weight, batch.targets_BT.flatten())
 
-    return as_forward(model.lm_head, loss)(hidden_BTD.flatten(0, 1)), [balance_of(layer) for layer in routing]
-
-
-def _count_trained(batches: Iterable[Batch], device: torch.device) -> Tensor:
-    zero = torch.zeros((), dtype=torch.int64, device=device)
-    return sum(((batch.targets_BT != NOT_TRAINED).sum() for batch in batches), zero)
+    return as_forward(head, loss)(hidden_ND)
 
 
 def gradient_norm(model: torch.nn.Module, mesh: Mesh = SINGLE) -> Tensor:

@@ -73,4 +73,4 @@ def _check_lengths(settings: TextSettings, config: ModelConfig, parallel: Parall
                 f"[{settings.table}] {name} = {value} is not a multiple of {what} = {each}; nearest: {nearest}"
             )
     for _, each in lengths:
-        check_layout(parallel, config, batch // each, each)
+        check_layout(parallel, config, batch // each, each, settings.micro_batch_tokens, settings.compile)
