@@ -103,7 +103,7 @@ def test_where_no_run_can_be_begun_one_sentence_says_why(
 
 
 def test_without_the_package_one_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inhouse.train.wandb_run.find_spec", lambda name: None)
+    monkeypatch.setattr("inhouse.train.watching.wandb_run.find_spec", lambda name: None)
     with pytest.raises(Refusal, match=r"wandb = ours needs .* pip install 'inhouse\[wandb\]'"):
         trained(tmp_path / "run", wandb="ours")
 

@@ -8,8 +8,8 @@ from inhouse.common.processes import Terminated
 from inhouse.resilience.learning_check import is_above_start
 from inhouse.train.loop import Callback, Trainer
 from inhouse.train.metrics import MetricsLogger
-from inhouse.train.profiler import Profiler
 from inhouse.train.step import Batch, Gradients
+from inhouse.train.watching.profiler import Profiler
 
 _COLLECT_EVERY = 50  # steps
 

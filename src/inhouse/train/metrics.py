@@ -17,7 +17,7 @@ from inhouse.train.balance import Balance
 from inhouse.train.flops import flops_per_token, peak_flops
 from inhouse.train.loop import Callback, Trainer
 from inhouse.train.step import Batch, Gradients
-from inhouse.train.wandb_run import Wandb, check_installed
+from inhouse.train.watching.wandb_run import Wandb, check_installed
 
 
 class MetricsLogger(Callback):

@@ -45,7 +45,9 @@ def test_every_setting_is_carried_or_refused():
         "--enforce-eager",
     }
     refused = {"prompt_turn": 0.1, "threads": 2, "weights": "int8", "speculation": "ngram", "draft_tokens": 3}
-    assert given.keys() | refused.keys() == ServingSettings.model_fields.keys()
+    assert given.keys() | refused.keys() | {"draft_model"} == ServingSettings.model_fields.keys()
+    with pytest.raises(ValueError, match="--speculation has no meaning with --engine vllm"):
+        check_settings(ServingSettings(speculation="model", draft_model="x"))
     for name, value in refused.items():
         with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} has no meaning with --engine vllm"):
             check_settings(ServingSettings(**{name: value}))
