@@ -166,7 +166,7 @@ KINDS = {
     "clock jumps": Kind(jumping_clock, fails=False),
     "port in use": Kind(port_in_use, says=r"port \d+.*in use", at_start=True),
     "a save longer than its interval": Kind(
-        slow(sharded_save, "write_rank_file", 1.0, everybody=True),
+        slow(sharded_save, "write_rank_file", 2.5, everybody=True),
         fails=False,
         check=waited("checkpoint stall", 0.5),
     ),
