@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.engine.conftest import ByteTokenizer
 
-from inhouse.engine.draft_model import DraftModel
 from inhouse.engine.drafts import speculator
+from inhouse.engine.drafts.draft_model import DraftModel
 from inhouse.engine.drafts.pace import Pace
 from inhouse.engine.drafts.prompt_lookup import PromptLookup
 from inhouse.engine.engine import Engine

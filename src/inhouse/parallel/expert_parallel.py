@@ -1,4 +1,4 @@
-"""Tokens to experts in other processes and back: the sibling of `local_dispatch`, dropless, of variable size.
+"""Tokens to experts in other processes and back: the sibling of `local_dispatch`, dropless.
 
 Every process sends every other equally many rows, C, of which each says how many count. So nobody waits to hear how
 much will come, and no size of a tensor hangs on a number that only the device knows.

@@ -13,7 +13,7 @@ from inhouse.common.files import read_json
 from inhouse.common.model_paths import find_model
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.cache.kv_cache import KVCache
-from inhouse.engine.draft_model import DraftModel
+from inhouse.engine.drafts.draft_model import DraftModel
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams
 from inhouse.engine.settings import EngineSettings

@@ -53,15 +53,18 @@ class Speculator:
             most = self._room(sequence, min(share, self._most))
             if most <= 0:
                 continue
-            forced = sequence.matcher.forced() if sequence.matcher is not None else []
-            if not forced and (pace := self._pace(sequence)).is_waiting():
-                continue
-            if not forced and self._model is not None:
-                asked[sequence] = min(most, pace.most)
-                left -= asked[sequence]
-                continue
-            draft = forced or self._look_up(sequence, min(most, pace.most))
-            drafts[sequence] = self._fitted(sequence, draft[:most])
+            draft = sequence.matcher.forced()[:most] if sequence.matcher is not None else []
+            if not draft:
+                pace = self._pace(sequence)
+                if pace.is_waiting():
+                    continue
+                most = min(most, pace.most)
+                if self._model is not None:
+                    asked[sequence] = most
+                    left -= most
+                    continue
+                draft = self._look_up(sequence, most)
+            drafts[sequence] = self._fitted(sequence, draft)
             left -= len(drafts[sequence])
         if asked and self._model is not None:
             self._guessed.update(asked)

@@ -3,18 +3,28 @@
 import logging
 from collections.abc import Mapping
 from functools import cache
+from typing import Protocol
 
-from inhouse.engine.engine import Engine
-from inhouse.engine.request import Failure, SamplingParams
+from inhouse.engine.request import Completion, Failure, SamplingParams, StepOutput
 from inhouse.engine.scheduler import Origin, Sequence
 
 log = logging.getLogger(__name__)
 
 
+class Generator(Protocol):
+    """Of an `inhouse.engine.engine.Engine`, which has a speculator itself, what is used here."""
+
+    max_context: int
+
+    def add(self, prompt: list[int], params: SamplingParams, origin: Origin | None = None) -> int: ...
+    def step(self) -> list[StepOutput | Failure]: ...
+    def abort(self, identity: int) -> Completion | None: ...
+
+
 class DraftModel:
     """What the model of `engine` holds for likeliest. The engine finds what it has computed of a sequence before."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Generator) -> None:
         self.engine = engine
 
     def propose(self, wanted: Mapping[Sequence, int]) -> dict[Sequence, list[int]]:
