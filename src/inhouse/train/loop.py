@@ -166,7 +166,7 @@ class Trainer:
         """One step further: done, skipped, or rewound to an earlier one."""
         step = self.done
         with self.supervisor.reading():
-            batch = self.batches.take(self.guard.batch(step))
+            batch = self._batch(self.guard.batch(step))
         if step + 1 < self.num_steps:
             self.batches.begin(self.guard.batch(step + 1))  # what a rewind makes of it, `take` sees
         gradients = self.step.gradients(batch, self.supervisor.stop_requested)
@@ -191,6 +191,9 @@ class Trainer:
         self.progress.update(self.settings.batch_tokens, loss=gradients.loss)
         for callback in self.callbacks:
             callback.after_step(self, batch, gradients)
+
+    def _batch(self, number: int) -> Batch:
+        return self.batches.take(number)
 
     def _losses_of(self, batches: Iterable[int]) -> dict[int, float]:
         """The loss of each of the batches, under the weights as they are, in nats a trained token."""
