@@ -29,7 +29,6 @@ TWO = [
 ]
 FOUR = [
     "context=4,ring=2,recompute=true",
-    "context=4,ring=4,experts=2",
     "replicate=2,shard=2,experts=2",
     "shard=2,context=2,experts=2,vocabulary=2",
 ]

@@ -99,7 +99,7 @@ def test_where_experts_have_too_little_room_all_do_the_step_again() -> None:
 
 
 def test_two_runs_on_one_layout_are_the_same_bits(tmp_path: Path) -> None:
-    layout, results = "pipeline=2,shard=2,experts=2,pipeline_schedule=ZBVZeroBubble", []
+    layout, results = TWO[3], []
     for place in ("a", "b"):
         (tmp_path / place).mkdir()
         results.append(run_layouts([layout], 2, tmp_path / place)[layout])
