@@ -19,7 +19,7 @@ from tests.fabricated_run import change_record, fabricate
 
 from inhouse import cli
 from inhouse.api.settings import ServeSettings
-from inhouse.cli import main
+from inhouse.cli.app import main
 from inhouse.common.files import write_json
 from inhouse.common.lineage import OUTDATED
 from inhouse.engine.settings import ServingSettings

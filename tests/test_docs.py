@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from tests.fabricated_run import fabricate
 
-from inhouse.cli import main
+from inhouse.cli.app import main
 from inhouse.common.lineage import check_lineage
 from inhouse.pipeline.runner import make
 from inhouse.recipe.errors import keys_at

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-WITHOUT_TORCH = ("inhouse.recipe", "inhouse.jobs", "inhouse.report", "inhouse.pipeline", "inhouse.cli")
+WITHOUT_TORCH = ("inhouse.recipe", "inhouse.jobs", "inhouse.report", "inhouse.pipeline", "inhouse.cli.app")
 CODE = """
 import importlib, pkgutil, sys
 room = importlib.import_module(sys.argv[1])

@@ -1,6 +1,6 @@
 """`python -m inhouse` is `inhouse`."""
 
-from inhouse.cli import main
+from inhouse.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -114,7 +114,7 @@ def test_processes_that_one_was_lost_of_are_started_again(
 
 def test_torchrun_joins(text: Path, tmp_path: Path) -> None:
     overrides = [*SHRUNK, f"data.sources.0.path={text}", "parallel.shard=2", "pretrain.tokens=2048"]
-    code = "from inhouse.cli import main; main()"
+    code = "from inhouse.cli.app import main; main()"
     script = tmp_path / "joined.py"
     script.write_text(code)
     command = [
@@ -138,7 +138,7 @@ def test_torchrun_starts_again_and_ends_in_the_same_bits(text: Path, tmp_path: P
 import os, signal, threading, time
 from datetime import timedelta
 from pathlib import Path
-from inhouse.cli import main
+from inhouse.cli.app import main
 def strike():
     while not list(Path({str(tmp_path / "runs")!r}).glob("preview-moe/.pretrain.partial/checkpoints/step-*")):
         time.sleep(0.01)

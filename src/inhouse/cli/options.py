@@ -17,6 +17,9 @@ from inhouse.common.settings import Settings
 from inhouse.recipe.errors import words
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a ready recipe.")]
+Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")]
+Runs = Annotated[Path, typer.Option(help="The folder of all runs.")]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A run, an exported or a Hugging Face folder.")]
 Dtype = Annotated[
     str, typer.Option(metavar="auto|fp32|bf16", help="What the model computes in; auto: as its weights are stored.")

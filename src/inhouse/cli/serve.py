@@ -1,16 +1,16 @@
 """The verb `serve`: by our own engine or by vLLM, here or, as manifests, on a cluster."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from inhouse.api.settings import ServeSettings
+from inhouse.cli.options import Dtype, ModelPath, Output, as_flags, with_settings, write_manifest
+from inhouse.cli.terminal import warn_of_stale
 from inhouse.engine.settings import ServingSettings
 from inhouse.jobs.settings import PodSettings
-from inhouse.options import Dtype, ModelPath, Output, as_flags, with_settings, write_manifest
 
 ENGINES = ("inhouse", "vllm")
 _HOST = "127.0.0.1"
@@ -85,13 +85,6 @@ def serve(
         folder, host or _HOST, port, api_key, settings[0], name=name, engine=settings[1], dtype=dtype,
         key_variable=api_key_env or "",
     )  # fmt: skip
-
-
-def warn_of_stale(model: Path) -> None:
-    from inhouse.common.model_paths import stale_notice
-
-    if notice := stale_notice(model):
-        print(notice, file=sys.stderr)
 
 
 def _check(

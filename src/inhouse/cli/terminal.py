@@ -1,0 +1,44 @@
+"""What verbs share of a terminal: questions, tables, answers as they come, a warning of what is stale."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+def agrees(question: str) -> bool:
+    """What the user at the terminal says; no where there is none."""
+    return sys.stdin.isatty() and typer.confirm(question)
+
+
+def print_stream(pieces: Any) -> str:
+    text = ""
+    for piece in pieces:
+        text += piece
+        print(piece, end="", flush=True)
+    print()
+    return text
+
+
+def ask() -> str | None:
+    """The user's next line, or None at the end of the input."""
+    try:
+        return input("> " if sys.stdin.isatty() else "")
+    except EOFError:
+        return None
+
+
+def print_rich(renderable: Any) -> None:
+    from rich.console import Console
+
+    console = Console()
+    (console if console.is_terminal else Console(width=140)).print(renderable)
+
+
+def warn_of_stale(model: Path) -> None:
+    """One line on stderr where a run's model is not what its recipe would make now."""
+    from inhouse.common.model_paths import stale_notice
+
+    if notice := stale_notice(model):
+        print(notice, file=sys.stderr)
