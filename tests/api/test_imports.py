@@ -9,7 +9,7 @@ import pytest
 
 # a package stands for every module in it
 TORCH_FREE = (
-    "inhouse.api", "inhouse.jobs", "inhouse.environments", "inhouse.recipe.recipe", "inhouse.engine.settings",
+    "inhouse.api", "inhouse.jobs", "inhouse.environments", "inhouse.providers", "inhouse.recipe.recipe", "inhouse.engine.settings",
     "inhouse.engine.request",
 )  # fmt: skip
 
