@@ -11,6 +11,7 @@ class Score(NamedTuple):
     standard_error: float | None
     count: int  # type: ignore[assignment]  # the word in every report; nobody counts in this tuple
     how: str
+    clusters: int | None = None  # what items share: the standard error is over these where there are some
 
 
 def share(outcomes: Sequence[bool], how: str) -> Score:
