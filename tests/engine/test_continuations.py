@@ -1,5 +1,7 @@
 """A context computed once for all that may follow it gives what each alone gives."""
 
+from itertools import chain
+
 import pytest
 import torch
 from tests.tiny_models import VOCABULARY, tiny_model
@@ -33,7 +35,7 @@ def test_branches_of_one_context_are_worth_what_each_alone_is(architecture: str,
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2, generator=generator)
     packed = random_branches(20, generator)
-    found = dict(log_likelihoods(model, packed, tokens_per_pass))
+    found = dict(chain.from_iterable(log_likelihoods(model, packed, tokens_per_pass)))
     assert sorted(found) == list(range(20))
     for number, (context, continuations) in enumerate(packed):
         for scored, continuation in zip(found[number], continuations, strict=True):
@@ -47,7 +49,7 @@ def test_the_likeliest_continuation_is_greedy() -> None:
     context = [1, 2, 3]
     with torch.inference_mode():
         likeliest = int(model.logits(model(torch.tensor([context])).hidden_BTD)[0, -1].argmax())
-    ((_, scored),) = log_likelihoods(model, [Branches(context, [[likeliest], [(likeliest + 1) % VOCABULARY]])])
+    (((_, scored),),) = log_likelihoods(model, [Branches(context, [[likeliest], [(likeliest + 1) % VOCABULARY]])])
     assert [each.is_greedy for each in scored] == [True, False]
 
 

@@ -73,9 +73,9 @@ class TreeAttention:
 
 def log_likelihoods(
     model: Transformer, packed: Sequence[Branches], tokens_per_pass: int = TOKENS_PER_PASS
-) -> Iterator[tuple[int, list[Scored]]]:
-    """The number of every one of `packed` and what its continuations are worth, as they come: the longest first, those
-    of like lengths together, up to so many tokens a pass.
+) -> Iterator[list[tuple[int, list[Scored]]]]:
+    """What a pass gives: numbers of some of `packed` and what their continuations are worth. The longest come first,
+    those of like lengths together, up to so many tokens a pass.
 
     Raises ValueError where one has more positions than the model.
     """
@@ -88,7 +88,7 @@ def log_likelihoods(
     while order:
         size = max(1, tokens_per_pass // packed[order[0]].num_tokens)
         numbers, order = order[:size], order[size:]
-        yield from zip(numbers, _score(model, [packed[number] for number in numbers]), strict=True)
+        yield list(zip(numbers, _score(model, [packed[number] for number in numbers]), strict=True))
 
 
 @torch.inference_mode()

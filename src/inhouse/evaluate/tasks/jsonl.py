@@ -90,7 +90,10 @@ def _item(kind: Kind, record: Record, shape: Shape, where: str, name: str) -> It
         return _name(record, shape.fields or {}, key)
 
     cluster = field("cluster")
-    shared = {"document": record, "cluster": str(record[cluster]) if record.get(cluster) is not None else None}
+    shared: dict[str, Any] = {
+        "document": record,
+        "cluster": str(record[cluster]) if record.get(cluster) is not None else None,
+    }
     if kind == "minimal_pairs":
         return Item(**shared, choices=tuple(text_of(record, field(key), where) for key in ("good", "bad")), gold=0)
     if kind == "generation":

@@ -15,9 +15,8 @@ from inhouse.evaluate.tasks.gsm8k import gsm8k_task
 from inhouse.evaluate.tasks.task import Task
 
 Ready = Callable[[str, Path, int | None], Task]  # the task's name, the folder, the first items only
-READY: dict[str, Ready] = (
-    dict.fromkeys(CORE, core_task) | dict.fromkeys(GSM8K, gsm8k_task) | dict.fromkeys(BBH, bbh_task)
-)
+_FAMILIES: tuple[tuple[tuple[str, ...], Ready], ...] = ((CORE, core_task), (GSM8K, gsm8k_task), (BBH, bbh_task))
+READY = {name: ready for names, ready in _FAMILIES for name in names}
 
 
 def is_ready(name: str) -> bool:
