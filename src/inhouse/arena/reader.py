@@ -1,0 +1,222 @@
+"""Files of battles: CSV or JSON Lines, plain or gzipped, under the column names that such files have."""
+
+import csv
+import difflib
+import gzip
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from inhouse.arena.battles import KINDS, LEFT, RIGHT, TIE, UNSTATED, Battles, Floats, places
+from inhouse.arena.style import FEATURES, contrast, style
+
+SIDES = (("left", "right"), ("model_a", "model_b"), ("model_x", "model_y"), ("left_model", "right_model"))
+TEXTS = (("left_text", "right_text"), ("response_a", "response_b"), ("result_x", "result_y"))
+WINNER = ("winner", "vote", "preference")
+VOTER = ("voter", "worker", "judge", "user", "annotator")
+KIND = ("voter_kind",)
+CATEGORY = ("category", "categories")
+PROBABILITY = ("probability",)
+WINNERS = {
+    **dict.fromkeys(("left", "model_a", "a", "model_x", "x", "left_model", "first"), LEFT),
+    **dict.fromkeys(("right", "model_b", "b", "model_y", "y", "right_model", "second"), RIGHT),
+    **dict.fromkeys(("tie", "draw", "equal", "both", "neither", "bothbad", "both bad", "tie (bothbad)"), TIE),
+}
+VOTER_KINDS = {"people": 0, "person": 0, "human": 0, "judges": 1, "judge": 1, "model": 1, "": 2}
+
+
+class Table(NamedTuple):
+    """Columns of a file, and the line on which every row of it ends."""
+
+    path: Path
+    lines: Sequence[int]
+    columns: dict[str, Sequence[Any]]
+
+    def first(self, names: Sequence[str]) -> Sequence[Any] | None:
+        return next((self.columns[name] for name in names if name in self.columns), None)
+
+    def both(self, pairs: Sequence[tuple[str, str]]) -> tuple[Sequence[Any], Sequence[Any]] | None:
+        return next(((self.columns[a], self.columns[b]) for a, b in pairs if {a, b} <= self.columns.keys()), None)
+
+
+def read_battles(path: Path) -> Battles:
+    """The votes of a file. Raises `ValueError` with file, line and what was expected there."""
+    return as_battles(read_table(path))
+
+
+def read_table(path: Path) -> Table:
+    """The columns of a CSV (comma, semicolon or tab, with a header) or a JSON Lines file."""
+    data = path.read_bytes()
+    try:
+        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
+    except (OSError, EOFError) as error:
+        raise ValueError(f"{path}: a damaged gzip file ({error})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 at byte {error.start}") from error
+    if not text.strip():
+        raise ValueError(f"{path}: empty; votes are lines under the columns left, right, winner")
+    return _json_lines(path, text) if text.lstrip()[0] == "{" else _csv(path, text)
+
+
+def as_battles(table: Table) -> Battles:
+    """A table's votes. Raises `ValueError` where a column is missing or a value in it means nothing."""
+    sides, winners = table.both(SIDES), table.first(WINNER)
+    if sides is None or winners is None:
+        have = ", ".join(list(table.columns)[:12])
+        raise ValueError(f"{table.path}: votes want the columns left, right and winner (or model_a, model_b, winner); "
+                         f"there are {have}")  # fmt: skip
+    left, right = ([_name(value) for value in side] for side in sides)
+    for line, a, b in zip(table.lines, left, right, strict=True):
+        if not a or not b:
+            raise ValueError(f"{table.path}, line {line}: the {'left' if not a else 'right'} model has no name")
+        if a == b:
+            raise ValueError(f"{table.path}, line {line}: {a} battles itself")
+    models, both_N = places([*left, *right])
+    N = len(left)
+    voters, voter_N = _voters(table, N)
+    return Battles(
+        models, both_N[:N], both_N[N:], _points(table, winners, left, right), _kinds(table, N), voters, voter_N,
+        _categories(table, N), _style(table), _probabilities(table),
+    )  # fmt: skip
+
+
+def _csv(path: Path, text: str) -> Table:
+    header = text.lstrip("\r\n").splitlines()[0]
+    delimiter = max(",;\t", key=header.count)
+    csv.field_size_limit(2**31 - 1)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    lines, rows = [], []
+    try:
+        for row in reader:
+            if row:
+                lines.append(reader.line_num)
+                rows.append(row)
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from error
+    names = [name.strip().lower() for name in rows[0]]
+    for line, row in zip(lines, rows, strict=True):
+        if len(row) != len(names):
+            raise ValueError(f"{path}, line {line}: {len(row)} fields where the header has {len(names)}")
+    if len(rows) == 1:
+        raise ValueError(f"{path}: a header and no votes")
+    return Table(path, lines[1:], dict(zip(names, zip(*rows[1:], strict=True), strict=True)))
+
+
+def _json_lines(path: Path, text: str) -> Table:
+    lines, rows = [], []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: not valid JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, line {number}: a vote is an object with left, right, winner")
+        lines.append(number)
+        rows.append(row)
+    return rows_table(path, lines, rows)
+
+
+def rows_table(path: Path, lines: Sequence[int], rows: Sequence[dict[str, Any]]) -> Table:
+    """Objects as columns; what an object lacks is None."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return Table(path, lines, {name: [row.get(name) for row in rows] for name in names})
+
+
+def _name(value: Any) -> str:
+    return value.strip() if isinstance(value, str) else "" if value is None else str(value)
+
+
+def _points(table: Table, winners: Sequence[Any], left: list[str], right: list[str]) -> Floats:
+    """Of the left side. A winner is a side, a tie, or the name of one of the two models."""
+    meaning = {value: WINNERS.get(_name(value).lower()) for value in {*map(_hashable, winners)}}
+
+    def points(place: int, value: Any) -> float:
+        name = _name(value)
+        if name in (left[place], right[place]):
+            return LEFT if name == left[place] else RIGHT
+        where = f"{table.path}, line {table.lines[place]}"
+        if name in left or name in right:
+            raise ValueError(f"{where}: the winner {name} is neither {left[place]} nor {right[place]}")
+        near = difflib.get_close_matches(name.lower(), ["left", "right", "tie", left[place], right[place]], 1)
+        nearest = f" (nearest: {near[0]})" if near else ""
+        raise ValueError(f"{where}: winner is {value!r}, not left, right, tie or a model of the battle{nearest}")
+
+    found = [meaning[_hashable(value)] for value in winners]
+    return np.array([points(i, winners[i]) if each is None else each for i, each in enumerate(found)])
+
+
+def _hashable(value: Any) -> Any:
+    return value if isinstance(value, str) else str(value)
+
+
+def _kinds(table: Table, N: int) -> np.ndarray:
+    column = table.first(KIND)
+    if column is None:
+        return np.full(N, KINDS.index("unstated"))
+    known = {value: VOTER_KINDS.get(_name(value).lower()) for value in {*map(_hashable, column)} - {"None"}}
+    known["None"] = KINDS.index("unstated")
+    for line, value in zip(table.lines, column, strict=True):
+        if known[_hashable(value)] is None:
+            raise ValueError(f"{table.path}, line {line}: voter_kind is {value!r}, not people or judges")
+    return np.array([known[_hashable(value)] for value in column])
+
+
+def _voters(table: Table, N: int) -> tuple[tuple[str, ...], np.ndarray]:
+    column = table.first(VOTER)
+    if column is None:
+        return (), np.full(N, UNSTATED)
+    names = [_name(value) for value in column]
+    voters, place_N = places(names)
+    if voters and voters[0] == "":  # sorted: the empty name is the first
+        return voters[1:], place_N - 1
+    return voters, place_N
+
+
+def _categories(table: Table, N: int) -> dict[str, np.ndarray]:
+    """A vote is in one category, in several (a list), or in none."""
+    found: dict[str, np.ndarray] = {}
+    for place, value in enumerate(table.first(CATEGORY) or ()):
+        for name in value if isinstance(value, list) else [value]:
+            if name := _name(name):
+                found.setdefault(name, np.zeros(N, dtype=bool))[place] = True
+    return dict(sorted(found.items()))
+
+
+def _style(table: Table) -> Floats | None:
+    """From counts where the file has them, else from the answers; NaN where one is missing."""
+    names = [[f"{side}_{feature}" for feature in FEATURES] for side in ("left", "right")]
+    if {name for side in names for name in side} <= table.columns.keys():
+        return contrast(*([[*row] for row in zip(*(_numbers(table, name) for name in side), strict=True)]
+                          for side in names))  # fmt: skip
+    if (texts := table.both(TEXTS)) is None:
+        return None
+    counts = {text: style(text) for side in texts for text in {*side} if isinstance(text, str)}
+    missing = (np.nan,) * len(FEATURES)
+    return contrast(*([counts.get(text, missing) for text in side] for side in texts))
+
+
+def _probabilities(table: Table) -> Floats | None:
+    if table.first(PROBABILITY) is None:
+        return None
+    found = np.array(list(_numbers(table, PROBABILITY[0])))
+    if bad := [i for i, value in enumerate(found) if value > 1]:
+        raise ValueError(f"{table.path}, line {table.lines[bad[0]]}: a probability of {found[bad[0]]:g}")
+    return found
+
+
+def _numbers(table: Table, name: str) -> Iterator[float]:
+    """A column of counts; NaN where one is missing."""
+    for line, value in zip(table.lines, table.columns[name], strict=True):
+        try:
+            number = float("nan") if value in (None, "") else float(value)
+        except (TypeError, ValueError):
+            number = -1.0
+        if number < 0 or number == float("inf"):
+            raise ValueError(f"{table.path}, line {line}: {name} is {value!r}, not a number from 0 on")
+        yield number
