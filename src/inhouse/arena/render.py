@@ -120,8 +120,8 @@ def _table(board: Board) -> dict[str, Any]:
 
 
 def _marks(low: float, high: float) -> Sequence[float]:
-    """Four to nine round numbers between two."""
-    step = next(each for each in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 1e4, 1e9) if (high - low) / each < 9)
+    """Two to six round numbers between two."""
+    step = next(each for each in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 1e4, 1e9) if (high - low) / each < 6)
     return [float(mark) for mark in np.arange(np.ceil(low / step) * step, high, step)]
 
 

@@ -61,9 +61,13 @@ class VoteLog:
 
     def _catch_up(self, file: BinaryIO) -> None:
         """Take in what others wrote since, finish or undo what a crash left. Raises `ValueError` on anything else."""
+        stated = read_head(self.head_path, self._key) or Head(0, 0, FIRST)
+        size, expected = os.fstat(file.fileno()).st_size, max(stated, self._head)
+        if size < expected.bytes:
+            raise ValueError(f"{self.path}: {size:,} bytes where {expected.count:,} entries in {expected.bytes:,} bytes "
+                             "were stored; nothing was written")  # fmt: skip
         file.seek(self._head.bytes)
         *lines, rest = file.read().split(b"\n")
-        stated = read_head(self.head_path, self._key) or Head(0, 0, FIRST)
         for line in lines:
             entry = entry_of(line, self._key)
             if entry is None or (entry.number, entry.previous) != (self._head.count + 1, self._head.mac):
@@ -72,9 +76,6 @@ class VoteLog:
             if entry.kind == "model":
                 self.models.add(entry.body["model"])
             self._head = Head(entry.number, self._head.bytes + len(line) + 1, entry.mac)
-        if self._head.count < stated.count:
-            raise ValueError(f"{self.path}: {self._head.count:,} entries where the head counts {stated.count:,}; "
-                             "nothing was written")  # fmt: skip
         if rest:
             file.truncate(self._head.bytes)
         if self._head != stated:
