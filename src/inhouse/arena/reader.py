@@ -5,7 +5,7 @@ import difflib
 import gzip
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -190,10 +190,9 @@ def _categories(table: Table, N: int) -> dict[str, np.ndarray]:
 
 def _style(table: Table) -> Floats | None:
     """From counts where the file has them, else from the answers; NaN where one is missing."""
-    names = [[f"{side}_{feature}" for feature in FEATURES] for side in ("left", "right")]
-    if {name for side in names for name in side} <= table.columns.keys():
-        return contrast(*([[*row] for row in zip(*(_numbers(table, name) for name in side), strict=True)]
-                          for side in names))  # fmt: skip
+    left, right = ([f"{side}_{feature}" for feature in FEATURES] for side in ("left", "right"))
+    if {*left, *right} <= table.columns.keys():
+        return contrast(*(np.stack([_numbers(table, name) for name in side], axis=1) for side in (left, right)))
     if (texts := table.both(TEXTS)) is None:
         return None
     counts = {text: style(text) for side in texts for text in {*side} if isinstance(text, str)}
@@ -204,19 +203,27 @@ def _style(table: Table) -> Floats | None:
 def _probabilities(table: Table) -> Floats | None:
     if table.first(PROBABILITY) is None:
         return None
-    found = np.array(list(_numbers(table, PROBABILITY[0])))
-    if bad := [i for i, value in enumerate(found) if value > 1]:
+    found = _numbers(table, PROBABILITY[0])
+    if (bad := np.flatnonzero(found > 1)).size:
         raise ValueError(f"{table.path}, line {table.lines[bad[0]]}: a probability of {found[bad[0]]:g}")
     return found
 
 
-def _numbers(table: Table, name: str) -> Iterator[float]:
-    """A column of counts; NaN where one is missing."""
-    for line, value in zip(table.lines, table.columns[name], strict=True):
-        try:
-            number = float("nan") if value in (None, "") else float(value)
-        except (TypeError, ValueError):
-            number = -1.0
-        if number < 0 or number == float("inf"):
-            raise ValueError(f"{table.path}, line {line}: {name} is {value!r}, not a number from 0 on")
-        yield number
+def _numbers(table: Table, name: str) -> Floats:
+    """A column of numbers from 0 on; NaN where one is missing."""
+    column = table.columns[name]
+    try:
+        found = np.array(column, dtype=np.float64)
+    except (TypeError, ValueError):  # one is missing, or no number
+        found = np.array([_number(value) for value in column])
+    if (bad := np.flatnonzero((found < 0) | np.isinf(found))).size:
+        where = f"{table.path}, line {table.lines[bad[0]]}"
+        raise ValueError(f"{where}: {name} is {column[bad[0]]!r}, not a number from 0 on")
+    return found
+
+
+def _number(value: Any) -> float:
+    try:
+        return float("nan") if value in (None, "") else float(value)
+    except (TypeError, ValueError):
+        return -1.0

@@ -1,9 +1,9 @@
 """How an answer looks: what style control holds equal. Source: LMArena, "Does style matter?" (2024)."""
 
 import re
-from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from inhouse.arena.battles import Floats
 
@@ -21,7 +21,7 @@ def style(text: str) -> tuple[int, int, int, int]:
     return len(text.split()), *(len(mark.findall(prose)) for mark in (_HEADER, _BOLD, _LIST))  # type: ignore[return-value]
 
 
-def contrast(left_NS: Sequence[Sequence[float]], right_NS: Sequence[Sequence[float]]) -> Floats:
+def contrast(left_NS: ArrayLike, right_NS: ArrayLike) -> Floats:
     """(a - b) / (a + b) of two answers' counts; 0 where neither has any."""
     a, b = np.asarray(left_NS, dtype=np.float64), np.asarray(right_NS, dtype=np.float64)
     return (a - b) / np.maximum(a + b, 1e-300)
