@@ -101,9 +101,7 @@ def million() -> list[str]:
     with tempfile.TemporaryDirectory(prefix="inhouse-arena-") as name:
         path = Path(name) / "votes.csv"
         path.write_text(_as_csv(battles))
-        rows.append(
-            _times("beside it, reading them from a CSV with counts of style", [_seconds(lambda: read_battles(path))])
-        )
+        rows.append(_times("beside it, reading a CSV of them with style", [_seconds(lambda: read_battles(path))]))
     return rows
 
 
@@ -181,7 +179,8 @@ def main() -> None:
         coverage(given.boards, 20, 2_000, False, None), coverage(given.boards, 20, 2_000, True, None),
         coverage(given.boards, 20, 2_000, False, style), "",
         f"## {VOTES:,} votes, {MODELS} models (bar: 2 s with intervals and style control)", "",
-        "| what | by the clock, best of 3 | CPU time, worst | load of the machine |", "| --- | --- | --- | --- |", *million(), "",
+        "| what | by the clock, best of 3 | CPU time, worst | load of the machine |", "| --- | --- | --- | --- |",
+        *million(), "",
         "## Tampering", "", "| what was done to a log | tries | found | entry named |", "| --- | --- | --- | --- |",
         *tampered(given.tries),
     ])  # fmt: skip

@@ -1,6 +1,6 @@
 """All that is said about a file of battles: the board, one a category, and what speaks for and against trusting it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,7 +62,7 @@ def read_votes(path: Path, head: Path | None = None, key: Path | None = None) ->
         raise ValueError("a log is checked with both: --head FILE, where it ends, and --key FILE, who signed it")
     checked = check_log(path, head, read_key(key) if key else None)
     checked.refuse()
-    return _votes_of(checked), (_about_log(checked, is_signed=key is not None),)
+    return _votes_of(checked), (_about_log(checked, is_signed=key is not None), *_about_orders(checked))
 
 
 def make_leaderboard(battles: Battles, options: Options, notes: Sequence[str] = ()) -> Leaderboard:
@@ -104,6 +104,15 @@ def _about_log(checked: CheckedLog, is_signed: bool) -> str:
     if is_signed:
         return f"log: {count:,} entries, as they were written, the last is {last}…{torn}"
     return f"log: {count:,} entries, NOT CHECKED: that wants --head FILE and --key FILE{torn}"
+
+
+def _about_orders(checked: CheckedLog) -> Iterator[str]:
+    """How often judges, asked in both orders, named a side and not an answer."""
+    orders = [entry.body["orders"] for entry in checked.entries if entry.kind == "vote" and "orders" in entry.body]
+    first, second = (sum(order == [a, b] for order in orders) for a, b in (("left", "right"), ("right", "left")))
+    if orders:
+        yield (f"judges: of {len(orders):,} battles asked in both orders {first:,} went to the answer shown first both "
+               f"times, {second:,} to the second; they count as ties")  # fmt: skip
 
 
 def _about(battles: Battles, options: Options) -> str:

@@ -64,8 +64,8 @@ class VoteLog:
         stated = read_head(self.head_path, self._key) or Head(0, 0, FIRST)
         size, expected = os.fstat(file.fileno()).st_size, max(stated, self._head)
         if size < expected.bytes:
-            raise ValueError(f"{self.path}: {size:,} bytes where {expected.count:,} entries in {expected.bytes:,} bytes "
-                             "were stored; nothing was written")  # fmt: skip
+            raise ValueError(f"{self.path}: {size:,} bytes where {expected.count:,} entries were stored in "
+                             f"{expected.bytes:,}; nothing was written")  # fmt: skip
         file.seek(self._head.bytes)
         *lines, rest = file.read().split(b"\n")
         for line in lines:

@@ -1,4 +1,4 @@
-"""The verbs of `arena`: the board of a file of battles."""
+"""The verbs of `arena`: the board of a file of battles, and battles between endpoints."""
 
 import sys
 from pathlib import Path
@@ -36,3 +36,17 @@ def board(
         print("\n".join(remarks(leaderboard)), file=sys.stderr)
     else:
         print("\n".join(lines(leaderboard)))
+
+
+@arena.command("battle")
+def battle(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A .toml file: models, prompts, who votes.")],
+) -> None:
+    """Let models behind endpoints answer the same prompts, have a verifier or a judge model vote, store the votes."""
+    from inhouse.arena.battle.plan import read_plan
+    from inhouse.arena.battle.run import fight
+
+    outcome = fight(read_plan(plan))
+    if outcome.failed and not outcome.stored + outcome.before:
+        raise ValueError(outcome.sentence())
+    print(outcome.sentence())
