@@ -16,7 +16,7 @@ from inhouse.arena.battles import Battles, Floats, Places
 POINTS_PER_UNIT = 400 / np.log(10)  # theta in the units of Elo: 400 points are odds of 10
 MEAN_SCORE = 1000.0
 Z95 = 1.959963984540054
-_MAX_STEPS, _MAX_HALVINGS, _SETTLED = 100, 40, 1e-18
+_MAX_STEPS, _MAX_HALVINGS, _SETTLED, _ROUNDING = 100, 40, 1e-18, 1e-13
 
 
 class Rows(NamedTuple):
@@ -96,7 +96,7 @@ def maximise(rows: Rows, num_models: int) -> Floats:
         is_last = gradient_P @ step_P < _SETTLED  # Newton squares the error: what this step leaves is rounding
         for _ in range(_MAX_HALVINGS):
             tried = _likelihood(rows, parameters_P + step_P, total_R, num_models)
-            if tried >= likelihood - 1e-12 * abs(likelihood):
+            if tried >= likelihood - _ROUNDING * total_R.sum():
                 break
             step_P /= 2
         parameters_P, likelihood = parameters_P + step_P, tried

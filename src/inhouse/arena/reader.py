@@ -133,15 +133,17 @@ def _name(value: Any) -> str:
 
 
 def _points(table: Table, winners: Sequence[Any], left: list[str], right: list[str]) -> Floats:
-    """Of the left side. A winner is a side, a tie, or the name of one of the two models."""
-    meaning = {value: WINNERS.get(_name(value).lower()) for value in {*map(_hashable, winners)}}
+    """Of the left side. A winner is the name of one of the two models, a side or a tie."""
+    models = {*left, *right}
+    meaning = {value: None if _name(value) in models else WINNERS.get(_name(value).lower())
+               for value in {*map(_hashable, winners)}}  # fmt: skip
 
     def points(place: int, value: Any) -> float:
         name = _name(value)
         if name in (left[place], right[place]):
             return LEFT if name == left[place] else RIGHT
         where = f"{table.path}, line {table.lines[place]}"
-        if name in left or name in right:
+        if name in models:
             raise ValueError(f"{where}: the winner {name} is neither {left[place]} nor {right[place]}")
         near = difflib.get_close_matches(name.lower(), ["left", "right", "tie", left[place], right[place]], 1)
         nearest = f" (nearest: {near[0]})" if near else ""
