@@ -48,6 +48,7 @@ def test_the_columns_of_llmfao(tmp_path: Path) -> None:
                            "0,8,97,98,58,tie,Airoboros L2 70B,Weaver 12k\n0,8,98,97,14,right,Weaver 12k,Airoboros L2 70B\n")  # fmt: skip  # noqa: E501
     assert found.models == ("Airoboros L2 70B", "Weaver 12k") and found.points_N.tolist() == [0.5, 0.0]
     assert found.voters == ("14", "58") and found.voter_N.tolist() == [1, 0]
+    assert found.kind_N.tolist() == [0, 0]  # workers are people
 
 
 def test_what_else_a_vote_may_say(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Battles as arrays: who met whom, who won, who voted. Legend: N votes, M models, S style features."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,18 +48,17 @@ class Battles:
         return replace(self, categories={k: v[chosen_N] for k, v in self.categories.items()}, **parts)
 
 
-def places(names: Iterable[str]) -> tuple[tuple[str, ...], Places]:
+def places(names: Sequence[str]) -> tuple[tuple[str, ...], Places]:
     """The distinct names, sorted, and where in them each of the given ones is."""
-    found: dict[str, int] = {}
-    first_N = np.fromiter((found.setdefault(name, len(found)) for name in names), dtype=np.int64)
-    ordered = tuple(sorted(found))
-    rank = np.empty(len(found), dtype=np.int64)
-    rank[[found[name] for name in ordered]] = np.arange(len(ordered))
-    return ordered, rank[first_N]
+    ordered = sorted({*names})
+    number = {name: place for place, name in enumerate(ordered)}
+    return tuple(ordered), np.fromiter(map(number.__getitem__, names), dtype=np.int64, count=len(names))
 
 
 def among(battles: Battles, models: Sequence[str]) -> Battles:
     """The battles between these models (sorted names; some that are in no battle may be there), numbered by them."""
+    if tuple(models) == battles.models:
+        return battles
     number = {name: place for place, name in enumerate(models)}
     number_M = np.array([number.get(name, -1) for name in battles.models], dtype=np.int64)
     inside = battles.where((number_M[battles.left_N] >= 0) & (number_M[battles.right_N] >= 0))

@@ -87,15 +87,14 @@ def maximise(rows: Rows, num_models: int) -> Floats:
     """Newton's method from 0, each step halved until the likelihood grows. Raises `ValueError` where it has no end."""
     total_R = rows.count_R * rows.weight_R
     parameters_P = np.zeros(num_models + rows.covariates_RS.shape[1])
-    likelihood = _likelihood(rows, parameters_P, total_R, num_models)
+    chance_R, likelihood = _chances(rows, parameters_P, total_R, num_models)
     for _ in range(_MAX_STEPS):
-        chance_R = chances(rows, parameters_P, num_models)
         gradient_P = _sums(rows, total_R * (rows.points_R - chance_R), num_models)
         info_PP = squares(rows, total_R * chance_R * (1 - chance_R), num_models)
         step_P = inverse(info_PP, num_models) @ gradient_P
         is_last = gradient_P @ step_P < _SETTLED  # Newton squares the error: what this step leaves is rounding
         for _ in range(_MAX_HALVINGS):
-            tried = _likelihood(rows, parameters_P + step_P, total_R, num_models)
+            chance_R, tried = _chances(rows, parameters_P + step_P, total_R, num_models)
             if tried >= likelihood - _ROUNDING * total_R.sum():
                 break
             step_P /= 2
@@ -108,17 +107,19 @@ def maximise(rows: Rows, num_models: int) -> Floats:
 
 def chances(rows: Rows, parameters_P: Floats, num_models: int) -> Floats:
     """The chance of the left side in every row."""
-    return 1 / (1 + np.exp(-_margins(rows, parameters_P, num_models)))
+    return _chances(rows, parameters_P, rows.count_R, num_models)[0]
 
 
-def _margins(rows: Rows, parameters_P: Floats, num_models: int) -> Floats:
+def _chances(rows: Rows, parameters_P: Floats, total_R: Floats, num_models: int) -> tuple[Floats, float]:
+    """The chance of the left side in every row, and the logarithm of the likelihood: one exponential for both."""
     theta_M, beta_S = parameters_P[:num_models], parameters_P[num_models:]
-    return np.clip(theta_M[rows.left_R] - theta_M[rows.right_R] + rows.covariates_RS @ beta_S, -500, 500)
-
-
-def _likelihood(rows: Rows, parameters_P: Floats, total_R: Floats, num_models: int) -> float:
-    margin_R = _margins(rows, parameters_P, num_models)
-    return float(total_R @ (rows.points_R * margin_R - np.logaddexp(0, margin_R)))
+    margin_R = theta_M[rows.left_R] - theta_M[rows.right_R]
+    if len(beta_S):
+        margin_R += rows.covariates_RS @ beta_S
+    small_R = np.exp(-np.abs(margin_R))  # of the side that is likelier to lose, against the other
+    chance_R = np.where(margin_R < 0, small_R, 1.0) / (1 + small_R)
+    likelihood = total_R @ (rows.points_R * margin_R - np.maximum(margin_R, 0) - np.log(1 + small_R))
+    return chance_R, float(likelihood)
 
 
 def _sums(rows: Rows, value_R: Floats, M: int) -> Floats:

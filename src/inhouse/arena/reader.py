@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inhouse.arena.battles import KINDS, LEFT, RIGHT, TIE, UNSTATED, Battles, Floats, places
 from inhouse.arena.style import FEATURES, contrast, style
@@ -18,6 +19,7 @@ SIDES = (("left", "right"), ("model_a", "model_b"), ("model_x", "model_y"), ("le
 TEXTS = (("left_text", "right_text"), ("response_a", "response_b"), ("result_x", "result_y"))
 WINNER = ("winner", "vote", "preference")
 VOTER = ("voter", "worker", "judge", "user", "annotator")
+PEOPLE = ("worker", "annotator")  # of these columns: no model is called so
 KIND = ("voter_kind",)
 CATEGORY = ("category", "categories")
 PROBABILITY = ("probability",)
@@ -69,24 +71,27 @@ def as_battles(table: Table) -> Battles:
         have = ", ".join(list(table.columns)[:12])
         raise ValueError(f"{table.path}: votes want the columns left, right and winner (or model_a, model_b, winner); "
                          f"there are {have}")  # fmt: skip
-    left, right = ([_name(value) for value in side] for side in sides)
-    for line, a, b in zip(table.lines, left, right, strict=True):
-        if not a or not b:
-            raise ValueError(f"{table.path}, line {line}: the {'left' if not a else 'right'} model has no name")
-        if a == b:
-            raise ValueError(f"{table.path}, line {line}: {a} battles itself")
+    left, right = _names(sides[0]), _names(sides[1])
     models, both_N = places([*left, *right])
     N = len(left)
+    left_N, right_N = both_N[:N], both_N[N:]
+    for bad_N, said in (
+        ((left_N == 0) & (models[0] == ""), "the left model has no name"),
+        ((right_N == 0) & (models[0] == ""), "the right model has no name"),
+        (left_N == right_N, "{} battles itself"),
+    ):
+        if bad_N.any():
+            place = int(np.argmax(bad_N))
+            raise ValueError(f"{table.path}, line {table.lines[place]}: {said.format(left[place])}")
     voters, voter_N = _voters(table, N)
     return Battles(
-        models, both_N[:N], both_N[N:], _points(table, winners, left, right), _kinds(table, N), voters, voter_N,
+        models, left_N, right_N, _points(table, _names(winners), left, right), _kinds(table, N), voters, voter_N,
         _categories(table, N), _style(table), _probabilities(table),
     )  # fmt: skip
 
 
 def _csv(path: Path, text: str) -> Table:
-    header = text.lstrip("\r\n").splitlines()[0]
-    delimiter = max(",;\t", key=header.count)
+    delimiter = max(",;\t", key=text.lstrip("\r\n").partition("\n")[0].count)
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     lines, rows = [], []
@@ -98,9 +103,9 @@ def _csv(path: Path, text: str) -> Table:
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from error
     names = [name.strip().lower() for name in rows[0]]
-    for line, row in zip(lines, rows, strict=True):
-        if len(row) != len(names):
-            raise ValueError(f"{path}, line {line}: {len(row)} fields where the header has {len(names)}")
+    if {*map(len, rows)} != {len(names)}:
+        line, count = next((at, len(row)) for at, row in zip(lines, rows, strict=True) if len(row) != len(names))
+        raise ValueError(f"{path}, line {line}: {count} fields where the header has {len(names)}")
     if len(rows) == 1:
         raise ValueError(f"{path}: a header and no votes")
     return Table(path, lines[1:], dict(zip(names, zip(*rows[1:], strict=True), strict=True)))
@@ -128,61 +133,65 @@ def rows_table(path: Path, lines: Sequence[int], rows: Sequence[dict[str, Any]])
     return Table(path, lines, {name: [row.get(name) for row in rows] for name in names})
 
 
+def _names(column: Sequence[Any]) -> list[str]:
+    """Texts without space around them; what is nothing is empty."""
+    try:
+        name = {value: _name(value) for value in {*column}}
+    except TypeError:  # a list or an object of JSON's among them
+        return [*map(_name, column)]
+    return [*map(name.__getitem__, column)]
+
+
 def _name(value: Any) -> str:
     return value.strip() if isinstance(value, str) else "" if value is None else str(value)
 
 
-def _points(table: Table, winners: Sequence[Any], left: list[str], right: list[str]) -> Floats:
+def _points(table: Table, winners: list[str], left: list[str], right: list[str]) -> Floats:
     """Of the left side. A winner is the name of one of the two models, a side or a tie."""
     models = {*left, *right}
-    meaning = {value: None if _name(value) in models else WINNERS.get(_name(value).lower())
-               for value in {*map(_hashable, winners)}}  # fmt: skip
-
-    def points(place: int, value: Any) -> float:
-        name = _name(value)
-        if name in (left[place], right[place]):
-            return LEFT if name == left[place] else RIGHT
-        where = f"{table.path}, line {table.lines[place]}"
-        if name in models:
-            raise ValueError(f"{where}: the winner {name} is neither {left[place]} nor {right[place]}")
-        near = difflib.get_close_matches(name.lower(), ["left", "right", "tie", left[place], right[place]], 1)
-        nearest = f" (nearest: {near[0]})" if near else ""
-        raise ValueError(f"{where}: winner is {value!r}, not left, right, tie or a model of the battle{nearest}")
-
-    found = [meaning[_hashable(value)] for value in winners]
-    return np.array([points(i, winners[i]) if each is None else each for i, each in enumerate(found)])
+    meaning = {name: np.nan if name in models else WINNERS.get(name.lower(), np.nan) for name in {*winners}}
+    points_N = np.array([*map(meaning.__getitem__, winners)])
+    for place in np.flatnonzero(np.isnan(points_N)).tolist():
+        points_N[place] = _won_by_name(f"{table.path}, line {table.lines[place]}", winners[place], left[place],
+                                       right[place], models)  # fmt: skip
+    return points_N
 
 
-def _hashable(value: Any) -> Any:
-    return value if isinstance(value, str) else str(value)
+def _won_by_name(where: str, winner: str, left: str, right: str, models: set[str]) -> float:
+    if winner in (left, right):
+        return LEFT if winner == left else RIGHT
+    if winner in models:
+        raise ValueError(f"{where}: the winner {winner} is neither {left} nor {right}")
+    near = difflib.get_close_matches(winner.lower(), ["left", "right", "tie", left, right], 1)
+    nearest = f" (nearest: {near[0]})" if near else ""
+    raise ValueError(f"{where}: winner is {winner!r}, not left, right, tie or a model of the battle{nearest}")
 
 
-def _kinds(table: Table, N: int) -> np.ndarray:
+def _kinds(table: Table, N: int) -> NDArray[np.int64]:
     column = table.first(KIND)
     if column is None:
-        return np.full(N, KINDS.index("unstated"))
-    known = {value: VOTER_KINDS.get(_name(value).lower()) for value in {*map(_hashable, column)} - {"None"}}
-    known["None"] = KINDS.index("unstated")
-    for line, value in zip(table.lines, column, strict=True):
-        if known[_hashable(value)] is None:
-            raise ValueError(f"{table.path}, line {line}: voter_kind is {value!r}, not people or judges")
-    return np.array([known[_hashable(value)] for value in column])
+        is_people = any(name in table.columns for name in PEOPLE)
+        return np.full(N, KINDS.index("people" if is_people else "unstated"))
+    names = _names(column)
+    for line, name in zip(table.lines, names, strict=True):
+        if name.lower() not in VOTER_KINDS:
+            raise ValueError(f"{table.path}, line {line}: voter_kind is {name!r}, not people or judges")
+    return np.array([VOTER_KINDS[name.lower()] for name in names])
 
 
-def _voters(table: Table, N: int) -> tuple[tuple[str, ...], np.ndarray]:
+def _voters(table: Table, N: int) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     column = table.first(VOTER)
     if column is None:
         return (), np.full(N, UNSTATED)
-    names = [_name(value) for value in column]
-    voters, place_N = places(names)
+    voters, place_N = places(_names(column))
     if voters and voters[0] == "":  # sorted: the empty name is the first
         return voters[1:], place_N - 1
     return voters, place_N
 
 
-def _categories(table: Table, N: int) -> dict[str, np.ndarray]:
+def _categories(table: Table, N: int) -> dict[str, NDArray[np.bool_]]:
     """A vote is in one category, in several (a list), or in none."""
-    found: dict[str, np.ndarray] = {}
+    found: dict[str, NDArray[np.bool_]] = {}
     for place, value in enumerate(table.first(CATEGORY) or ()):
         for name in value if isinstance(value, list) else [value]:
             if name := _name(name):
