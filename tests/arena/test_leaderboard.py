@@ -1,9 +1,12 @@
 """From a file or a log to what the command prints and the page shows."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tests.arena.fabricated import drawn
 from tests.arena.tamper import KEY, make_log, vote
 from tests.page import fetched
 
@@ -58,6 +61,17 @@ def test_a_category_of_its_own(votes: Path) -> None:
     assert make_leaderboard(battles, code).board.votes == 35 and category_boards(battles, code) == {}
     whole = category_boards(battles, Options())
     assert board_json(whole["code"]) == board_json(make_leaderboard(battles, code).board)
+
+
+def test_a_category_with_too_few_votes_for_style_says_so_on_the_page() -> None:
+    votes = drawn([1.0, 0.0, -1.0], 60, seed=0, style=np.array([0.5, 0, 0, 0]))
+    few = np.arange(60) < 2
+    votes = replace(votes, categories={"few": few}, points_N=np.where(few, [1.0, 0.0] * 30, votes.points_N),
+                    left_N=np.where(few, 0, votes.left_N), right_N=np.where(few, 1, votes.right_N))  # fmt: skip
+    options = Options(with_style=True)
+    boards = category_boards(votes, options)
+    assert boards["few"].rows == () and "do not tell the covariates" in boards["few"].notes[0]
+    assert "do not tell the covariates" in page(make_leaderboard(votes, options), boards)
 
 
 def test_a_log_gives_its_board_to_the_byte_with_all_models_that_joined(tmp_path: Path) -> None:

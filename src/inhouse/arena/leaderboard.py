@@ -84,7 +84,15 @@ def category_boards(battles: Battles, options: Options) -> dict[str, Board]:
         return {}
     chosen = of_kind(battles, options.voter)
     parts = {name: chosen.where(there_N) for name, there_N in chosen.categories.items() if there_N.any()}
-    return {name: make_board(part, rate(part, options.with_style, options.reweight)) for name, part in parts.items()}
+    return {name: _category_board(part, options) for name, part in parts.items()}
+
+
+def _category_board(part: Battles, options: Options) -> Board:
+    """A category with too few votes for what is asked says so in the place of its rows."""
+    try:
+        return make_board(part, rate(part, options.with_style, options.reweight))
+    except ValueError as error:
+        return Board((), (), len(part), (), (str(error),))
 
 
 def _votes_of(checked: CheckedLog) -> Battles:

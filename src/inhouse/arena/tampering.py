@@ -23,10 +23,12 @@ class CheckedLog(NamedTuple):
 
 def check_log(path: Path, head: Path | None, key: bytes | None) -> CheckedLog:
     """Compare a log with its chain, its signatures and its head. Without a key nothing but the chain is checked."""
+    stated, findings = _stated(head, key)  # before the log: whoever appends meanwhile writes the log first
     data = path.read_bytes() if path.is_file() else b""
     *lines, rest = data.split(b"\n")
     found = [entry_of(line, key) for line in lines]
-    stated, findings = _stated(head, key, any(found))
+    if head is not None and stated is None and not findings and any(found):
+        findings.append(f"there is no head at {head}: whether the end was cut off cannot be told")
     by_number: dict[int, Entry] = {}
     findings += _walk(found, by_number)
     last = max([*by_number, stated.count if stated else 0])
@@ -38,16 +40,11 @@ def check_log(path: Path, head: Path | None, key: bytes | None) -> CheckedLog:
     return CheckedLog(path, entries, tuple(findings), bool(rest))
 
 
-def _stated(head: Path | None, key: bytes | None, has_entries: bool) -> tuple[Head | None, list[str]]:
-    if head is None or key is None:
-        return None, []
+def _stated(head: Path | None, key: bytes | None) -> tuple[Head | None, list[str]]:
     try:
-        stated = read_head(head, key)
+        return (None if head is None or key is None else read_head(head, key)), []
     except ValueError as error:
         return None, [str(error)]
-    if stated is None and has_entries:
-        return None, [f"there is no head at {head}: whether the end was cut off cannot be told"]
-    return stated, []
 
 
 def _walk(found: Sequence[Entry | None], by_number: dict[int, Entry]) -> list[str]:
