@@ -30,6 +30,21 @@ def test_two_models_have_the_sandwich_of_the_textbook() -> None:
     assert covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1] == pytest.approx(expected, rel=1e-12)
 
 
+def test_the_sandwich_is_that_of_a_dense_design() -> None:
+    votes = drawn([1.0, 0.2, 0.0, -0.7], 200, seed=7, ties=0.3, style=np.array([0.5, -0.3]))
+    assert votes.style_NS is not None
+    for reweight in (False, True):
+        rows = vote_rows(votes, votes.style_NS, reweight)
+        found = fit(rows, 4)
+        eye, N = np.eye(4), len(votes)
+        design = np.hstack([eye[votes.left_N] - eye[votes.right_N], votes.style_NS])
+        p = 1 / (1 + np.exp(-design @ np.concatenate([found.theta_M, found.beta_S])))
+        scores = (rows.weight_R * (votes.points_N - p))[:, None] * design
+        assert np.abs(scores.sum(0)).max() < 1e-9 * N  # the maximum
+        inverse = np.linalg.pinv(design.T @ ((rows.weight_R * p * (1 - p))[:, None] * design))
+        assert found.covariance_PP == pytest.approx(inverse @ scores.T @ scores @ inverse, abs=1e-12)
+
+
 def test_at_the_maximum_every_model_has_the_points_that_it_is_expected_to_have() -> None:
     found = drawn([1.0, 0.3, 0.0, -0.5, -2.0], 500, seed=1, ties=0.3)
     rows = count_rows(found)

@@ -61,11 +61,17 @@ def entry_of(line: bytes, key: bytes | None) -> Entry | None:
     try:
         found = json.loads(line)
         entry = Entry(**found)
-        is_whole = canonical(found) == line and isinstance(entry.body, dict) and type(entry.number) is int
+        is_whole = canonical(found) == line and _is_formed(entry)
     except (ValueError, TypeError, RecursionError):
         return None
     is_signed = key is None or hmac.compare_digest(_bytes(entry.mac), _bytes(mac(key, found)))
     return entry if is_whole and is_signed else None
+
+
+def _is_formed(entry: Entry) -> bool:
+    is_model = entry.kind == "model" and isinstance(entry.body, dict) and isinstance(entry.body.get("model"), str)
+    is_vote = entry.kind == "vote" and isinstance(entry.body, dict)
+    return type(entry.number) is int and (is_model or is_vote)
 
 
 def canonical(value: Body) -> bytes:

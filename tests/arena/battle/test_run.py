@@ -1,34 +1,21 @@
 """Battles of a plan: drawn as stated, stored as they are cast, gone on with, and never half of one."""
 
 import asyncio
-import json
 import random
-from collections import Counter
 from pathlib import Path
 
-import pytest
+from tests.arena.battle.plans import MODELS, plan_in
 from tests.arena.tamper import KEY
 from tests.providers.loopback import OK, Asked, Part, loopback, reply
 
-from inhouse.arena.battle.draw import draw, pair_probabilities
-from inhouse.arena.battle.plan import Plan, Prompt, identity, read_plan, read_prompts
+from inhouse.arena.battle.plan import Plan, Prompt, read_prompts
 from inhouse.arena.battle.run import Outcome, _with_endpoints, fight_with
-from inhouse.arena.battle.voters import Verdict, Voter, judge, read_verdict, verifier
+from inhouse.arena.battle.voters import Voter, verifier
 from inhouse.arena.leaderboard import Options, make_leaderboard, read_votes
 from inhouse.arena.tampering import check_log
 from inhouse.arena.vote_log import VoteLog
 from inhouse.environments.registry import ENVIRONMENTS
 from inhouse.providers.errors import ServerFault
-
-MODELS = [{"name": "good", "url": "http://x"}, {"name": "bad", "url": "http://x"},
-          {"name": "rare", "url": "http://x", "weight": 0.25}]  # fmt: skip
-
-
-def plan_in(folder: Path, **fields: object) -> Plan:
-    (folder / "key").write_bytes(KEY)
-    places = {"votes": folder / "votes.jsonl", "head": folder / "kept" / "head.json", "key": folder / "key"}
-    given = {"battles": 40, "environment": "addition", "models": MODELS, "at_once": 3} | fields
-    return Plan(**places, **given)  # type: ignore[arg-type]
 
 
 def by_name(name: str):  # type: ignore[no-untyped-def]
@@ -86,44 +73,6 @@ def test_what_was_stored_before_is_not_fought_again_and_the_whole_is_as_in_one_g
     assert fought(plan_in(parts), asks).sentence() == "0 votes stored, 40 were there before"
 
 
-def test_pairs_come_as_often_as_stated_and_both_ways_round() -> None:
-    weights = [1.0, 1.0, 0.25]
-    chances = pair_probabilities(weights)
-    assert sum(chances.values()) == pytest.approx(1) and chances[0, 1] == pytest.approx(1 / 1.5)
-    drawn = [draw(weights, 0, number) for number in range(6_000)]
-    pairs = Counter(tuple(sorted((each.left, each.right))) for each in drawn)
-    for pair, chance in chances.items():
-        assert abs(pairs[pair] - 6_000 * chance) < 4 * (6_000 * chance * (1 - chance)) ** 0.5
-    assert abs(sum(each.left < each.right for each in drawn) - 3_000) < 4 * 1_500**0.5
-    assert all(each.probability == chances[tuple(sorted((each.left, each.right)))] for each in drawn)
-
-
-@pytest.mark.parametrize(
-    ("said", "expected"),
-    [
-        (("[[A]]", "B it is. [[B]]"), Verdict("left", ("left", "left"))),
-        (("[[B]]", "[[A]]"), Verdict("right", ("right", "right"))),
-        (("[[A]]", "[[A]]"), Verdict("tie", ("left", "right"))),  # whatever is shown first
-        (("[[C]]", "[[C]]"), Verdict("tie", ("tie", "tie"))),
-        (("I cannot say.", "[[A]]"), None),
-    ],
-)
-def test_a_judge_is_asked_in_both_orders(said: tuple[str, str], expected: Verdict | None) -> None:
-    asked = []
-
-    async def ask(question: str) -> str:
-        asked.append(question)
-        return said[question.index("<answer_a>\nfour") < 0 if "<answer_a>\nfour" in question else 1]
-
-    found = asyncio.run(judge(ask)(Prompt("2 + {2}?", None, None), "four", "five"))
-    assert found == expected and len(asked) == 2
-    assert all("2 + {2}?" in question for question in asked)
-
-
-def test_the_last_verdict_counts() -> None:
-    assert read_verdict("Not [[A]], but [[B]].") == "B" and read_verdict("[[D]]") is None
-
-
 def test_a_judge_without_a_verdict_casts_no_vote(tmp_path: Path) -> None:
     async def silent(prompt: Prompt, left: str, right: str) -> None:
         return None
@@ -158,43 +107,3 @@ def test_over_http_a_judge_votes_and_malformed_answers_are_counted(tmp_path: Pat
     assert votes[0]["left_text"].startswith("I am ")
     _, notes = read_votes(plan.votes, plan.head, plan.key)
     assert f"{len(votes)} went to the answer shown first" in notes[1]
-
-
-def test_who_depends_on_what(tmp_path: Path) -> None:
-    plan = plan_in(tmp_path)
-    same, other = plan_in(tmp_path, battles=9, at_once=1), plan_in(tmp_path, seed=1)
-    assert identity(plan, ()) == identity(same, ()) != identity(other, ())
-    assert read_prompts(same) == read_prompts(plan)[:9]
-
-
-@pytest.mark.parametrize(
-    ("lines", "said"),
-    [
-        ({"models": MODELS[:1]}, "1 models; a battle wants two"),
-        ({"models": [MODELS[0], MODELS[0]]}, "two models are named good"),
-        ({"environment": None}, "give prompts and a judge, or an environment"),
-        ({"environment": "aditon"}, 'no environment "aditon"; did you mean "addition"'),
-        ({"battles": 0}, "battles: input should be greater than 0"),
-        ({"batles": 3}, "batles: extra inputs are not permitted"),
-        ({"environment": None, "prompts": "p.jsonl", "judge": MODELS[1]}, "the judge is bad itself"),
-    ],
-)
-def test_a_plan_that_cannot_be_is_refused_in_a_sentence(tmp_path: Path, lines: dict, said: str) -> None:
-    given = {"votes": "v", "head": "h", "key": "k", "battles": 3, "environment": "addition", "models": MODELS} | lines
-    text = "".join(
-        f"{k} = {json.dumps(v)}\n" for k, v in given.items() if v is not None and k not in ("models", "judge")
-    )
-    tables = [("models", model) for model in given["models"]]  # type: ignore[attr-defined]
-    text += "".join(f"[[{k}]]\n" + "".join(f"{a} = {json.dumps(b)}\n" for a, b in m.items()) for k, m in tables)
-    if "judge" in given:
-        text += "[judge]\n" + "".join(f"{a} = {json.dumps(b)}\n" for a, b in given["judge"].items())  # type: ignore[attr-defined]
-    (tmp_path / "plan.toml").write_text(text)
-    with pytest.raises(ValueError, match=said):
-        read_plan(tmp_path / "plan.toml")
-
-
-def test_a_file_of_prompts_is_read_with_its_lines(tmp_path: Path) -> None:
-    (tmp_path / "p.jsonl").write_text('{"prompt": "a"}\n\n{"prmpt": "b"}\n')
-    plan = plan_in(tmp_path, environment=None, prompts=tmp_path / "p.jsonl", judge={"name": "j", "url": "http://y"})
-    with pytest.raises(ValueError, match='line 3: no "prompt" with a text'):
-        read_prompts(plan)
