@@ -7,6 +7,7 @@ import pytest
 from tests.arena.battle.plans import MODELS, plan_in
 
 from inhouse.arena.battle.plan import identity, read_plan, read_prompts
+from inhouse.environments.registry import ENVIRONMENTS
 
 
 def test_who_depends_on_what(tmp_path: Path) -> None:
@@ -47,3 +48,9 @@ def test_a_file_of_prompts_is_read_with_its_lines(tmp_path: Path) -> None:
     plan = plan_in(tmp_path, environment=None, prompts=tmp_path / "p.jsonl", judge={"name": "j", "url": "http://y"})
     with pytest.raises(ValueError, match='line 3: no "prompt" with a text'):
         read_prompts(plan)
+
+
+def test_an_environment_without_problems_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENVIRONMENTS, "addition", ENVIRONMENTS["addition"]._replace(draw=lambda *given: []))
+    with pytest.raises(ValueError, match="addition has no problems of its own"):
+        read_prompts(plan_in(tmp_path))

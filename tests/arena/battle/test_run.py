@@ -64,13 +64,22 @@ def test_what_was_stored_before_is_not_fought_again_and_the_whole_is_as_in_one_g
         raise ServerFault("the endpoint is down")
 
     outcome = fought(plan_in(parts), [asks[0], down, asks[2]])
-    assert outcome.before == 15 and outcome.failed == {"the endpoint is down": 25 - outcome.stored}
+    assert outcome.before == 15 and 0 < outcome.failed["the endpoint is down"] <= 25 - outcome.stored
     assert "battles failed: the endpoint is down" in outcome.sentence()
     fought(plan_in(parts), asks)
     key = "battle"
     assert sorted(map(str, stored(plan_in(whole)))) == sorted(map(str, stored(plan_in(parts))))
     assert len({vote[key] for vote in stored(plan_in(parts))}) == 40
     assert fought(plan_in(parts), asks).sentence() == "0 votes stored, 40 were there before"
+
+
+def test_with_an_endpoint_that_is_down_it_ends_soon_and_says_so(tmp_path: Path) -> None:
+    async def down(prompt: str) -> str:
+        raise ServerFault("the endpoint is down")
+
+    outcome = fought(plan_in(tmp_path, battles=500), [down, down, down])
+    assert sum(outcome.failed.values()) <= 20 + 3 and not outcome.stored
+    assert "given up after 20 failures in a row; the same command goes on" in outcome.sentence()
 
 
 def test_a_judge_without_a_verdict_casts_no_vote(tmp_path: Path) -> None:

@@ -89,7 +89,12 @@ def read_prompts(plan: Plan) -> tuple[Prompt, ...]:
     """The prompts of the file in an order of the seed, or as many problems of the environment as there are battles."""
     if plan.environment is not None:
         problems = ENVIRONMENTS[plan.environment].draw("heldout", plan.battles, plan.seed, None)
-        return tuple(Prompt(problem.prompt, plan.environment, problem.answer) for problem in problems)
+        found = tuple(Prompt(problem.prompt, plan.environment, problem.answer) for problem in problems)
+        if not found:
+            raise ValueError(
+                f"the environment {plan.environment} has no problems of its own: it asks about a run's text"
+            )
+        return found
     assert plan.prompts is not None, "checked when the plan was read"
     lines = plan.prompts.read_text(encoding="utf-8-sig").split("\n")
     prompts = [_prompt(plan.prompts, number, line) for number, line in enumerate(lines, 1) if line.strip()]

@@ -24,6 +24,8 @@ from inhouse.providers.openai import OPENAI
 from inhouse.providers.retries import Retries
 from inhouse.providers.settings import LimitSettings
 
+MOST_IN_A_ROW = 20  # battles that fail: an endpoint is down, and the rest would only wait for it
+
 
 class Outcome(NamedTuple):
     """Battles that were stored now and before; those whose judge gave no verdict; those that failed, by why."""
@@ -32,12 +34,15 @@ class Outcome(NamedTuple):
     before: int
     without_verdict: int
     failed: Counter[str]
+    is_given_up: bool
 
     def sentence(self) -> str:
         lines = [f"{self.stored:,} votes stored, {self.before:,} were there before"]
         if self.without_verdict:
             lines.append(f"{self.without_verdict:,} battles without a vote: the judge gave no verdict")
         lines += [f"{count:,} battles failed: {why}" for why, count in self.failed.most_common(3)]
+        if self.is_given_up:
+            lines.append(f"given up after {MOST_IN_A_ROW} failures in a row; the same command goes on")
         return "; ".join(lines)
 
 
@@ -84,7 +89,7 @@ async def fight_with(
     wanted = [number for number in range(plan.battles) if f"{named}/{number}" not in done]
     before = plan.battles - len(wanted)
     weights = [model.weight for model in plan.models]
-    numbers, stored, without, failed = iter(wanted), 0, 0, Counter[str]()
+    numbers, stored, without, in_a_row, failed = iter(wanted), 0, 0, 0, Counter[str]()
 
     async def battle(number: int) -> Body | None:
         drawn, prompt = draw(weights, plan.seed, number), prompts[number % len(prompts)]
@@ -100,13 +105,17 @@ async def fight_with(
         }  # fmt: skip
 
     async def worker(progress: Progress) -> None:
-        nonlocal stored, without
+        nonlocal stored, without, in_a_row
         for number in numbers:
+            if in_a_row >= MOST_IN_A_ROW:
+                return
             try:
                 vote = await battle(number)
             except ProviderError as error:
                 failed[str(error)] += 1
+                in_a_row += 1
                 continue
+            in_a_row = 0
             if vote is None:
                 without += 1
             else:
@@ -116,7 +125,7 @@ async def fight_with(
 
     with Progress("battles", plan.battles, "battles", before) as progress:
         await asyncio.gather(*(worker(progress) for _ in range(plan.at_once)))
-    return Outcome(stored, before, without, failed)
+    return Outcome(stored, before, without, failed, in_a_row >= MOST_IN_A_ROW)
 
 
 def _stored(log: VoteLog) -> set[str]:
