@@ -5,7 +5,15 @@ import sys
 
 import pytest
 
-WITHOUT_TORCH = ("inhouse.recipe", "inhouse.jobs", "inhouse.report", "inhouse.pipeline", "inhouse.cli.app")
+WITHOUT_TORCH = (
+    "inhouse.arena",
+    "inhouse.arena.battle",
+    "inhouse.recipe",
+    "inhouse.jobs",
+    "inhouse.report",
+    "inhouse.pipeline",
+    "inhouse.cli.app",
+)
 CODE = """
 import importlib, pkgutil, sys
 room = importlib.import_module(sys.argv[1])

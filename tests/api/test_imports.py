@@ -9,8 +9,8 @@ import pytest
 
 # a package stands for every module in it
 TORCH_FREE = (
-    "inhouse.api", "inhouse.jobs", "inhouse.environments", "inhouse.recipe.recipe", "inhouse.engine.settings",
-    "inhouse.engine.request",
+    "inhouse.api", "inhouse.jobs", "inhouse.environments", "inhouse.providers", "inhouse.recipe.recipe",
+    "inhouse.engine.settings", "inhouse.engine.request",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import zstandard
 from inhouse.checkpoint.model_folder import save_model
 from inhouse.data.documents import Document, to_line
 from inhouse.data.tokenizer import Tokenizer
+from inhouse.evaluate.score import Score
 from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.evaluate.stage import evaluate, evaluate_model
 from inhouse.model.transformer import Transformer
@@ -68,7 +69,7 @@ def test_scores_and_samples(tmp_path, data, base, tuned):
         "base/bits_per_byte", "xz/bits_per_byte", "xz_after_training_files/bits_per_byte", "model/bits_per_byte",
         "model/unparsable", "model/ends_by_itself", *(f"model/exact_match/{kind}" for kind in KINDS),
     }  # fmt: skip
-    assert all(set(score) == {"value", "standard_error", "count", "how"} for score in scores.values())
+    assert all(set(score) == set(Score._fields) for score in scores.values())
     for name, folder in (("base", base), ("model", tuned)):
         alone, _ = evaluate_model(SETTINGS, folder, data)
         assert scores[f"{name}/bits_per_byte"]["value"] == alone["bits_per_byte"].value

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from inhouse.cli.arena import arena
 from inhouse.cli.chat import chat
 from inhouse.cli.evaluate import evaluate
 from inhouse.cli.make import make, plan, trace
@@ -40,6 +41,7 @@ app.add_typer(runs_app, name="runs")
 app.command()(chat)
 app.command()(serve)
 app.command("eval")(evaluate)
+app.add_typer(arena, name="arena")
 app.add_typer(data, name="data")
 app.add_typer(sft, name="sft")
 app.command()(plan)

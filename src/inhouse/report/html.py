@@ -7,6 +7,7 @@ from typing import Any
 
 from inhouse.common.files import read_json, write_atomic
 from inhouse.common.lineage import Record, input_digests, lineage, stale
+from inhouse.common.page import render_page
 from inhouse.common.progress import duration, short_count
 from inhouse.report.charts import read_metrics, stage_charts
 from inhouse.report.passes import passes_made
@@ -20,15 +21,14 @@ TRAINED = {"pretrain": "Pretraining", "midtrain": "Mid-training", "sft": "Superv
 
 def write_report(run: Path) -> None:
     """Write `report.html` from whatever stages of the run are finished."""
-    from jinja2 import Environment, PackageLoader
-
     facts, outdated = lineage(run), stale(run)
     is_current = "evaluate" not in outdated  # scores of another model are no scores of this one
     measured = read_scores(run) if is_current else {}
     scores = score_rows(measured)
     charts = [(title, stage_charts(run / stage)) for stage, title in TRAINED.items()]
-    templates = Environment(loader=PackageLoader("inhouse.report", "."), autoescape=True)
-    page = templates.get_template("report.html.jinja").render(
+    page = render_page(
+        "inhouse.report",
+        "report.html.jinja",
         name=facts["run"],
         lead=_lead(facts["stages"]),
         tiles=list(_tiles(run, {row.name: row.value for row in scores}, bits_lost(measured))),

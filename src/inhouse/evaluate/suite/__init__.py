@@ -1,0 +1,1 @@
+"""Suites of tasks: read, answered by a model, summed up, written down."""

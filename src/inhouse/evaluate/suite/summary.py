@@ -1,0 +1,92 @@
+"""From log-likelihoods to what an answer is worth, and from answers to scores. No torch."""
+
+import math
+from collections.abc import Hashable, Sequence
+
+from inhouse.evaluate.results import Answer, Choice
+from inhouse.evaluate.score import Score, mean, ratio
+from inhouse.evaluate.tasks.task import Item, Task
+
+TOUCHED = "touched"  # 1 where an item shares an n-gram with the training text, 0 where it does not
+TRUNCATED = "truncated"  # 1 where the beginning of an item did not fit the context; absent elsewhere
+OVERLAP = "overlap"  # the share of an item's tokens that are in such n-grams
+_HOW = {
+    "accuracy": "the likeliest choice is the right one",
+    "accuracy_per_byte": "the likeliest choice by its bytes is the right one",
+    "accuracy_per_token": "the likeliest choice by its tokens is the right one",
+    "centred": "accuracy, 0 for guessing and 1 for all right",
+    "bits_per_byte": "of the right choice, or the text",
+    "exact_match": "the answer is right to the letter",
+    "exact_match_lenient": "the same, however the answer is given",
+    "greedy": "the text is what the model would say itself",
+    "unparsable": "answers without the form asked for; counted wrong",
+    TRUNCATED: "items longer than the model's context, whose beginning was left out",
+    TOUCHED: "items that share 13 tokens in a row with the training text",
+}
+
+
+def choice_metrics(task: Task, item: Item, choices: Sequence[Choice], is_greedy: bool) -> dict[str, float]:
+    """What the log-likelihoods of an item's choices say; of a log-likelihood task, of its one text.
+
+    Of choices that are equally likely the first counts as chosen; in a minimal pair neither is.
+    """
+    gold = choices[item.gold or 0]
+    size = {"bits": -gold.log_likelihood / math.log(2), "bytes": float(gold.bytes)}
+    if task.kind == "log_likelihood":
+        return size | ({"greedy": float(is_greedy)} if item.context else {})
+    metrics = {
+        "accuracy": _is_right(item, [each.log_likelihood for each in choices], task),
+        "accuracy_per_byte": _is_right(item, [each.log_likelihood / each.bytes for each in choices], task),
+        "accuracy_per_token": _is_right(item, [each.log_likelihood / each.tokens for each in choices], task),
+    }
+    if task.chance is not None:
+        metrics["centred"] = (metrics["accuracy"] - task.chance) / (1 - task.chance)
+    return metrics | size
+
+
+def _is_right(item: Item, values: list[float], task: Task) -> float:
+    best = max(values)
+    if task.kind == "minimal_pairs" and values.count(best) > 1:
+        return 0.0
+    return float(values.index(best) == item.gold)
+
+
+def summarise(answers: Sequence[Answer]) -> dict[str, Score]:
+    """Every task's scores as `task/metric`, in the answers' order; where it is known which items the training text
+    touches, of clean and of touched ones beside that of all."""
+    scores: dict[str, Score] = {}
+    for task in dict.fromkeys(answer.task for answer in answers):
+        own = [answer for answer in answers if answer.task == task]
+        scores |= _scores(f"{task}/", own)
+    return scores
+
+
+def _scores(prefix: str, answers: Sequence[Answer]) -> dict[str, Score]:
+    scores = {}
+    names = dict.fromkeys(name for answer in answers for name in answer.metrics)
+    sides = {
+        which: [answer for answer in answers if answer.metrics.get(TOUCHED) == wanted]
+        for which, wanted in (("clean", 0.0), (TOUCHED, 1.0))
+    }
+    for name in ["bits_per_byte" if name == "bits" else name for name in names if name not in ("bytes", OVERLAP)]:
+        scores[prefix + name] = _score(name, answers)
+        if name not in (TOUCHED, TRUNCATED) and sides[TOUCHED]:
+            scores |= {f"{prefix}{name}_{which}": _score(name, side) for which, side in sides.items() if side}
+    return scores
+
+
+def _score(name: str, answers: Sequence[Answer]) -> Score:
+    key = "bits" if name == "bits_per_byte" else name
+    counted = [answer for answer in answers if key in answer.metrics or name == TRUNCATED]
+    how, clusters = _HOW.get(name, name.replace("_", " ")), _clusters(counted)
+    if name == "bits_per_byte":
+        bits, sizes = ([answer.metrics[part] for answer in counted] for part in ("bits", "bytes"))
+        return ratio(bits, sizes, how, clusters)
+    return mean([answer.metrics.get(name, 0.0) for answer in counted], how, clusters)
+
+
+def _clusters(answers: Sequence[Answer]) -> list[Hashable] | None:
+    """What each item shares with others; an item that shares nothing is a cluster of its own."""
+    if all(answer.cluster is None for answer in answers):
+        return None
+    return [answer.number if answer.cluster is None else answer.cluster for answer in answers]

@@ -1,0 +1,1 @@
+"""What models are asked: tasks of one shape, a family of them a file. No torch."""

@@ -1,0 +1,65 @@
+"""The one shape of a dialect: how a request is said, how an answer is read. Each adapter is one file."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from inhouse.api.wire.chat import ChatRequest
+from inhouse.providers.answers import Event
+from inhouse.providers.errors import MalformedAnswer, ProviderError, of_status
+from inhouse.providers.server_events import ServerEvent
+
+
+class StreamReader(Protocol):
+    """Reads one stream. Both raise a `ProviderError`: the one that the endpoint sends, or `MalformedAnswer`."""
+
+    is_over: bool  # nothing more is to come
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the answer has ended, though there may be more to say of it: what was used."""
+
+    def take(self, event: ServerEvent) -> Iterable[Event]:
+        """The events of one server-sent event; `Ended` is not among them."""
+
+    def end(self) -> Event:
+        """`Ended`, once the stream is over or nothing comes any more; `Disconnected` where the answer is not whole."""
+
+
+class Adapter(NamedTuple):
+    """`expresses` is the table of all parts of a request (`expressible.parts_of`) that the dialect has words for, each
+    with these words or a remark."""
+
+    name: str
+    path: str
+    expresses: Mapping[str, str]
+    headers: Callable[[str | None], dict[str, str]]  # of a key
+    body: Callable[[ChatRequest], dict[str, Any]]  # `check_expressible` has passed; raises `NotExpressible` for values
+    read: Callable[[Any], list[Event]]  # of a whole answer, parsed
+    reader: Callable[[], StreamReader]
+    error: Callable[[Any], tuple[str, str]]  # of an error body, parsed: its message; its type and code
+
+
+def parsed(data: str | bytes) -> Any:
+    """Raises `MalformedAnswer` for what is not JSON."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise MalformedAnswer("the answer is not JSON") from None
+
+
+def field(data: Any, name: str, kind: type, default: Any = ...) -> Any:
+    """`data[name]` of this kind; a null or nothing is the default, where there is one. Raises `MalformedAnswer`."""
+    value = data.get(name) if isinstance(data, dict) else None
+    if value is None and default is not ...:
+        return default
+    if not isinstance(value, kind) or (isinstance(value, int) and (isinstance(value, bool) or value < 0)):
+        raise MalformedAnswer(f'the answer has no proper "{name}"')
+    return value
+
+
+def told(message: str, code: str, status: int) -> ProviderError:
+    """An error that comes with status 200 or inside of a stream, by what it says of itself."""
+    words = {"rate_limit": 429, "overloaded": 503, "authentication": 401, "permission": 403, "invalid_request": 400}
+    status = next((number for word, number in words.items() if word in code), status)
+    return of_status(status, message, code, "the endpoint", None)

@@ -1,0 +1,70 @@
+"""What a provider gives: events while the answer comes, and the whole answer that they add up to.
+
+Requests are `api.wire.chat.ChatRequest`, whichever dialect the endpoint speaks; pieces and usage are those of
+`api.wire.pieces`.
+"""
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from inhouse.api.wire.chat_messages import CalledFunction, ToolCall
+from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking, Usage
+
+Reason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+class Begun(NamedTuple):
+    """The endpoint has taken the request: the answer's id, and which model says that it answers."""
+
+    id: str
+    model: str
+
+
+class Ended(NamedTuple):
+    """The last event. `stop` is the stop sequence that was met, where the endpoint says it; `usage` is None where the
+    endpoint does not say what was used: unknown, not nothing."""
+
+    reason: Reason
+    stop: str | None
+    usage: Usage | None
+
+
+Event = Begun | Piece | Ended
+
+
+class Answer(NamedTuple):
+    """A whole answer."""
+
+    id: str
+    model: str
+    text: str
+    thinking: str
+    calls: tuple[ToolCall, ...]
+    reason: Reason
+    stop: str | None
+    usage: Usage | None
+
+
+def gather(events: Iterable[Event]) -> Answer:
+    """The answer that the events of one adapter add up to: one `Begun`, pieces, one `Ended`."""
+    begun, ended = Begun("", ""), None
+    text, thinking = "", ""
+    calls: dict[int, tuple[str, str, str]] = {}
+    for event in events:
+        if isinstance(event, Content):
+            text += event.text
+        elif isinstance(event, Thinking):
+            thinking += event.text
+        elif isinstance(event, CallPiece):
+            id, name, arguments = calls.get(event.number, ("", "", ""))
+            calls[event.number] = (event.id or id, event.name or name, arguments + event.arguments)
+        elif isinstance(event, Begun):
+            begun = event
+        else:
+            ended = event
+    assert ended is not None, "adapters end with `Ended` or raise"
+    made = tuple(
+        ToolCall(id=id, function=CalledFunction(name=name, arguments=arguments))
+        for _, (id, name, arguments) in sorted(calls.items())
+    )
+    return Answer(begun.id, begun.model, text, thinking, made, ended.reason, ended.stop, ended.usage)

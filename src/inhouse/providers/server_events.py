@@ -1,0 +1,65 @@
+"""Reads server-sent events from bytes that are cut anywhere (WHATWG HTML, section 9.2)."""
+
+import re
+from typing import NamedTuple
+
+MAX_EVENT_BYTES = 16 * 2**20  # a stranger must not fill the memory
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+
+
+class ServerEvent(NamedTuple):
+    """One event: its name (`message` where it has none) and its data, lines joined by line breaks."""
+
+    name: str
+    data: str
+
+
+class EventReader:
+    """`feed` it bytes as they come. An event counts once the empty line behind it is there, as the standard says.
+
+    Raises `ValueError` for bytes that are not UTF-8 and for an event of more than 16 MiB.
+    """
+
+    def __init__(self) -> None:
+        self._rest = bytearray()  # of a line that has no end yet
+        self._ended_with_cr = False  # a \n that follows belongs to the same line end
+        self._is_first = True
+        self._name = ""
+        self._data: list[str] = []
+        self._size = 0
+
+    def feed(self, chunk: bytes) -> list[ServerEvent]:
+        """The events that are whole with this chunk."""
+        return [event for line in self._lines(chunk) if (event := self._take(line)) is not None]
+
+    def _lines(self, chunk: bytes) -> list[str]:
+        if self._ended_with_cr and chunk:
+            chunk = chunk.removeprefix(b"\n")
+            self._ended_with_cr = False
+        seen, begin, lines = len(self._rest), 0, []
+        self._rest += chunk
+        for end in _LINE_END.finditer(self._rest, seen):
+            lines.append(self._rest[begin : end.start()].decode("utf-8"))
+            begin = end.end()
+            self._ended_with_cr = end[0] == b"\r" and begin == len(self._rest)
+        del self._rest[:begin]
+        if len(self._rest) + self._size > MAX_EVENT_BYTES:
+            raise ValueError(f"an event of more than {MAX_EVENT_BYTES:,} bytes")
+        if self._is_first and lines:
+            self._is_first = False
+            lines[0] = lines[0].removeprefix("\ufeff")
+        return lines
+
+    def _take(self, line: str) -> ServerEvent | None:
+        if not line:
+            event = ServerEvent(self._name or "message", "\n".join(self._data)) if self._data else None
+            self._name, self._data, self._size = "", [], 0
+            return event
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "data":
+            self._data.append(value)
+            self._size += len(value)
+        elif field == "event":
+            self._name = value
+        return None

@@ -1,0 +1,168 @@
+"""Whatever an endpoint does, whoever asks gets an answer or an error of the right class, in time, without the key."""
+
+import asyncio
+import traceback
+
+import pytest
+from pydantic import SecretStr
+from tests.providers.loopback import HANG, OK, RESET, USAGE, Part, chunk, loopback, reply, stream
+
+from inhouse.api.wire.chat import ChatRequest
+from inhouse.api.wire.pieces import Usage
+from inhouse.providers.answers import Answer, gather
+from inhouse.providers.endpoint import Endpoint
+from inhouse.providers.errors import (
+    ContentFiltered,
+    ContextTooLong,
+    Disconnected,
+    MalformedAnswer,
+    NotAllowed,
+    NotExpressible,
+    ProviderError,
+    RateLimited,
+    RequestRefused,
+    ServerFault,
+    TimedOut,
+)
+from inhouse.providers.openai import OPENAI
+from inhouse.providers.settings import LimitSettings
+
+KEY = "sk-very-secret-1234567890"
+QUICK = LimitSettings(connect_timeout=5.0, first_token_timeout=0.2, silence_timeout=0.2, whole_timeout=0.6)
+PATIENT = LimitSettings(connect_timeout=5.0, first_token_timeout=20.0, silence_timeout=20.0, whole_timeout=30.0)
+
+
+def request(**fields: object) -> ChatRequest:
+    return ChatRequest.model_validate({"model": "m", "messages": [{"role": "user", "content": "6 times 7?"}]} | fields)
+
+
+def asked(parts: list[Part], is_stream: bool, limits: LimitSettings = PATIENT, **fields: object) -> Answer:
+    async def run() -> Answer:
+        async with loopback(parts) as there, Endpoint(there.url, OPENAI, SecretStr(KEY), limits) as endpoint:
+            if is_stream:
+                return gather([event async for event in endpoint.stream(request(**fields))])
+            return await endpoint.ask(request(**fields))
+
+    return asyncio.run(run())
+
+
+GOOD = [chunk("4"), chunk("2"), chunk(finish="stop"), USAGE]
+
+
+def test_a_stream_and_a_whole_answer_are_the_same() -> None:
+    streamed = asked(stream(*GOOD), True)
+    assert streamed == asked(reply(200, OK), False)
+    assert (streamed.text, streamed.model, streamed.usage) == ("42", "m-2", Usage(7, 0, 3, 0))
+
+
+def test_what_is_sent_has_the_key_in_its_header_and_asks_for_the_usage() -> None:
+    async def run() -> None:
+        async with loopback(stream(*GOOD)) as there, Endpoint(there.url, OPENAI, SecretStr(KEY)) as endpoint:
+            async for _ in endpoint.stream(request(temperature=0.0, max_tokens=9)):
+                pass
+            (sent,) = there.asked
+            assert sent.path == "/v1/chat/completions"
+            assert sent.headers["authorization"] == f"Bearer {KEY}"
+            assert sent.body == {
+                "model": "m", "messages": [{"role": "user", "content": "6 times 7?"}], "temperature": 0.0,
+                "max_tokens": 9, "stream": True, "stream_options": {"include_usage": True},
+            }  # fmt: skip
+
+    asyncio.run(run())
+
+
+def said(message: str, code: str | None = None, kind: str = "invalid_request_error") -> dict:
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize(
+    ("parts", "kind"),
+    [
+        (reply(429, said("slow down"), retry_after="2"), RateLimited),
+        (reply(429, said("no money", "insufficient_quota")), NotAllowed),
+        (reply(500, b"<html>"), ServerFault),
+        (reply(503, said("busy")), ServerFault),
+        (reply(400, said("This model's maximum context length is 8192 tokens")), ContextTooLong),
+        (reply(400, said("bad words", "content_filter")), ContentFiltered),
+        (reply(400, said("max_tokens: unsupported")), RequestRefused),
+        (reply(404, said("no such model")), RequestRefused),
+        (reply(401, said(f"wrong key {KEY}")), NotAllowed),
+        (reply(307, {}, location="http://192.0.2.1/v1"), RequestRefused),
+        (reply(200, b'{"choices": ['), MalformedAnswer),
+        (reply(200, [1]), MalformedAnswer),
+        (reply(200, {"choices": []}), MalformedAnswer),
+        (reply(200, said("it broke", kind="server_error")), ServerFault),
+        ([RESET], Disconnected),
+        ([b"nonsense\r\n\r\n"], Disconnected),
+        ([b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\ncontent-type: application/json\r\n\r\n{", RESET], Disconnected),
+    ],
+)
+def test_every_fault_has_its_class(parts: list[Part], kind: type[ProviderError], is_stream: bool) -> None:
+    with pytest.raises(ProviderError) as caught:
+        asked(parts, is_stream)
+    assert type(caught.value) is kind
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+    assert len(str(caught.value)) < 500
+    if kind is RateLimited:
+        assert caught.value.retry_after == 2.0
+
+
+@pytest.mark.parametrize(
+    ("parts", "kind"),
+    [
+        (stream(chunk("4"), RESET), Disconnected),
+        (stream(chunk("4"), done=False), Disconnected),  # a cut stream is never taken for a whole one
+        (stream(chunk("4")), Disconnected),
+        (stream(chunk("4"), b"data: {oops\n\n"), MalformedAnswer),
+        (stream(chunk("4"), b"data: \xff\n\n"), MalformedAnswer),
+        (stream(chunk("4"), said("busy", kind="overloaded_error")), ServerFault),
+        (stream(chunk("4", "stop"), chunk("more")), MalformedAnswer),
+        (stream(chunk("4", "because")), MalformedAnswer),
+    ],
+)
+def test_every_fault_inside_of_a_stream_has_its_class(parts: list[Part], kind: type[ProviderError]) -> None:
+    with pytest.raises(ProviderError) as caught:
+        asked(parts, True)
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize("tail", [[], [RESET], [HANG]])
+def test_a_stream_without_done_is_whole_once_the_answer_has_ended(
+    tail: list[Part], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inhouse.providers.endpoint.TAIL_SECONDS", 0.1)
+    answer = asked(stream(chunk("42", "stop"), *tail, done=False), True)
+    assert (answer.text, answer.usage) == ("42", None)
+
+
+@pytest.mark.parametrize(
+    ("parts", "is_stream", "words"),
+    [
+        ([HANG], True, "the first token took longer than 0.2 s"),
+        (stream(b": ping\n\n", HANG), True, "the first token took longer than 0.2 s"),
+        (stream(chunk(), HANG), True, "silence for 0.2 s"),
+        (stream(chunk("4"), HANG), True, "silence for 0.2 s"),
+        (stream(*[each for _ in range(12) for each in (chunk("4"), 0.1)]), True, "whole answer took longer than 0.6 s"),
+        ([HANG], False, "the whole answer took longer than 0.6 s"),
+        ([b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", HANG], False, "the whole answer took longer than 0.6 s"),
+    ],
+)
+def test_each_limit_is_one_of_its_own(parts: list[Part], is_stream: bool, words: str) -> None:
+    with pytest.raises(TimedOut, match=words):
+        asked(parts, is_stream, QUICK)
+
+
+def test_nobody_listens() -> None:
+    async def run() -> None:
+        async with Endpoint("http://127.0.0.1:1", OPENAI) as endpoint:
+            await endpoint.ask(request())
+
+    with pytest.raises(Disconnected, match=r"127\.0\.0\.1:1"):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize("fields", [{"top_k": 5}, {"n": 2}, {"logprobs": True}, {"cache_salt": "a"}])
+def test_what_a_dialect_cannot_say_is_not_sent(fields: dict) -> None:
+    with pytest.raises(NotExpressible, match=next(iter(fields))):
+        asked([RESET], False, **fields)
