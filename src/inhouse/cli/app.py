@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from inhouse.cli.chat import chat
+from inhouse.cli.compare import compare
 from inhouse.cli.evaluate import evaluate
 from inhouse.cli.make import make, plan, trace
 from inhouse.cli.runs import runs_app
@@ -40,6 +41,7 @@ app.add_typer(runs_app, name="runs")
 app.command()(chat)
 app.command()(serve)
 app.command("eval")(evaluate)
+app.command()(compare)
 app.add_typer(data, name="data")
 app.add_typer(sft, name="sft")
 app.command()(plan)

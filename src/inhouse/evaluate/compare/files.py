@@ -68,7 +68,9 @@ class Archive:
         except (zipfile.BadZipFile, NotImplementedError) as error:
             raise ValueError(f"{path}: not a whole zip archive ({error})") from error
         if len(self.members) > MOST_PARTS:
-            raise ValueError(f"{path}: {len(self.members):,} files in it, of which no more than {MOST_PARTS:,} are read")
+            raise ValueError(
+                f"{path}: {len(self.members):,} files in it, of which no more than {MOST_PARTS:,} are read"
+            )
         if (size := sum(member.file_size for member in self.members.values())) > MOST_BYTES:
             raise ValueError(f"{path}: unpacks to {_size(size)}, of which no more than {_size(MOST_BYTES)} are read")
 

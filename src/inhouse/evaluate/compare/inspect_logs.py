@@ -31,7 +31,10 @@ def read_logs(path: Path, cluster: str | None) -> Results:
     where two logs are of one task.
     """
     tasks: dict[str, Path] = {}
-    models, settings, notes, answers = set(), {}, [], []
+    models: set[str] = set()
+    settings: Json = {}
+    notes: list[str] = []
+    answers: list[Answer] = []
     for file in log_files(path):
         header, samples = _open(file)
         if not isinstance(spec := header.get("eval"), dict) or "task" not in spec:
@@ -43,7 +46,7 @@ def read_logs(path: Path, cluster: str | None) -> Results:
         models.add(str(spec.get("model")))
         settings[task] = _settings(header)
         if (status := header.get("status")) != "success":
-            notes.append(f"{file.name} ended with status {status}: it holds what was done until then")
+            notes.append(f"{file.name} ended with status {status or 'unknown'}: it holds what was done until then")
         _check_reducer(spec, file)
         answers += _answers(samples, task, cluster, file)
     about = {"model": ", ".join(sorted(models)), "kind": "inspect", "settings": settings, "notes": notes}

@@ -30,7 +30,7 @@ def read_samples(path: Path, cluster: str | None, as_ours: bool) -> Results:
     """A sample file of lm-eval's, or a folder of them, as results.
 
     Items are known by `doc_hash`; with `as_ours` by our own hash of `doc`, and metrics by our names. A task whose
-    answers were taken by a filter is called TASK/FILTER.
+    answers were taken by a filter is called TASK [FILTER].
     Raises ValueError naming file and line for what is not such a file, and where two files are of one task.
     """
     files: dict[str, Path] = {}
@@ -46,7 +46,8 @@ def read_samples(path: Path, cluster: str | None, as_ours: bool) -> Results:
 
 def _about(files: Mapping[str, Path]) -> tuple[str | None, dict[str, Any]]:
     """The model's name, and what shaped each task's prompts, from the results files beside the samples."""
-    model, settings = None, {}
+    model: str | None = None
+    settings: dict[str, Any] = {}
     for folder in {file.parent for file in files.values()}:
         for path in sorted(folder.glob("results_*.json")):
             facts = read_document(path)
@@ -73,7 +74,7 @@ def _answer(row: dict[str, Any], where: str, task: str, cluster: str | None, as_
     if choices and isinstance(gold, int) and 0 <= gold < len(choices):
         gold = choices[gold]
     return Answer(
-        task=task if taken == "none" else f"{task}/{taken}",
+        task=task if taken == "none" else f"{task} [{taken}]",
         item=item_hash(row["doc"]) if as_ours else str(row["doc_hash"]),
         number=row["doc_id"],
         cluster=cluster_of(row.get("doc"), cluster, where),

@@ -22,7 +22,7 @@ LEAST_SIGNAL = 3.0  # times the noise: two runs that both vary so differ by 2.8 
 
 
 class ClusterSums(NamedTuple):
-    """What the items of each cluster come to, (…, G): y is the sum of values times weights, w that of the weights.
+    """What the items of each cluster come to: y (…, G), the sum of values times weights, and w (G,), that of weights.
 
     The weight of an item is 1 in a mean, its bytes in bits per byte.
     """
@@ -51,10 +51,8 @@ class SwapTest(NamedTuple):
 
 
 def cluster_sums(y: ArrayLike, w: ArrayLike, starts: Sequence[int] | NDArray[np.int64]) -> ClusterSums:
-    """Sums over items, (…, N) to (…, G); cluster g begins at item `starts[g]`."""
-    y, w = np.asarray(y, float), np.asarray(w, float)
-    y_G, w_G = (np.add.reduceat(part, np.asarray(starts), axis=-1) for part in (y, w))
-    return ClusterSums(*np.broadcast_arrays(y_G, w_G))
+    """Sums over items, y (…, N) and w (N,), by clusters; cluster g begins at item `starts[g]`."""
+    return ClusterSums(*(np.add.reduceat(np.asarray(part, float), np.asarray(starts), axis=-1) for part in (y, w)))
 
 
 def clustered_mean(sums: ClusterSums) -> Estimate:
@@ -94,8 +92,8 @@ def swap_p(differences: ClusterSums, pairs: int = PAIRS_OF_HALVES) -> Array:
     inside the cluster and whatever its size (where differences are not symmetric this holds for many clusters: Canay,
     Romano and Shaikh 2017). The swapped sum is at least as large as the real one just where the clusters swapped and
     the others have means of opposite signs. So p is twice the share of means of random halves on the rarer side of 0;
-    means of 0 count half (the mid-p value), and p is at least that of all clusters that differ going one way. A t-test
-    with cluster-robust errors raises too many or too few false alarms where clusters differ in size: `bench/compare.py`.
+    means of 0 count half (the mid-p value), and p is at least that of all clusters that differ going one way.
+    Where clusters differ in size, a t-test with cluster-robust errors raises too many or too few false alarms.
     """
     return _p_of(_means_of_halves(differences, pairs), differences)
 
@@ -145,7 +143,9 @@ def exact_p(sums_G: Iterable[float]) -> float | None:
 
 def _binomial(count: int) -> Array:
     """The chance of 0, 1, … `count` heads of a fair coin."""
-    logs = np.array([math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1) for k in range(count + 1)])
+    logs = np.array(
+        [math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1) for k in range(count + 1)]
+    )
     return np.exp(logs - count * math.log(2))
 
 
