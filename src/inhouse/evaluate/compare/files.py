@@ -2,7 +2,9 @@
 
 import io
 import json
+import lzma
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,10 @@ import zstandard
 MOST_BYTES = 4 << 30  # a file, or all that an archive unpacks to
 MOST_BYTES_A_PART = 64 << 20  # one line, or one file in an archive
 MOST_PARTS = 1_000_000  # files in an archive
+_BROKEN = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError, NotImplementedError, RuntimeError, EOFError,
+    OSError,
+)  # fmt: skip
 _ZSTANDARD = 93  # the zip format's number; Python's zipfile knows it from 3.14 on
 
 
@@ -79,7 +85,7 @@ class Archive:
         where = f"{self.path}, {name}"
         try:
             data = self._unpack(self.members[name])
-        except (zipfile.BadZipFile, zstandard.ZstdError, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        except _BROKEN as error:
             raise ValueError(f"{where}: cannot be unpacked ({error})") from error
         if len(data) > MOST_BYTES_A_PART:
             raise ValueError(f"{where}: unpacks to more than {_size(MOST_BYTES_A_PART)}")
