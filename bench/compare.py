@@ -24,7 +24,15 @@ from typing import Any
 import numpy as np
 
 from inhouse.evaluate.compare.comparison import Comparison, compare
-from inhouse.evaluate.compare.statistics import ALPHA, Array, cluster_sums, swap_p, swap_test
+from inhouse.evaluate.compare.statistics import (
+    ALPHA,
+    Array,
+    cluster_sums,
+    clustered_mean,
+    smallest_visible,
+    swap_p,
+    swap_test,
+)
 
 COMPARISONS, AT_ONCE = 10_000, 1_000
 PAIRS = 1_000  # of halves: less exact p-values than `compare` gives, 20 times as fast
@@ -75,8 +83,6 @@ def p_values(sizes: Array, correlation: float, data: str, planted: float, rows: 
 
 def visible(sizes: Array, correlation: float, data: str) -> float:
     """The smallest visible difference that `compare` prints: the median over 100 comparisons."""
-    from inhouse.evaluate.compare.statistics import clustered_mean, smallest_visible
-
     rng, starts = np.random.default_rng(3), np.cumsum(sizes) - sizes
     said = []
     for d in differences(rng, 100, sizes, correlation, data, 0.0):
@@ -143,7 +149,7 @@ filter_list:
 def make_items() -> dict[str, list[dict[str, Any]]]:
     """Questions of which three share a passage; questions whose answer is a letter."""
     rng = random.Random(0)
-    words = [w for w in "time year people way day man thing woman life child world school state family".split()]
+    words = ["time", "year", "people", "way", "day", "man", "thing", "woman", "life", "world", "school", "family"]
     choice = []
     for _ in range(40):
         passage = " ".join(rng.choices(words, k=20))
@@ -204,8 +210,8 @@ def run_inspect(work: Path, name: str, seed: int, epochs: int) -> dict[str, floa
     for output in said:
         output.usage = ModelUsage()  # without it Inspect would fetch a tokenizer to count with
     task = Task(
-        dataset=MemoryDataset(samples, name="letters"), solver=[system_message("Say a letter."), generate()], scorer=match(),
-        name="letters",
+        dataset=MemoryDataset(samples, name="letters"), solver=[system_message("Say a letter."), generate()],
+        scorer=match(), name="letters",
     )  # fmt: skip
     (log,) = eval(
         task,
@@ -242,7 +248,7 @@ def _rows(program: str, ours: Comparison, a: dict[str, float], b: dict[str, floa
         yield {
             "program": program, "task": row.task, "n": row.n, "clusters": row.clusters, "A": a[row.task],
             "B": b[row.task], "ours differ by": difference, "difference": row.difference,
-            "interval": f"{row.low:.3f} to {row.high:.3f}", "p": row.p,
+            "interval": "too few flips" if row.low is None else f"{row.low:.3f} to {row.high:.3f}", "p": row.p,
         }  # fmt: skip
 
 
@@ -253,15 +259,16 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def write_results(simulated: list[dict[str, Any]], measured: list[dict[str, Any]], comparisons: int) -> None:
-    rates = [row["false alarms"] for row in simulated]
+    rates, error = [row["false alarms"] for row in simulated], (0.05 * 0.95 / comparisons) ** 0.5
     sections = [
         "# `inhouse compare`: false alarms, power, and other programs' accuracies",
         f"`{shlex.join(['python', *sys.argv])}` (Python {platform.python_version()}, numpy {np.__version__})",
-        f"{comparisons:,} simulated comparisons a row of two models that do not differ. The bar: false alarms of 4 to 6 % "
-        f"at 5 %. Here {100 * min(rates):.2f} to {100 * max(rates):.2f} %, each ± {100 * (0.05 * 0.95 / comparisons) ** 0.5:.2f}.",
+        f"{comparisons:,} simulated comparisons a row, of two models that do not differ, tested at 5 %. The bar: false "
+        f"alarms of 4 to 6 %. Here {100 * min(rates):.2f} to {100 * max(rates):.2f} %, each ± {100 * error:.2f}.",
         table(simulated),
-        "Correlation: of items in a cluster, in the difference (numbers) or in each model's latent score (right or wrong). "
-        "Smallest visible: the median of what `compare` prints; power there: how often that difference, planted, is found.",
+        "Correlation: of items in a cluster, in the difference (numbers) or in each model's latent score (right or "
+        "wrong). Smallest visible: the median of what `compare` prints. Power there: how often a true difference of "
+        "that size was found.",
     ]
     if measured:
         names = ", ".join(f"{name} {version(name)}" for name in ("lm_eval", "inspect_ai", "transformers"))

@@ -83,19 +83,22 @@ def _check_reducer(spec: Json, file: Path) -> None:
 
 def _answers(samples: Iterator[Json], task: str, cluster: str | None, file: Path) -> Iterator[Answer]:
     """One a sample id, in the order of the log."""
-    epochs: dict[str, list[tuple[Answer, str]]] = {}
+    epochs: dict[str, list[Answer]] = {}
     for sample in samples:
         where = f"{file}, sample {sample.get('id') if isinstance(sample, dict) else sample}"
         if not isinstance(sample, dict) or "id" not in sample or "input" not in sample:
             raise ValueError(f"{where}: it has no id and input")
-        ofs = epochs.setdefault(str(sample["id"]), [])
-        ofs.append((_answer(sample, task, len(epochs), cluster, where), where))
-    for ofs in epochs.values():
-        first = ofs[0][0]
-        if any(other.item != first.item for other, _ in ofs):
-            raise ValueError(f"{ofs[1][1]}: its epochs have different inputs, targets or choices")
-        names = set.intersection(*(set(answer.metrics) for answer, _ in ofs))
-        yield first._replace(metrics={name: fmean(answer.metrics[name] for answer, _ in ofs) for name in names})
+        answered = epochs.setdefault(str(sample["id"]), [])
+        try:
+            answered.append(_answer(sample, task, len(epochs), cluster, where))
+        except (TypeError, AttributeError, KeyError, IndexError) as error:
+            raise ValueError(f"{where}: not a sample of Inspect's ({error})") from error
+        if answered[-1].item != answered[0].item:
+            raise ValueError(f"{where}: its epochs have different inputs, targets or choices")
+    for answered in epochs.values():
+        first, *others = answered
+        names = [name for name in first.metrics if all(name in other.metrics for other in others)]
+        yield first._replace(metrics={name: fmean(answer.metrics[name] for answer in answered) for name in names})
 
 
 def _answer(sample: Json, task: str, number: int, cluster: str | None, where: str) -> Answer:

@@ -62,7 +62,13 @@ def _answers(file: Path, task: str, cluster: str | None, as_ours: bool) -> Itera
     for where, row in read_lines(file):
         if missing := [key for key in ("doc_hash", "prompt_hash", "doc_id") if key not in row]:
             raise ValueError(f"{where}: no {missing[0]}; not a line of lm-eval's --log_samples")
-        yield _answer(row, where, task, cluster, as_ours)
+        if not isinstance(row["doc_id"], int):
+            raise ValueError(f"{where}: doc_id is {row['doc_id']!r:.60}, no whole number")
+        try:
+            answer = _answer(row, where, task, cluster, as_ours)
+        except (TypeError, AttributeError, KeyError, IndexError) as error:
+            raise ValueError(f"{where}: not a line of lm-eval's --log_samples ({error})") from error
+        yield answer
 
 
 def _answer(row: dict[str, Any], where: str, task: str, cluster: str | None, as_ours: bool) -> Answer:
@@ -71,8 +77,8 @@ def _answer(row: dict[str, Any], where: str, task: str, cluster: str | None, as_
     taken = row.get("filter", "none")
     context, choices = _arguments(row)
     output, gold = _output(row, choices), row.get("target")
-    if choices and isinstance(gold, int) and 0 <= gold < len(choices):
-        gold = choices[gold]
+    if choices and str(gold).isdecimal() and int(gold) < len(choices):  # written as text where it is a place
+        gold = choices[int(gold)]
     return Answer(
         task=task if taken == "none" else f"{task} [{taken}]",
         item=item_hash(row["doc"]) if as_ours else str(row["doc_hash"]),
