@@ -5,7 +5,14 @@ import sys
 
 import pytest
 
-WITHOUT_TORCH = ("inhouse.recipe", "inhouse.jobs", "inhouse.report", "inhouse.pipeline", "inhouse.cli.app")
+WITHOUT_TORCH = (
+    "inhouse.recipe",
+    "inhouse.jobs",
+    "inhouse.report",
+    "inhouse.pipeline",
+    "inhouse.cli.app",
+    "inhouse.evaluate.compare",
+)
 CODE = """
 import importlib, pkgutil, sys
 room = importlib.import_module(sys.argv[1])

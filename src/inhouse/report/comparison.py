@@ -47,8 +47,12 @@ def lines(compared: Comparison) -> list[str]:
 
 def as_json(compared: Comparison) -> str:
     """The comparison without the answers; null is what cannot be said."""
-    facts = {"a": compared.a, "b": compared.b, "tasks": [row._asdict() for row in compared.tasks]}
-    return json.dumps(facts | {"notes": compared.notes, "verdict": compared.verdict}, indent=2, allow_nan=False)
+    models = {
+        name: {key: side.get(key) for key in ("model", "kind")} for name, side in zip("ab", compared[:2], strict=True)
+    }
+    tasks = [row._asdict() for row in compared.tasks]
+    facts = models | {"tasks": tasks, "notes": compared.notes, "verdict": compared.verdict}
+    return json.dumps(facts, indent=2, allow_nan=False)
 
 
 def write_page(path: Path, compared: Comparison) -> None:
@@ -91,8 +95,8 @@ def rows(compared: Comparison) -> Iterator[list[str]]:
         cells += [_with_error(row.a, row.a_error), _with_error(row.b, row.b_error), f"{row.difference:+.4f}", interval]
         cells += [_p(row.p), _p(row.p_exact), _p(row.p_holm)]
         cells += ["n/a" if row.visible is None else f"{row.visible:.4f}", f"{row.a_higher:,}", f"{row.b_higher:,}"]
-        cells += [f"{row.signal:.1f}"] if has_signal and row.signal is not None else []
-        yield [*cells, row.verdict]
+        signal = "n/a" if row.signal is None else f"{row.signal:.1f}"
+        yield [*cells, *([signal] if has_signal else []), row.verdict]
 
 
 def _with_error(value: float, error: float | None) -> str:

@@ -113,7 +113,11 @@ def _measured(
     (y_a, w), (y_b, _) = (_columns(side, name) for side in zip(*scored.pairs, strict=True))
     a, b = cluster_sums(y_a, w, starts), cluster_sums(y_b, w, starts)
     scores, difference, test = (clustered_mean(a), clustered_mean(b)), clustered_mean(a - b), swap_test(a - b)
-    flips = [Flip(*pair, y, z) for pair, y, z in zip(scored.pairs, y_a / w, y_b / w, strict=True) if y != z]
+    flips = [
+        Flip(*pair, y, z)
+        for pair, y, z in zip(scored.pairs, (y_a / w).tolist(), (y_b / w).tolist(), strict=True)
+        if y != z
+    ]
     error, low, high = map(_known, (float(difference.standard_error), test.low, test.high))
     visible = None
     if error is not None and low is not None and high is not None:
@@ -188,7 +192,7 @@ def _sides_of(scores: tuple[Estimate, Estimate]) -> dict[str, Any]:
 def _signal(
     matched: Matched, name: str, scores: tuple[Estimate, Estimate], checkpoints: Sequence[Results]
 ) -> float | None:
-    """Signal over noise, of the same items; None where no checkpoints were given."""
+    """Signal over noise, of the same items; None without checkpoints, or where they do not vary."""
     if not checkpoints:
         return None
     asked = {(pair[0].item, pair[0].number) for pair in matched.pairs}
@@ -201,7 +205,7 @@ def _signal(
             )
         y, w = _columns(mine, name)
         values.append(float(y.sum() / w.sum()))
-    return signal_to_noise([float(each.value) for each in scores], values)
+    return _known(signal_to_noise([float(each.value) for each in scores], values))
 
 
 def _judged(row: TaskComparison) -> TaskComparison:

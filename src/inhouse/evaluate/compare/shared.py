@@ -10,9 +10,13 @@ PASSAGES = ("passage", "article", "story", "paragraph", "context")  # keys under
 
 def finite(value: Any, where: str) -> float:
     """The value as a number; true is 1. Raises ValueError where it is NaN or infinite."""
-    if not math.isfinite(value):
-        raise ValueError(f"{where} is {value}; only numbers can be compared")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{where} is {number}; only numbers can be compared")
+    return number
 
 
 def cluster_of(document: Any, key: str | None, where: str) -> str | None:
