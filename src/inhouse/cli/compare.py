@@ -41,6 +41,6 @@ def compare(
     if as_json:
         print(shown.as_json(compared))
         return
-    print_rich(shown.table(compared))
+    print_rich(shown.table(compared), width=200)
     for line in shown.lines(compared):
         print(line)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from inhouse.common.files import write_atomic
 from inhouse.common.terminal import visible
@@ -18,13 +19,14 @@ COLUMNS = (
     "task", "metric", "n", "clusters", "A", "B", "A - B", "95 % interval", "p", "p exact", "p Holm", "could be seen",
     "A up", "B up", "verdict",
 )  # fmt: skip
+_WHOLE = ("A", "B", "A - B", "95 % interval")  # cells that are not broken into lines
 LEGEND = (
     "A and B: mean ± standard error, over clusters of items that share a passage or a document.",
     "p: two models that are equally good would differ so much; by swapping their answers in whole clusters, ties half. "
     "The interval is the one that fits it.",
     "p exact: the same with ties in full; where every cluster is one item, the exact McNemar test.",
     "p Holm: p for the number of tasks. The verdict goes by it: below 0.05 one of the two is better.",
-    "could be seen: a true difference of that size is found in 80 % of such comparisons; smaller ones mostly not.",
+    "could be seen: a true difference of that size is found in 80 % of such comparisons, one of half of it in 30 %.",
     "A up, B up: items on which that side scores higher.",
 )
 
@@ -33,9 +35,11 @@ def table(compared: Comparison) -> Table:
     """One row a task, for a terminal."""
     shown = Table(box=None, header_style="bold", pad_edge=False)
     for name in columns(compared):
-        shown.add_column(name, justify="left" if name in ("task", "metric", "verdict") else "right")
+        shown.add_column(
+            name, justify="left" if name in ("task", "metric", "verdict") else "right", no_wrap=name in _WHOLE
+        )
     for row in rows(compared):
-        shown.add_row(*map(visible, row))
+        shown.add_row(*(Text(visible(cell)) for cell in row))  # `task [filter]` is no markup
     return shown
 
 
@@ -90,17 +94,24 @@ def columns(compared: Comparison) -> list[str]:
 def rows(compared: Comparison) -> Iterator[list[str]]:
     has_signal = "signal / noise" in columns(compared)
     for row in compared.tasks:
-        interval = "n/a" if row.low is None or row.high is None else f"{row.low:+.4f} to {row.high:+.4f}"
+        places = 4 if row.metric == "bits_per_byte" else 3
+        show = f"{{:+.{places}f}}".format
+        interval = "n/a" if row.low is None or row.high is None else f"{show(row.low)} to {show(row.high)}"
         cells = [row.task, row.metric, f"{row.n:,}", f"{row.clusters:,}"]
-        cells += [_with_error(row.a, row.a_error), _with_error(row.b, row.b_error), f"{row.difference:+.4f}", interval]
+        cells += [_with_error(row.a, row.a_error, places), _with_error(row.b, row.b_error, places)]
+        cells += [show(row.difference), interval]
         cells += [_p(row.p), _p(row.p_exact), _p(row.p_holm)]
-        cells += ["n/a" if row.visible is None else f"{row.visible:.4f}", f"{row.a_higher:,}", f"{row.b_higher:,}"]
+        cells += [
+            "n/a" if row.visible is None else f"{row.visible:.{places}f}",
+            f"{row.a_higher:,}",
+            f"{row.b_higher:,}",
+        ]
         signal = "n/a" if row.signal is None else f"{row.signal:.1f}"
         yield [*cells, *([signal] if has_signal else []), row.verdict]
 
 
-def _with_error(value: float, error: float | None) -> str:
-    return f"{value:.4f}" + ("" if error is None else f" ± {error:.4f}")
+def _with_error(value: float, error: float | None, places: int) -> str:
+    return f"{value:.{places}f}" + ("" if error is None else f" ± {error:.{places}f}")
 
 
 def _p(value: float | None) -> str:

@@ -230,11 +230,9 @@ def _overall(rows: Sequence[TaskComparison]) -> str:
     parts = [f"{side} is better on {_listed(tasks)}" for side, tasks in won.items() if tasks]
     if not open_tasks:
         return f"{'; '.join(parts)}."
-    seen = [row.visible for row in open_tasks if row.visible is not None]
-    could = ""
-    if seen:
-        bounds = f"{min(seen):.3g}" if len(seen) == 1 else f"{min(seen):.3g} to {max(seen):.3g}, by task,"
-        could = f": a difference of less than {bounds} would mostly have stayed unseen"
+    seen = sorted(row.visible for row in open_tasks if row.visible is not None)
+    bounds = " to ".join(f"{value:.3g}" for value in dict.fromkeys((seen[0], seen[-1]))) if seen else ""
+    could = f"; a true difference of {bounds} or more is found in 80 % of cases" if seen else ""
     where = "Nothing is resolved" if not parts else f"{len(open_tasks)} of {len(rows)} tasks decide nothing"
     return ". ".join([*(["; ".join(parts)] if parts else []), f"{where}{could}"]) + "."
 
