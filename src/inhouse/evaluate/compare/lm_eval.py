@@ -76,9 +76,9 @@ def _answer(row: dict[str, Any], where: str, task: str, cluster: str | None, as_
         raise ValueError(f"{where}: no doc, so the item cannot be matched with results of another program")
     taken = row.get("filter", "none")
     context, choices = _arguments(row)
-    output, gold = _output(row, choices), row.get("target")
-    if choices and str(gold).isdecimal() and int(gold) < len(choices):  # written as text where it is a place
-        gold = choices[int(gold)]
+    target = row.get("target")
+    place = str(target)  # lm-eval writes it as text
+    gold = choices[int(place)] if place.isdecimal() and int(place) < len(choices) else target
     return Answer(
         task=task if taken == "none" else f"{task} [{taken}]",
         item=item_hash(row["doc"]) if as_ours else str(row["doc_hash"]),
@@ -87,7 +87,7 @@ def _answer(row: dict[str, Any], where: str, task: str, cluster: str | None, as_
         prompt=context,
         prompt_hash=str(row["prompt_hash"]),
         gold=None if gold is None else _text(gold),
-        output=output,
+        output=_output(row, choices),
         metrics=_metrics(row, where, _OUR_NAMES if as_ours else {}),
         choices=[],
         seconds=0.0,
