@@ -134,6 +134,8 @@ def test_what_is_not_compared_is_told(tmp_path: Path) -> None:
 def test_metrics_that_one_side_lacks_are_refused() -> None:
     with pytest.raises(ValueError, match="letters: no metric in common; A has accuracy; B has match"):
         compared(answers([1]), answers([1], "match"))
+    with pytest.raises(ValueError, match="letters: none of its 2 pairs has the score accuracy on both sides"):
+        compared([answer(0, {"accuracy": 1.0}), answer(1, {})], [answer(0, {}), answer(1, {"accuracy": 1.0})])
     with pytest.raises(ValueError, match="letters: no metric f1; A has accuracy"):
         compared(answers([1]), answers([1]), metric="f1")
     with pytest.raises(ValueError, match="letters: no metric in common; A has none"):

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inhouse.evaluate.compare.statistics import (
@@ -62,6 +62,7 @@ def test_the_exact_test_of_single_items_is_mcnemars(right: int, wrong: int) -> N
     assert exact_p([1] * right + [-1] * wrong + [0] * 7) == pytest.approx(min(1, 2 * binomial))
 
 
+@settings(max_examples=40)
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=9))
 def test_the_exact_test_counts_every_swap(clusters: list[int]) -> None:
     extreme = abs(sum(clusters))
@@ -95,6 +96,7 @@ def test_few_flips_decide_nothing_and_have_no_interval(flips: int) -> None:
     assert (low, high) == (-math.inf, math.inf)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from([-1, 0, 0, 1, 1]), min_size=12, max_size=40))
 def test_p_is_below_5_percent_just_where_the_interval_leaves_out_0(clusters: list[int]) -> None:
     p, low, high = swap_test(sums(*clusters))
@@ -147,3 +149,8 @@ def test_signal_over_noise() -> None:
     assert signal_to_noise([0.5, 0.6], [0.5, 0.5, 0.5]) == math.inf
     with pytest.raises(ValueError, match="2 checkpoints say nothing of noise; give 3"):
         signal_to_noise([0.5, 0.8], [0.4, 0.5])
+
+
+def test_the_exact_test_of_many_flips_is_still_exact() -> None:
+    assert exact_p([1] * 3000 + [-1] * 2700) == pytest.approx(7.457315554470237e-05, rel=1e-9)  # by whole numbers
+    assert exact_p([1] * 1500) == pytest.approx(0.0, abs=1e-300)

@@ -109,6 +109,8 @@ def _measured(
 ) -> tuple[TaskComparison, list[Flip]]:
     name = _metric(matched, metric)
     scored = matched._replace(pairs=[pair for pair in matched.pairs if all(_value(each, name) for each in pair)])
+    if not scored.pairs:
+        raise ValueError(f"{matched.task}: none of its {len(matched.pairs):,} pairs has the score {name} on both sides")
     starts = scored.starts()
     (y_a, w), (y_b, _) = (_columns(side, name) for side in zip(*scored.pairs, strict=True))
     a, b = cluster_sums(y_a, w, starts), cluster_sums(y_b, w, starts)
@@ -170,7 +172,8 @@ def _value(answer: Answer, name: str) -> tuple[float, float] | None:
     """The value and weight of an answer; None where it was not scored."""
     parts = _RATIOS.get(name)
     if parts and name not in answer.metrics:
-        return (answer.metrics[parts[0]], answer.metrics[parts[1]]) if set(parts) <= answer.metrics.keys() else None
+        value, weight = (answer.metrics.get(part, 0.0) for part in parts)
+        return (value, weight) if weight else None
     return (answer.metrics[name], 1.0) if name in answer.metrics else None
 
 

@@ -142,11 +142,12 @@ def exact_p(sums_G: Iterable[float]) -> float | None:
 
 
 def _binomial(count: int) -> Array:
-    """The chance of 0, 1, … `count` heads of a fair coin."""
-    logs = np.array(
-        [math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1) for k in range(count + 1)]
-    )
-    return np.exp(logs - count * math.log(2))
+    """The chance of 0, 1, … `count` heads of a fair coin, from whole numbers."""
+    ways, all_ways, chances = 1, 2**count, []
+    for heads in range(count + 1):
+        chances.append(ways / all_ways)
+        ways = ways * (count - heads) // (heads + 1)
+    return np.array(chances)
 
 
 def holm(p: Sequence[float]) -> list[float]:
