@@ -110,7 +110,7 @@ def write_inspect(
         path.write_text(json.dumps(header | {"samples": samples}))
         return path
     files = {"header.json": header, "summaries.json": []}
-    files |= {f"samples/{each['id']}_epoch_{each['epoch']}.json": each for each in samples}
+    files |= {f"samples/{n}_epoch_{each.get('epoch')}.json": each for n, each in enumerate(samples)}
     write_zip(path, {name: json.dumps(value).encode() for name, value in files.items()}, compression)
     return path
 

@@ -1,11 +1,25 @@
 """What a path is, and what can be compared with what."""
 
+import copy
+import math
+import random
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.evaluate.compare.other_programs import answer, sample, scored, write_inspect, write_lm_eval, write_ours
+from tests.evaluate.compare.other_programs import (
+    answer,
+    choice_row,
+    inspect_header,
+    sample,
+    scored,
+    write_inspect,
+    write_lm_eval,
+    write_ours,
+)
 
-from inhouse.evaluate.compare.sides import differing_keys, kind_of, read_sides
+from inhouse.evaluate.compare.sides import differing_keys, kind_of, read_side, read_sides
 
 
 def test_kinds_are_told_apart(tmp_path: Path) -> None:
@@ -59,6 +73,37 @@ def test_what_has_no_results_says_what_to_do(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(ValueError, match=said):
             kind_of(path)
+
+
+def replaced(value: Any, rng: random.Random) -> Any:
+    """A copy with one part, at any depth, left out or something else."""
+    value, holder, key = copy.deepcopy(value), None, None
+    part = value
+    while part and isinstance(part, dict | list) and (holder is None or rng.random() < 0.8):
+        holder, key = part, rng.choice(list(part) if isinstance(part, dict) else range(len(part)))
+        part = holder[key]
+    other = rng.choice([None, True, -1, 1.5, "", "x", [], [1], {}, {"a": 1}, [[]], [{}], math.nan, 10**400])
+    if rng.random() < 0.2:
+        del holder[key]
+    else:
+        holder[key] = other
+    return value
+
+
+@pytest.mark.parametrize("kind", ["lm-eval", "results", "eval", "json", "header"])
+def test_whatever_a_field_holds_is_read_or_refused_in_a_sentence(tmp_path: Path, kind: str) -> None:
+    rng = random.Random(0)
+    for number in range(80):
+        path = tmp_path / f"{number}.{'json' if kind in ('json', 'header') else 'eval'}"
+        if kind in ("lm-eval", "results"):
+            row, about = choice_row(0, [-3.0, -1.0], 1), {"n-shot": {"t": 0}, "model_name": "m"}
+            changed = (replaced(row, rng), about) if kind == "lm-eval" else (row, replaced(about, rng))
+            write_lm_eval(path, {"t": [changed[0]]}, changed[1])
+        else:
+            header = replaced(inspect_header(), rng) if kind == "header" else None
+            write_inspect(path, [sample(1, "C")] if kind == "header" else [replaced(sample(1, "C"), rng)], header)
+        with suppress(ValueError):
+            read_side(str(path))
 
 
 def test_keys_that_differ_are_named_with_both_values() -> None:

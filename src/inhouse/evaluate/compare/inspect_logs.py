@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from inhouse.evaluate.compare.files import Archive, read_document
-from inhouse.evaluate.compare.shared import cluster_of, finite
+from inhouse.evaluate.compare.shared import cluster_of, finite, shaped
 from inhouse.evaluate.results import Answer, Results, item_hash, text_hash
 
 _LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}  # correct, partly, incorrect, no answer
@@ -44,10 +44,11 @@ def read_logs(path: Path, cluster: str | None) -> Results:
             raise ValueError(f"{path}: both {tasks[task].name} and {file.name} are of {task}; name one of the files")
         tasks[task] = file
         models.add(str(spec.get("model")))
-        settings[task] = _settings(header)
+        with shaped(str(file), "a log of Inspect's"):
+            settings[task] = _settings(header)
+            _check_reducer(spec, file)
         if (status := header.get("status")) != "success":
             notes.append(f"{file.name} ended with status {status or 'unknown'}: it holds what was done until then")
-        _check_reducer(spec, file)
         answers += _answers(samples, task, cluster, file)
     about = {"model": ", ".join(sorted(models)), "kind": "inspect", "settings": settings, "notes": notes}
     return Results(about, answers)
@@ -56,7 +57,8 @@ def read_logs(path: Path, cluster: str | None) -> Results:
 def _open(file: Path) -> tuple[Json, Iterator[Json]]:
     if file.suffix != ".eval":
         log = read_document(file)
-        return log, iter(log.get("samples") or [])
+        with shaped(str(file), "a log of Inspect's"):
+            return log, iter(log.get("samples") or [])
     archive = Archive(file)
     name = next((name for name in ("header.json", "_journal/start.json") if name in archive.members), None)
     if name is None:
@@ -89,10 +91,8 @@ def _answers(samples: Iterator[Json], task: str, cluster: str | None, file: Path
         if not isinstance(sample, dict) or "id" not in sample or "input" not in sample:
             raise ValueError(f"{where}: it has no id and input")
         answered = epochs.setdefault(str(sample["id"]), [])
-        try:
+        with shaped(where, "a sample of Inspect's"):
             answered.append(_answer(sample, task, len(epochs), cluster, where))
-        except (TypeError, AttributeError, KeyError, IndexError) as error:
-            raise ValueError(f"{where}: not a sample of Inspect's ({error})") from error
         if answered[-1].item != answered[0].item:
             raise ValueError(f"{where}: its epochs have different inputs, targets or choices")
     for answered in epochs.values():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inhouse.evaluate.compare.files import read_document, read_lines
-from inhouse.evaluate.compare.shared import cluster_of, finite
+from inhouse.evaluate.compare.shared import cluster_of, finite, shaped
 from inhouse.evaluate.results import Answer, Results, item_hash
 
 _NAME = re.compile(r"samples_(?P<task>.+)_\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(\.\d+)?\.jsonl")
@@ -53,8 +53,9 @@ def _about(files: Mapping[str, Path]) -> tuple[str | None, dict[str, Any]]:
             facts = read_document(path)
             model = facts.get("model_name") or model
             shared = {key: facts[key] for key in _SETTINGS if key in facts}
-            shots = facts.get("n-shot")
-            settings |= {task: {"num_fewshot": n, **shared} for task, n in (shots or {}).items() if task in files}
+            with shaped(str(path), "results of lm-eval's"):
+                shots = (facts.get("n-shot") or {}).items()
+            settings |= {task: {"num_fewshot": number, **shared} for task, number in shots if task in files}
     return model, settings
 
 
@@ -64,10 +65,8 @@ def _answers(file: Path, task: str, cluster: str | None, as_ours: bool) -> Itera
             raise ValueError(f"{where}: no {missing[0]}; not a line of lm-eval's --log_samples")
         if not isinstance(row["doc_id"], int):
             raise ValueError(f"{where}: doc_id is {row['doc_id']!r:.60}, no whole number")
-        try:
+        with shaped(where, "a line of lm-eval's --log_samples"):
             answer = _answer(row, where, task, cluster, as_ours)
-        except (TypeError, AttributeError, KeyError, IndexError) as error:
-            raise ValueError(f"{where}: not a line of lm-eval's --log_samples ({error})") from error
         yield answer
 
 
@@ -123,7 +122,7 @@ def _output(row: dict[str, Any], choices: list[str]) -> str:
 def _likelihood(response: Any) -> float:
     try:
         return float(response[0] if isinstance(response, list) else response)
-    except (ValueError, TypeError, IndexError):
+    except (ValueError, TypeError, IndexError, OverflowError):
         return float("-inf")
 
 

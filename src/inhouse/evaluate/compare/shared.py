@@ -1,11 +1,22 @@
 """What the readers of other people's results share: numbers that are numbers, passages that items share."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from inhouse.evaluate.results import text_hash
 
 PASSAGES = ("passage", "article", "story", "paragraph", "context")  # keys under which data sets keep what items share
+
+
+@contextmanager
+def shaped(where: str, what: str) -> Iterator[None]:
+    """What goes wrong inside with fields of other types than expected is a `ValueError`: `where: not what (why)`."""
+    try:
+        yield
+    except (TypeError, AttributeError, KeyError, IndexError) as error:
+        raise ValueError(f"{where}: not {what} ({error})") from error
 
 
 def finite(value: Any, where: str) -> float:
