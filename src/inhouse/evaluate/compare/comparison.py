@@ -108,22 +108,13 @@ def _measured(
     matched: Matched, metric: str | None, tests: int, checkpoints: Sequence[Results]
 ) -> tuple[TaskComparison, list[Flip]]:
     name = _metric(matched, metric)
-    scored = matched._replace(pairs=[pair for pair in matched.pairs if all(_value(each, name) for each in pair)])
-    if not scored.pairs:
-        raise ValueError(f"{matched.task}: none of its {len(matched.pairs):,} pairs has the score {name} on both sides")
+    scored = _scored(matched, name)
     starts = scored.starts()
     (y_a, w), (y_b, _) = (_columns(side, name) for side in zip(*scored.pairs, strict=True))
     a, b = cluster_sums(y_a, w, starts), cluster_sums(y_b, w, starts)
     scores, difference, test = (clustered_mean(a), clustered_mean(b)), clustered_mean(a - b), swap_test(a - b)
-    flips = [
-        Flip(*pair, y, z)
-        for pair, y, z in zip(scored.pairs, (y_a / w).tolist(), (y_b / w).tolist(), strict=True)
-        if y != z
-    ]
+    flips = _flips(scored.pairs, y_a / w, y_b / w)
     error, low, high = map(_known, (float(difference.standard_error), test.low, test.high))
-    visible = None
-    if error is not None and low is not None and high is not None:
-        visible = smallest_visible(error, low, high, tests)
     row = TaskComparison(
         task=matched.task,
         metric=name,
@@ -137,7 +128,7 @@ def _measured(
         p=test.p,
         p_exact=exact_p(_whole(a.y - b.y, y_a, y_b)),
         p_holm=math.nan,
-        visible=visible,
+        visible=_visible(error, low, high, tests),
         a_higher=sum(flip.a_score > flip.b_score for flip in flips),
         b_higher=sum(flip.a_score < flip.b_score for flip in flips),
         only_a=matched.only_a,
@@ -148,6 +139,25 @@ def _measured(
         verdict="",
     )
     return row, flips
+
+
+def _visible(error: float | None, low: float | None, high: float | None, tests: int) -> float | None:
+    if error is None or low is None or high is None:
+        return None
+    return smallest_visible(error, low, high, tests)
+
+
+def _scored(matched: Matched, name: str) -> Matched:
+    """The pairs that have the score on both sides."""
+    pairs = [pair for pair in matched.pairs if all(_value(each, name) for each in pair)]
+    if not pairs:
+        raise ValueError(f"{matched.task}: none of its {len(matched.pairs):,} pairs has the score {name} on both sides")
+    return matched._replace(pairs=pairs)
+
+
+def _flips(pairs: Sequence[tuple[Answer, Answer]], a: Array, b: Array) -> list[Flip]:
+    scores = zip(pairs, a.tolist(), b.tolist(), strict=True)
+    return [Flip(*pair, a_score, b_score) for pair, a_score, b_score in scores if a_score != b_score]
 
 
 def _metric(matched: Matched, asked: str | None) -> str:
