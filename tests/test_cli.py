@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import typer
+from tests.evaluate.compare.other_programs import scored, write_lm_eval
 from tests.fabricated_run import change_record, fabricate
 
 from inhouse.api.settings import ServeSettings
@@ -60,7 +61,19 @@ def recipe(tmp_path: Path) -> Path:
 def test_help_names_the_verbs(inhouse: Callable[..., Done]) -> None:
     done = inhouse("--help")
     assert done.status == 0
-    assert all(verb in done.out for verb in ("make", "chat", "serve", "eval", "plan", "trace"))
+    assert all(verb in done.out for verb in ("make", "chat", "serve", "eval", "compare", "plan", "trace"))
+
+
+def test_two_results_are_compared(inhouse: Callable[..., Done], tmp_path: Path) -> None:
+    for name, scores in (("a", [1.0] * 20), ("b", [0.0] * 8 + [1.0] * 12)):
+        write_lm_eval(tmp_path / name, {"letters": scored(scores)})
+    done = inhouse("compare", "a", "b", "--html", "page.html")
+    assert (done.status, done.err) == (0, "")
+    assert "A is a, B is b\nA is better on letters.\n" in done.out
+    assert "A scores higher on 8" in (tmp_path / "page.html").read_text()
+    assert json.loads(inhouse("compare", "a", "b", "--json").out)["tasks"][0]["a_higher"] == 8
+    done = inhouse("compare", "a", "http://localhost/v1")
+    assert (done.status, done.err.count("\n")) == (2, 1)
 
 
 def test_conversations_are_shown_before_anything_is_trained(inhouse: Callable[..., Done], recipe: Path) -> None:

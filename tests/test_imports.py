@@ -13,6 +13,7 @@ WITHOUT_TORCH = (
     "inhouse.report",
     "inhouse.pipeline",
     "inhouse.cli.app",
+    "inhouse.evaluate.compare",
 )
 CODE = """
 import importlib, pkgutil, sys

@@ -8,6 +8,7 @@ import typer
 
 from inhouse.cli.arena import arena
 from inhouse.cli.chat import chat
+from inhouse.cli.compare import compare
 from inhouse.cli.evaluate import evaluate
 from inhouse.cli.make import make, plan, trace
 from inhouse.cli.runs import runs_app
@@ -42,6 +43,7 @@ app.command()(chat)
 app.command()(serve)
 app.command("eval")(evaluate)
 app.add_typer(arena, name="arena")
+app.command()(compare)
 app.add_typer(data, name="data")
 app.add_typer(sft, name="sft")
 app.command()(plan)

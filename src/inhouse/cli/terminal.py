@@ -29,11 +29,12 @@ def ask() -> str | None:
         return None
 
 
-def print_rich(renderable: Any) -> None:
+def print_rich(renderable: Any, width: int = 140) -> None:
+    """To a terminal as wide as it is, elsewhere in lines of `width` characters."""
     from rich.console import Console
 
     console = Console()
-    (console if console.is_terminal else Console(width=140)).print(renderable)
+    (console if console.is_terminal else Console(width=width)).print(renderable)
 
 
 def warn_of_stale(model: Path) -> None:
