@@ -8,12 +8,15 @@ import pytest
 WITHOUT_TORCH = (
     "inhouse.arena",
     "inhouse.arena.battle",
-    "inhouse.recipe",
-    "inhouse.jobs",
-    "inhouse.report",
-    "inhouse.pipeline",
     "inhouse.cli.app",
     "inhouse.evaluate.compare",
+    "inhouse.evaluate.suite.suite",
+    "inhouse.evaluate.suite.summary",
+    "inhouse.evaluate.tasks",
+    "inhouse.jobs",
+    "inhouse.pipeline",
+    "inhouse.recipe",
+    "inhouse.report",
 )
 CODE = """
 import importlib, pkgutil, sys

@@ -121,6 +121,7 @@ class ResultsWriter:
         begun = [json.dumps(same, ensure_ascii=False) + "\n", *map(_line, self.known.values())]
         write_atomic(self.folder / PARTIAL, "".join(begun))
         self._file = (self.folder / PARTIAL).open("a", encoding="utf-8", errors="backslashreplace")
+        self._is_empty = not self.known
         return self
 
     def _finished(self, same: dict[str, Any]) -> list[Answer]:
@@ -141,6 +142,7 @@ class ResultsWriter:
         """Keep answers, whatever happens to this process from now on."""
         self._file.writelines(map(_line, answers))
         self._file.flush()
+        self._is_empty = False
 
     def finish(self, answers: Iterable[Answer], scores: Mapping[str, Score]) -> None:
         """Write the results: these answers, in this order, and their scores."""
@@ -153,4 +155,6 @@ class ResultsWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._file.close()
+        if self._is_empty:  # refused before anything was answered: there is nothing to go on with
+            (self.folder / PARTIAL).unlink(missing_ok=True)
         self._lock.__exit__(kind, error, at)

@@ -18,6 +18,7 @@ _HOW = {
     "bits_per_byte": "of the right choice, or the text",
     "exact_match": "the answer is right to the letter",
     "exact_match_lenient": "the same, however the answer is given",
+    "credit": "the share of what was asked that is right",
     "greedy": "the text is what the model would say itself",
     "unparsable": "answers without the form asked for; counted wrong",
     TRUNCATED: "items longer than the model's context, whose beginning was left out",
