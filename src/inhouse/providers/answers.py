@@ -4,8 +4,9 @@ Requests are `api.wire.chat.ChatRequest`, whichever dialect the endpoint speaks;
 `api.wire.pieces`.
 """
 
+import json
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from inhouse.api.wire.chat_messages import CalledFunction, ToolCall
 from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking, Usage
@@ -43,6 +44,23 @@ class Answer(NamedTuple):
     reason: Reason
     stop: str | None
     usage: Usage | None
+
+
+def as_text(answer: Answer) -> str:
+    """What a reader or a checker is given: the text, below it every call as `<tool_call>{"name", "arguments"}`, the way
+    most open models write them; arguments that are no JSON stay text."""
+    calls = [
+        json.dumps({"name": call.function.name, "arguments": _value(call.function.arguments)}, ensure_ascii=False)
+        for call in answer.calls
+    ]
+    return "\n".join([*filter(None, [answer.text]), *(f"<tool_call>{call}</tool_call>" for call in calls)])
+
+
+def _value(arguments: str) -> Any:
+    try:
+        return json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
 
 
 def gather(events: Iterable[Event]) -> Answer:

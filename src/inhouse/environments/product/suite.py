@@ -14,11 +14,11 @@ Message = dict[str, Any]
 
 
 class Question(NamedTuple):
-    """What is asked, and what a checker needs to know; all of it is plain JSON. `tools` are those of a chat request."""
+    """What is asked, and what a checker needs to know; all of it is plain JSON. Tools stand in the system message, as
+    in conversations for fine-tuning."""
 
     messages: list[Message]
     expected: dict[str, Any]
-    tools: list[dict[str, Any]] = []  # noqa: RUF012  # never changed
 
 
 class Verdict(NamedTuple):
@@ -50,8 +50,7 @@ def documents(suite: Suite, count: int = ITEMS, seed: int = 1) -> list[dict[str,
             if (text := json.dumps(question.messages)) not in asked:
                 break
         asked.add(text)
-        said = {"suite": suite.name, "number": number, "level": level} | question._asdict()
-        made.append(said if question.tools else {key: value for key, value in said.items() if key != "tools"})
+        made.append({"suite": suite.name, "number": number, "level": level} | question._asdict())
     return made
 
 

@@ -48,8 +48,8 @@ def _make(rng: random.Random, level: int) -> Question:
         names = {name for _, (name, _) in parts}
     names |= set(rng.sample(sorted(_TOOLS), min(1 + 2 * level, len(_TOOLS))))
     system = _SYSTEM.format(today=f"{today:%A}, {today}")
-    messages: list[Message] = [{"role": "system", "content": system}, *asked]
-    return Question(messages, expected, [_tool(name) for name in rng.sample(sorted(names), len(names))])
+    tools = [_tool(name) for name in rng.sample(sorted(names), len(names))]
+    return Question([{"role": "system", "content": system, "tools": tools}, *asked], expected)
 
 
 def _tool(name: str) -> dict[str, Any]:
