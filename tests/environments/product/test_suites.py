@@ -1,6 +1,8 @@
 """What holds of every product suite: enough items, all different, the same everywhere; right is 1, nothing is 0."""
 
 import json
+import random
+import re
 
 import pytest
 
@@ -69,6 +71,23 @@ def test_harder_levels_ask_for_more(suite: Suite) -> None:
         sizes.setdefault(each["level"], []).append(len(asked) + len(suite.solve(each["expected"])))
     means = {level: sum(each) / len(each) for level, each in sizes.items()}
     assert means[1] < means[LEVELS]
+
+
+@each_suite
+def test_the_more_is_wrong_the_less_it_is_worth(suite: Suite) -> None:
+    """Scores tell careful models from careless ones: here each number and name is wrong by chance."""
+
+    def careless(share: float) -> float:
+        rng = random.Random(0)
+        spoilt = lambda match: "17" if rng.random() < share else match[0]  # noqa: E731
+        mean = scores(suite, lambda document: re.sub(r"\d+|\b[A-Z][a-z]+\b", spoilt, suite.solve(document["expected"])))
+        return sum(mean.values()) / LEVELS
+
+    means = [careless(share) for share in (0.0, 0.1, 0.4, 1.0)]
+    assert means == sorted(means, reverse=True)
+    assert means[0] == 1
+    assert 0.5 < means[1] < 0.97
+    assert means[3] < 0.6  # names of tools and small words are right still
 
 
 def test_numbers_are_found_as_people_write_them() -> None:

@@ -156,11 +156,11 @@ def _check(expected: Mapping[str, Any], reply: str) -> Verdict:
 
 
 def _worth(name: str, arguments: Mapping[str, Any], call: Call) -> float:
-    """Of one call: nothing under another name, two fifths for the name, the rest for arguments, strange ones off."""
+    """Of one call: nothing under another name, a quarter for the name, the rest for arguments, strange ones off."""
     if call[0] != name:
         return 0.0
     right = sum(_same(value, call[1].get(key)) for key, value in arguments.items())
-    return 0.4 + 0.6 * right / max(len(arguments), len(arguments.keys() | call[1].keys()))
+    return 0.25 + 0.75 * right / max(len(arguments), len(arguments.keys() | call[1].keys()))
 
 
 def _same(wanted: Any, given: Any) -> bool:
