@@ -159,7 +159,7 @@ def test_any_json_gives_an_answer_or_an_error_of_ours(said: Any, adapter: Adapte
         with suppress(ProviderError):
             reader.take(event)
     with suppress(ProviderError):
-        adapter.read(said)
+        gather(adapter.read(said))
     adapter.error(said)
 
 

@@ -153,6 +153,15 @@ def test_each_limit_is_one_of_its_own(parts: list[Part], is_stream: bool, words:
         asked(parts, is_stream, QUICK)
 
 
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_key_that_is_said_back_is_in_no_message(is_stream: bool) -> None:
+    told = said("x" * 270 + " " + KEY, kind="server_error")
+    for parts in (reply(500, told), reply(200, told), reply(200, said(f"a {KEY} b")), stream(said(f"a {KEY} b"))):
+        with pytest.raises(ProviderError) as caught:
+            asked(parts, is_stream)
+        assert KEY[:6] not in "".join(traceback.format_exception(caught.value))
+
+
 def test_nobody_listens() -> None:
     async def run() -> None:
         async with Endpoint("http://127.0.0.1:1", OPENAI) as endpoint:

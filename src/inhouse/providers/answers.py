@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from inhouse.api.wire.chat_messages import CalledFunction, ToolCall
 from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking, Usage
+from inhouse.providers.errors import MalformedAnswer
 
 Reason = Literal["stop", "length", "tool_calls", "content_filter"]
 
@@ -64,7 +65,10 @@ def _value(arguments: str) -> Any:
 
 
 def gather(events: Iterable[Event]) -> Answer:
-    """The answer that the events of one adapter add up to: one `Begun`, pieces, one `Ended`."""
+    """The answer that the events of one adapter add up to: one `Begun`, pieces, one `Ended`.
+
+    Raises `MalformedAnswer` for a call that nobody could answer.
+    """
     begun, ended = Begun("", ""), None
     text, thinking = "", ""
     calls: dict[int, tuple[str, str, str]] = {}
@@ -81,6 +85,8 @@ def gather(events: Iterable[Event]) -> Answer:
         else:
             ended = event
     assert ended is not None, "adapters end with `Ended` or raise"
+    if not all(id and name for id, name, _ in calls.values()):
+        raise MalformedAnswer("the answer has a tool call without an id or a name")
     made = tuple(
         ToolCall(id=id, function=CalledFunction(name=name, arguments=arguments))
         for _, (id, name, arguments) in sorted(calls.items())

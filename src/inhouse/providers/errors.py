@@ -111,10 +111,17 @@ def of_status(status: int, said: str, code: str, host: str, retry_after: float |
     return kind(message, status=status, retry_after=retry_after)
 
 
-def plain(text: object, key: str | None = None) -> str:
-    """What a stranger said as one short line for a message or a log: printable, without the key."""
-    said = text if isinstance(text, str) else ""
-    if key:
-        said = said.replace(key, "[key]")
-    said = "".join(letter if letter.isprintable() else " " for letter in said)
+def plain(text: object) -> str:
+    """What a stranger said as one short line for a message or a log, printable."""
+    said = "".join(letter if letter.isprintable() else " " for letter in text) if isinstance(text, str) else ""
     return " ".join(said.split())[:MAX_SAID]
+
+
+def without_key(error: ProviderError, key: str | None) -> ProviderError:
+    """The same error, where an endpoint says the key back, or the beginning of it at the end of what is kept."""
+    if not key:
+        return error
+    message = str(error).replace(key, "[key]")
+    longest = max((n for n in range(6, len(key)) if message.endswith(key[:n])), default=0)
+    message = message[: len(message) - longest] + "[key]" * bool(longest)
+    return type(error)(message, status=error.status, retry_after=error.retry_after)
