@@ -1,0 +1,117 @@
+"""Any .jsonl file is a task: its kind is told by its fields, and what does not fit is one sentence with its place."""
+
+import gzip
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inhouse.evaluate.tasks.jsonl import Shape, jsonl_task
+from inhouse.evaluate.tasks.task import Item, Task
+
+CHOICE = {"query": "2 + 2 =", "choices": ["3", "4"], "gold": 1}
+
+
+def task_of(folder: Path, records: Sequence[Any], shape: Shape = Shape(), **options: Any) -> Task:  # noqa: B008
+    path = folder / "items.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return jsonl_task("items", path, shape, **options)
+
+
+def only(task: Task) -> Item:
+    (item,) = task.items()
+    return item
+
+
+@pytest.mark.parametrize(
+    ("record", "kind", "pairs", "gold"),
+    [
+        (CHOICE, "multiple_choice", [("2 + 2 =", " 3"), ("2 + 2 =", " 4")], "4"),
+        (
+            {"context_options": ["He", "She"], "continuation": "ran.", "gold": 0},
+            "multiple_choice", [("He", " ran."), ("She", " ran.")], "He",
+        ),
+        ({"text": "All of it."}, "log_likelihood", [("", "All of it.")], None),
+        ({"context": "1, 2,", "continuation": "3"}, "log_likelihood", [("1, 2,", " 3")], None),
+        (
+            {"sentence_good": "Cats sleep.", "sentence_bad": "Cats sleeps.", "UID": "agreement", "pairID": "0"},
+            "minimal_pairs", [("", "Cats sleep."), ("", "Cats sleeps.")], "Cats sleep.",
+        ),
+        ({"question": "Who?", "answer": "me"}, "generation", [], "me"),
+    ],
+)  # fmt: skip
+def test_the_fields_tell_the_kind(record: dict[str, Any], kind: str, pairs: Any, gold: str, tmp_path: Path) -> None:
+    task = task_of(tmp_path, [record])
+    item = only(task)
+    assert (task.kind, item.pairs, item.gold_text, item.document) == (kind, pairs, gold, record)
+
+
+def test_fields_may_have_other_names_and_the_file_may_be_gzipped(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl.gz"
+    path.write_bytes(gzip.compress(json.dumps({"beginning": "a", "choices": ["b", "c"], "best": 1}).encode()))
+    task = jsonl_task("mine", path, Shape(fields={"context": "beginning", "gold": "best"}, delimiter=""))
+    assert only(task).pairs == [("a", "b"), ("a", "c")]
+
+
+def test_solved_items_stand_before_each_but_itself_the_same_in_every_run(tmp_path: Path) -> None:
+    records = [CHOICE | {"query": f"{number} ="} for number in range(9)]
+    items = list(task_of(tmp_path, records, Shape(shots=3)).items())
+    for number, item in enumerate(items):
+        *shots, own = item.context.split("\n\n")
+        assert own == f"{number} =" and len(set(shots)) == 3
+        assert all(shot.endswith("= 4") and shot != f"{number} = 4" for shot in shots)
+    assert [item.context for item in task_of(tmp_path, records, Shape(shots=3), limit=2).items()] == [
+        item.context for item in items[:2]
+    ]
+
+
+def test_items_on_one_passage_and_twins_share_a_cluster(tmp_path: Path) -> None:
+    on_passage = [CHOICE | {"query": f"Passage: It rained.\nQuestion {number}"} for number in range(2)]
+    assert len({item.cluster for item in task_of(tmp_path, on_passage).items()} - {None}) == 1
+    twins = [{"context_options": ["He", "She"][::turn], "continuation": "ran", "gold": 0} for turn in (1, -1)]
+    assert len({item.cluster for item in task_of(tmp_path, twins).items()} - {None}) == 1
+    assert only(task_of(tmp_path, [CHOICE])).cluster is None
+
+
+@pytest.mark.parametrize(
+    ("record", "sentence"),
+    [
+        ({"query": "x", "choices": ["a", "b"]}, "item 0: the field gold is missing; there are choices, query"),
+        (CHOICE | {"gold": 2}, r"item 0: gold = 2 is none of its 2 choices, numbered from 0"),
+        (CHOICE | {"gold": -1}, r"gold = -1 is none of its 2 choices"),
+        (CHOICE | {"gold": "B"}, r"gold is a text, but must be the number of a choice"),
+        (CHOICE | {"choices": "ab"}, "choices is a text, but must be a list of texts"),
+        (CHOICE | {"choices": ["4"], "gold": 0}, "item 0: 1 choices; a choice is between two or more"),
+        (CHOICE | {"choices": ["", "4"]}, "item 0: one of its texts is empty"),
+        ({"text": ""}, "item 0: one of its texts is empty"),
+        ({"text": 7}, "text is a number, but must be a text"),
+        ({"prompt": " ", "answer": "x"} | {"prompt": ""}, "item 0: the prompt is empty"),
+        ({"a": 1, "b": 2}, r"its fields \(a, b\) fit no kind of task"),
+        ([1], r"items\.jsonl, line 1: not a JSON object, but list"),
+    ],
+)
+def test_what_is_no_item_is_refused_in_a_sentence(record: Any, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        list(task_of(tmp_path, [record]).items())
+
+
+def test_what_is_no_file_of_items_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("\n")
+    (tmp_path / "broken.jsonl").write_text('{"text": "a"}\n{"text": \n')
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n' * 99)[:-9])
+    for name, sentence in (
+        ("empty.jsonl", "no items in it"), ("broken.jsonl", "line 2: not valid JSON"),
+        ("cut.jsonl.gz", "cannot be read"), ("none.jsonl", "no such file"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=sentence):
+            jsonl_task("x", tmp_path / name, Shape())
+
+
+def test_a_generation_is_right_to_the_letter_or_leniently_in_its_last_line(tmp_path: Path) -> None:
+    task = task_of(tmp_path, [{"prompt": "Capital of France?", "answer": "Paris"}])
+    item = only(task)
+    assert task.score(item, " Paris\n") == {"exact_match": 1.0, "exact_match_lenient": 1.0}
+    assert task.score(item, "I think.\nIt is Paris.") == {"exact_match": 0.0, "exact_match_lenient": 1.0}
+    assert task.score(item, "Paris? No:\nRome") == {"exact_match": 0.0, "exact_match_lenient": 0.0}
