@@ -1,7 +1,7 @@
 """Walls of Linux namespaces: a root folder with nothing in it but what Python reads, and nobody else to be seen.
 
 Two of them, one in the other. The server's: no network, its own processes, a read-only root of Python's standard
-library and the system's shared libraries. Every program's: its own user, processes and folder /tmp, in that root.
+library and the system's shared libraries. Every program's: its own user and processes, in that root.
 """
 
 import os
@@ -24,7 +24,9 @@ def confine_server() -> int:
     """
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     others = linux.NEW_PROCESSES | linux.NEW_NETWORK | linux.NEW_IPC | linux.NEW_HOST_NAME
-    if os.geteuid() == 0:  # root prepares the mounts as itself, since nobody may look into its folders, and is then nobody
+    if (
+        os.geteuid() == 0
+    ):  # root prepares the mounts as itself, since nobody may look into its folders, and is then nobody
         linux.unshare(linux.NEW_MOUNTS)
         _new_root()
         os.setgroups([])
@@ -38,15 +40,9 @@ def confine_server() -> int:
     return proc
 
 
-def confine_program(proc: int, files: int) -> None:
-    """Puts this process behind the walls of one program, and its next child into a process namespace of its own.
-
-    The program's folder /tmp holds `files` bytes in at most 1,000 files.
-    """
-    _unshare_user(proc, linux.NEW_MOUNTS | linux.NEW_PROCESSES | linux.NEW_IPC)
-    flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
-    linux.mount("tmpfs", "/tmp", "tmpfs", flags, f"size={files},nr_inodes=1000,mode=700")
-    os.chdir("/tmp")
+def confine_program(proc: int) -> None:
+    """Puts the next child of this process into user and process namespaces of its own: it sees itself alone."""
+    _unshare_user(proc, linux.NEW_PROCESSES)
 
 
 def _unshare_user(proc: int, others: int) -> None:
@@ -64,7 +60,7 @@ def _new_root() -> None:
     kept = _python_folders()
     linux.mount("none", "/", "none", linux.MS_REC | linux.MS_PRIVATE)
     linux.mount("tmpfs", "/tmp", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "size=1m,mode=755")
-    os.mkdir("/tmp/old")
+    Path("/tmp/old").mkdir()
     linux.pivot_root("/tmp", "/tmp/old")
     os.chdir("/")
     for folder in kept:
@@ -74,27 +70,26 @@ def _new_root() -> None:
     for folder in [path for each in kept for path in _package_folders(each)]:
         linux.mount("tmpfs", folder, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "size=4k,nr_inodes=2,mode=755")
     for link in _SYSTEM_LIBRARIES:
-        if os.path.islink(f"/old{link}") and not os.path.lexists(link):
-            os.symlink(os.readlink(f"/old{link}"), link)
-    os.mkdir("/dev")
+        if (there := Path(f"/old{link}")).is_symlink():
+            Path(link).symlink_to(there.readlink())
+    Path("/dev").mkdir()
     for device in _DEVICES:
         Path(device).touch()
         linux.mount(f"/old{device}", device, "none", linux.MS_BIND)
-    os.mkdir("/tmp")
     linux.unmount("/old")
-    os.rmdir("/old")
+    Path("/old").rmdir()
     linux.make_read_only("/", recursive=False)
 
 
 def _python_folders() -> list[str]:
     """The folders that an import may read, by their real paths, none within another."""
-    library = os.path.dirname(os.__file__)
+    library = Path(os.__file__).parent
     folders = {os.path.realpath(each) for each in (*_SYSTEM_LIBRARIES, f"{sys.base_prefix}/lib", library)}
-    there = sorted(each for each in folders if os.path.isdir(each))
+    there = sorted(each for each in folders if Path(each).is_dir())
     return [each for each in there if not any(each.startswith(f"{other}/") for other in there)]
 
 
 def _package_folders(folder: str) -> list[str]:
-    """Folders of installed packages in a folder of libraries: `lib/python3.11/site-packages`, `lib/python3/dist-packages`."""
+    """Folders of installed packages in one of libraries: `python3.11/site-packages`, `python3/dist-packages`."""
     root = Path(folder)
     return [str(path) for name in _PACKAGES for path in (*root.glob(name), *root.glob(f"python3*/{name}"))]

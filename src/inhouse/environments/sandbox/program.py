@@ -1,11 +1,13 @@
 """What runs behind the walls: a program by itself, or one that answers calls of another, or the one that calls.
 
 Tests never share an interpreter with what they test. A solution is executed in one process and answers calls there;
-the tests run in a second one, where the solution's functions are stand-ins. Over the socket between them (descriptor 0 of
-both) go the arguments and the results, as plain data. So a solution finds no expected value in any frame, module or file
-that it can reach, it can patch nothing that grades it, and an object that is equal to everything does not get across.
+the tests run in a second one, where the solution's functions are stand-ins. Over the socket between them (descriptor 0
+of both) go the arguments and the results, as plain data. So a solution finds no expected value in any frame, module or
+file that it can reach, it can patch nothing that grades it, and an object that equals everything does not get across.
 """
 
+import builtins
+import importlib
 import json
 import random
 import socket
@@ -13,30 +15,36 @@ import sys
 import traceback
 import types
 from collections.abc import Callable
-from typing import IO, Any
-
-# imported here once, so that programs find them without reading a file
-import bisect, collections, copy, dataclasses, datetime, decimal, enum, fractions, functools, hashlib  # noqa: E401, F401, I001
-import heapq, itertools, math, operator, re, statistics, string, typing  # noqa: E401, F401, I001
+from io import BufferedRWPair
+from typing import Any
 
 from inhouse.environments.sandbox.plain_data import decode, encode
 
-ROLES = ("run", "serve", "grade")
 _NAME = "<program>"
 _LONGEST_LINE = 1 << 24  # bytes of one call or result
 # of a solution, raised again among the tests; not those that mean something to the interpreter (StopIteration, exits)
-_ERRORS = {
-    each.__name__: each
-    for each in (ArithmeticError, AssertionError, AttributeError, IndexError, KeyError, LookupError, NotImplementedError,
-                 OverflowError, RecursionError, RuntimeError, TypeError, ValueError, ZeroDivisionError)
-}  # fmt: skip
+_ERRORS = (
+    "ArithmeticError", "AssertionError", "AttributeError", "IndexError", "KeyError", "LookupError",
+    "NotImplementedError", "OverflowError", "RecursionError", "RuntimeError", "TypeError", "ValueError",
+    "ZeroDivisionError",
+)  # fmt: skip
+_OFTEN_IMPORTED = (
+    "bisect", "collections", "copy", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "hashlib",
+    "heapq", "itertools", "math", "operator", "re", "statistics", "string", "typing",
+)  # fmt: skip
+
+
+def prepare() -> None:
+    """Imports, once for all programs to come, what many of them begin with."""
+    for name in _OFTEN_IMPORTED:
+        importlib.import_module(name)
 
 
 def run_program(role: str, source: str) -> int:
     """Executes `source` in a role and returns the exit code, 0 where it came to its end.
 
-    `run`: by itself, with its input on descriptor 0. `serve`: then answers calls of its functions. `grade`: with a function
-    `remote(name)` that gives the stand-in for a function of the solution.
+    `run`: by itself, with its input on descriptor 0. `serve`: then answers calls of its functions. `grade`: with a
+    function `remote(name)` that gives the stand-in for a function of the solution.
     """
     sys.path[:] = [each for each in sys.path if "python3" in each]  # the standard library alone
     sys.set_int_max_str_digits(0)
@@ -79,7 +87,7 @@ def _answer(namespace: dict[str, Any], call: dict[str, Any]) -> dict[str, Any]:
         return {"error": type(error).__name__, "text": str(error)[:500]}
 
 
-def _stand_in(calls: IO[bytes], name: str) -> Callable[..., Any]:
+def _stand_in(calls: BufferedRWPair, name: str) -> Callable[..., Any]:
     def ask(*arguments: Any, **named: Any) -> Any:
         call = {"name": name, "arguments": encode(arguments), "named": encode(named)}
         try:
@@ -92,7 +100,8 @@ def _stand_in(calls: IO[bytes], name: str) -> Callable[..., Any]:
             raise RuntimeError("the solution ended" if not line else "the solution's result is too long")
         answer = json.loads(line)
         if "error" in answer:
-            raise _ERRORS.get(answer["error"], RuntimeError)(f"{answer['error']}: {answer['text']}")
+            kind = answer["error"] if answer["error"] in _ERRORS else "RuntimeError"
+            raise getattr(builtins, kind)(f"{answer['error']}: {answer['text']}")
         return decode(answer["value"])
 
     ask.__name__ = name

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 
 import inhouse
-from inhouse.environments.sandbox.limits import Limits, check_limits
+from inhouse.environments.sandbox.limits import DEFAULT_LIMITS, Limits, check_limits
 from inhouse.environments.sandbox.seccomp import is_known_machine
 
 SETTING = "INHOUSE_SANDBOX"
@@ -40,7 +40,7 @@ class Sandbox:
     Raises `ValueError` where this machine cannot hold a program in: it is never run with less without being told to.
     """
 
-    def __init__(self, limits: Limits = Limits()) -> None:
+    def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
         self.limits = check_limits(limits)
         self._server: _Server | None = None
         self._lock = threading.Lock()
@@ -64,7 +64,9 @@ class Sandbox:
         outcome = grading.outcome()
         ended = answering.outcome(at_once=True)
         if not outcome.is_done and not ended.is_done and ended.why:
-            return ended._replace(seconds=outcome.seconds + ended.seconds)  # the solution says more of why than its tests
+            return ended._replace(
+                seconds=outcome.seconds + ended.seconds
+            )  # the solution says more of why than its tests
         return outcome._replace(output=ended.output, seconds=outcome.seconds + ended.seconds)
 
     def close(self) -> None:
@@ -97,15 +99,15 @@ class _Server:
             self._process = subprocess.Popen(
                 # nothing of the user's environment or packages is in its memory; no order hangs on a random hash
                 [sys.executable, "-s", "-S", "-P", "-B", "-X", "utf8", "-c", _START, source, mode],
-                stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={"PYTHONHASHSEED": "0"},
-                cwd="/", start_new_session=True,
+                stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                env={"PYTHONHASHSEED": "0"}, cwd="/", start_new_session=True,
             )  # fmt: skip
         refused = json.loads(self._socket.recv(4096) or b'"it ended as it began"')
         if refused:
             self.close()
             raise ValueError(
-                f"untrusted programs cannot be held in here: this kernel, or the container around it, refuses ({refused}); "
-                f"allow user namespaces, or set {SETTING}=limits to run them with less around them"
+                f"untrusted programs cannot be held in here: this kernel, or the container around it, refuses "
+                f"({refused}); allow user namespaces, or set {SETTING}=limits to run them with less around them"
             )
 
     def has_ended(self) -> bool:
@@ -142,7 +144,9 @@ class _Running:
                 return Outcome(False, "the sandbox ended before the program", output)
             report = json.loads(text)
             if at_once and report["is_late"]:
-                return Outcome(True, None, output, seconds=report["seconds"])  # it was well when nobody needed it any more
+                return Outcome(
+                    True, None, output, seconds=report["seconds"]
+                )  # it was well when nobody needed it any more
             why, is_late = self._why(report)
             return Outcome(why is None, why, output, is_late, report["seconds"])
 
@@ -165,7 +169,9 @@ def _mode() -> str:
     if asked not in ("walls", "limits"):
         raise ValueError(f'{SETTING} is "{asked}"; it is "walls" (or not set), or "limits"')
     if sys.platform != "linux" or not is_known_machine():
-        raise ValueError("untrusted programs are run on Linux on x86_64 or aarch64 alone: nothing else here holds them in")
+        raise ValueError(
+            "untrusted programs are run on Linux on x86_64 or aarch64 alone: nothing else here holds them in"
+        )
     return asked
 
 

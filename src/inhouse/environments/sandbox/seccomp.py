@@ -1,9 +1,9 @@
-"""The system calls that a confined program may make: those that read, compute, print and write files; no others.
+"""The system calls that a confined program may make: those that read, compute and print; no others.
 
-Not among them: new processes and threads, other programs, sockets to anywhere, signals to anybody, tracing, mounts,
-namespaces, memory that no limit counts. A call that is not there fails as on a kernel that does not know it (ENOSYS),
-so that a C library falls back to an older one. The filter is classic BPF (Linux, Documentation/userspace-api/
-seccomp_filter.rst), installed for good: whoever runs behind it cannot take it off.
+Not among them: files to be written, new processes and threads, other programs, sockets to anywhere, signals to anybody,
+tracing, mounts, namespaces, memory that no limit counts. A call that is not there fails as on a kernel that does not
+know it (ENOSYS), so that a C library falls back to an older one. The filter is classic BPF (Linux, Documentation/
+userspace-api/seccomp_filter.rst), installed for good: whoever runs behind it cannot take it off.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ import struct
 from inhouse.environments.sandbox.system_calls import prctl
 
 # name: (number on x86_64, number on aarch64, which lacks the older calls)
-_READING = {
+_CALLS = {
     "read": (0, 63), "write": (1, 64), "close": (3, 57), "stat": (4, None), "fstat": (5, 80), "lstat": (6, None),
     "newfstatat": (262, 79), "statx": (332, 291), "poll": (7, None), "ppoll": (271, 73), "select": (23, None),
     "pselect6": (270, 72), "lseek": (8, 62), "mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215),
@@ -36,18 +36,13 @@ _READING = {
     "epoll_ctl": (233, 21), "epoll_wait": (232, None), "epoll_pwait": (281, 22), "getrandom": (318, 278),
     "close_range": (436, 436), "restart_syscall": (219, 128),
 }  # fmt: skip
-_WRITING = {
-    "creat": (85, None), "truncate": (76, 45), "ftruncate": (77, 46), "rename": (82, None), "renameat": (264, 38),
-    "renameat2": (316, 276), "mkdir": (83, None), "mkdirat": (258, 34), "rmdir": (84, None), "link": (86, None),
-    "linkat": (265, 37), "symlink": (88, None), "symlinkat": (266, 36), "unlink": (87, None), "unlinkat": (263, 35),
-    "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "utimensat": (280, 88), "flock": (73, 32),
-}  # fmt: skip
 _OPENING = {"open": (2, None, 1), "openat": (257, 56, 2)}  # and which argument holds the flags
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH
 
 _LOAD, _AND, _EQUAL, _RETURN = 0x20, 0x54, 0x15, 0x06  # BPF_LD|W|ABS, BPF_ALU|AND|K, BPF_JMP|JEQ|K, BPF_RET|K
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
-_ALLOW, _KILL, _FAIL = 0x7FFF0000, 0x80000000, 0x00050000 | errno.ENOSYS
+_ALLOW, _KILL = 0x7FFF0000, 0x80000000
+_UNKNOWN, _READ_ONLY = 0x00050000 | errno.ENOSYS, 0x00050000 | errno.EROFS
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2
 _TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -59,31 +54,31 @@ def is_known_machine() -> bool:
     return platform.machine() in _MACHINES
 
 
-def install_filter(may_write: bool) -> None:
-    """From here on this process makes only the calls of the tables; without `may_write` it opens files to read."""
-    instructions = filter_instructions(platform.machine(), may_write)
+def install_filter() -> None:
+    """From here on this process makes only the calls of the tables, and opens files to read alone."""
+    instructions = filter_instructions(platform.machine())
     packed = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in instructions))
     program = ctypes.create_string_buffer(struct.pack("@HP", len(instructions), ctypes.addressof(packed)))
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
     prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(program))
 
 
-def filter_instructions(machine: str, may_write: bool) -> list[_Instruction]:
-    """The filter as instructions of classic BPF: a test a call, then the refusal, then the permission."""
+def filter_instructions(machine: str) -> list[_Instruction]:
+    """The filter as instructions of classic BPF: the flags of openings, a test a call, the refusal, the permission."""
     column, architecture = _MACHINES[machine]
-    calls = _READING | (_WRITING if may_write else {})
-    numbers = [pair[column] for pair in calls.values()]
-    opening = [(each[column], each[2]) for each in _OPENING.values()]
-    allowed = [number for number in numbers if number is not None]
-    start: list[_Instruction] = [
+    allowed = [pair[column] for pair in _CALLS.values() if pair[column] is not None]
+    instructions: list[_Instruction] = [
         (_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, architecture), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, _NUMBER),
     ]  # fmt: skip
-    for number, argument in opening:
-        if number is not None and may_write:
-            allowed.append(number)
-        elif number is not None:
+    for *pair, argument in _OPENING.values():
+        number = pair[column]
+        if number is not None:
             flags = _ARGUMENTS + 8 * argument  # the low half, on little-endian machines
-            start += [(_EQUAL, 0, 5, number), (_LOAD, 0, 0, flags), (_AND, 0, 0, _TO_WRITE), (_EQUAL, 0, 1, 0),
-                      (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _FAIL)]  # fmt: skip
-    tests = [(_EQUAL, len(allowed) - place, 0, number) for place, number in enumerate(allowed)]
-    return [*start, *tests, (_RETURN, 0, 0, _FAIL), (_RETURN, 0, 0, _ALLOW)]
+            instructions += [
+                (_EQUAL, 0, 5, number), (_LOAD, 0, 0, flags), (_AND, 0, 0, _TO_WRITE), (_EQUAL, 0, 1, 0),
+                (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _READ_ONLY),
+            ]  # fmt: skip
+    instructions += [
+        (_EQUAL, len(allowed) - place, 0, number) for place, number in enumerate(allowed) if number is not None
+    ]
+    return [*instructions, (_RETURN, 0, 0, _UNKNOWN), (_RETURN, 0, 0, _ALLOW)]

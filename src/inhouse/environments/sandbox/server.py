@@ -6,6 +6,7 @@ nothing of programs and tests before. For each request it forks a keeper, which 
 reports; a keeper whose client is gone ends its program at once. The server ends when its client does, and all with it.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -19,7 +20,7 @@ from typing import NamedTuple, NoReturn
 from inhouse.environments.sandbox import jail
 from inhouse.environments.sandbox import system_calls as linux
 from inhouse.environments.sandbox.limits import Limits
-from inhouse.environments.sandbox.program import run_program
+from inhouse.environments.sandbox.program import prepare, run_program
 from inhouse.environments.sandbox.seccomp import install_filter
 
 NUM_FILES = 5  # that come with a request: control, program, output, errors, input
@@ -44,6 +45,7 @@ def main() -> NoReturn:
     """
     server = socket.socket(fileno=os.dup(0))
     has_walls = sys.argv[1] == "walls"
+    prepare()
     proc = -1
     if has_walls:
         try:
@@ -82,15 +84,13 @@ def _keep(request: _Request, proc: int | None) -> NoReturn:
     """Runs the program of a request, ends it when its time is over or nobody waits for it, and reports."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     control = socket.socket(fileno=request.control)
-    if proc is None:
-        os.chdir("/")
-    else:
+    if proc is not None:
         _offer_to_the_oom_killer(proc)
-        jail.confine_program(proc, request.limits.files)
+        jail.confine_program(proc)
     started = time.monotonic()
     child = os.fork()
     if child == 0:
-        _become_program(request, may_write=proc is not None)
+        _become_program(request, has_capabilities=proc is not None)
     watched = select.poll()
     ending = os.pidfd_open(child)
     watched.register(ending, select.POLLIN)
@@ -104,10 +104,8 @@ def _keep(request: _Request, proc: int | None) -> NoReturn:
         "seconds": usage.ru_utime + usage.ru_stime,
         "wall_seconds": time.monotonic() - started,
     }
-    try:
+    with contextlib.suppress(OSError):  # the client may be gone
         control.send(json.dumps(report).encode())
-    except OSError:
-        pass  # the client is gone
     os._exit(0)
 
 
@@ -118,20 +116,20 @@ def _offer_to_the_oom_killer(proc: int) -> None:
     os.close(file)
 
 
-def _become_program(request: _Request, may_write: bool) -> NoReturn:
+def _become_program(request: _Request, has_capabilities: bool) -> NoReturn:
     """What nobody vouches for begins at the end of this function: all that binds it is in place before."""
     code = 1
     try:
         linux.die_with_parent()
-        with open(request.program, "rb") as file:
+        with os.fdopen(request.program, "rb") as file:
             source = file.read().decode()
         for place, file_number in enumerate((request.input, request.output, request.errors)):
             os.dup2(file_number, place)
         os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         _set_limits(request.limits)
-        if may_write:
+        if has_capabilities:
             linux.drop_capabilities()
-        install_filter(may_write)
+        install_filter()
         code = run_program(request.role, source)
     finally:
         os._exit(code)
