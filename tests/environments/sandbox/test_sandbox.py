@@ -107,7 +107,7 @@ attempt(lambda: os.setuid(0))
 attempt(lambda: os.open('/dev/mem', os.O_RDWR))
 assert set(os.listdir('/')) <= {{'dev', 'lib', 'lib64', 'usr', *{library!r}.split('/')}}, os.listdir('/')
 assert os.listdir({library!r} + '/site-packages') == []
-print(os.getpid(), sorted(os.environ), [number for number in range(64) if is_open(number)])
+print(os.getpid(), sorted(os.environ.keys() - {{'LC_CTYPE'}}), [number for number in range(64) if is_open(number)])
 """
     outcome = sandbox.run(
         "import os\ndef is_open(n):\n    try: os.fstat(n)\n    except OSError: return False\n    return True\n"
