@@ -1,7 +1,7 @@
 """HumanEval (Chen et al. 2021): a function from its signature and docstring, right where its unit tests pass.
 
-The tests run in the sandbox, in a process of their own. A reply may be a completion, which goes on where the prompt ended,
-or a chat model's whole function in a fenced block; then the prompt's imports and helpers stand before it.
+The tests run in the sandbox, in a process of their own. A reply may be a completion, which goes on where the prompt
+ended, or a chat model's whole function in a fenced block; then the prompt's imports and helpers stand before it.
 """
 
 import json

@@ -16,8 +16,8 @@ Row = Mapping[str, Any]
 class Verifier(NamedTuple):
     """`problem` makes a row of the task's file a problem; `score` judges a reply as the task's authors do.
 
-    `lenient`, where there is one, forgives the form, so that form and skill can be told apart. What a problem's `answer`
-    holds is between the three of them: text, often JSON.
+    `lenient`, where there is one, forgives the form, so that form and skill can be told apart. What a problem's
+    `answer` holds is between the three of them: text, often JSON.
     """
 
     name: str
