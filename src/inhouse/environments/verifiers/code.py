@@ -20,7 +20,9 @@ def code_of(reply: str, name: str) -> str:
 
 def defines(code: str, name: str) -> bool:
     """Whether a line of the code, at its left edge, defines the function."""
-    return re.search(rf"^(?:async )?def {re.escape(name)}\b|^{re.escape(name)}\s*=", code, re.MULTILINE) is not None
+    return (
+        re.search(rf"^(?:async )?def {re.escape(name)}\b|^{re.escape(name)}\s*=(?!=)", code, re.MULTILINE) is not None
+    )
 
 
 def body_of(completion: str) -> str:

@@ -34,7 +34,7 @@ def read_rows(path: Path) -> list[Row]:
     text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text(encoding="utf-8")
     if ".jsonl" not in path.suffixes:
         return _examples(path, text)
-    rows = []
+    rows: list[Row] = []
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             try:
