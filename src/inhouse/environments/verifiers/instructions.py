@@ -151,8 +151,8 @@ def ends_with(reply: str, end_phrase: str) -> bool:
 
 
 def has_capital_words(reply: str, capital_frequency: int, capital_relation: str) -> bool:
-    """Words of which every letter is a capital, single letters among them; `WELL-KNOWN` is one."""
-    words = re.findall(r"\w+(?:[-'.]\w+)*", reply)
+    """Words of capitals alone, single letters among them: `WELL-KNOWN` is one, and `I` in `I'm`."""
+    words = re.findall(r"\w+(?:[-.]\w+)*", reply)
     return _related(sum(word.isupper() for word in words), capital_relation, capital_frequency)
 
 
