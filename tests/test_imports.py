@@ -5,7 +5,10 @@ import sys
 
 import pytest
 
-WITHOUT_TORCH = ("inhouse.recipe", "inhouse.jobs", "inhouse.report", "inhouse.pipeline", "inhouse.cli.app")
+WITHOUT_TORCH = (
+    "inhouse.recipe", "inhouse.jobs", "inhouse.report", "inhouse.pipeline", "inhouse.cli.app",
+    "inhouse.environments.sandbox", "inhouse.environments.verifiers",
+)  # fmt: skip
 CODE = """
 import importlib, pkgutil, sys
 room = importlib.import_module(sys.argv[1])

@@ -10,6 +10,7 @@ import pytest
 
 import inhouse.environments
 from inhouse.data.documents import Document
+from inhouse.environments.environment import Grade
 from inhouse.environments.library import library_problems
 from inhouse.environments.registry import ENVIRONMENTS, check_name
 
@@ -49,9 +50,9 @@ def test_order_and_names():
 @pytest.mark.parametrize("environment", SCORED, ids=lambda environment: environment.name)
 def test_worked_replies_are_worth_everything_and_other_answers_nothing(environment):
     for problem in environment.draw("train", 200, 0, None):
-        assert environment.score(problem, problem.worked) == (1, True)
-        assert environment.score(problem, problem.worked + "0") == (0, True)
-        assert environment.score(problem, problem.prompt) == (0, False)
+        assert environment.score(problem, problem.worked) == Grade(1, True)
+        assert environment.score(problem, problem.worked + "0")[:2] == (0, True)
+        assert environment.score(problem, problem.prompt)[:2] == (0, False)
 
 
 @pytest.mark.parametrize("environment", SCORED, ids=lambda environment: environment.name)

@@ -26,10 +26,15 @@ class Problem(NamedTuple):
 
 
 class Grade(NamedTuple):
-    """What a reply is worth, between 0 and 1, and whether it has the form that the scorer reads (if not: 0)."""
+    """What a reply is worth, between 0 and 1, whether it has the form that the scorer reads (if not: 0), and why not 1.
+
+    `is_late`: the scorer ended the work on it for its time, so that another machine may find otherwise.
+    """
 
     score: float
     is_parsed: bool
+    why: str | None = None
+    is_late: bool = False
 
 
 class Environment(NamedTuple):
@@ -79,4 +84,11 @@ def worked_problem(prompt: str, steps: list[str], answer: str) -> Problem:
 def exact_match(problem: Problem, reply: str) -> Grade:
     """1 where the last line of a reply is `Answer: ` and the problem's answer, to the letter."""
     match = re.fullmatch(r"Answer: (\S.*)", reply.strip().rsplit("\n", 1)[-1].strip())
-    return Grade(float(match is not None and match[1] == problem.answer), match is not None)
+    if match is None:
+        return Grade(0.0, False, 'the last line is not "Answer: " and an answer')
+    return compared(match[1], problem.answer)
+
+
+def compared(found: str, answer: str | None) -> Grade:
+    """1 where what was found in a reply is the answer."""
+    return Grade(1.0, True) if found == answer else Grade(0.0, True, f'"{found[:100]}" is not "{answer}"')
