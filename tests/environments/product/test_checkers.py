@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from inhouse.environments.environment import Grade
 from inhouse.environments.product.registry import SUITES
-from inhouse.environments.product.suite import Verdict, documents
+from inhouse.environments.product.suite import documents
 
 
 def item(name: str, level: int = 4, number: int = 0) -> tuple[dict[str, Any], str]:
@@ -15,7 +16,7 @@ def item(name: str, level: int = 4, number: int = 0) -> tuple[dict[str, Any], st
     return made["expected"], SUITES[name].solve(made["expected"])
 
 
-def check(name: str, expected: dict[str, Any], reply: str) -> Verdict:
+def check(name: str, expected: dict[str, Any], reply: str) -> Grade:
     return SUITES[name].check(expected, reply)
 
 

@@ -19,7 +19,8 @@ def scores(suite: Suite, reply) -> dict[int, float]:
     for document in DOCUMENTS[suite.name]:
         verdict = suite.check(document["expected"], reply(document))
         assert 0 <= verdict.score <= 1
-        assert (verdict.why == "") == (verdict.score == 1), verdict
+        assert (verdict.why is None) == (verdict.score == 1), verdict
+        assert verdict.is_parsed or verdict.score == 0
         got.setdefault(document["level"], []).append(verdict.score)
     return {level: sum(each) / len(each) for level, each in got.items()}
 

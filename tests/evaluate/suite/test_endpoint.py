@@ -67,7 +67,9 @@ def test_right_answers_are_worth_1_and_all_is_booked(tmp_path: Path) -> None:
     assert (about["model"], about["kind"], about["url"]) == ("m", "endpoint", f"{there.url}/v1")
     assert about["answered_by"] == ["m-2"]
     assert [answer.number for answer in answers] == list(range(8))
-    assert all(answer.metrics == {"score": 1, "exact": 1, "refused": 0, "cut_off": 0} for answer in answers)
+    assert all(
+        answer.metrics == {"score": 1, "exact": 1, "unparsable": 0, "refused": 0, "cut_off": 0} for answer in answers
+    )
     assert read_scores(tmp_path / "r") == scores
     assert not any(KEY in path.read_text() for path in (tmp_path / "r").iterdir())
 

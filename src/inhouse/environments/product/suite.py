@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from inhouse.environments.environment import Grade
+
 LEVELS = 4  # of difficulty: items of a suite go through them in turn
 ITEMS = 64
 _DRAWS = 50  # of one item, until it is another than those before
@@ -21,13 +23,6 @@ class Question(NamedTuple):
     expected: dict[str, Any]
 
 
-class Verdict(NamedTuple):
-    """What a reply is worth, from 0 to 1, and in words what is missing from 1 (empty where nothing is)."""
-
-    score: float
-    why: str = ""
-
-
 class Suite(NamedTuple):
     """`make(rng, level)` with a level from 1 to `LEVELS`; `check(expected, reply)`. `solve` writes a reply that is
     worth 1, from what is expected: for tests, and for people who want to see one."""
@@ -35,7 +30,7 @@ class Suite(NamedTuple):
     name: str
     max_tokens: int
     make: Callable[[random.Random, int], Question]
-    check: Callable[[Mapping[str, Any], str], Verdict]
+    check: Callable[[Mapping[str, Any], str], Grade]
     solve: Callable[[Mapping[str, Any]], str]
 
 
@@ -58,13 +53,18 @@ def user(content: str) -> Message:
     return {"role": "user", "content": content}
 
 
-def weighed(facts: Sequence[tuple[str, bool]], form: Sequence[tuple[str, bool]]) -> Verdict:
+def weighed(facts: Sequence[tuple[str, bool]], form: Sequence[tuple[str, bool]]) -> Grade:
     """The share of facts that are right, of which up to two fifths are lost with the share of form that is not kept:
     form without any fact is worth nothing."""
     right = sum(holds for _, holds in facts) / len(facts)
     kept = sum(holds for _, holds in form) / len(form) if form else 1.0
     missing = [name for name, holds in (*facts, *form) if not holds]
-    return Verdict(right * (0.6 + 0.4 * kept), "; ".join(missing))
+    return graded(right * (0.6 + 0.4 * kept), missing)
+
+
+def graded(score: float, missing: Sequence[str]) -> Grade:
+    """Of a reply that can be read, with all that is missing from 1."""
+    return Grade(score, True, "; ".join(missing) or None)
 
 
 _FENCE = re.compile(r"```[\w+-]*\n(.*?)```", re.DOTALL)

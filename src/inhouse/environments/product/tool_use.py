@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
+from inhouse.environments.environment import Grade
 from inhouse.environments.product.names import CITIES, PEOPLE, PRODUCTS
-from inhouse.environments.product.suite import Message, Question, Suite, Verdict, user
+from inhouse.environments.product.suite import Message, Question, Suite, graded, user
 
 Call = tuple[str, dict[str, Any]]
 _TEXT, _COUNT, _DAY = {"type": "string"}, {"type": "integer"}, {"type": "string", "description": "YYYY-MM-DD"}
@@ -133,15 +134,13 @@ def _call(name: str, *values: Any) -> Call:
 _CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 
 
-def _check(expected: Mapping[str, Any], reply: str) -> Verdict:
+def _check(expected: Mapping[str, Any], reply: str) -> Grade:
     calls, is_broken = _calls_of(reply)
     if not expected["calls"]:
         text = _CALL.sub("", reply)
-        missing = [each for each in expected["says"] if each not in text]
-        why = f"does not say {missing[0]}" if missing else ""
-        if calls or is_broken:
-            why = "a call where none can be made or is needed"
-        return Verdict(float(not why), why)
+        missing = [f"does not say {each}" for each in expected["says"] if each not in text]
+        why = ["a call where none can be made or is needed"] if calls or is_broken else missing
+        return graded(float(not why), why)
     left, total, missing = list(calls), 0.0, []
     for name, arguments in expected["calls"]:
         best = max(left, key=lambda call: _worth(name, arguments, call), default=None)
@@ -152,7 +151,7 @@ def _check(expected: Mapping[str, Any], reply: str) -> Verdict:
         if worth < 1:
             missing.append(f"{name}({json.dumps(arguments, ensure_ascii=False)}) is not called so")
     missing += [f"{name} is called for nothing" for name, _ in left] + ["a call that is not JSON"] * is_broken
-    return Verdict(total / max(len(expected["calls"]), len(calls) + is_broken), "; ".join(missing))
+    return graded(total / max(len(expected["calls"]), len(calls) + is_broken), missing)
 
 
 def _worth(name: str, arguments: Mapping[str, Any], call: Call) -> float:

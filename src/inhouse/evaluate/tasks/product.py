@@ -32,8 +32,8 @@ def product_task(name: str, data: Path, limit: int | None) -> Task:
         ]
 
     def score(item: Item, reply: str) -> dict[str, float]:
-        worth = suite.check(item.document["expected"], reply).score
-        return {"score": worth, "exact": float(worth == 1)}
+        grade = suite.check(item.document["expected"], reply)
+        return {"score": grade.score, "exact": float(grade.score == 1), "unparsable": float(not grade.is_parsed)}
 
     return Task(name, "generation", read, max_tokens=suite.max_tokens, score=score)
 
