@@ -90,6 +90,30 @@ def test_code(reply: str, score: float) -> None:
     assert verdict.score == pytest.approx(score)
 
 
+# --- programs
+
+DOUBLE = {"name": "double", "cases": [[[n], 2 * n] for n in range(8)], "source": ""}
+
+
+@pytest.mark.parametrize(
+    ("reply", "score"),
+    [
+        ("Here:\n```python\ndef double(x):\n    return x + x\n```\nDone.", 1.0),
+        ("double = lambda x: x * 2", 1.0),
+        ("```python\ndef double(x):\n    return min(2 * x, 7)\n```", 0.5),
+        ("```python\ndef double(x):\n    return [0, 2, 4][x]\n```", 3 / 8),
+        ("```python\ndef double(x):\n    return 14\n```", 0.0),  # right once, by luck
+        ("```python\ndef double(x):\n    return 2 * x +\n```", 0.0),
+        ("```python\ndef twice(x):\n    return 2 * x\n```", 0.0),
+        ("```python\nimport os\ndef double(x):\n    os._exit(0)\n```", 0.0),
+        ("```python\nclass E(int):\n    __eq__ = lambda a, b: True\ndef double(x):\n    return E(99)\n```", 0.0),
+        ("```python\ndef double(x):\n    raise AssertionError('8 of 8')\n```", 0.0),
+    ],
+)
+def test_programs(reply: str, score: float) -> None:
+    assert check("programs", DOUBLE, reply).score == score
+
+
 # --- sheets
 
 

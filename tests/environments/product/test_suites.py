@@ -16,7 +16,7 @@ each_suite = pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
 def scores(suite: Suite, reply) -> dict[int, float]:
     """Mean by level of the replies that `reply(document)` gives."""
     got: dict[int, list[float]] = {}
-    for document in DOCUMENTS[suite.name]:
+    for document in DOCUMENTS[suite.name][: 16 if suite.name == "programs" else None]:  # whose replies are run
         verdict = suite.check(document["expected"], reply(document))
         assert 0 <= verdict.score <= 1
         assert (verdict.why is None) == (verdict.score == 1), verdict
@@ -74,7 +74,7 @@ def test_harder_levels_ask_for_more(suite: Suite) -> None:
     assert means[1] < means[LEVELS]
 
 
-@each_suite
+@pytest.mark.parametrize("suite", [each for each in SUITES.values() if each.name != "programs"], ids=lambda s: s.name)
 def test_the_more_is_wrong_the_less_it_is_worth(suite: Suite) -> None:
     """Scores tell careful models from careless ones: here each number and name is wrong by chance."""
 

@@ -25,13 +25,15 @@ class Question(NamedTuple):
 
 class Suite(NamedTuple):
     """`make(rng, level)` with a level from 1 to `LEVELS`; `check(expected, reply)`. `solve` writes a reply that is
-    worth 1, from what is expected: for tests, and for people who want to see one."""
+    worth 1, from what is expected: for tests, and for people who want to see one. `check_machine` raises `ValueError`
+    where replies cannot be judged on this machine."""
 
     name: str
     max_tokens: int
     make: Callable[[random.Random, int], Question]
     check: Callable[[Mapping[str, Any], str], Grade]
     solve: Callable[[Mapping[str, Any]], str]
+    check_machine: Callable[[], None] = lambda: None
 
 
 def documents(suite: Suite, count: int = ITEMS, seed: int = 1) -> list[dict[str, Any]]:

@@ -169,10 +169,12 @@ class _Asking:
         try:
             answer = await self._retries.ask(once)
         except (ContentFiltered, ContextTooLong):
-            return self._answer(question, "", None, time.monotonic() - start, {"refused": 1.0, "cut_off": 0.0})
+            seconds, flags = time.monotonic() - start, {"refused": 1.0, "cut_off": 0.0}
+            return await asyncio.to_thread(self._answer, question, "", None, seconds, flags)
         self.names.add(answer.model)
         flags = {"refused": float(answer.reason == "content_filter"), "cut_off": float(answer.reason == "length")}
-        return self._answer(question, answers.as_text(answer), answer.usage, time.monotonic() - start, flags)
+        said, seconds = answers.as_text(answer), time.monotonic() - start
+        return await asyncio.to_thread(self._answer, question, said, answer.usage, seconds, flags)  # a sandbox waits
 
     def _answer(
         self, question: _Question, said: str, usage: Usage | None, seconds: float, flags: dict[str, float]

@@ -21,6 +21,7 @@ def product_task(name: str, data: Path, limit: int | None) -> Task:
     suite = SUITES[name.removeprefix(FAMILY)]
 
     def read() -> list[Item]:
+        suite.check_machine()
         return [
             Item(
                 document,
