@@ -1,5 +1,6 @@
 """The verb `eval`."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -79,7 +80,7 @@ def evaluate(
         _refuse({"--overlap": overlap}, "needs the text that a model was trained on, which an endpoint does not show")
         if name is None:
             raise ValueError("an endpoint serves several models; name one with --model")
-        folder = output or Path("results") / name.replace("/", "_") / opened.name
+        folder = output or Path("results") / re.sub(r"^\.+|[^\w.-]", "_", name) / opened.name
         scores = _ask_endpoint((model, name, face or "openai", api_key_env), opened, folder, settings)
     else:
         from inhouse.evaluate.suite.evaluate import evaluate_suite

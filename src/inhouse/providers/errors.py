@@ -86,7 +86,7 @@ _CONTEXT = re.compile(
     re.I,
 )
 _FILTER = re.compile(r"content[_ ](filter|policy|management)|responsible ?ai|safety system", re.I)
-_BROKE = re.compile(r"insufficient_quota|credit balance|billing", re.I)
+_BROKE = re.compile(r"insufficient_quota|credit balance|billing_(hard_limit|not_active)", re.I)
 
 
 def of_status(status: int, said: str, code: str, host: str, retry_after: float | None) -> ProviderError:
@@ -96,7 +96,7 @@ def of_status(status: int, said: str, code: str, host: str, retry_after: float |
     kind: type[ProviderError]
     if 300 <= status < 400:
         return RequestRefused(f"{host} answered {status}, a redirect, which is not followed: give the new address")
-    if status in (401, 402, 403) or (status == 429 and _BROKE.search(evidence)):
+    if status in (401, 402, 403) or (status in (400, 429) and _BROKE.search(evidence)):
         kind = NotAllowed
     elif status == 429:
         kind = RateLimited
