@@ -1,13 +1,15 @@
 """Log-likelihoods of several continuations of one context: the context is computed once, every continuation from it.
 
-All tokens of a context and its continuations stand in one row, and a mask makes a tree of them: a continuation sees the
-context and itself. So a pass over whole rows is what a prefill and a branch of its cache for each continuation would be
-(tree attention: Cai et al., Medusa, 2024, section 2.1.2), without a cache, and in as few and large products as can be.
-Shapes: B rows, T tokens, H query and K key-value heads, d head dimension, D width, V vocabulary, R rows of logits.
+A context and its continuations are a tree of tokens, where a mask lets each see the context and itself: one pass
+is what a prefill and a branch of its cache for each continuation would be (tree attention: Cai et al., Medusa, 2024,
+section 2.1.2), without a cache, and in as few and large products as can be.
+Shapes: N tokens of a pass, B trees, T places of the largest, H query and K key-value heads, d head dimension, D width,
+V vocabulary, R rows of logits, M tokens that are predicted.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from itertools import accumulate
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -43,23 +45,30 @@ class Scored(NamedTuple):
 
 
 class TreeAttention:
-    """Softmax attention in which a token sees those before it of the context and of its own continuation.
+    """Softmax attention in which a token sees those before it of its context and of its own continuation.
 
-    `owner_BT`: 0 for the context, else the number of the continuation, from 1; -1 behind the last token.
+    The N tokens of a pass come as one row, so that nothing but this is computed for the places that fill up shorter
+    trees. `places_N`: of each token in B trees of T places, B * T in all; `owner_BT`: 0 for the context, else the
+    number of the continuation, from 1, and -1 where no token is.
     """
 
-    def __init__(self, owner_BT: Tensor, positions_BT: Tensor) -> None:
-        self._owner_BT, self._positions_BT = owner_BT, positions_BT
+    def __init__(self, places_N: Tensor, owner_BT: Tensor, positions_BT: Tensor) -> None:
+        self._places_N, self._owner_BT, self._positions_BT = places_N, owner_BT, positions_BT
         self._masks: dict[int | None, Tensor] = {}
 
     def __call__(self, q_BTHd: Tensor, k_BTKd: Tensor, v_BTKd: Tensor, *, layer: int, window: int | None) -> Tensor:
         if window not in self._masks:
             self._masks[window] = self._mask(window)
-        q, k, v = (x.transpose(1, 2) for x in (q_BTHd, k_BTKd, v_BTKd))
-        mask = self._masks[window]
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1]).transpose(
-            1, 2
+        q, k, v = (self._spread(x[0]).transpose(1, 2) for x in (q_BTHd, k_BTKd, v_BTKd))
+        out_BHTd = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=self._masks[window], enable_gqa=q.shape[1] != k.shape[1]
         )
+        return out_BHTd.transpose(1, 2).flatten(0, 1)[self._places_N][None]
+
+    def _spread(self, x_NHd: Tensor) -> Tensor:
+        spread = x_NHd.new_zeros(self._owner_BT.numel(), *x_NHd.shape[1:])
+        spread[self._places_N] = x_NHd
+        return spread.unflatten(0, self._owner_BT.shape)
 
     def _mask(self, window: int | None) -> Tensor:
         """True where a query (third axis) sees a key (fourth): (B, 1, T, T)."""
@@ -94,56 +103,63 @@ def log_likelihoods(
 @torch.inference_mode()
 def _score(model: Transformer, batch: Sequence[Branches]) -> list[list[Scored]]:
     device = model.embed_tokens.weight.device
-    num_tokens = max(each.num_tokens for each in batch)
-    tokens_BT = torch.zeros(len(batch), num_tokens, dtype=torch.int64)
-    owner_BT, positions_BT = torch.full_like(tokens_BT, -1), torch.zeros_like(tokens_BT)
-    rows: list[int] = []  # of the pass's tokens, those that predict something
-    places: list[int] = []  # for every target, its place in `rows`
-    targets: list[int] = []
-    for number, (context, continuations) in enumerate(batch):
-        parts = [context, *(each[:-1] for each in continuations)]
-        own = slice(0, sum(map(len, parts)))
-        tokens_BT[number, own] = torch.tensor([token for part in parts for token in part])
-        owner_BT[number, own] = torch.tensor([owner for owner, part in enumerate(parts) for _ in part])
-        starts = [0] + [len(context)] * len(continuations)
-        positions_BT[number, own] = torch.tensor(
-            [start + i for start, part in zip(starts, parts, strict=True) for i in range(len(part))]
-        )
-        last, at = len(rows), number * num_tokens + len(context)
-        rows.append(at - 1)  # the context's last token predicts the first of every continuation
-        for each in continuations:
-            places += [last, *range(len(rows), len(rows) + len(each) - 1)]
-            rows += range(at, at + len(each) - 1)
-            at += len(each) - 1
-            targets += each
-    tokens_BT, owner_BT, positions_BT = (x.to(device) for x in (tokens_BT, owner_BT, positions_BT))
-    hidden_BTD = model(tokens_BT, positions_BT, TreeAttention(owner_BT, positions_BT)).hidden_BTD
-    hidden_RD = hidden_BTD.flatten(0, 1)[torch.tensor(rows, device=device)]
-    logprobs_N, is_likeliest_N = _read(
-        model, hidden_RD, torch.tensor(places, device=device), torch.tensor(targets, device=device)
-    )
-    sizes = [len(each) for branches in batch for each in branches.continuations]
-    scored = [
+    trees = [_Tree.of(each) for each in batch]
+    sizes = [len(tree.tokens) for tree in trees]
+    owner_BT = torch.full((len(batch), max(sizes)), -1)
+    positions_BT = torch.zeros_like(owner_BT)
+    for number, tree in enumerate(trees):
+        owner_BT[number, : sizes[number]] = torch.tensor(tree.owners)
+        positions_BT[number, : sizes[number]] = torch.tensor(tree.positions)
+    places_N = (owner_BT.flatten() >= 0).nonzero()[:, 0].to(device)
+    tokens_N = torch.tensor([token for tree in trees for token in tree.tokens], device=device)
+    owner_BT, positions_BT = owner_BT.to(device), positions_BT.to(device)
+    attend = TreeAttention(places_N, owner_BT, positions_BT)
+    hidden_ND = model(tokens_N[None], positions_BT.flatten()[places_N][None], attend).hidden_BTD[0]
+    starts = [0, *accumulate(sizes)]
+    rows = [start + row for start, tree in zip(starts, trees, strict=False) for row in tree.rows]
+    rows_R, places = torch.tensor(rows, device=device).unique(return_inverse=True)
+    targets = torch.tensor([token for each in batch for own in each.continuations for token in own], device=device)
+    logprobs_M, is_likeliest_M = _read(model, hidden_ND[rows_R], places, targets)
+    lengths = [len(own) for each in batch for own in each.continuations]
+    scored = iter(
         Scored(own.sum().item(), bool(likeliest.all()))
-        for own, likeliest in zip(logprobs_N.split(sizes), is_likeliest_N.split(sizes), strict=True)
-    ]
-    results, start = [], 0
-    for branches in batch:
-        results.append(scored[start : start + len(branches.continuations)])
-        start += len(branches.continuations)
-    return results
+        for own, likeliest in zip(logprobs_M.split(lengths), is_likeliest_M.split(lengths), strict=True)
+    )
+    return [[next(scored) for _ in each.continuations] for each in batch]
 
 
-def _read(model: Transformer, hidden_RD: Tensor, places_N: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+class _Tree(NamedTuple):
+    """The tokens that a pass computes of a context and its continuations, whose they are, where they stand; and for
+    each token of the continuations the row, among them, that predicts it."""
+
+    tokens: list[int]
+    owners: list[int]
+    positions: list[int]
+    rows: list[int]
+
+    @classmethod
+    def of(cls, branches: Branches) -> Self:
+        context, last = branches.context, len(branches.context) - 1
+        tree = cls([*context], [0] * len(context), [*range(len(context))], [])
+        for owner, each in enumerate(branches.continuations, 1):
+            start, more = len(tree.tokens), len(each) - 1  # the last one predicts nothing that is asked
+            tree.tokens.extend(each[:-1])
+            tree.owners.extend([owner] * more)
+            tree.positions.extend(range(len(context), len(context) + more))
+            tree.rows.extend([last, *range(start, start + more)])
+        return tree
+
+
+def _read(model: Transformer, hidden_RD: Tensor, places_M: Tensor, targets_M: Tensor) -> tuple[Tensor, Tensor]:
     """Of every target its log-probability (fp64) and whether it is the likeliest, given what its place predicts."""
-    logprobs_N = torch.empty(len(targets_N), dtype=torch.float64)
-    is_likeliest_N = torch.empty(len(targets_N), dtype=torch.bool)
+    logprobs_M = torch.empty(len(targets_M), dtype=torch.float64)
+    is_likeliest_M = torch.empty(len(targets_M), dtype=torch.bool)
     size = max(1, MAX_LOGITS // model.config.vocab_size)
     for start in range(0, len(hidden_RD), size):
         logits_RV = model.logits(hidden_RD[start : start + size])
-        is_here_N = (places_N >= start) & (places_N < start + size)
-        here, tokens = places_N[is_here_N] - start, targets_N[is_here_N]
+        is_here_M = (places_M >= start) & (places_M < start + size)
+        here, tokens = places_M[is_here_M] - start, targets_M[is_here_M]
         chosen = logits_RV[here, tokens].double() - logits_RV.logsumexp(dim=-1).double()[here]
-        logprobs_N[is_here_N.cpu()] = chosen.cpu()
-        is_likeliest_N[is_here_N.cpu()] = (logits_RV.argmax(dim=-1)[here] == tokens).cpu()
-    return logprobs_N, is_likeliest_N
+        logprobs_M[is_here_M.cpu()] = chosen.cpu()
+        is_likeliest_M[is_here_M.cpu()] = (logits_RV.argmax(dim=-1)[here] == tokens).cpu()
+    return logprobs_M, is_likeliest_M

@@ -6,6 +6,8 @@ from typing import Any
 
 from inhouse.common.lineage import Record, input_digests
 from inhouse.common.progress import short_count
+from inhouse.evaluate.score import Score
+from inhouse.evaluate.suite.exports import model_index
 from inhouse.model.config import ModelConfig
 from inhouse.model.huggingface import CLASSES
 
@@ -14,7 +16,7 @@ HEAD = """\
 library_name: transformers
 pipeline_tag: text-generation
 tags: [inhouse]
----
+{index}---
 
 # {name}
 
@@ -66,7 +68,9 @@ def model_card(
     active = f" ({short_count(count.active)} active for a token)" if config.is_moe else ""
     taught = list(_conversations(lineage.get("conversations", [])))
     parts = [
-        HEAD.format(name=name, total=short_count(count.total), active=active, **_origin(lineage)),
+        HEAD.format(
+            name=name, total=short_count(count.total), active=active, index=_index(name, scores), **_origin(lineage)
+        ),
         "\n## Architecture\n",
         *_table(("what", "value"), _architecture(config)),
         "\n## Training text\n",
@@ -80,6 +84,18 @@ def model_card(
         *_table(("stage", "started", "code", "made from"), _stages(lineage["stages"])),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _index(name: str, scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """The model's own scores, not those of its base or of a compressor, for the card's head."""
+    own = {}
+    for key, score in scores.items():
+        of, *parts = key.split("/")
+        if of == "model":
+            is_bits = parts[-1] == "bits_per_byte"  # its kind stands before it, that of other metrics behind them
+            metric, kind = (parts[-1], parts[0]) if is_bits else (parts[0], parts[-1])
+            own[f"{'held-out' if kind == metric else kind}/{metric}"] = Score(**score)
+    return model_index(name, own) if own else ""
 
 
 def _origin(lineage: Mapping[str, Any]) -> dict[str, str]:

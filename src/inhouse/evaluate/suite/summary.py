@@ -22,6 +22,7 @@ _HOW = {
     "cut_off": "answers that reached the most tokens; judged as they are",
     "exact_match": "the answer is right to the letter",
     "exact_match_lenient": "the same, however the answer is given",
+    "credit": "the share of what was asked that is right",
     "greedy": "the text is what the model would say itself",
     "unparsable": "answers without the form asked for; counted wrong",
     TRUNCATED: "items longer than the model's context, whose beginning was left out",

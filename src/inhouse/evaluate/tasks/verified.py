@@ -22,18 +22,31 @@ class Verifier(Protocol):
     def lenient(self) -> Callable[[Problem, str], Grade] | None: ...
 
 
-def score_by(verifier: Verifier) -> Callable[[Item, str], dict[str, float]]:
-    """The `score` of a task: what the verifier says of a reply to an item's document."""
+def score_by(verifier: Verifier, gives_credit: bool = False) -> Callable[[Item, str], dict[str, float]]:
+    """The `score` of a task: what the verifier says of a reply to an item's document.
+
+    `gives_credit`: for a part of what is asked there is a part of the mark, which is kept beside full marks.
+    """
 
     def score(item: Item, reply: str) -> dict[str, float]:
         problem = verifier.problem(item.document)
         grade = verifier.score(problem, reply)
-        metrics = {"exact_match": grade.score, "unparsable": float(not grade.is_parsed)}
+        metrics = {"exact_match": float(grade.score == 1.0), "unparsable": float(not grade.is_parsed)}
         if verifier.lenient is not None:
-            metrics["exact_match_lenient"] = verifier.lenient(problem, reply).score
-        return metrics
+            metrics["exact_match_lenient"] = float(verifier.lenient(problem, reply).score == 1.0)
+        return metrics | ({"credit": grade.score} if gives_credit else {})
 
     return score
+
+
+def problem_of(verifier: Verifier, record: Record, where: str) -> Problem:
+    """A record as a problem. Raises ValueError saying where and why it is none."""
+    try:
+        return verifier.problem(record)
+    except KeyError as missing:
+        raise ValueError(f"{where}: the field {missing.args[0]} is missing; there are {', '.join(record)}") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def prompts_task(
@@ -44,6 +57,7 @@ def prompts_task(
     file: str,
     verifier: Verifier,
     max_tokens: int,
+    gives_credit: bool = False,
     as_chat: Callable[[Row], Problem] | None = None,
 ) -> Task:
     """A task whose file, `data`/FILE, has a `prompt` in each record, which is all that the model is told: HumanEval
@@ -51,6 +65,7 @@ def prompts_task(
 
     def item(record: Record, where: str) -> Item:
         prompt = text_of(record, "prompt", where)
+        problem_of(verifier, record, where)
         chat = ({"role": "user", "content": as_chat(record).prompt},) if as_chat else ()
         return Item(record, prompt, messages=chat)
 
@@ -59,4 +74,4 @@ def prompts_task(
         records = read_records(path)[:limit]
         return [item(record, f"{path}, item {number}") for number, record in enumerate(records)]
 
-    return Task(name, "generation", read, max_tokens=max_tokens, score=score_by(verifier))
+    return Task(name, "generation", read, max_tokens=max_tokens, score=score_by(verifier, gives_credit))
