@@ -67,6 +67,13 @@ def test_files_are_opened_to_read_alone(machine, openat):
 
 
 @pytest.mark.parametrize("machine", ARCHITECTURES)
+def test_of_a_sockets_ways_one_can_be_set(machine):
+    ioctl = {"x86_64": 16, "aarch64": 29}[machine]
+    assert verdict(machine, ioctl, 3, 0x5421) == ALLOW
+    assert verdict(machine, ioctl, 0, 0x5412) == UNKNOWN  # TIOCSTI: as if somebody typed
+
+
+@pytest.mark.parametrize("machine", ARCHITECTURES)
 def test_calls_of_another_machine_are_the_end(machine):
     assert verdict(machine, 0, architecture=0x40000003) == KILL  # i386's, which a 64-bit process can make too
     assert verdict(machine, 1 << 30) == UNKNOWN  # x32's numbers

@@ -36,7 +36,6 @@ _CALLS = {
     "epoll_ctl": (233, 21), "epoll_wait": (232, None), "epoll_pwait": (281, 22), "getrandom": (318, 278),
     "close_range": (436, 436), "restart_syscall": (219, 128),
 }  # fmt: skip
-_OPENING = {"open": (2, None, 1), "openat": (257, 56, 2)}  # and which argument holds the flags
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH
 
 _LOAD, _AND, _EQUAL, _RETURN = 0x20, 0x54, 0x15, 0x06  # BPF_LD|W|ABS, BPF_ALU|AND|K, BPF_JMP|JEQ|K, BPF_RET|K
@@ -45,6 +44,13 @@ _ALLOW, _KILL = 0x7FFF0000, 0x80000000
 _UNKNOWN, _READ_ONLY = 0x00050000 | errno.ENOSYS, 0x00050000 | errno.EROFS
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2
 _TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_FIONBIO = 0x5421  # a socket that does not block, as asyncio wants its own
+# and which argument decides, under which mask it must be what, and how the call fails where it is not
+_SOME = {
+    "open": (2, None, 1, _TO_WRITE, 0, _READ_ONLY),
+    "openat": (257, 56, 2, _TO_WRITE, 0, _READ_ONLY),
+    "ioctl": (16, 29, 1, 0xFFFFFFFF, _FIONBIO, _UNKNOWN),
+}
 
 _Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
 
@@ -64,19 +70,19 @@ def install_filter() -> None:
 
 
 def filter_instructions(machine: str) -> list[_Instruction]:
-    """The filter as instructions of classic BPF: the flags of openings, a test a call, the refusal, the permission."""
+    """The filter as instructions of classic BPF: some by an argument, a test a call, the refusal, the permission."""
     column, architecture = _MACHINES[machine]
     allowed = [pair[column] for pair in _CALLS.values() if pair[column] is not None]
     instructions: list[_Instruction] = [
         (_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, architecture), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, _NUMBER),
     ]  # fmt: skip
-    for *pair, argument in _OPENING.values():
+    for *pair, argument, mask, wanted, failure in _SOME.values():
         number = pair[column]
         if number is not None:
-            flags = _ARGUMENTS + 8 * argument  # the low half, on little-endian machines
+            place = _ARGUMENTS + 8 * argument  # the low half, on little-endian machines
             instructions += [
-                (_EQUAL, 0, 5, number), (_LOAD, 0, 0, flags), (_AND, 0, 0, _TO_WRITE), (_EQUAL, 0, 1, 0),
-                (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _READ_ONLY),
+                (_EQUAL, 0, 5, number), (_LOAD, 0, 0, place), (_AND, 0, 0, mask), (_EQUAL, 0, 1, wanted),
+                (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, failure),
             ]  # fmt: skip
     instructions += [
         (_EQUAL, len(allowed) - place, 0, number) for place, number in enumerate(allowed) if number is not None
