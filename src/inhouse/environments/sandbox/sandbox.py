@@ -12,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 
-import inhouse
 from inhouse.environments.sandbox.limits import DEFAULT_LIMITS, Limits, check_limits
 from inhouse.environments.sandbox.seccomp import is_known_machine
 
@@ -94,7 +93,7 @@ class _Server:
     def __init__(self) -> None:
         mode = _mode()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        source = str(Path(inhouse.__file__).parents[1])
+        source = str(Path(__file__).parents[3])
         with theirs:
             self._process = subprocess.Popen(
                 # nothing of the user's environment or packages is in its memory; no order hangs on a random hash
