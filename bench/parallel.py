@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 from torch import Tensor
+from torch.multiprocessing import start_processes
 
 from inhouse.common.dtensor import full_tensor
 from inhouse.model.config import ModelConfig
@@ -162,7 +162,7 @@ def run_layouts(layouts: Sequence[str], steps: int, folder: Path) -> dict[str, R
             continue
         place = folder / str(processes)
         place.mkdir()
-        torch.multiprocessing.spawn(_rank, (processes, same, steps, place), nprocs=processes)
+        start_processes(_rank, (processes, same, steps, place), processes, start_method="forkserver")
         results |= {text: Result(*torch.load(place / f"{i}.pt", weights_only=True)) for i, text in enumerate(same)}
     return results
 

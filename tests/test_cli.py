@@ -17,9 +17,9 @@ import pytest
 import typer
 from tests.fabricated_run import change_record, fabricate
 
-from inhouse import cli
 from inhouse.api.settings import ServeSettings
-from inhouse.cli.app import main
+from inhouse.cli.app import app, main
+from inhouse.cli.chat import opening
 from inhouse.common.files import write_json
 from inhouse.common.lineage import OUTDATED
 from inhouse.engine.settings import ServingSettings
@@ -94,7 +94,7 @@ def test_a_job_carries_every_option_of_the_command_or_refuses_it(inhouse: Callab
     """Whatever options `make` has: a value for each is taken into the job's own command, or a sentence says why not."""
     values = {"until": "pretrain", "output": "job.sh", "runs": "elsewhere", "anew": "sft", "overrides": "seed=3"}
     values |= {"profile": "step=100:105"}
-    command = typer.main.get_command(cli.app).commands["make"]  # type: ignore[attr-defined]
+    command = typer.main.get_command(app).commands["make"]  # type: ignore[attr-defined]
     for option in command.params:
         if option.name in ("recipe", "emit", "output"):
             continue
@@ -235,9 +235,9 @@ def test_chat_opens_with_what_the_model_knows_and_how_to_leave(
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "conversations.json").write_text(json.dumps({"generated": generated}))
-    opening = cli._opening(folder, is_chat)
-    assert opening.startswith(said)
-    assert opening.endswith("Ctrl-D leaves.")
+    said_first = opening(folder, is_chat)
+    assert said_first.startswith(said)
+    assert said_first.endswith("Ctrl-D leaves.")
 
 
 def test_runs_are_listed_and_what_lies_aside_goes_only_when_told(inhouse: Callable[..., Done], tmp_path: Path) -> None:

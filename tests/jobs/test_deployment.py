@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import typer
 
-from inhouse import cli
 from inhouse.api.middleware import Guarded
 from inhouse.api.settings import ServeSettings
+from inhouse.cli import app as cli
 from inhouse.engine.settings import ServingSettings
 from inhouse.jobs.settings import PodSettings
 

@@ -59,6 +59,7 @@ def test_nodes_agree_through_their_first_ranks(world: int, node_size: int) -> No
 def lose_rank_3(rank: int, folder: Path) -> None:
     os.environ["LOCAL_WORLD_SIZE"] = "2"
     ranks = ControlPlane(TIMEOUT)
+    ranks.gather(lambda: rank)  # no rank is still connecting
     try:
         ranks.gather(lambda: os._exit(9) if rank == 3 else rank)
     except RuntimeError as error:

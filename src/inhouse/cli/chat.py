@@ -31,7 +31,7 @@ def chat(
         print_stream(opened.stream(prompt, params))
         return
     if sys.stdin.isatty():
-        print(_opening(model, opened.chat_template is not None), file=sys.stderr)
+        print(opening(model, opened.chat_template is not None), file=sys.stderr)
     messages: list[dict[str, Any]] = []
     while (line := ask()) is not None:
         messages = opened.recent([*messages, {"role": "user", "content": line}], max_tokens)
@@ -39,7 +39,7 @@ def chat(
         messages.append({"role": "assistant", "content": said})
 
 
-def _opening(model: Path, is_chat: bool) -> str:
+def opening(model: Path, is_chat: bool) -> str:
     """What somebody who begins to talk to a model should know of it, and how to leave."""
     from inhouse.common.model_paths import find_model, model_name
     from inhouse.posttrain.conversations import trained_on
