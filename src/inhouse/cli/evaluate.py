@@ -77,7 +77,8 @@ def evaluate(
 
     opened = open_suite(suite, data, task or (), limit)
     if is_endpoint:
-        _refuse({"--overlap": overlap}, "needs the text that a model was trained on, which an endpoint does not show")
+        opened_here = {"--overlap": overlap, "--dtype": dtype != "fp32"}
+        _refuse(opened_here, "belongs to models that are opened here; an endpoint is only asked")
         if name is None:
             raise ValueError("an endpoint serves several models; name one with --model")
         folder = output or Path("results") / re.sub(r"^\.+|[^\w.-]", "_", name) / opened.name
@@ -110,7 +111,8 @@ def _ask_endpoint(who: tuple[str, str, str, str | None], suite: Any, folder: Pat
 
     url, model, face, variable = who
     scores, took = evaluate_endpoint(Target(url, model, face, key_from(variable)), suite, folder, *settings)
-    hint = "" if took.cost is not None else f" (no price of {model}: name a file that has one with --prices)"
+    is_priced = took.cost is not None or took.tokens_in is None
+    hint = "" if is_priced else f" (no price of {model}: name a file that has one with --prices)"
     print(took.words + hint, file=sys.stderr)
     return scores
 

@@ -16,7 +16,7 @@ from inhouse.providers.address import check_address
 from inhouse.providers.answers import Answer, Event, gather
 from inhouse.providers.errors import Disconnected, MalformedAnswer, ProviderError, TimedOut, of_status, without_key
 from inhouse.providers.expressible import check_expressible
-from inhouse.providers.retry_after import retry_after
+from inhouse.providers.retries import retry_after
 from inhouse.providers.server_events import EventReader
 from inhouse.providers.settings import LimitSettings
 

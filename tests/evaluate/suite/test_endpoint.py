@@ -227,6 +227,7 @@ def test_our_own_server_is_an_endpoint_like_any_other(
         (["http://127.0.0.1:1", "--model", "m", "--suite", "product", "--api-key-env", "NO_KEY"], "NO_KEY"),
         (["http://a:b@127.0.0.1:1", "--model", "m", "--suite", "product"], "no user, password"),
         (["http://127.0.0.1:1", "--model", "m", "--suite", "product", "--concurrency", "0"], "--concurrency"),
+        (["http://127.0.0.1:1", "--model", "m", "--suite", "product", "--dtype", "bf16"], "--dtype belongs to models"),
         (["runs/x", "--model", "m", "--suite", "product"], "--model belongs to an endpoint"),
         (["runs/x", "--temperature", "1", "--suite", "product"], "--temperature belongs to an endpoint"),
     ],
