@@ -56,7 +56,8 @@ class Retries:
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """How long an endpoint asks to be left alone (RFC 9110, section 10.2.3), in seconds: by `retry-after-ms` or `Retry-After`, a number or a date; None where neither says anything."""
+    """How many seconds an endpoint asks to be left alone (RFC 9110, section 10.2.3): by `retry-after-ms` or
+    `Retry-After`, a number or a date; None where neither says anything."""
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
