@@ -6,8 +6,10 @@ import sys
 import pytest
 
 WITHOUT_TORCH = (
-    "inhouse.recipe", "inhouse.jobs", "inhouse.report", "inhouse.pipeline", "inhouse.cli.app",
-    "inhouse.environments.sandbox", "inhouse.environments.verifiers",
+    "inhouse.recipe", "inhouse.jobs", "inhouse.report", "inhouse.pipeline", "inhouse.cli.app", "inhouse.evaluate.tasks",
+    "inhouse.evaluate.suite.suite", "inhouse.evaluate.suite.summary", "inhouse.evaluate.suite.endpoint",
+    "inhouse.evaluate.suite.routing_scores", "inhouse.environments.sandbox", "inhouse.environments.verifiers",
+    "inhouse.environments.product", "inhouse.providers",
 )  # fmt: skip
 CODE = """
 import importlib, pkgutil, sys

@@ -131,7 +131,8 @@ class InhouseLM(TemplateLM):
 
 
 def main() -> None:
-    """lm-eval's own command line, to which this model is known."""
+    """lm-eval's own command line, to which this model is known beside its own."""
+    import lm_eval.models  # noqa: F401  # which lm-eval leaves out where it knows a model already
     from lm_eval.__main__ import cli_evaluate
 
     cli_evaluate()

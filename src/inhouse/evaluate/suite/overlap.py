@@ -126,10 +126,16 @@ def _found_in(shards: Shards, wanted: np.ndarray) -> np.ndarray:
             shards.read_into(start, ids)
             hashes = n_gram_hashes(ids)
             hashes = hashes[may_be[hashes >> shift]]
-            places = np.searchsorted(wanted, hashes).clip(max=len(wanted) - 1)
-            is_seen[places[wanted[places] == hashes]] = True
+            places, is_there = _places_in(wanted, hashes)
+            is_seen[places[is_there]] = True
             progress.update(size)
     return wanted[is_seen]
+
+
+def _places_in(ordered: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each value stands, or would, in what is in order and not empty; and whether it does."""
+    places = np.searchsorted(ordered, values).clip(max=len(ordered) - 1)
+    return places, ordered[places] == values
 
 
 def _overlap(grams: Sequence[np.ndarray], seen: np.ndarray) -> Overlap:
@@ -138,7 +144,7 @@ def _overlap(grams: Sequence[np.ndarray], seen: np.ndarray) -> Overlap:
     if not num_tokens:
         return Overlap(None)
     covered = 0
-    for hashes in grams:
-        starts = np.flatnonzero(np.isin(hashes, seen))
+    for hashes in grams if len(seen) else ():
+        starts = np.flatnonzero(_places_in(seen, hashes)[1])
         covered += len(np.unique(starts[:, None] + np.arange(LENGTH)))
     return Overlap(covered / num_tokens)

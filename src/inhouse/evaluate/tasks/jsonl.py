@@ -133,9 +133,9 @@ def _with_shots(items: Sequence[Item], number: int, name: str, shots: int) -> It
     item = items[number]
     if not shots:
         return item
-    others = [other for other in range(len(items)) if other != number]
-    drawn = random.Random(f"{name}/{number}").sample(others, min(shots, len(others)))
-    before = "".join(_solved(items[other]) + _BETWEEN_SHOTS for other in drawn)
+    num_others = len(items) - 1
+    drawn = random.Random(f"{name}/{number}").sample(range(num_others), min(shots, num_others))
+    before = "".join(_solved(items[other + (other >= number)]) + _BETWEEN_SHOTS for other in drawn)
     contexts = tuple(before + context for context in item.contexts)
     return replace(item, context=before + item.context, contexts=contexts)
 
