@@ -107,5 +107,7 @@ def test_names_with_a_level():
         environment_of("algebra:5")
     with pytest.raises(ValueError, match='"sums" has no level: sums:1 is the easiest, sums:9 the hardest'):
         environment_of("sums")
-    with pytest.raises(ValueError, match='there is no environment "chess:1"; there are addition, .*, and sums:1 to :9'):
+    with pytest.raises(
+        ValueError, match=r'there is no environment "chess:1"; there are addition, .*, and sums:1 to :9'
+    ):
         environment_of("chess:1")

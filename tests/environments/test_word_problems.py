@@ -30,7 +30,7 @@ def test_steps_follow_from_each_other(level):
 def test_a_number_is_one_however_written(reply):
     problem = next(iter(WORD_PROBLEMS.at(1).draw("train", 1, 0, None)))._replace(answer="1200")
     assert same_number(problem, reply) == Grade(1, True)
-    assert same_number(problem, reply.replace("12", "13")) == Grade(0, True, "1300 is not 1200")
+    assert same_number(problem, reply.replace("2", "3")) == Grade(0, True, "1300 is not 1200")
     assert same_number(problem, f"{reply} 7").is_parsed is False
     assert same_number(problem, f"{reply}\nSo it is.") == Grade(
         0, False, 'the last line is not "Answer: " and one number'

@@ -14,10 +14,26 @@ def refuse(): raise PermissionError(1, "unshare: Operation not permitted")
 jail.confine_server = refuse
 server.main()
 """
+NO_FILTER = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+sys.argv[1] = "limits"
+from inhouse.environments.sandbox import server
+def install_filter(): raise OSError(22, "prctl: Invalid argument")
+server.install_filter = install_filter
+server.main()
+"""
 REFUSED = r"refuses \(unshare: Operation not permitted\); allow user namespaces, or set INHOUSE_SANDBOX=limits"
 
 
-@pytest.mark.parametrize(("start", "said"), [(REFUSING, REFUSED), ("raise SystemExit", "it ended as it began")])
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (REFUSING, REFUSED),
+        (NO_FILTER, "seccomp filters cannot be installed"),
+        ("raise SystemExit", "it ended as it began"),
+    ],
+)
 def test_a_kernel_that_refuses_is_quoted(monkeypatch, start, said):
     monkeypatch.setattr("inhouse.environments.sandbox.sandbox._START", start)
     with Sandbox() as sandbox, pytest.raises(ValueError, match=said):

@@ -71,14 +71,17 @@ def run_program(role: str, source: str) -> int:
 
 
 def _with_socket(role: str, source: str, namespace: dict[str, Any]) -> None:
-    with socket.socket(fileno=0) as connection, connection.makefile("rwb") as calls:
-        if role == "grade":
-            namespace["remote"] = lambda name: _stand_in(calls, name)
-        exec(compile(source, _NAME, "exec"), namespace)
-        if role == "serve":
-            for line in iter(calls.readline, b""):
-                calls.write(json.dumps(_answer(namespace, json.loads(line))).encode() + b"\n")
-                calls.flush()
+    """The socket closes with the process, so that a solution's error is written when the tests learn of its end."""
+    calls = socket.socket(fileno=os.dup(0)).makefile("rwb")
+    if role == "grade":
+        namespace["remote"] = lambda name: _stand_in(calls, name)
+    exec(compile(source, _NAME, "exec"), namespace)
+    if role == "serve":
+        for line in iter(calls.readline, b""):
+            answer = json.dumps(_answer(namespace, json.loads(line))).encode()
+            sys.stdout.flush()  # it may be ended as soon as its last answer is there
+            calls.write(answer + b"\n")
+            calls.flush()
 
 
 def _answer(namespace: dict[str, Any], call: dict[str, Any]) -> dict[str, Any]:
