@@ -49,12 +49,14 @@ def test_the_worked_reply_is_worth_everything():
     "reply", ["", "42", "Answer:", "Answer: ", "answer: 42", "Answer: 42\nor 43", "The Answer: 42"]
 )
 def test_what_does_not_parse_is_worth_nothing_and_known_as_such(reply):
-    assert exact_match(Problem("", "", "42"), reply) == Grade(0, False)
+    assert exact_match(Problem("", "", "42"), reply) == Grade(0, False, 'the last line is not "Answer: " and an answer')
 
 
 @pytest.mark.parametrize("reply", ["40 + 2\nAnswer: 43", "Answer: 43", "Answer: 42 or 43", "Answer: 42."])
 def test_a_wrong_answer_parses(reply):
-    assert exact_match(Problem("", "", "42"), reply) == Grade(0, True)
+    grade = exact_match(Problem("", "", "42"), reply)
+    assert grade[:2] == (0, True)
+    assert grade.why.endswith('" is not "42"')
 
 
 def test_the_split_is_the_same_everywhere():

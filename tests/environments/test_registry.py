@@ -10,8 +10,9 @@ import pytest
 
 import inhouse.environments
 from inhouse.data.documents import Document
+from inhouse.environments.environment import Grade
 from inhouse.environments.library import library_problems
-from inhouse.environments.registry import ENVIRONMENTS, check_name
+from inhouse.environments.registry import DIALS, ENVIRONMENTS, check_name, environment_of
 
 SCORED = [environment for environment in ENVIRONMENTS.values() if environment.score]
 
@@ -49,9 +50,9 @@ def test_order_and_names():
 @pytest.mark.parametrize("environment", SCORED, ids=lambda environment: environment.name)
 def test_worked_replies_are_worth_everything_and_other_answers_nothing(environment):
     for problem in environment.draw("train", 200, 0, None):
-        assert environment.score(problem, problem.worked) == (1, True)
-        assert environment.score(problem, problem.worked + "0") == (0, True)
-        assert environment.score(problem, problem.prompt) == (0, False)
+        assert environment.score(problem, problem.worked) == Grade(1, True)
+        assert environment.score(problem, problem.worked + "0")[:2] == (0, True)
+        assert environment.score(problem, problem.prompt)[:2] == (0, False)
 
 
 @pytest.mark.parametrize("environment", SCORED, ids=lambda environment: environment.name)
@@ -80,3 +81,33 @@ assert time.process_time() - started < 0.3
 assert not {{"torch", "numpy", "pydantic"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+LEVELS = [f"{dial.name}:{level}" for dial in DIALS.values() for level in range(1, dial.levels + 1)]
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_levels_of_a_dial_are_environments(name):
+    environment = environment_of(name)
+    trained = list(environment.draw("train", 100, 0, None))
+    heldout = list(environment.draw("heldout", 30, 0, None))
+    assert environment.name == name
+    assert len(trained) == 100
+    assert len({each.prompt for each in heldout}) == len(heldout) == 30
+    assert not {each.prompt for each in trained} & {each.prompt for each in heldout}
+    for problem in trained:
+        assert environment.score(problem, problem.worked) == Grade(1, True)
+        assert environment.score(problem, problem.worked + "0")[:2] == (0, True)
+        assert environment.score(problem, problem.prompt)[:2] == (0, False)
+
+
+def test_names_with_a_level():
+    assert environment_of("brackets") is ENVIRONMENTS["brackets"]
+    with pytest.raises(ValueError, match="algebra has the levels 1 to 4, not 5"):
+        environment_of("algebra:5")
+    with pytest.raises(ValueError, match='"sums" has no level: sums:1 is the easiest, sums:9 the hardest'):
+        environment_of("sums")
+    with pytest.raises(
+        ValueError, match=r'there is no environment "chess:1"; there are addition, .*, and sums:1 to :9'
+    ):
+        environment_of("chess:1")

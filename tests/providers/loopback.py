@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
 
 RESET, HANG = "reset", "hang"
@@ -82,3 +83,19 @@ async def loopback(
         let_go.set()
         server.close()
         await server.wait_closed()
+
+
+@contextmanager
+def in_thread(*replies: list[Part], answer: Callable[[Asked], list[Part]] | None = None) -> Iterator[Loopback]:
+    """The same with a loop of its own, for what runs one itself."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    there = loopback(*replies, answer=answer)
+    try:
+        yield asyncio.run_coroutine_threadsafe(there.__aenter__(), loop).result()
+    finally:
+        asyncio.run_coroutine_threadsafe(there.__aexit__(None, None, None), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

@@ -159,7 +159,7 @@ def test_any_json_gives_an_answer_or_an_error_of_ours(said: Any, adapter: Adapte
         with suppress(ProviderError):
             reader.take(event)
     with suppress(ProviderError):
-        adapter.read(said)
+        gather(adapter.read(said))
     adapter.error(said)
 
 
@@ -208,6 +208,7 @@ def test_the_anthropic_dialect_says_all_of_a_request() -> None:
         ({"reasoning_effort": "minimal"}, "minimal"),
         ({"response_format": {"type": "json_object"}}, "response_format.json_object"),
         ({"messages": [{"role": "user", "content": "a", "name": "Bo"}]}, "messages.name"),
+        ({"messages": [{"role": "assistant", "refusal": "no"}, {"role": "user", "content": "a"}]}, "messages.refusal"),
         ({"messages": [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}]}, "messages.late_system"),
         ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "messages.prefill"),
     ],

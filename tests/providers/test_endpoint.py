@@ -1,6 +1,7 @@
 """Whatever an endpoint does, whoever asks gets an answer or an error of the right class, in time, without the key."""
 
 import asyncio
+import json
 import traceback
 
 import pytest
@@ -9,7 +10,9 @@ from tests.providers.loopback import HANG, OK, RESET, USAGE, Part, chunk, loopba
 
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.pieces import Usage
+from inhouse.providers.adapter import Adapter
 from inhouse.providers.answers import Answer, gather
+from inhouse.providers.anthropic import ANTHROPIC
 from inhouse.providers.endpoint import Endpoint
 from inhouse.providers.errors import (
     ContentFiltered,
@@ -36,9 +39,11 @@ def request(**fields: object) -> ChatRequest:
     return ChatRequest.model_validate({"model": "m", "messages": [{"role": "user", "content": "6 times 7?"}]} | fields)
 
 
-def asked(parts: list[Part], is_stream: bool, limits: LimitSettings = PATIENT, **fields: object) -> Answer:
+def asked(
+    parts: list[Part], is_stream: bool, limits: LimitSettings = PATIENT, adapter: Adapter = OPENAI, **fields: object
+) -> Answer:
     async def run() -> Answer:
-        async with loopback(parts) as there, Endpoint(there.url, OPENAI, SecretStr(KEY), limits) as endpoint:
+        async with loopback(parts) as there, Endpoint(there.url, adapter, SecretStr(KEY), limits) as endpoint:
             if is_stream:
                 return gather([event async for event in endpoint.stream(request(**fields))])
             return await endpoint.ask(request(**fields))
@@ -151,6 +156,49 @@ def test_a_stream_without_done_is_whole_once_the_answer_has_ended(
 def test_each_limit_is_one_of_its_own(parts: list[Part], is_stream: bool, words: str) -> None:
     with pytest.raises(TimedOut, match=words):
         asked(parts, is_stream, QUICK)
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_key_that_is_said_back_is_in_no_message(is_stream: bool) -> None:
+    told = said("x" * 270 + " " + KEY, kind="server_error")
+    for parts in (reply(500, told), reply(200, told), reply(200, said(f"a {KEY} b")), stream(said(f"a {KEY} b"))):
+        with pytest.raises(ProviderError) as caught:
+            asked(parts, is_stream)
+        assert KEY[:6] not in "".join(traceback.format_exception(caught.value))
+
+
+def told(kind: str, message: str) -> dict:
+    return {"type": "error", "error": {"type": kind, "message": message}}
+
+
+def of_messages(*events: dict) -> list[Part]:
+    start = {"type": "message_start", "message": {"id": "x", "model": "m", "usage": {"input_tokens": 5}}}
+    return stream(*(f"data: {json.dumps(each)}\n\n".encode() for each in (start, *events)), done=False)
+
+
+@pytest.mark.parametrize(
+    ("parts", "kind"),
+    [
+        (reply(529, told("overloaded_error", "Overloaded")), ServerFault),
+        (reply(429, told("rate_limit_error", "slow"), retry_after="1"), RateLimited),
+        (reply(400, told("invalid_request_error", "prompt is too long: 210000 tokens > 200000")), ContextTooLong),
+        (reply(400, told("invalid_request_error", "Your credit balance is too low")), NotAllowed),
+        (reply(404, told("not_found_error", "model: m")), RequestRefused),
+        (of_messages(told("overloaded_error", "Overloaded")), ServerFault),
+        (of_messages({"type": "ping"}), Disconnected),
+        (of_messages({"type": "message_delta", "delta": {"stop_reason": "pause_turn"}}), MalformedAnswer),
+    ],
+)
+def test_faults_in_anthropics_dialect_have_their_classes(parts: list[Part], kind: type[ProviderError]) -> None:
+    with pytest.raises(ProviderError) as caught:
+        asked(parts, True, adapter=ANTHROPIC, max_tokens=5)
+    assert type(caught.value) is kind
+
+
+def test_a_refusal_is_an_answer_with_its_reason() -> None:
+    end = {"type": "message_delta", "delta": {"stop_reason": "refusal"}, "usage": {"output_tokens": 2}}
+    answer = asked(of_messages(end, {"type": "message_stop"}), True, adapter=ANTHROPIC, max_tokens=5)
+    assert (answer.text, answer.reason, answer.usage) == ("", "content_filter", Usage(5, 0, 2, 0))
 
 
 def test_nobody_listens() -> None:

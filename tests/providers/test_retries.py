@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from inhouse.providers.errors import NotAllowed, ProviderError, RateLimited, ServerFault
-from inhouse.providers.retries import Retries
-from inhouse.providers.retry_after import retry_after
+from inhouse.providers.retries import Retries, retry_after
 from inhouse.providers.settings import LimitSettings
 
 

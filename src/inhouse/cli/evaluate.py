@@ -1,17 +1,24 @@
 """The verb `eval`."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from inhouse.cli.options import Dtype, ModelPath
+from inhouse.cli.options import Dtype, with_settings
 from inhouse.cli.terminal import warn_of_stale
+from inhouse.common.settings import Settings
+from inhouse.evaluate.settings import EndpointSettings
+from inhouse.providers.settings import LimitSettings
 
 
+@with_settings(EndpointSettings, LimitSettings)
 def evaluate(
-    model: ModelPath,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL|URL", help="A run, an exported or Hugging Face folder; or an endpoint.")
+    ],
     env: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Ask problems of this environment, whatever it was taught.")
     ] = None,
@@ -28,31 +35,86 @@ def evaluate(
         bool, typer.Option("--overlap", help="Look for the items in the text that the model was trained on.")
     ] = False,
     dtype: Dtype = "fp32",
+    scores_file: Annotated[
+        Path | None, typer.Option("--scores", metavar="FILE", help="Append a line a task to it, for routing.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--model", metavar="NAME", help="Of an endpoint: which model.")] = None,
+    face: Annotated[
+        str | None, typer.Option(metavar="openai|anthropic", help="Of an endpoint: its dialect; default: openai.")
+    ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(metavar="VARIABLE", help="Of an endpoint: the environment variable with its key.")
+    ] = None,
+    *,
+    settings: tuple[EndpointSettings, LimitSettings],
 ) -> None:
     """Measure a model: held-out problems of the kinds it was taught, bits per byte on the text held out in its run.
 
     With --suite: on tasks of one's own or ready ones; every answer is kept, and an interrupted evaluation goes on.
     """
+    from inhouse.providers.address import is_address
     from inhouse.report.scores import score_lines
 
-    warn_of_stale(model)
-    of_a_suite = {"--task": task, "--data": data, "--output": output, "--limit": limit, "--overlap": overlap}
+    is_endpoint = is_address(model)
+    of_an_endpoint = {"--model": name, "--face": face, "--api-key-env": api_key_env}
+    of_a_suite = {
+        "--task": task, "--data": data, "--output": output, "--limit": limit, "--overlap": overlap,
+        "--scores": scores_file,
+    }  # fmt: skip
+    if not is_endpoint:
+        _refuse({**of_an_endpoint, **_given(settings)}, "belongs to an endpoint; give its address instead of a folder")
+        warn_of_stale(Path(model))
     if suite is None:
-        if given := [name for name, value in of_a_suite.items() if value]:
-            raise ValueError(f"{given[0]} belongs to a suite; name one with --suite")
-        print("\n".join(score_lines(_own_scores(model, env))))
+        if is_endpoint:
+            raise ValueError("an endpoint is asked the tasks of a suite; name one with --suite, such as product")
+        _refuse(of_a_suite, "belongs to a suite; name one with --suite")
+        print("\n".join(score_lines(_own_scores(Path(model), env))))
         return
     if env:
         raise ValueError("--env asks problems of an environment, --suite those of its tasks; give one of the two")
     from inhouse.common.model_paths import model_name
-    from inhouse.evaluate.suite.evaluate import evaluate_suite
     from inhouse.evaluate.suite.suite import open_suite
 
     opened = open_suite(suite, data, task or (), limit)
-    folder = output or Path("results") / model_name(model) / opened.name
-    scores = evaluate_suite(model, opened, folder, dtype, overlap)
+    if is_endpoint:
+        opened_here = {"--overlap": overlap, "--dtype": dtype != "fp32"}
+        _refuse(opened_here, "belongs to models that are opened here; an endpoint is only asked")
+        if name is None:
+            raise ValueError("an endpoint serves several models; name one with --model")
+        folder = output or Path("results") / re.sub(r"^\.+|[^\w.-]", "_", name) / opened.name
+        scores = _ask_endpoint((model, name, face or "openai", api_key_env), opened, folder, settings)
+    else:
+        from inhouse.evaluate.suite.evaluate import evaluate_suite
+
+        folder = output or Path("results") / model_name(Path(model)) / opened.name
+        scores = evaluate_suite(Path(model), opened, folder, dtype, overlap)
+    if scores_file is not None:
+        from inhouse.evaluate.suite.routing_scores import append_scores
+
+        append_scores(scores_file, folder)
     print("\n".join(score_lines({name: score._asdict() for name, score in scores.items()})))
     print(f"every answer: {folder / 'answers.jsonl'}", file=sys.stderr)
+
+
+def _refuse(options: dict[str, Any], why: str) -> None:
+    if given := [name for name, value in options.items() if value]:
+        raise ValueError(f"{given[0]} {why}")
+
+
+def _given(settings: tuple[Settings, ...]) -> dict[str, Any]:
+    return {f"--{name.replace('_', '-')}": True for each in settings for name in each.model_fields_set}
+
+
+def _ask_endpoint(who: tuple[str, str, str, str | None], suite: Any, folder: Path, settings: tuple[Any, Any]) -> Any:
+    from inhouse.evaluate.suite.endpoint import Target, evaluate_endpoint
+    from inhouse.providers.address import key_from
+
+    url, model, face, variable = who
+    scores, took = evaluate_endpoint(Target(url, model, face, key_from(variable)), suite, folder, *settings)
+    is_priced = took.cost is not None or took.tokens_in is None
+    hint = "" if is_priced else f" (no price of {model}: name a file that has one with --prices)"
+    print(took.words + hint, file=sys.stderr)
+    return scores
 
 
 def _own_scores(model: Path, env: list[str] | None) -> dict[str, dict[str, Any]]:

@@ -26,10 +26,18 @@ class Problem(NamedTuple):
 
 
 class Grade(NamedTuple):
-    """What a reply is worth, between 0 and 1, and whether it has the form that the scorer reads (if not: 0)."""
+    """What a reply is worth, between 0 and 1, whether it has the form that the scorer reads (if not: 0), and why not 1.
+
+    `is_late`: the scorer ended the work on it for its time, so that another machine may find otherwise.
+    """
 
     score: float
     is_parsed: bool
+    why: str | None = None
+    is_late: bool = False
+
+
+Scorer = Callable[[Problem, str], Grade]
 
 
 class Environment(NamedTuple):
@@ -41,14 +49,17 @@ class Environment(NamedTuple):
 
     name: str
     draw: Callable[[Split, int, int, Path | None], Iterable[Problem]]
-    score: Callable[[Problem, str], Grade] | None = None
+    score: Scorer | None = None
 
 
 Generator = Callable[[random.Random], tuple[str, Problem]]  # a subject (`17 42`, `([])`, `banana`), a problem on it
 
 
-def generated(name: str, generate: Generator) -> Environment:
-    """The environment of an endless generator. Training may see a problem twice; those held out are all different."""
+def generated(name: str, generate: Generator, score: Scorer | None = None) -> Environment:
+    """The environment of an endless generator. Training may see a problem twice; those held out are all different.
+
+    Replies are scored by `exact_match` where no other scorer is given.
+    """
 
     def draw(split: Split, count: int, seed: int, data: Path | None) -> Iterator[Problem]:
         rng = random.Random(f"{name}/{split}/{seed}")
@@ -63,7 +74,25 @@ def generated(name: str, generate: Generator) -> Environment:
                 if split == "heldout":
                     asked.add(problem.prompt)
 
-    return Environment(name, draw, exact_match)
+    return Environment(name, draw, score or exact_match)
+
+
+class Dial(NamedTuple):
+    """A kind of problems from easy to hard: level 1 is the easiest, `levels` the hardest.
+
+    Each level is an environment of its own, called `NAME:LEVEL`, with a held-out fifth of its own subjects.
+    """
+
+    name: str
+    levels: int
+    generate: Callable[[random.Random, int], tuple[str, Problem]]
+    score: Scorer | None = None
+
+    def at(self, level: int) -> Environment:
+        """Raises `ValueError` where there is no such level."""
+        if not 1 <= level <= self.levels:
+            raise ValueError(f"{self.name} has the levels 1 to {self.levels}, not {level}")
+        return generated(f"{self.name}:{level}", lambda rng: self.generate(rng, level), self.score)
 
 
 def is_heldout(subject: str) -> bool:
@@ -78,5 +107,18 @@ def worked_problem(prompt: str, steps: list[str], answer: str) -> Problem:
 
 def exact_match(problem: Problem, reply: str) -> Grade:
     """1 where the last line of a reply is `Answer: ` and the problem's answer, to the letter."""
+    found = last_answer(reply)
+    if found is None:
+        return Grade(0.0, False, 'the last line is not "Answer: " and an answer')
+    return compared(found, problem.answer)
+
+
+def last_answer(reply: str) -> str | None:
+    """What stands behind `Answer: ` in the last line of a reply, if that is how it begins."""
     match = re.fullmatch(r"Answer: (\S.*)", reply.strip().rsplit("\n", 1)[-1].strip())
-    return Grade(float(match is not None and match[1] == problem.answer), match is not None)
+    return match[1] if match else None
+
+
+def compared(found: str, answer: str | None) -> Grade:
+    """1 where what was found in a reply is the answer."""
+    return Grade(1.0, True) if found == answer else Grade(0.0, True, f'"{found[:100]}" is not "{answer}"')

@@ -33,7 +33,8 @@ class Choice(NamedTuple):
 class Answer(NamedTuple):
     """One answered item. `item` and `prompt_hash` are SHA-256 in hex: the item's document, the prompt's text.
 
-    `cluster` names what items share (a passage, a prompt), `cost` is in US dollars; either may be None.
+    `cluster` names what items share (a passage, a prompt), `cost` is in US dollars; either may be None, as are tokens
+    of an endpoint that does not count them.
     """
 
     task: str
@@ -47,8 +48,8 @@ class Answer(NamedTuple):
     metrics: dict[str, float]
     choices: list[Choice]
     seconds: float
-    tokens_in: int
-    tokens_out: int
+    tokens_in: int | None
+    tokens_out: int | None
     cost: float | None = None
 
 

@@ -1,11 +1,25 @@
 """Settings of the evaluate stage."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
 from inhouse.common.settings import Settings
 from inhouse.environments.registry import check_name
+
+
+class EndpointSettings(Settings):
+    """How an endpoint is asked."""
+
+    concurrency: PositiveInt = Field(default=8, le=256, description="requests at a time")
+    temperature: float = Field(
+        default=0.0, le=2.0, description="of answers; below 0: left to the endpoint, for models that refuse to be told"
+    )
+    max_tokens: PositiveInt | None = Field(
+        default=None, description="of an answer, thinking included; default: as its task says"
+    )
+    prices: Path | None = Field(default=None, description="a TOML file of prices; without one costs are unknown")
 
 
 class EvaluateSettings(Settings):

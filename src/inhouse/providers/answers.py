@@ -4,11 +4,13 @@ Requests are `api.wire.chat.ChatRequest`, whichever dialect the endpoint speaks;
 `api.wire.pieces`.
 """
 
+import json
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from inhouse.api.wire.chat_messages import CalledFunction, ToolCall
 from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking, Usage
+from inhouse.providers.errors import MalformedAnswer
 
 Reason = Literal["stop", "length", "tool_calls", "content_filter"]
 
@@ -45,8 +47,28 @@ class Answer(NamedTuple):
     usage: Usage | None
 
 
+def as_text(answer: Answer) -> str:
+    """What a reader or a checker is given: the text, below it every call as `<tool_call>{"name", "arguments"}`, the way
+    most open models write them; arguments that are no JSON stay text."""
+    calls = [
+        json.dumps({"name": call.function.name, "arguments": _value(call.function.arguments)}, ensure_ascii=False)
+        for call in answer.calls
+    ]
+    return "\n".join([*filter(None, [answer.text]), *(f"<tool_call>{call}</tool_call>" for call in calls)])
+
+
+def _value(arguments: str) -> Any:
+    try:
+        return json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
+
+
 def gather(events: Iterable[Event]) -> Answer:
-    """The answer that the events of one adapter add up to: one `Begun`, pieces, one `Ended`."""
+    """The answer that the events of one adapter add up to: one `Begun`, pieces, one `Ended`.
+
+    Raises `MalformedAnswer` for a call that nobody could answer.
+    """
     begun, ended = Begun("", ""), None
     text, thinking = "", ""
     calls: dict[int, tuple[str, str, str]] = {}
@@ -63,6 +85,8 @@ def gather(events: Iterable[Event]) -> Answer:
         else:
             ended = event
     assert ended is not None, "adapters end with `Ended` or raise"
+    if not all(id and name for id, name, _ in calls.values()):
+        raise MalformedAnswer("the answer has a tool call without an id or a name")
     made = tuple(
         ToolCall(id=id, function=CalledFunction(name=name, arguments=arguments))
         for _, (id, name, arguments) in sorted(calls.items())

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,9 +14,9 @@ from inhouse.api.wire.chat import ChatRequest
 from inhouse.providers.adapter import Adapter, StreamReader, parsed
 from inhouse.providers.address import check_address
 from inhouse.providers.answers import Answer, Event, gather
-from inhouse.providers.errors import Disconnected, MalformedAnswer, ProviderError, TimedOut, of_status
+from inhouse.providers.errors import Disconnected, MalformedAnswer, ProviderError, TimedOut, of_status, without_key
 from inhouse.providers.expressible import check_expressible
-from inhouse.providers.retry_after import retry_after
+from inhouse.providers.retries import retry_after
 from inhouse.providers.server_events import EventReader
 from inhouse.providers.settings import LimitSettings
 
@@ -64,7 +64,8 @@ class Endpoint:
         end = time.monotonic() + self.limits.whole_timeout
         async with self._sent(body, end, "the whole answer", self.limits.whole_timeout) as response:
             raw = await self._read(response, end, MAX_ANSWER_BYTES)
-        return gather(self.adapter.read(parsed(raw)))
+        with self._keyless():
+            return gather(self.adapter.read(parsed(raw)))
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[Event]:
         """The same as events: `Begun`, pieces, `Ended`. Who leaves it early closes it (`aclosing`)."""
@@ -76,7 +77,8 @@ class Endpoint:
             content_type = response.headers.get("content-type", "")
             if not content_type.startswith("text/event-stream"):
                 raw = await self._read(response, whole, MAX_ANSWER_BYTES)
-                self.adapter.read(parsed(raw))  # perhaps an error with status 200, which says more
+                with self._keyless():
+                    self.adapter.read(parsed(raw))  # perhaps an error with status 200, which says more
                 raise MalformedAnswer(f"{self._host} answers a stream with {content_type[:60] or 'no content type'}")
             async for event in self._events(response, first, whole):
                 yield event
@@ -106,9 +108,10 @@ class Endpoint:
     def _taken(self, reader: StreamReader, events: EventReader, chunk: bytes) -> list[Event]:
         taken: list[Event] = []
         try:
-            for event in events.feed(chunk):
-                if not reader.is_over:
-                    taken += reader.take(event)
+            with self._keyless():
+                for event in events.feed(chunk):
+                    if not reader.is_over:
+                        taken += reader.take(event)
         except ValueError as error:  # not UTF-8, too long
             raise MalformedAnswer(f"{self._host}: the stream is not one of events ({error})") from None
         return taken
@@ -142,10 +145,16 @@ class Endpoint:
             message, code = self.adapter.error(parsed(await self._read(response, end, MAX_ERROR_BYTES)))
         except ProviderError:
             message, code = "", ""  # a page of a proxy: its status says enough
-        if self._key:
-            message, code = message.replace(self._key, "[key]"), code.replace(self._key, "[key]")
         wait = retry_after(response.headers)
-        return of_status(response.status_code, message, code, self._host, wait)
+        return without_key(of_status(response.status_code, message, code, self._host, wait), self._key)
+
+    @contextmanager
+    def _keyless(self) -> Iterator[None]:
+        """Around what reads a stranger's words."""
+        try:
+            yield
+        except ProviderError as error:
+            raise without_key(error, self._key) from None
 
     async def _read(self, response: httpx.Response, end: float, most: int) -> bytes:
         raw, chunks = bytearray(), response.aiter_bytes()

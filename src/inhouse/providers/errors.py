@@ -86,7 +86,7 @@ _CONTEXT = re.compile(
     re.I,
 )
 _FILTER = re.compile(r"content[_ ](filter|policy|management)|responsible ?ai|safety system", re.I)
-_BROKE = re.compile(r"insufficient_quota|credit balance|billing", re.I)
+_BROKE = re.compile(r"insufficient_quota|credit balance|billing_(hard_limit|not_active)", re.I)
 
 
 def of_status(status: int, said: str, code: str, host: str, retry_after: float | None) -> ProviderError:
@@ -96,7 +96,7 @@ def of_status(status: int, said: str, code: str, host: str, retry_after: float |
     kind: type[ProviderError]
     if 300 <= status < 400:
         return RequestRefused(f"{host} answered {status}, a redirect, which is not followed: give the new address")
-    if status in (401, 402, 403) or (status == 429 and _BROKE.search(evidence)):
+    if status in (401, 402, 403) or (status in (400, 429) and _BROKE.search(evidence)):
         kind = NotAllowed
     elif status == 429:
         kind = RateLimited
@@ -111,10 +111,17 @@ def of_status(status: int, said: str, code: str, host: str, retry_after: float |
     return kind(message, status=status, retry_after=retry_after)
 
 
-def plain(text: object, key: str | None = None) -> str:
-    """What a stranger said as one short line for a message or a log: printable, without the key."""
-    said = text if isinstance(text, str) else ""
-    if key:
-        said = said.replace(key, "[key]")
-    said = "".join(letter if letter.isprintable() else " " for letter in said)
+def plain(text: object) -> str:
+    """What a stranger said as one short line for a message or a log, printable."""
+    said = "".join(letter if letter.isprintable() else " " for letter in text) if isinstance(text, str) else ""
     return " ".join(said.split())[:MAX_SAID]
+
+
+def without_key(error: ProviderError, key: str | None) -> ProviderError:
+    """The same error, where an endpoint says the key back, or the beginning of it at the end of what is kept."""
+    if not key:
+        return error
+    message = str(error).replace(key, "[key]")
+    longest = max((n for n in range(6, len(key)) if message.endswith(key[:n])), default=0)
+    message = message[: len(message) - longest] + "[key]" * bool(longest)
+    return type(error)(message, status=error.status, retry_after=error.retry_after)

@@ -30,6 +30,8 @@ def parts_of(request: ChatRequest) -> Iterator[str]:
     for number, message in enumerate(request.messages):
         if message.name is not None:
             yield "messages.name"
+        if message.refusal is not None:
+            yield "messages.refusal"
         if message.reasoning_content is not None:
             yield "messages.reasoning_content"
         if message.role in ("system", "developer") and any(m.role not in _FIRST for m in request.messages[:number]):

@@ -17,7 +17,8 @@ EXPRESSES = {
     "tool_choice.function": "tool_choice", "tool_choice.allowed_tools": "tool_choice",
     "parallel_tool_calls": "parallel_tool_calls", "response_format.json_object": "response_format",
     "response_format.json_schema": "response_format", "response_format.description": "response_format",
-    "messages.name": "messages[].name", "messages.late_system": "a message in its place",
+    "messages.name": "messages[].name", "messages.refusal": "messages[].refusal",
+    "messages.late_system": "a message in its place",
     "messages.prefill": "a message of the assistant's; not continued",
 }  # fmt: skip
 # not in it: n and logprobs, which an `Answer` has no place for, and what only servers such as ours know (top_k, …):
@@ -59,6 +60,8 @@ def _message(message: Any) -> dict[str, Any]:
     said = {"role": message.role, "content": message.content}
     if message.name is not None:
         said["name"] = message.name
+    if message.refusal is not None:
+        said["refusal"] = message.refusal
     if message.tool_call_id is not None:
         said["tool_call_id"] = message.tool_call_id
     if message.tool_calls:

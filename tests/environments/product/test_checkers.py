@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from inhouse.environments.environment import Grade
 from inhouse.environments.product.registry import SUITES
-from inhouse.environments.product.suite import Verdict, documents
+from inhouse.environments.product.suite import documents
 
 
 def item(name: str, level: int = 4, number: int = 0) -> tuple[dict[str, Any], str]:
@@ -15,7 +16,7 @@ def item(name: str, level: int = 4, number: int = 0) -> tuple[dict[str, Any], st
     return made["expected"], SUITES[name].solve(made["expected"])
 
 
-def check(name: str, expected: dict[str, Any], reply: str) -> Verdict:
+def check(name: str, expected: dict[str, Any], reply: str) -> Grade:
     return SUITES[name].check(expected, reply)
 
 
@@ -87,6 +88,30 @@ def test_maths(values: list[str], reply: str, score: float) -> None:
 def test_code(reply: str, score: float) -> None:
     verdict = check("code", {"lines": ["0 1", "2 3", "4 5"]}, reply)
     assert verdict.score == pytest.approx(score)
+
+
+# --- programs
+
+DOUBLE = {"name": "double", "cases": [[[n], 2 * n] for n in range(8)], "source": ""}
+
+
+@pytest.mark.parametrize(
+    ("reply", "score"),
+    [
+        ("Here:\n```python\ndef double(x):\n    return x + x\n```\nDone.", 1.0),
+        ("double = lambda x: x * 2", 1.0),
+        ("```python\ndef double(x):\n    return min(2 * x, 7)\n```", 0.5),
+        ("```python\ndef double(x):\n    return [0, 2, 4][x]\n```", 3 / 8),
+        ("```python\ndef double(x):\n    return 14\n```", 0.0),  # right once, by luck
+        ("```python\ndef double(x):\n    return 2 * x +\n```", 0.0),
+        ("```python\ndef twice(x):\n    return 2 * x\n```", 0.0),
+        ("```python\nimport os\ndef double(x):\n    os._exit(0)\n```", 0.0),
+        ("```python\nclass E(int):\n    __eq__ = lambda a, b: True\ndef double(x):\n    return E(99)\n```", 0.0),
+        ("```python\ndef double(x):\n    raise AssertionError('8 of 8')\n```", 0.0),
+    ],
+)
+def test_programs(reply: str, score: float) -> None:
+    assert check("programs", DOUBLE, reply).score == score
 
 
 # --- sheets
@@ -212,9 +237,9 @@ def said(*calls: list[Any]) -> str:
         (said(ORDER, STOCK), 1.0),
         ("I look.\n" + said(STOCK, ORDER), 1.0),
         (said(["order", {**ORDER[1], "city": "lyon."}], STOCK), 1.0),
-        (said(["order", {**ORDER[1], "quantity": 2}], STOCK), (0.8 + 1) / 2),
-        (said(["order", {**ORDER[1], "quantity": "24"}], STOCK), (0.8 + 1) / 2),
-        (said(["order", {**ORDER[1], "colour": "red"}], STOCK), (0.4 + 0.6 * 3 / 4 + 1) / 2),
+        (said(["order", {**ORDER[1], "quantity": 2}], STOCK), (0.75 + 1) / 2),
+        (said(["order", {**ORDER[1], "quantity": "24"}], STOCK), (0.75 + 1) / 2),
+        (said(["order", {**ORDER[1], "colour": "red"}], STOCK), (0.25 + 0.75 * 3 / 4 + 1) / 2),
         (said(ORDER), 0.5),
         (said(ORDER, ORDER), 0.5),
         (said(ORDER, STOCK, STOCK, STOCK), 0.5),

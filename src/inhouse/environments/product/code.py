@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from types import CodeType
 from typing import Any
 
+from inhouse.environments.environment import Grade
 from inhouse.environments.product.names import CITIES, COLOURS, PEOPLE
-from inhouse.environments.product.suite import Question, Suite, Verdict, user, without_fence
+from inhouse.environments.product.suite import Question, Suite, graded, user, without_fence
 
 _PRINTED = (
     "What does this Python 3 program print? Answer with exactly what it prints, in one code block.\n\n```python\n"
@@ -130,7 +131,7 @@ def _hole(rng: random.Random, level: int) -> Question:
     return Question([user(f"{asked}{source}```")], {"lines": [str(smallest)]})
 
 
-def _check(expected: Mapping[str, Any], reply: str) -> Verdict:
+def _check(expected: Mapping[str, Any], reply: str) -> Grade:
     """The share of lines that stand where they must; lines too many count against it."""
     wanted = [line.rstrip() for line in expected["lines"]]
     given = [line.rstrip() for line in without_fence(reply).strip("\n").splitlines()]
@@ -138,7 +139,7 @@ def _check(expected: Mapping[str, Any], reply: str) -> Verdict:
     score = right / max(len(wanted), len(given), 1)
     wrong = [f"line {n}: not {a!r}" for n, a in enumerate(wanted, 1) if n > len(given) or given[n - 1] != a]
     wrong += [f"{len(given)} lines, not {len(wanted)}"] if len(given) > len(wanted) else []
-    return Verdict(score, "; ".join(wrong))
+    return graded(score, wrong)
 
 
 def _solve(expected: Mapping[str, Any]) -> str:

@@ -5,8 +5,9 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+from inhouse.environments.environment import Grade
 from inhouse.environments.product.names import COMPANIES, MONTHS, PEOPLE, PRODUCTS
-from inhouse.environments.product.suite import Question, Suite, Verdict, read_object, user
+from inhouse.environments.product.suite import Question, Suite, graded, read_object, user
 
 _TASK = """Extract every order that is still wanted from the text below. Answer with JSON only: a list of objects with
 the keys "number" (text), "customer" (text), "product" (text, plural), "quantity" (number), "total" (number, in the
@@ -79,10 +80,10 @@ def _change(rng: random.Random, order: dict[str, Any], level: int) -> str:
     return f"{order['customer']} has called off {order['number']}."
 
 
-def _check(expected: Mapping[str, Any], reply: str) -> Verdict:
+def _check(expected: Mapping[str, Any], reply: str) -> Grade:
     given = read_object(reply, list)
     if given is None or not all(isinstance(each, dict) for each in given):
-        return Verdict(0.0, "not a JSON list of objects")
+        return Grade(0.0, False, "not a JSON list of objects")
     wanted: dict[str, Any] = {order["number"]: order for order in expected["orders"]}
     right, missing, seen = 0, [], set()
     for each in given:
@@ -96,7 +97,7 @@ def _check(expected: Mapping[str, Any], reply: str) -> Verdict:
         missing += [f"{number}: {key} is not {order[key]}" for key in wrong]
     missing += [f"{number} is missing" for number in wanted if number not in seen]
     total = sum(map(len, wanted.values())) + sum(max(len(each), 1) for each in given)
-    return Verdict(2 * right / total if total else 1.0, "; ".join(missing))
+    return graded(2 * right / total if total else 1.0, missing)
 
 
 def _same(wanted: Any, given: Any) -> bool:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+from inhouse.environments.environment import Grade
 from inhouse.environments.product.names import PEOPLE, PRODUCTS
-from inhouse.environments.product.suite import Question, Suite, Verdict, user
+from inhouse.environments.product.suite import Question, Suite, graded, user
 
 _FORM = "\nThink as long as you like; end with one line `Answer: ` and {what}."
 
@@ -101,17 +102,17 @@ def _draws(rng: random.Random, level: int) -> tuple[str, list[Fraction]]:
 _LINE = re.compile(r"^\W*answer\W*:\s*(.+)$", re.I | re.M)
 
 
-def _check(expected: Mapping[str, Any], reply: str) -> Verdict:
+def _check(expected: Mapping[str, Any], reply: str) -> Grade:
     lines = _LINE.findall(reply)
     if not lines:
-        return Verdict(0.0, "no line `Answer: …`")
+        return Grade(0.0, False, "no line `Answer: …`")
     wanted = [Fraction(value) for value in expected["values"]]
     parts = [lines[-1]] if len(wanted) == 1 else re.split(r",\s+|\s+and\s+|;|,(?!\d{3}\b)", lines[-1])
     given = [_number(part) for part in parts]
     if len(given) != len(wanted):
-        return Verdict(0.0, f"{len(given)} numbers, not {len(wanted)}")
+        return Grade(0.0, False, f"{len(given)} numbers, not {len(wanted)}")
     wrong = [str(want) for want, got in zip(wanted, given, strict=True) if want != got]
-    return Verdict(1 - len(wrong) / len(wanted), "; ".join(f"not {each}" for each in wrong))
+    return graded(1 - len(wrong) / len(wanted), [f"not {each}" for each in wrong])
 
 
 def _number(text: str) -> Fraction | None:

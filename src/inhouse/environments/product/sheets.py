@@ -4,10 +4,11 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from inhouse.environments.environment import Grade
 from inhouse.environments.product.cells import FormulaError
-from inhouse.environments.product.formula import evaluate
+from inhouse.environments.product.formula import Unreadable, evaluate
 from inhouse.environments.product.names import PRODUCTS, REGIONS
-from inhouse.environments.product.suite import Question, Suite, Verdict, user, without_fence
+from inhouse.environments.product.suite import Question, Suite, graded, user, without_fence
 
 _TASK = """A sheet has this table; its first row is row 1, its columns are A to D, and nothing else is on it:
 
@@ -119,23 +120,21 @@ def _table(rng: random.Random, count: int) -> list[Row]:
     ]
 
 
-def _check(expected: Mapping[str, Any], reply: str) -> Verdict:
+def _check(expected: Mapping[str, Any], reply: str) -> Grade:
     """The share of tables on which the formula is right; a formula that reads no cell is none."""
     lines = [line.strip(" `") for line in without_fence(reply).strip().splitlines() if line.strip()]
     formula = lines[-1] if lines else ""
-    right, why = 0, ""
-    for number, (table, value) in enumerate(zip(expected["tables"], expected["values"], strict=True)):
-        sheet = [["Region", "Product", "Units", "Price"], *table]
+    right, missing, is_parsed = 0, list[str](), True
+    for number, (table, value) in enumerate(zip(expected["tables"], expected["values"], strict=True), 1):
         try:
-            got = evaluate(formula, sheet)
+            got = evaluate(formula, [["Region", "Product", "Units", "Price"], *table])
             is_right = _same(got, value)
         except FormulaError as error:
-            got, is_right = f"an error ({error})", False
+            got, is_right, is_parsed = f"an error ({error})", False, not isinstance(error, Unreadable)
         right += is_right
-        if not is_right and not why:
-            why = f"on table {number + 1} it gives {str(got)[:60]}, not {value}"
+        missing += [] if is_right else [f"on table {number} it gives {str(got)[:60]}, not {value}"]
     # right on one table of five and wrong on the others is an answer put in by hand, or luck
-    return Verdict(right / len(expected["values"]) if right > 1 else 0.0, why)
+    return graded(right / len(expected["values"]) if right > 1 else 0.0, missing)._replace(is_parsed=is_parsed)
 
 
 def _same(got: Any, value: Any) -> bool:

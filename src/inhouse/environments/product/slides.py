@@ -5,8 +5,9 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+from inhouse.environments.environment import Grade
 from inhouse.environments.product.names import CITIES, DAYS, PEOPLE, PRODUCTS
-from inhouse.environments.product.suite import Question, Suite, Verdict, numbers_in, read_object, user, weighed
+from inhouse.environments.product.suite import Question, Suite, numbers_in, read_object, user, weighed
 
 _TASK = """Make a slide deck of the brief below. Answer with JSON only:
 {{"slides": [{{"title": "…", "bullets": ["…", "…"]}}, …]}}
@@ -55,10 +56,10 @@ def _make(rng: random.Random, level: int) -> Question:
     return Question([user(asked)], expected)
 
 
-def _check(expected: Mapping[str, Any], reply: str) -> Verdict:
+def _check(expected: Mapping[str, Any], reply: str) -> Grade:
     slides = (read_object(reply, dict) or {}).get("slides")
     if not isinstance(slides, list) or not slides or not all(_is_slide(slide) for slide in slides):
-        return Verdict(0.0, 'not JSON of the form {"slides": [{"title", "bullets"}, …]}')
+        return Grade(0.0, False, 'not JSON of the form {"slides": [{"title", "bullets"}, …]}')
     titles = [slide["title"].strip() for slide in slides]
     bullets = [[bullet.strip() for bullet in slide["bullets"]] for slide in slides]
     facts = _facts(expected, titles, bullets)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from inhouse.environments.environment import Grade
+
 LEVELS = 4  # of difficulty: items of a suite go through them in turn
 ITEMS = 64
 _DRAWS = 50  # of one item, until it is another than those before
@@ -14,29 +16,24 @@ Message = dict[str, Any]
 
 
 class Question(NamedTuple):
-    """What is asked, and what a checker needs to know; all of it is plain JSON. `tools` are those of a chat request."""
+    """What is asked, and what a checker needs to know; all of it is plain JSON. Tools stand in the system message, as
+    in conversations for fine-tuning."""
 
     messages: list[Message]
     expected: dict[str, Any]
-    tools: list[dict[str, Any]] = []  # noqa: RUF012  # never changed
-
-
-class Verdict(NamedTuple):
-    """What a reply is worth, from 0 to 1, and in words what is missing from 1 (empty where nothing is)."""
-
-    score: float
-    why: str = ""
 
 
 class Suite(NamedTuple):
     """`make(rng, level)` with a level from 1 to `LEVELS`; `check(expected, reply)`. `solve` writes a reply that is
-    worth 1, from what is expected: for tests, and for people who want to see one."""
+    worth 1, from what is expected: for tests, and for people who want to see one. `check_machine` raises `ValueError`
+    where replies cannot be judged on this machine."""
 
     name: str
     max_tokens: int
     make: Callable[[random.Random, int], Question]
-    check: Callable[[Mapping[str, Any], str], Verdict]
+    check: Callable[[Mapping[str, Any], str], Grade]
     solve: Callable[[Mapping[str, Any]], str]
+    check_machine: Callable[[], None] = lambda: None
 
 
 def documents(suite: Suite, count: int = ITEMS, seed: int = 1) -> list[dict[str, Any]]:
@@ -50,8 +47,7 @@ def documents(suite: Suite, count: int = ITEMS, seed: int = 1) -> list[dict[str,
             if (text := json.dumps(question.messages)) not in asked:
                 break
         asked.add(text)
-        said = {"suite": suite.name, "number": number, "level": level} | question._asdict()
-        made.append(said if question.tools else {key: value for key, value in said.items() if key != "tools"})
+        made.append({"suite": suite.name, "number": number, "level": level} | question._asdict())
     return made
 
 
@@ -59,13 +55,18 @@ def user(content: str) -> Message:
     return {"role": "user", "content": content}
 
 
-def weighed(facts: Sequence[tuple[str, bool]], form: Sequence[tuple[str, bool]]) -> Verdict:
+def weighed(facts: Sequence[tuple[str, bool]], form: Sequence[tuple[str, bool]]) -> Grade:
     """The share of facts that are right, of which up to two fifths are lost with the share of form that is not kept:
     form without any fact is worth nothing."""
     right = sum(holds for _, holds in facts) / len(facts)
     kept = sum(holds for _, holds in form) / len(form) if form else 1.0
     missing = [name for name, holds in (*facts, *form) if not holds]
-    return Verdict(right * (0.6 + 0.4 * kept), "; ".join(missing))
+    return graded(right * (0.6 + 0.4 * kept), missing)
+
+
+def graded(score: float, missing: Sequence[str]) -> Grade:
+    """Of a reply that can be read, with all that is missing from 1."""
+    return Grade(score, True, "; ".join(missing) or None)
 
 
 _FENCE = re.compile(r"```[\w+-]*\n(.*?)```", re.DOTALL)

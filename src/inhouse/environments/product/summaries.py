@@ -5,8 +5,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from inhouse.environments.environment import Grade
 from inhouse.environments.product.names import CITIES, COMPANIES, MONTHS, PEOPLE, PRODUCTS
-from inhouse.environments.product.suite import Question, Suite, Verdict, numbers_in, user, weighed, without_fence
+from inhouse.environments.product.suite import Question, Suite, numbers_in, user, weighed, without_fence
 
 _TASK = """Sum up the report below in at most {words} words and in one paragraph, for somebody who must decide today.
 Say: {wanted}. Give only what holds in the end, figures in digits, and nothing that the report corrects. Do not copy
@@ -100,10 +101,10 @@ def _place(rng: random.Random) -> Told:
 _KINDS = (_sales, _cost, _share, _owner, _month, _place)
 
 
-def _check(expected: Mapping[str, Any], reply: str) -> Verdict:
+def _check(expected: Mapping[str, Any], reply: str) -> Grade:
     text = without_fence(reply)
     if len(text.split()) > 2 * expected["words"]:
-        return Verdict(0.0, f"more than twice the {expected['words']} words: no summary")
+        return Grade(0.0, True, f"more than twice the {expected['words']} words: no summary")
     facts = [
         (f"{each['name']}: not {each['has']}", _says(text, each["has"]) and not _says(text, each["not"]))
         for each in expected["facts"]

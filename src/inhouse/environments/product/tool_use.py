@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
+from inhouse.environments.environment import Grade
 from inhouse.environments.product.names import CITIES, PEOPLE, PRODUCTS
-from inhouse.environments.product.suite import Message, Question, Suite, Verdict, user
+from inhouse.environments.product.suite import Message, Question, Suite, graded, user
 
 Call = tuple[str, dict[str, Any]]
 _TEXT, _COUNT, _DAY = {"type": "string"}, {"type": "integer"}, {"type": "string", "description": "YYYY-MM-DD"}
@@ -48,8 +49,8 @@ def _make(rng: random.Random, level: int) -> Question:
         names = {name for _, (name, _) in parts}
     names |= set(rng.sample(sorted(_TOOLS), min(1 + 2 * level, len(_TOOLS))))
     system = _SYSTEM.format(today=f"{today:%A}, {today}")
-    messages: list[Message] = [{"role": "system", "content": system}, *asked]
-    return Question(messages, expected, [_tool(name) for name in rng.sample(sorted(names), len(names))])
+    tools = [_tool(name) for name in rng.sample(sorted(names), len(names))]
+    return Question([{"role": "system", "content": system, "tools": tools}, *asked], expected)
 
 
 def _tool(name: str) -> dict[str, Any]:
@@ -133,15 +134,13 @@ def _call(name: str, *values: Any) -> Call:
 _CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 
 
-def _check(expected: Mapping[str, Any], reply: str) -> Verdict:
+def _check(expected: Mapping[str, Any], reply: str) -> Grade:
     calls, is_broken = _calls_of(reply)
     if not expected["calls"]:
         text = _CALL.sub("", reply)
-        missing = [each for each in expected["says"] if each not in text]
-        why = f"does not say {missing[0]}" if missing else ""
-        if calls or is_broken:
-            why = "a call where none can be made or is needed"
-        return Verdict(float(not why), why)
+        missing = [f"does not say {each}" for each in expected["says"] if each not in text]
+        why = ["a call where none can be made or is needed"] if calls or is_broken else missing
+        return graded(float(not why), why)
     left, total, missing = list(calls), 0.0, []
     for name, arguments in expected["calls"]:
         best = max(left, key=lambda call: _worth(name, arguments, call), default=None)
@@ -152,15 +151,15 @@ def _check(expected: Mapping[str, Any], reply: str) -> Verdict:
         if worth < 1:
             missing.append(f"{name}({json.dumps(arguments, ensure_ascii=False)}) is not called so")
     missing += [f"{name} is called for nothing" for name, _ in left] + ["a call that is not JSON"] * is_broken
-    return Verdict(total / max(len(expected["calls"]), len(calls) + is_broken), "; ".join(missing))
+    return graded(total / max(len(expected["calls"]), len(calls) + is_broken), missing)
 
 
 def _worth(name: str, arguments: Mapping[str, Any], call: Call) -> float:
-    """Of one call: nothing under another name, two fifths for the name, the rest for arguments, strange ones off."""
+    """Of one call: nothing under another name, a quarter for the name, the rest for arguments, strange ones off."""
     if call[0] != name:
         return 0.0
     right = sum(_same(value, call[1].get(key)) for key, value in arguments.items())
-    return 0.4 + 0.6 * right / max(len(arguments), len(arguments.keys() | call[1].keys()))
+    return 0.25 + 0.75 * right / max(len(arguments), len(arguments.keys() | call[1].keys()))
 
 
 def _same(wanted: Any, given: Any) -> bool:

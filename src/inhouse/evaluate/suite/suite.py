@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt, ValidationError
 
 from inhouse.common.settings import Settings
 from inhouse.evaluate.tasks.jsonl import NAMES, Shape, jsonl_task
-from inhouse.evaluate.tasks.ready import ready_names, ready_task
+from inhouse.evaluate.tasks.ready import needs_file, ready_names, ready_task
 from inhouse.evaluate.tasks.task import Kind, Task
 
 READY = Path(__file__).parent / "ready"
@@ -117,9 +117,10 @@ def _tasks(entry: TaskSettings, suite: Path, data: Path | None, limit: int | Non
     own = {"kind", "fields", "delimiter", "shots", "chance"} & entry.model_fields_set
     if own:
         raise ValueError(f"{suite}: task {entry.name}: {min(own)} belongs to a task with a file; add file")
-    if data is None:
+    if data is None and needs_file(entry.name):
         raise ValueError(f"{suite}: task {entry.name} needs its file: name the folder of the tasks' files with --data")
-    return [ready_task(name, data, limit or entry.limit) for name in ready_names(entry.name, data)]
+    folder = data or Path()
+    return [ready_task(name, folder, limit or entry.limit) for name in ready_names(entry.name, folder)]
 
 
 def _check_only(only: Sequence[str], tasks: dict[str, Task]) -> None:

@@ -12,16 +12,26 @@ from inhouse.evaluate.tasks.core import NAMES as CORE
 from inhouse.evaluate.tasks.core import core_task
 from inhouse.evaluate.tasks.gsm8k import NAMES as GSM8K
 from inhouse.evaluate.tasks.gsm8k import gsm8k_task
+from inhouse.evaluate.tasks.product import FAMILY as PRODUCT
+from inhouse.evaluate.tasks.product import NAMES as PRODUCT_NAMES
+from inhouse.evaluate.tasks.product import product_task
 from inhouse.evaluate.tasks.task import Task
 
 Ready = Callable[[str, Path, int | None], Task]  # the task's name, the folder, the first items only
-_FAMILIES: tuple[tuple[tuple[str, ...], Ready], ...] = ((CORE, core_task), (GSM8K, gsm8k_task), (BBH, bbh_task))
+_FAMILIES: tuple[tuple[tuple[str, ...], Ready], ...] = (
+    (CORE, core_task), (GSM8K, gsm8k_task), (BBH, bbh_task), (PRODUCT_NAMES, product_task),
+)  # fmt: skip
 READY = {name: ready for names, ready in _FAMILIES for name in names}
 
 
 def is_ready(name: str) -> bool:
     """Whether `name` is, or begins like, a task that comes with inhouse."""
     return name in READY or name.startswith("blimp/")
+
+
+def needs_file(name: str) -> bool:
+    """Whether the task's items are read from the user's folder of files, not made by code."""
+    return not name.startswith(PRODUCT)
 
 
 def ready_names(pattern: str, data: Path) -> tuple[str, ...]:

@@ -1,0 +1,30 @@
+"""The code in a reply: a chat model puts it into a fenced block, a base model goes on where its prompt ended."""
+
+import re
+
+_FENCED = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*(\w*)[^\n]*\n(.*?)(?:^[ \t]*\1|\Z)", re.DOTALL | re.MULTILINE)
+# Chen et al. 2021, section 3.1: a function's body has ended where one of these begins a line
+_STOPS = re.compile(r"\n(?=class |def |#|if |print|@|```)")
+
+
+def code_of(reply: str, name: str) -> str:
+    """The block that defines `name`: the last such one, else the last block of Python, else the reply as it is.
+
+    A block that is never closed goes on to the reply's end.
+    """
+    blocks = [(language.lower(), text) for _, language, text in _FENCED.findall(reply)]
+    python = [text for language, text in blocks if language in ("python", "py", "python3", "")]
+    defining = [text for text in python if defines(text, name)]
+    return (defining or python or [reply])[-1]
+
+
+def defines(code: str, name: str) -> bool:
+    """Whether a line of the code, at its left edge, defines the function."""
+    return (
+        re.search(rf"^(?:async )?def {re.escape(name)}\b|^{re.escape(name)}\s*=(?!=)", code, re.MULTILINE) is not None
+    )
+
+
+def body_of(completion: str) -> str:
+    """A completion up to where the function that it goes on with has ended."""
+    return _STOPS.split(completion, maxsplit=1)[0]
