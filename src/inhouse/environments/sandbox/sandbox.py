@@ -2,7 +2,6 @@
 
 import json
 import os
-import select
 import socket
 import subprocess
 import sys
@@ -82,8 +81,14 @@ class Sandbox:
 
     def _start(self, role: str, program: str, stdin: int) -> "_Running":
         with self._lock:
-            if self._server is None or self._server.has_ended():
-                self._server = _Server()
+            if self._server is not None and not self._server.has_ended():
+                try:
+                    return self._server.start(role, program, stdin, self.limits)
+                except OSError:  # it ends just now
+                    pass
+            if self._server is not None:
+                self._server.close()
+            self._server = _Server()
             return self._server.start(role, program, stdin, self.limits)
 
 
@@ -136,8 +141,11 @@ class _Running:
         with self._control, self._output, self._errors:
             if at_once:
                 self._control.shutdown(socket.SHUT_WR)
-            is_there, _, _ = select.select([self._control], [], [], self._limits.wall_seconds + _GRACE)
-            text = self._control.recv(4096) if is_there else b""
+            self._control.settimeout(self._limits.wall_seconds + _GRACE)
+            try:
+                text = self._control.recv(4096)
+            except OSError:  # no word in time, or the server was killed
+                text = b""
             output = _content(self._output, self._limits.output)
             if not text:
                 return Outcome(False, "the sandbox ended before the program", output)
