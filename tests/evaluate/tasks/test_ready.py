@@ -32,7 +32,7 @@ def test_gsm8k_stands_behind_five_worked_problems_and_is_judged_strictly_and_len
     write_lines(tmp_path / "gsm8k" / "test.jsonl.gz", {"question": "600 + 634?", "answer": "So.\n#### 1,234"})
     task = ready_task("gsm8k", tmp_path)
     (item,) = task.items()
-    assert item.answer == "1234" and item.context.count("####") == 5
+    assert item.answer == "1,234" and item.context.count("####") == 5
     assert item.context.endswith("Question: 600 + 634?\nAnswer:")
     assert task.score(item, "so\n#### $1,234.") == {"exact_match": 1, "exact_match_lenient": 1, "unparsable": 0}
     assert task.score(item, "That is 1234.") == {"exact_match": 0, "exact_match_lenient": 1, "unparsable": 1}
@@ -57,6 +57,20 @@ def test_bbh_stands_behind_its_worked_examples(tmp_path: Path) -> None:
     (tmp_path / "bbh" / "bbh" / "snarks.json").write_text("[]")
     with pytest.raises(ValueError, match="it has no list of examples"):
         list(ready_task("bbh/snarks", tmp_path).items())
+
+
+def test_ifeval_and_human_eval_ask_what_their_files_say(tmp_path: Path) -> None:
+    row = {"prompt": "Say it without a comma.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    write_lines(tmp_path / "ifeval" / "input_data.jsonl.gz", row)
+    task = ready_task("ifeval", tmp_path)
+    (item,) = task.items()
+    assert task.score(item, "It.")["credit"] == task.score(item, "It.")["exact_match"] == 1.0
+    assert task.score(item, "It, well.")["exact_match"] == 0.0
+    code = {"task_id": "HumanEval/0", "prompt": "def one():\n", "entry_point": "one"}
+    code |= {"canonical_solution": "    return 1\n", "test": "def check(candidate):\n    assert candidate() == 1\n"}
+    write_lines(tmp_path / "humaneval" / "HumanEval.jsonl.gz", code)
+    (item,) = ready_task("humaneval", tmp_path).items()
+    assert item.prompt == "def one():\n" and "Complete the following Python function" in item.as_chat()[0]["content"]
 
 
 def test_every_file_of_minimal_pairs_is_a_task(tmp_path: Path) -> None:

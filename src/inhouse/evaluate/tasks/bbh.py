@@ -1,14 +1,11 @@
-"""BIG-Bench Hard (Suzgun et al. 2022): 27 tasks, each behind its three examples worked in steps.
+"""BIG-Bench Hard (Suzgun et al. 2022): 27 tasks, each behind its three examples worked in steps."""
 
-Strict: what stands behind the first `the answer is`, up to the end of its line, is the target. Lenient: the same
-whatever the case, brackets and quotation marks.
-"""
-
-import re
 from pathlib import Path
 
-from inhouse.evaluate.tasks.records import find_file, read_whole, text_of
+from inhouse.environments.verifiers.bbh import BBH
+from inhouse.evaluate.tasks.records import find_file, read_whole
 from inhouse.evaluate.tasks.task import Item, Task
+from inhouse.evaluate.tasks.verified import problem_of, score_by
 
 TASKS = (
     "boolean_expressions", "causal_judgement", "date_understanding", "disambiguation_qa", "dyck_languages",
@@ -20,7 +17,6 @@ TASKS = (
     "tracking_shuffled_objects_seven_objects", "tracking_shuffled_objects_three_objects", "web_of_lies", "word_sorting",
 )  # fmt: skip
 NAMES = tuple(f"bbh/{name}" for name in TASKS)
-_SAID = re.compile(r"the answer is[: ]*(.*)", re.IGNORECASE)
 
 
 def bbh_task(name: str, data: Path, limit: int | None) -> Task:
@@ -36,23 +32,9 @@ def bbh_task(name: str, data: Path, limit: int | None) -> Task:
             raise ValueError(f"{file}: not a file of BIG-Bench Hard: it has no list of examples")
         items = []
         for number, record in enumerate(whole["examples"][:limit]):
-            asked, target = (text_of(record, key, f"{file}, item {number}") for key in ("input", "target"))
-            context = f"{before}\n\nQ: {asked}\nA: Let's think step by step."
-            items.append(Item(record, context, answer=target))
+            problem = problem_of(BBH, record, f"{file}, item {number}")
+            context = f"{before}\n\nQ: {problem.prompt}\nA: Let's think step by step."
+            items.append(Item(record, context, answer=problem.answer))
         return items
 
-    return Task(name, "generation", read, max_tokens=512, stop=("\n\nQ:",), score=score)
-
-
-def score(item: Item, reply: str) -> dict[str, float]:
-    said = _SAID.search(reply)
-    found, target = said[1].strip().removesuffix(".") if said else "", item.answer or ""
-    return {
-        "exact_match": float(said is not None and found == target),
-        "exact_match_lenient": float(said is not None and _plain(found) == _plain(target)),
-        "unparsable": float(said is None),
-    }
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[()\"'*]", "", text).strip().lower()
+    return Task(name, "generation", read, max_tokens=512, stop=("\n\nQ:",), score=score_by(BBH))

@@ -15,11 +15,13 @@ from inhouse.evaluate.tasks.gsm8k import gsm8k_task
 from inhouse.evaluate.tasks.product import FAMILY as PRODUCT
 from inhouse.evaluate.tasks.product import NAMES as PRODUCT_NAMES
 from inhouse.evaluate.tasks.product import product_task
+from inhouse.evaluate.tasks.prompts import human_eval_task, ifeval_task
 from inhouse.evaluate.tasks.task import Task
 
 Ready = Callable[[str, Path, int | None], Task]  # the task's name, the folder, the first items only
 _FAMILIES: tuple[tuple[tuple[str, ...], Ready], ...] = (
-    (CORE, core_task), (GSM8K, gsm8k_task), (BBH, bbh_task), (PRODUCT_NAMES, product_task),
+    (CORE, core_task), (GSM8K, gsm8k_task), (BBH, bbh_task), (("ifeval",), ifeval_task),
+    (("humaneval",), human_eval_task), (PRODUCT_NAMES, product_task),
 )  # fmt: skip
 READY = {name: ready for names, ready in _FAMILIES for name in names}
 
