@@ -1,7 +1,7 @@
 """One run of a ladder: a recipe at one size with one seed, pretrained and measured by the pipeline's own stages.
 
-Its folder has the stages `pretrain` and `loss`; `data` and `tokenizer` are links to those of the text, made once for all
-runs. The folder's name holds a digest of all that its result depends on, so ladders share what they have in common.
+Its folder has the stages `pretrain` and `loss`; `data` and `tokenizer` are links to those of the text, made once for
+all runs. The folder's name holds a digest of all that its result depends on, so ladders share what they have in common.
 `python -m inhouse.ladder.job` reads one from its input.
 """
 

@@ -12,6 +12,7 @@ from inhouse.train.settings import PretrainSettings
 from inhouse.train.step_count import plan_steps
 
 _DEPTH_OF_A_QUARTER = 0.25 ** (1 / 6)  # compute grows as depth^6: parameters as its cube, and tokens with them
+_FEWEST_STEPS = 8
 _MULTIPLE = 32  # of widths inside a block
 
 
@@ -55,8 +56,8 @@ def depths(top: int, count: int) -> list[int]:
         found.append(min(found[-1] - 1, round(found[-1] * _DEPTH_OF_A_QUARTER)))
     if found[-1] < 1:
         raise ValueError(
-            f"--rungs {count}: below a depth of {top} there are {top - 1} smaller ones; ask for at most {top} rungs, or "
-            f"give --top {count}, the depth of the largest"
+            f"--rungs {count}: below a depth of {top} there are {top - 1} smaller ones; ask for at most {top} rungs, "
+            f"or give --top {count}, the depth of the largest"
         )
     return found[::-1]
 
@@ -77,11 +78,17 @@ def rung(recipe: Recipe, share: float, per_parameter: float, seed: int) -> Rung:
     own, _ = resolve_shape(recipe.model, recipe.tokenizer.vocab_size)
     config, _ = resolve_shape(model := _scaled(recipe.model, own, share), recipe.tokenizer.vocab_size)
     pretrain = _dialled(recipe.pretrain, own, config)
-    tokens = max(1, round(per_parameter * config.count_parameters().active / pretrain.batch_tokens))
-    pretrain = pretrain.model_copy(update={"tokens": tokens * pretrain.batch_tokens})
+    tokens = round(per_parameter * config.count_parameters().active)
+    steps = tokens // pretrain.batch_tokens
+    if steps < _FEWEST_STEPS:
+        raise ValueError(
+            f"depth {config.num_layers}: {tokens:,} tokens are {steps} steps of {pretrain.batch_tokens:,}, fewer than "
+            f"{_FEWEST_STEPS}; give more --tokens-per-parameter, a larger --top, or fewer [pretrain] batch_tokens"
+        )
+    pretrain = pretrain.model_copy(update={"tokens": steps * pretrain.batch_tokens})
     plan_steps(pretrain, config, recipe.parallel)
     scaled = recipe.model_copy(update={"model": model, "pretrain": pretrain, "seed": seed})
-    return Rung(scaled, config, tokens * pretrain.batch_tokens)
+    return Rung(scaled, config, steps * pretrain.batch_tokens)
 
 
 def _scaled(model: ModelSettings, own: ModelConfig, share: float) -> ModelSettings:
