@@ -8,6 +8,7 @@ import typer
 
 from inhouse.cli.chat import chat
 from inhouse.cli.evaluate import evaluate
+from inhouse.cli.ladder import ladder
 from inhouse.cli.make import make, plan, trace
 from inhouse.cli.runs import runs_app
 from inhouse.cli.serve import serve
@@ -42,6 +43,7 @@ app.command()(serve)
 app.command("eval")(evaluate)
 app.add_typer(data, name="data")
 app.add_typer(sft, name="sft")
+app.add_typer(ladder, name="ladder")
 app.command()(plan)
 app.command()(trace)
 

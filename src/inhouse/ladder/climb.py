@@ -170,15 +170,17 @@ def _foretell(plan: Plan, folder: Path, corpus: str, arm: str, rungs: list[list[
     compute, losses = [list(x) for x in zip(*runs, strict=True)]
     irreducible = _ASSUMED * min(losses) if number == 2 else None
     law = fit(compute, losses, irreducible)
-    degrees = max(1, len(losses) - (2 if number == 2 else 3))
-    at, seeds = rungs[number][0].flops, len(rungs[number])
-    error = math.sqrt(law.squares / degrees * (law.variance(at) + 1 / seeds)) * quantile(0.975, degrees)
-    loss = law.loss(at)
+    degrees, at, seeds = len(losses) - (2 if number == 2 else 3), rungs[number][0].flops, len(rungs[number])
+    loss, error = law.loss(at), None
+    if degrees:
+        error = math.sqrt(law.squares / degrees * (law.variance(at) + 1 / seeds)) * quantile(0.975, degrees)
     append(folder, {
         "kind": "prediction", **where, "flops": at, "times_the_last": at / max(compute), "loss": loss,
-        "low": loss - error, "high": loss + error, "assumed_irreducible": irreducible, "written": _now(),
+        "low": None if error is None else loss - error, "high": None if error is None else loss + error,
+        "assumed_irreducible": irreducible, "written": _now(),
     })  # fmt: skip
-    say(f"depth {plan.depths[number]}, {corpus} {arm}: {loss:.4f} [{loss - error:.4f}, {loss + error:.4f}] foretold")
+    shown = "" if error is None else f" ± {error:.4f}"
+    say(f"depth {plan.depths[number]}, {corpus} {arm}: {loss:.4f}{shown} bits per byte foretold")
 
 
 def _keep_error(plan: Plan, folder: Path, corpus: str, arm: str, jobs: list[Job], depth: int) -> None:
