@@ -54,8 +54,8 @@ def climb(
     from inhouse.ladder.show import rungs_table, verdict
     from inhouse.recipe.ready import find_recipe
 
-    sizes = {"rungs": rungs, "seeds": seeds, "top": top}
-    plan = new_plan(find_recipe(recipe), overrides, tried, also, **sizes, per_parameter=tokens_per_parameter)
+    path, length = find_recipe(recipe), tokens_per_parameter
+    plan = new_plan(path, overrides, tried, also, rungs=rungs, seeds=seeds, top=top, per_parameter=length)
     print_rich(rungs_table(plan))
     if dry_run:
         return

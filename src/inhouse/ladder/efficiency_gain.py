@@ -29,11 +29,11 @@ class Losses(NamedTuple):
     @property
     def compute_K(self) -> np.ndarray:
         """The geometric mean over seeds."""
-        return np.exp(np.log(self.compute_KS).mean(axis=1))  # type: ignore[no-any-return]
+        return np.exp(np.log(self.compute_KS).mean(axis=1))
 
     @property
     def loss_K(self) -> np.ndarray:
-        return self.loss_KS.mean(axis=1)  # type: ignore[no-any-return]
+        return self.loss_KS.mean(axis=1)
 
 
 class Gain(NamedTuple):

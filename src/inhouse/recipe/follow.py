@@ -45,7 +45,8 @@ def follow(
         sft = filled(sft, sequence_length=model.context)
         if model.size in SIZES:  # else it is refused later, with its line
             depth, width = model.depth_and_width()
-            pretrain, midtrain = (filled(each, **dialled(each, depth, width)) for each in (pretrain, midtrain))
+            pretrain = filled(pretrain, **dialled(pretrain, depth, width))
+            midtrain = filled(midtrain, **dialled(midtrain, depth, width))
     trained: list[Settings] = []
     for each in (pretrain, midtrain, sft):
         length, least = each.sequence_length, 2 if each is sft and sft.replay else 1  # a single row replays nothing
