@@ -71,7 +71,8 @@ def fit(
     num_rungs, needed = len(np.unique(c_N)), 2 if irreducible is not None else 3
     if num_rungs < needed:
         raise ValueError(f"a law of {needed} parameters needs as many rungs; there are {num_rungs}")
-
+    if l_N[c_N == c_N.max()].mean() >= l_N[c_N == c_N.min()].mean():
+        raise ValueError("the loss does not fall from rung to rung, so no law fits it; give the rungs more tokens")
     least, most = 0.0, _HIGHEST * min(float(l_N.min()), lowest or math.inf)
     if irreducible is not None:
         least = most = irreducible
@@ -82,8 +83,6 @@ def fit(
         best = int(np.argmin(errors_G))
         alpha, scale, offset, error = (float(x[best]) for x in (alphas_G, scales_G, offsets_G, errors_G))
         alphas_G = np.geomspace(alphas_G[max(0, best - 1)], alphas_G[min(len(alphas_G) - 1, best + 1)], len(_ALPHAS))
-    if scale <= 0:
-        raise ValueError("the loss does not fall from rung to rung, so no law fits it; give the rungs more tokens")
     law = Law(scale, alpha, offset, unit, np.zeros((3, 3)), error, len(l_N))
     jacobian_NP = np.array([law.gradient(each) for each in c_N])
     free = [0, 1, 2] if least < offset < most else [0, 1]
