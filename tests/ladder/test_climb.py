@@ -4,13 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from tests.train.tiny_text import text
 
 from inhouse.ladder import climb as climbing
 from inhouse.ladder.climb import climb
 from inhouse.ladder.job import new_job, train
 from inhouse.ladder.ledger import read
+from inhouse.ladder.page import write_page
 from inhouse.ladder.plan import Plan, new_plan
+from inhouse.ladder.show import ledger_tables, verdict
 from inhouse.pipeline.runner import Stopped
 
 RECIPE = """
@@ -65,10 +68,10 @@ def ladder(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
         patch.setattr(climbing, "train", interrupted)
         with pytest.raises(Stopped):
-            climb(plan(recipe, "adamw"), folder, 1, 100, say=lambda line: None)
+            climb(plan(recipe, "square-root"), folder, 1, 100, say=lambda line: None)
         patch.setattr(climbing, "train", lambda job: (calls.append(job.run), train(job)))
-        entry = climb(plan(recipe, "adamw"), folder, 1, 100, say=lambda line: None)
-        again = climb(plan(recipe, "adamw"), folder, 1, 100, say=lambda line: None)
+        entry = climb(plan(recipe, "square-root"), folder, 1, 100, say=lambda line: None)
+        again = climb(plan(recipe, "square-root"), folder, 1, 100, say=lambda line: None)
     return {"folder": folder, "entry": entry, "again": again, "calls": calls}
 
 
@@ -118,5 +121,23 @@ def test_too_few_unique_tokens_are_refused_before_training(recipe: Path, tmp_pat
     with pytest.raises(
         ValueError, match=r"sums: the largest rung trains on .* epochs of the .* more than 0.1; give more"
     ):
-        climb(plan(recipe, "adamw"), tmp_path, 1, 0.1, say=lambda line: None)
+        climb(plan(recipe, "square-root"), tmp_path, 1, 0.1, say=lambda line: None)
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_table_and_the_page_show_the_ladder(ladder: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(width=200)
+    for part in (*verdict(ladder["entry"]), *ledger_tables(read(ladder["folder"]), ladder["folder"])):
+        console.print(part)
+    said = capsys.readouterr().out
+    assert "tokens an active parameter, 1 seeds a rung" in said
+    assert "square-root" in said
+    page = write_page(ladder["folder"]).read_text()
+    assert page.count("<svg") == 2
+    assert "efficiency gain, 95 %" in page
+
+
+def test_an_empty_ledger_is_a_sentence_and_an_empty_page(tmp_path: Path) -> None:
+    (sentence,) = ledger_tables([], tmp_path)
+    assert "no ladder has been climbed yet" in str(sentence)
+    assert "No ladder has been climbed yet" in write_page(tmp_path).read_text()

@@ -169,7 +169,11 @@ def _foretell(plan: Plan, folder: Path, corpus: str, arm: str, rungs: list[list[
     runs = [(run["flops"], run["value"]) for jobs in rungs[:number] for run in _runs(jobs)]
     compute, losses = [list(x) for x in zip(*runs, strict=True)]
     irreducible = _ASSUMED * min(losses) if number == 2 else None
-    law = fit(compute, losses, irreducible)
+    try:
+        law = fit(compute, losses, irreducible)
+    except ValueError as error:
+        say(f"depth {plan.depths[number]}, {corpus} {arm}: not foretold ({error})")
+        return
     degrees, at, seeds = len(losses) - (2 if number == 2 else 3), rungs[number][0].flops, len(rungs[number])
     loss, error = law.loss(at), None
     if degrees:
