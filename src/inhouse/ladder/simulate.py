@@ -7,8 +7,7 @@ import numpy as np
 from inhouse.ladder.efficiency_gain import Losses, compare
 
 POOL = 24  # runs of each rung in the pool
-# about a preview's: bits per byte over four rungs of four times the compute each; the spread is that of
-# bench/results/ladder.md
+# about a preview's: bits per byte over rungs of four times the compute each
 _SCALE, _ALPHA, _IRREDUCIBLE, _FACTOR = 0.6, 0.16, 0.5, 4.0
 
 
