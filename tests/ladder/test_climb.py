@@ -130,7 +130,7 @@ def test_the_table_and_the_page_show_the_ladder(ladder: dict[str, Any], capsys: 
     for part in (*verdict(ladder["entry"]), *ledger_tables(read(ladder["folder"]), ladder["folder"])):
         console.print(part)
     said = capsys.readouterr().out
-    assert "tokens an active parameter, 1 seeds a rung" in said
+    assert "tokens an active parameter; seeds a rung: 1" in said
     assert "square-root" in said
     page = write_page(ladder["folder"]).read_text()
     assert page.count("<svg") == 2

@@ -59,7 +59,7 @@ def verdict(entry: Entry) -> Iterator[Table | str]:
         yield drawn
         yield escape(f"{law_in_words(found['flops'])}; a run spreads by {found['flops']['deviation']:.4f}")
     yield escape(f"{entry['verdict']}: {entry['reason']}")
-    yield escape(f"  at {entry['tokens_per_parameter']:.3g} tokens an active parameter, {entry['seeds']} seeds a rung")
+    yield escape(f"  at {entry['tokens_per_parameter']:.3g} tokens an active parameter; seeds a rung: {entry['seeds']}")
     yield from (escape(f"  {remark}") for remark in entry["remarks"])
 
 

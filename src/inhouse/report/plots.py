@@ -73,10 +73,15 @@ def point_chart(
     """An SVG of named points, each (x, y, low, high) with its interval, over a logarithmic x; lines of the same name
     have the points' colour. `level` is a horizontal line to compare with.
     """
+    from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
+
     with _figure(x_label, y_label, *points, height=2.9) as (figure, axes):
         axes.set_xscale("log")
         if log_y:
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(MaxNLocator(6))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
         if level is not None:
             axes.axhline(level, color=_INK, alpha=0.5, lw=0.8)
         for number, (name, rows) in enumerate(points.items()):
