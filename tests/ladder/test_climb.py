@@ -9,7 +9,7 @@ from tests.train.tiny_text import text
 
 from inhouse.ladder import climb as climbing
 from inhouse.ladder.climb import climb
-from inhouse.ladder.job import new_job, train
+from inhouse.ladder.job import measured, new_job, train
 from inhouse.ladder.ledger import read
 from inhouse.ladder.page import write_page
 from inhouse.ladder.plan import Plan, new_plan
@@ -78,7 +78,7 @@ def ladder(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 def test_every_run_is_trained_once_and_the_text_made_once(ladder: dict[str, Any]) -> None:
     assert len(set(ladder["calls"])) == len(ladder["calls"]) == 4 * 2
     assert ladder["again"] == ladder["entry"]
-    assert len(list((ladder["folder"] / "text").iterdir())) == 1
+    assert len(list((ladder["folder"] / "runs").glob("text-*"))) == 1
 
 
 def test_ladders_share_a_baseline_and_nothing_that_is_another(ladder: dict[str, Any], recipe: Path) -> None:
@@ -90,6 +90,13 @@ def test_ladders_share_a_baseline_and_nothing_that_is_another(ladder: dict[str, 
     assert all(run in ladder["calls"] for run in runs(0, "cosine"))
     assert not any(run in ladder["calls"] for run in runs(1, "cosine"))
     assert not any(run in ladder["calls"] for run in runs(1, "pretrain.head_lr=0.01"))
+
+
+def test_a_loss_on_another_text_is_no_baseline(ladder: dict[str, Any], recipe: Path) -> None:
+    made = plan(recipe, "cosine").corpora["sums"][0].rungs(1)[0]
+    job = new_job(ladder["folder"], made, (), climbing._cores())
+    assert measured(job)
+    assert measured(job._replace(text=ladder["folder"] / "runs" / "text-of-another")) is None
 
 
 def test_the_entry_has_gains_in_flops_and_seconds(ladder: dict[str, Any]) -> None:
@@ -122,7 +129,7 @@ def test_too_few_unique_tokens_are_refused_before_training(recipe: Path, tmp_pat
         ValueError, match=r"sums: the largest rung trains on .* epochs of the .* more than 0.1; give more"
     ):
         climb(plan(recipe, "square-root"), tmp_path, 1, 0.1, say=lambda line: None)
-    assert not (tmp_path / "runs").exists()
+    assert not list((tmp_path / "runs").glob("depth-*"))
 
 
 def test_the_table_and_the_page_show_the_ladder(ladder: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

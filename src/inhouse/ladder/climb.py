@@ -17,7 +17,7 @@ from inhouse.common.lineage import read_record
 from inhouse.data.text_size import counted_tokens
 from inhouse.ladder.efficiency_gain import Comparison, Losses, compare
 from inhouse.ladder.fit import fit
-from inhouse.ladder.job import Job, as_line, is_begun, make_text, measured, new_job, train
+from inhouse.ladder.job import Job, as_line, is_begun, make_text, measured, new_job, text_digest, train
 from inhouse.ladder.ledger import Entry, append, find, read
 from inhouse.ladder.plan import Arm, Plan
 from inhouse.ladder.rungs import check_passes
@@ -175,15 +175,15 @@ def _foretell(plan: Plan, folder: Path, corpus: str, arm: str, rungs: list[list[
         say(f"depth {plan.depths[number]}, {corpus} {arm}: not foretold ({error})")
         return
     degrees, at, seeds = len(losses) - (2 if number == 2 else 3), rungs[number][0].flops, len(rungs[number])
-    loss, error = law.loss(at), None
+    loss, reach = law.loss(at), None
     if degrees:
-        error = math.sqrt(law.squares / degrees * (law.variance(at) + 1 / seeds)) * quantile(0.975, degrees)
+        reach = math.sqrt(law.squares / degrees * (law.variance(at) + 1 / seeds)) * quantile(0.975, degrees)
     append(folder, {
         "kind": "prediction", **where, "flops": at, "times_the_last": at / max(compute), "loss": loss,
-        "low": None if error is None else loss - error, "high": None if error is None else loss + error,
+        "low": None if reach is None else loss - reach, "high": None if reach is None else loss + reach,
         "assumed_irreducible": irreducible, "written": _now(),
     })  # fmt: skip
-    shown = "" if error is None else f" ± {error:.4f}"
+    shown = "" if reach is None else f" ± {reach:.4f}"
     say(f"depth {plan.depths[number]}, {corpus} {arm}: {loss:.4f}{shown} bits per byte foretold")
 
 
@@ -202,7 +202,8 @@ def _where(plan: Plan, corpus: str, arm: str, depth: int) -> Entry:
 
 
 def _conclude(plan: Plan, folder: Path, jobs: _Jobs) -> Entry:
-    known = find(read(folder), kind="ladder", ladder=plan.id)
+    texts = {corpus: text_digest(jobs[corpus, arms[0].name][0][0]) for corpus, arms in plan.corpora.items()}
+    known = find(read(folder), kind="ladder", ladder=plan.id, texts=texts)
     if known:
         return known
     corpora, found = {}, {}
@@ -221,6 +222,7 @@ def _conclude(plan: Plan, folder: Path, jobs: _Jobs) -> Entry:
     verdict, code, host = decide(found, len(plan.seeds)), code_facts(), host_facts()
     entry = {
         "kind": "ladder", "ladder": plan.id, "date": _now(), "recipe": plan.name, "tried": list(plan.tried),
+        "texts": texts,
         "tokens_per_parameter": plan.per_parameter, "seeds": len(plan.seeds), "verdict": verdict.word,
         "reason": verdict.reason, "remarks": verdict.remarks, "corpora": corpora,
         "code": {key: code.get(key) for key in ("version", "commit", "modified")},

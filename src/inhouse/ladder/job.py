@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from inhouse.common.files import digest, read_json, write_json
-from inhouse.common.lineage import digest_of, read_record
+from inhouse.common.lineage import digest_of, read_record, result_digest
 from inhouse.ladder.experiments import applied
 from inhouse.ladder.rungs import Rung
 from inhouse.pipeline.identity import result_settings
@@ -44,7 +44,8 @@ class Job(NamedTuple):
 def text_folder(ladder: Path, recipe: Recipe) -> Path:
     """Where the text of a recipe lies in a ladder's folder, cut into tokens."""
     wanted = [result_settings(recipe.data), result_settings(recipe.tokenizer), [s.path for s in recipe.data.sources]]
-    return ladder / "text" / digest_of(wanted).removeprefix("sha256:")[:12]
+    # below `runs`, which no source reads by default
+    return ladder / "runs" / f"text-{digest_of(wanted).removeprefix('sha256:')[:12]}"
 
 
 def new_job(ladder: Path, rung: Rung, experiments: tuple[str, ...], threads: int) -> Job:
@@ -89,9 +90,18 @@ def is_begun(job: Job) -> bool:
 
 
 def measured(job: Job) -> dict[str, Any] | None:
-    """What the job's `loss` stage measured, or None where it is not done."""
-    done = read_record(job.run / LOSS) is not None
-    return read_json(job.run / LOSS / _MEASURED) if done else None
+    """What the job's `loss` stage measured, or None where it is not done, or was on another text than there is now."""
+    trained = read_record(job.run / "pretrain")
+    if trained is None or read_record(job.run / LOSS) is None:
+        return None
+    is_of_text = trained["inputs"]["stages"]["tokenizer"] == text_digest(job)
+    return read_json(job.run / LOSS / _MEASURED) if is_of_text else None
+
+
+def text_digest(job: Job) -> str | None:
+    """Of the tokens that a job trains on; None before they are made."""
+    record = read_record(job.text / "tokenizer")
+    return result_digest(record) if record else None
 
 
 def _stages(job: Job) -> list[Stage]:
