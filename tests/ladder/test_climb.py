@@ -1,5 +1,6 @@
 """A whole ladder of the tiniest sizes: trained once, its text and its baseline shared, everything in the ledger."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,28 @@ def test_an_empty_ledger_is_a_sentence_and_an_empty_page(tmp_path: Path) -> None
     (sentence,) = ledger_tables([], tmp_path)
     assert "no ladder has been climbed yet" in str(sentence)
     assert "No ladder has been climbed yet" in write_page(tmp_path).read_text()
+
+
+def test_runs_go_side_by_side_and_one_that_fails_ends_the_others(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan(recipe, "cosine").corpora["sums"][0].rungs(1)
+    jobs = [new_job(tmp_path, each, (), 1) for each in made]
+    started: list[subprocess.Popen[str]] = []
+    most = 0
+
+    def start(job: Any) -> "subprocess.Popen[str]":
+        nonlocal most
+        most = max(most, 1 + sum(each.poll() is None for each in started))
+        command = "exit 3" if job is failing else "sleep 0.1"
+        started.append(subprocess.Popen(["sh", "-c", command], text=True))
+        return started[-1]
+
+    monkeypatch.setattr(climbing, "_start", start)
+    failing = None
+    climbing.carry_out(jobs, 2, tmp_path)
+    assert (len(started), most) == (len(jobs), 2)
+    failing = jobs[0]
+    with pytest.raises(ValueError, match="ended with exit status 3"):
+        climbing.carry_out(jobs, 2, tmp_path)
+    assert all(each.poll() is not None for each in started)

@@ -43,6 +43,8 @@ def climb(
     `side_by_side`: how many runs at a time; default: as many as there are cores, on a GPU one.
     Raises `ValueError` with a sentence, and `Stopped` on Ctrl-C: the same command goes on from there.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("one process climbs a ladder and starts those of its runs; start it without torchrun")
     at_a_time = side_by_side or _cores_for(plan)
     threads = max(1, _cores() // at_a_time)
     with lock_folder(folder):
