@@ -1,5 +1,7 @@
 """Experiments change training inside their block, and nothing after it."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from tests.tiny_models import tiny_model
@@ -22,6 +24,11 @@ def test_they_hold_together_inside_the_block_alone() -> None:
     assert inhouse.train.step.Optimizers is Optimizers
     assert inhouse.train.loop.learning_rate_fraction is learning_rate_fraction
     assert Transformer.initialize is initialize
+
+
+def test_the_page_has_all_of_them() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "ladder.md").read_text()
+    assert all(f"| `{each.name}` | {each.about} |" in page for each in EXPERIMENTS.values())
 
 
 @pytest.mark.parametrize("architecture", ["qwen3", "glm4_moe"])

@@ -6,7 +6,6 @@ both recipes, and from the law's own uncertainty, by the delta method with Stude
 """
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -151,8 +150,3 @@ def _weighted(logs: _Logarithms, design_KP: np.ndarray, wanted_P: np.ndarray) ->
 
 def _gain(mean: float, error: float, t: float) -> Gain:
     return Gain(*(math.exp(min(700.0, x)) for x in (mean, mean - t * error, mean + t * error)))
-
-
-def losses(compute_KS: Sequence[Sequence[float]], loss_KS: Sequence[Sequence[float]]) -> Losses:
-    """Runs by rung and seed; of the rungs, the smallest first."""
-    return Losses(np.asarray(compute_KS, dtype=float), np.asarray(loss_KS, dtype=float))
