@@ -17,6 +17,18 @@ def test_every_size_resolves_and_states_a_rule_for_every_number(size: str, archi
     assert config.hidden_size % 32 == 0
 
 
+@pytest.mark.parametrize("depth", range(1, 80, 3))
+def test_key_value_heads_divide_eight_that_serve_a_model(depth: int) -> None:
+    config, _ = ModelSettings(architecture="qwen3", size="small", depth=depth).resolve(4096)
+    assert 8 % config.num_kv_heads == 0
+
+
+def test_the_sizes_that_are_served_so_have_heads_for_each_of_eight() -> None:
+    for size in ("large", "500b"):
+        config, _ = ModelSettings(size=size).resolve(4096)
+        assert 8 % config.num_kv_heads == config.num_heads % 8 == 0
+
+
 def test_the_largest_size_has_500_b_parameters_of_which_35_b_work_on_a_token() -> None:
     total, active = ModelSettings(size="500b").resolve(131_072)[0].count_parameters()
     assert total == pytest.approx(500e9, rel=0.02)

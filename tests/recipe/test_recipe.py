@@ -179,7 +179,7 @@ def test_mid_training_has_a_context_of_its_own_and_fine_tuning_may_have_it(recip
     loaded = load_recipe(recipe, longer)
     assert (loaded.model.context, loaded.pretrain.sequence_length, loaded.sft.sequence_length) == (512, 512, 1024)
     numbers = {(n.section, n.name): n.value for n in all_numbers(loaded)}
-    assert (numbers["midtrain", "context"], numbers["midtrain", "steps"]) == (2048, 10)
+    assert (numbers["midtrain", "context"], numbers["midtrain", "steps"]) == (2048, 20)
     assert not [n for n in all_numbers(load_recipe(recipe)) if n.section == "midtrain"]
 
 

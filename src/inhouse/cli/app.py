@@ -10,6 +10,7 @@ from inhouse.cli.arena import arena
 from inhouse.cli.chat import chat
 from inhouse.cli.compare import compare
 from inhouse.cli.evaluate import evaluate
+from inhouse.cli.ladder import ladder
 from inhouse.cli.make import make, plan, trace
 from inhouse.cli.runs import runs_app
 from inhouse.cli.serve import serve
@@ -46,6 +47,7 @@ app.add_typer(arena, name="arena")
 app.command()(compare)
 app.add_typer(data, name="data")
 app.add_typer(sft, name="sft")
+app.add_typer(ladder, name="ladder")
 app.command()(plan)
 app.command()(trace)
 

@@ -99,6 +99,12 @@ class ModelSettings(Settings):
         ]
         return config, dial.derived
 
+    def depth_and_width(self) -> tuple[int, int]:
+        """Layers and the width of the shape, for a `size` that is known and without a `base`."""
+        dial = _Dial(self)
+        _resolve_width(dial)
+        return dial.values["depth"], dial.values["hidden_size"]
+
 
 class _Dial:
     """Collects numbers in order: set by hand, else fixed by the size, else by the rule."""
@@ -126,8 +132,8 @@ def _resolve_width(dial: _Dial) -> None:
     dial.set("head_dim", 64 if values["hidden_size"] < 1024 else 128, "64 below a width of 1,024, else 128")
     dial.set("num_heads", max(1, values["hidden_size"] // values["head_dim"]), "width / head_dim")
     heads = values["num_heads"]
-    kv_heads = next(count for count in range(max(1, heads // 4), 0, -1) if heads % count == 0)
-    dial.set("num_kv_heads", kv_heads, "a quarter of the heads, down to a divisor")
+    kv_heads = next(count for count in (8, 4, 2, 1) if count <= max(1, heads // 4) and heads % count == 0)
+    dial.set("num_kv_heads", kv_heads, "8, 4, 2 or 1: at most a quarter of the heads, whole on 8 GPUs that serve it")
 
 
 def _resolve_experts(dial: _Dial) -> None:

@@ -17,7 +17,7 @@ class Optimizers:
         self._names: dict[Any, str] = {p: name for name, p in model.named_parameters()}
         matrices, rest = [], {"embedding": [], "head": [], "router": [], "scalar": []}  # type: ignore[var-annotated]
         for name, parameter in model.named_parameters():
-            kind = _kind(name, parameter)
+            kind = kind_of(name, parameter)
             (matrices if kind == "matrix" else rest[kind]).append(parameter)
         rates = {
             "embedding": settings.embedding_lr,
@@ -77,7 +77,8 @@ class Optimizers:
                     self.adamw.state[parameter] = {"step": step, **moments}
 
 
-def _kind(name: str, parameter: nn.Parameter) -> str:
+def kind_of(name: str, parameter: nn.Parameter) -> str:
+    """Which rate a parameter has: embedding, head, router, matrix or scalar."""
     if name == "embed_tokens.weight":
         return "embedding"
     if name == "lm_head.weight":

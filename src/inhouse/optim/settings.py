@@ -15,8 +15,8 @@ RATES_OF_A_BASE = {
 class OptimizerSettings(Settings):
     """Learning rates, for the flat part of the schedule, and the schedule.
 
-    The defaults are what bench/pretrain.py found for the preview's size; what is tuned small can hurt large, so refit
-    them on a ladder before a large run.
+    The defaults are what bench/pretrain.py found for the preview's size; the dial (`train.dial`) gives other sizes
+    theirs in pretraining and mid-training.
     """
 
     lr_factor: PositiveFloat = Field(default=1.0, description="times all the learning rates below: turn on this first")

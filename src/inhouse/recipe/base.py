@@ -11,7 +11,7 @@ from inhouse.common.settings import Settings
 from inhouse.export.settings import ExportSettings
 from inhouse.model.sizes import ModelSettings
 from inhouse.optim.settings import RATES_OF_A_BASE
-from inhouse.recipe.follow import FOLLOWS, filled
+from inhouse.recipe.follow import DIAL, FOLLOWS, filled
 from inhouse.recipe.lines import Location
 from inhouse.train.step_count import midtrains, pretrains
 
@@ -46,7 +46,7 @@ _FROM_BASE: dict[Location, str] = {
 def rules_of(model: ModelSettings, export: ExportSettings) -> dict[Location, str]:
     """The rules of what follows, for a recipe with these tables."""
     if model.base is None:
-        return {**FOLLOWS}
+        return {**FOLLOWS, **DIAL}
     return {**FOLLOWS, **_FROM_BASE, **({} if export.gguf else {("export", "gguf"): NO_SPLIT})}
 
 

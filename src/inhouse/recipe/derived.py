@@ -14,6 +14,7 @@ from inhouse.recipe.base import rules_of
 from inhouse.recipe.lines import Location
 from inhouse.recipe.passes import Passes
 from inhouse.recipe.recipe import Recipe
+from inhouse.train.dial import updates
 from inhouse.train.step_count import lengthened, midtrains, plan_steps, pretrains
 
 _SET, _DEFAULT = "recipe", "default"
@@ -43,7 +44,11 @@ def all_numbers(recipe: Recipe, passes: Passes | None = None) -> list[Number]:
     rules, of_model = rules_of(recipe.model, recipe.export), _OF_A_BASE if recipe.model.base else _OF_A_SIZE
     derived = {
         "model": shape,
-        "pretrain": [*steps, *(passes.numbers() if passes else ())],
+        "pretrain": [
+            *steps,
+            *(updates(recipe.pretrain, config) if trained else ()),
+            *(passes.numbers() if passes else ()),
+        ],
         "midtrain": _midtraining(recipe, config),
         "sft": plan_sft(recipe.sft, recipe.seed),
         "parallel": [Derived("processes", recipe.parallel.processes, "replicate × shard × context")],

@@ -6,8 +6,9 @@ What a model is trained on and what it is trained for are one number, so that ne
 from typing import TypeVar
 
 from inhouse.common.settings import Settings
-from inhouse.model.sizes import ModelSettings
+from inhouse.model.sizes import SIZES, ModelSettings
 from inhouse.posttrain.settings import SftSettings
+from inhouse.train.dial import RULES, dialled
 from inhouse.train.settings import MidtrainSettings, PretrainSettings
 from inhouse.train.step_count import midtrains
 
@@ -21,6 +22,10 @@ FOLLOWS: dict[tuple[str | int, ...], str] = {
         (section, "batch_tokens"): "as many whole sequences as 4,096 tokens hold, at least one, with replay two"
         for section in ("pretrain", "midtrain", "sft")
     },
+}
+# and of a model from random weights, by its size
+DIAL: dict[tuple[str | int, ...], str] = {
+    (section, name): rule for section in ("pretrain", "midtrain") for name, rule in RULES.items()
 }
 
 
@@ -38,6 +43,10 @@ def follow(
         pretrain = filled(pretrain, sequence_length=model.context)
         midtrain = filled(midtrain, sequence_length=model.context)
         sft = filled(sft, sequence_length=model.context)
+        if model.size in SIZES:  # else it is refused later, with its line
+            depth, width = model.depth_and_width()
+            pretrain = filled(pretrain, **dialled(pretrain, depth, width))
+            midtrain = filled(midtrain, **dialled(midtrain, depth, width))
     trained: list[Settings] = []
     for each in (pretrain, midtrain, sft):
         length, least = each.sequence_length, 2 if each is sft and sft.replay else 1  # a single row replays nothing

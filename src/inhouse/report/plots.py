@@ -4,6 +4,7 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,18 +52,58 @@ def line_chart(
             axes.plot(
                 _thin(xs), shown, _FAINT if name == faint else colour, lw=1.0 if name == faint else 1.6, label=name
             )
-        axes.set_xlabel(x_label, color=_INK)
-        axes.set_ylabel(y_label, color=_INK)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.grid(axis="y", color=_INK, alpha=0.12, lw=0.6)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side == "bottom")
-            spine.set_color(_INK)
+        _label(axes, x_label, y_label)
         if from_zero:
             axes.set_ylim(bottom=0)
         if len(lines) > 1:
             figure.legend(loc="outside upper right", ncols=6, frameon=False, fontsize=8, labelcolor=_INK)
         return _svg(figure)
+
+
+def point_chart(
+    points: Mapping[str, Sequence[tuple[float, float, float, float]]],
+    x_label: str,
+    y_label: str,
+    *,
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]] = MappingProxyType({}),
+    level: float | None = None,
+    log_y: bool = False,
+) -> str:
+    """An SVG of named points, each (x, y, low, high) with its interval, over a logarithmic x; lines of the same name
+    have the points' colour. `level` is a horizontal line to compare with.
+    """
+    from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
+
+    with _figure(x_label, y_label, *points, height=2.9) as (figure, axes):
+        axes.set_xscale("log")
+        if log_y:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(MaxNLocator(6))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
+        if level is not None:
+            axes.axhline(level, color=_INK, alpha=0.5, lw=0.8)
+        for number, (name, rows) in enumerate(points.items()):
+            colour = _COLOURS[number % len(_COLOURS)]
+            xs, ys, lows, highs = zip(*rows, strict=True)
+            bars = [[y - low for y, low in zip(ys, lows, strict=True)], [h - y for y, h in zip(ys, highs, strict=True)]]
+            axes.errorbar(xs, ys, bars, fmt="o", color=colour, ms=3.5, lw=1.2, capsize=2.5, label=name)
+            if name in lines:
+                axes.plot(*lines[name], color=colour, lw=1.0, alpha=0.7)
+        _label(axes, x_label, y_label)
+        if len(points) > 1:
+            figure.legend(loc="outside upper right", ncols=6, frameon=False, fontsize=8, labelcolor=_INK)
+        return _svg(figure)
+
+
+def _label(axes: "Axes", x_label: str, y_label: str) -> None:
+    axes.set_xlabel(x_label, color=_INK)
+    axes.set_ylabel(y_label, color=_INK)
+    axes.grid(axis="y", color=_INK, alpha=0.12, lw=0.6)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(_INK)
 
 
 @contextmanager

@@ -1,0 +1,178 @@
+"""A whole ladder of the tiniest sizes: trained once, its text and its baseline shared, everything in the ledger."""
+
+import gc
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from tests.train.tiny_text import text
+
+from inhouse.ladder import climb as climbing
+from inhouse.ladder.climb import climb
+from inhouse.ladder.job import measured, new_job, train
+from inhouse.ladder.ledger import read
+from inhouse.ladder.page import write_page
+from inhouse.ladder.plan import Plan, new_plan
+from inhouse.ladder.show import ledger_tables, verdict
+from inhouse.pipeline.runner import Stopped
+
+RECIPE = """
+[data]
+sources = [{ name = "sums", path = "sums", licence = "unknown" }]
+processes = 1
+[tokenizer]
+vocab_size = 265
+processes = 1
+[model]
+architecture = "qwen3"
+size = "tiny"
+head_dim = 8
+hidden_size = 32
+context = 32
+[pretrain]
+batch_tokens = 256
+tokens_per_parameter = 0.1
+compile = false
+precision = "fp32"
+device = "cpu"
+[evaluate]
+xz_training_bytes = 0
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mine")
+    (folder / "sums").mkdir()
+    for number in range(80):
+        (folder / "sums" / f"{number}.txt").write_text(text(number))
+    (folder / "tiny.toml").write_text(RECIPE)
+    return folder / "tiny.toml"
+
+
+def plan(recipe: Path, *tried: str) -> Plan:
+    return new_plan(recipe, [], tried, rungs=4, seeds=1, top=4)
+
+
+@pytest.fixture(scope="module")
+def ladder(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("ladder")
+    calls: list[Path] = []
+    with pytest.MonkeyPatch.context() as patch:
+
+        def interrupted(job: Any) -> None:  # Ctrl-C in the third run
+            if len(calls) == 2:
+                raise Stopped("stopped", 130)
+            calls.append(job.run)
+            train(job)
+
+        patch.setattr(gc, "collect", lambda *generation: 0)  # half of the time of stages as short as these
+        patch.setattr(climbing, "train", interrupted)
+        with pytest.raises(Stopped):
+            climb(plan(recipe, "square-root"), folder, 1, 100, say=lambda line: None)
+        patch.setattr(climbing, "train", lambda job: (calls.append(job.run), train(job)))
+        entry = climb(plan(recipe, "square-root"), folder, 1, 100, say=lambda line: None)
+        again = climb(plan(recipe, "square-root"), folder, 1, 100, say=lambda line: None)
+    return {"folder": folder, "entry": entry, "again": again, "calls": calls}
+
+
+def test_every_run_is_trained_once_and_the_text_made_once(ladder: dict[str, Any]) -> None:
+    assert len(set(ladder["calls"])) == len(ladder["calls"]) == 4 * 2
+    assert ladder["again"] == ladder["entry"]
+    assert len(list((ladder["folder"] / "runs").glob("text-*"))) == 1
+
+
+def test_ladders_share_a_baseline_and_nothing_that_is_another(ladder: dict[str, Any], recipe: Path) -> None:
+    def runs(arm: int, *tried: str) -> list[Path]:
+        rungs = plan(recipe, *tried).corpora["sums"][arm].rungs(1)
+        experiments = plan(recipe, *tried).corpora["sums"][arm].experiments
+        return [new_job(ladder["folder"], each, experiments, climbing._cores()).run for each in rungs]
+
+    assert all(run in ladder["calls"] for run in runs(0, "cosine"))
+    assert not any(run in ladder["calls"] for run in runs(1, "cosine"))
+    assert not any(run in ladder["calls"] for run in runs(1, "pretrain.head_lr=0.01"))
+
+
+def test_a_loss_on_another_text_is_no_baseline(ladder: dict[str, Any], recipe: Path) -> None:
+    made = plan(recipe, "cosine").corpora["sums"][0].rungs(1)[0]
+    job = new_job(ladder["folder"], made, (), climbing._cores())
+    assert measured(job)
+    assert measured(job._replace(text=ladder["folder"] / "runs" / "text-of-another")) is None
+
+
+def test_the_entry_has_gains_in_flops_and_seconds(ladder: dict[str, Any]) -> None:
+    (found,) = ladder["entry"]["corpora"].values()
+    assert [rung["depth"] for rung in found["rungs"]] == [1, 2, 3, 4]
+    flops = [rung["baseline"]["flops"] for rung in found["rungs"]]
+    assert flops == sorted(flops)
+    for rung in found["rungs"]:
+        assert rung["baseline"]["losses"] != rung["candidate"]["losses"]
+        assert all(second > 0 for second in rung["candidate"]["seconds"])
+    for unit in ("flops", "seconds"):
+        assert len(found[unit]["gains"]) == 4
+        low, high = found[unit]["overall"][1:]
+        assert low < found[unit]["overall"][0] < high
+        assert len(found[unit]["ahead"]) == 3
+    assert ladder["entry"]["verdict"] in ("reject", "not resolved")  # on one corpus nothing is adopted
+
+
+def test_a_rung_is_foretold_before_it_is_trained_and_the_error_kept(ladder: dict[str, Any]) -> None:
+    entries = read(ladder["folder"])
+    assert [entry["kind"] for entry in entries] == [*(["prediction"] * 2 + ["outcome"] * 2) * 2, "ladder"]
+    assert [bool(entry["assumed_irreducible"]) for entry in entries if entry["kind"] == "prediction"] == [True] * 2 + [
+        False
+    ] * 2
+    assert entries[2]["error"] == pytest.approx(entries[0]["loss"] / entries[2]["loss"] - 1)
+
+
+def test_too_few_unique_tokens_are_refused_before_training(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"sums: the largest rung trains on .* epochs of the .* more than 0.1; give more"
+    ):
+        climb(plan(recipe, "square-root"), tmp_path, 1, 0.1, say=lambda line: None)
+    assert not list((tmp_path / "runs").glob("depth-*"))
+
+
+def test_the_table_and_the_page_show_the_ladder(ladder: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(width=200)
+    for part in (*verdict(ladder["entry"]), *ledger_tables(read(ladder["folder"]), ladder["folder"])):
+        console.print(part)
+    said = capsys.readouterr().out
+    assert "tokens an active parameter; seeds a rung: 1" in said
+    assert "square-root" in said
+    page = write_page(ladder["folder"]).read_text()
+    assert page.count("<svg") == 2
+    assert "efficiency gain, 95 %" in page
+
+
+def test_an_empty_ledger_is_a_sentence_and_an_empty_page(tmp_path: Path) -> None:
+    (sentence,) = ledger_tables([], tmp_path)
+    assert "no ladder has been climbed yet" in str(sentence)
+    assert "No ladder has been climbed yet" in write_page(tmp_path).read_text()
+
+
+def test_runs_go_side_by_side_and_one_that_fails_ends_the_others(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan(recipe, "cosine").corpora["sums"][0].rungs(1)
+    jobs = [new_job(tmp_path, each, (), 1) for each in made]
+    started: list[subprocess.Popen[str]] = []
+    most = 0
+
+    def start(job: Any) -> "subprocess.Popen[str]":
+        nonlocal most
+        most = max(most, 1 + sum(each.poll() is None for each in started))
+        command = "exit 3" if job is failing else "sleep 0.1"
+        started.append(subprocess.Popen(["sh", "-c", command], text=True))
+        return started[-1]
+
+    monkeypatch.setattr(climbing, "_start", start)
+    failing = None
+    climbing.carry_out(jobs, 2, tmp_path)
+    assert (len(started), most) == (len(jobs), 2)
+    failing = jobs[0]
+    with pytest.raises(ValueError, match="ended with exit status 3"):
+        climbing.carry_out(jobs, 2, tmp_path)
+    assert all(each.poll() is not None for each in started)
