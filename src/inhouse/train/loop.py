@@ -17,6 +17,8 @@ from inhouse.common.devices import grow_gpu_segments, keep_freed_memory, pick_de
 from inhouse.common.files import write_json
 from inhouse.common.lineage import SETTINGS_CHANGED, UNTRAINED, code_digest, digest_of
 from inhouse.common.progress import Progress
+from inhouse.model.fp8.hardware import check_hardware
+from inhouse.model.fp8.linear import use_fp8
 from inhouse.model.transformer import Transformer
 from inhouse.optim.schedule import learning_rate_fraction
 from inhouse.parallel.control_plane import check_alike
@@ -88,7 +90,11 @@ class Trainer:
         keep_freed_memory()
         grow_gpu_segments()
         self.device = pick_device(settings.device)
-        model.dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+        model.dtype = torch.float32 if settings.precision == "fp32" else torch.bfloat16
+        if settings.is_fp8:
+            if settings.precision == "fp8":
+                check_hardware(self.device, model.config.is_moe)
+            use_fp8(model.layers, in_fp32=settings.precision == "fp8_reference")
         if self.init_weights is None:
             model.to(self.device)
         parallelize(model, self.mesh)
