@@ -21,6 +21,7 @@ from torch import Tensor
 
 from inhouse.common.dtensor import full_tensor
 from inhouse.model.config import ModelConfig
+from inhouse.model.fp8.linear import use_fp8
 from inhouse.model.transformer import Transformer
 from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.fsdp import parallelize
@@ -134,7 +135,9 @@ def trained(mesh: Mesh, steps: int, folder: Path) -> Result:
 
 def gradients_of(mesh: Mesh, settings: TrainSettings) -> dict[str, Tensor]:
     """Of weights without zeros, so that something flows back through every one of them."""
-    model = Transformer(CONFIG, torch.bfloat16 if settings.precision == "bf16" else torch.float32)
+    model = Transformer(CONFIG, torch.float32 if settings.precision == "fp32" else torch.bfloat16)
+    if settings.is_fp8:
+        use_fp8(model.layers, in_fp32=settings.precision == "fp8_reference")
     model.initialize(1)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():

@@ -118,10 +118,10 @@ class Trainer:
         tokens = self.settings.batch_tokens
         with self.supervisor, ExitStack() as stack:
             self.checkpointer = stack.enter_context(self._open_checkpoints())
+            check_alike(self.checkpointer.control_plane, self.run_identity)
             self.local: LocalTier | None = None
             if self.settings.local_checkpoints is not None:
                 self.local = stack.enter_context(LocalTier(Path(self.settings.local_checkpoints), self.checkpointer))
-            check_alike(self.checkpointer.control_plane, self.run_identity)
             self.batches = stack.enter_context(Prefetcher(self.batch_of, self.device))
             if (resumed := self._load()) is not None:
                 self.guard.load_state(resumed.extra["guard"])
