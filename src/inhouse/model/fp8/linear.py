@@ -5,7 +5,8 @@ Float8LinearConfig; Micikevicius et al., 2022, "FP8 formats for deep learning").
 is e4m3, but their weights' gradients stay products of bf16 (torchao's "rowwise_with_gw_hp"): in 8 bits every expert's
 rows would have to be filled up to a multiple of 16, and scaled anew down their columns.
 
-Masters stay fp32 and what FSDP gathers bf16: what is rounded is the bf16 weight, so all layouts round the same one.
+Masters stay fp32 and what FSDP gathers bf16: what is rounded is the bf16 weight, so all layouts round the same one
+(compiled, one process rounds its fp32 weight at once: inductor leaves out casts on the way).
 
 Shapes: N tokens, D inputs, O outputs, E experts, M rows.
 """
@@ -72,7 +73,7 @@ def _turned(x: Rounded) -> Rounded:
 
 
 def grouped_linear(x_MD: Tensor, weight_EOD: Tensor, ends_E: Tensor, *, in_fp32: bool = False) -> Tensor:
-    """See `model.moe.grouped_linear`; in bf16 (M, O). D and O are multiples of 16, counts of rows need not be."""
+    """As `moe.py` has it, in bf16 (M, O). D and O are multiples of 16, counts of rows need not be."""
     out_MO: Tensor = _GroupedLinear.apply(x_MD, weight_EOD.to(x_MD.dtype), ends_E, in_fp32)
     return out_MO
 
