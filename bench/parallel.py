@@ -21,6 +21,7 @@ from torch.multiprocessing import start_processes
 
 from inhouse.common.dtensor import full_tensor
 from inhouse.model.config import ModelConfig
+from inhouse.model.fp8.linear import use_fp8
 from inhouse.model.transformer import Transformer
 from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.fsdp import parallelize
@@ -132,16 +133,21 @@ def trained(mesh: Mesh, steps: int, folder: Path) -> Result:
     return Result([json.loads(line)["loss"] for line in (folder / "metrics.jsonl").open()], gradients)
 
 
-def gradients_of(mesh: Mesh, settings: TrainSettings) -> dict[str, Tensor]:
+def gradients_of(mesh: Mesh, settings: TrainSettings, config: ModelConfig = CONFIG) -> dict[str, Tensor]:
     """Of weights without zeros, so that something flows back through every one of them."""
-    model = Transformer(CONFIG, torch.bfloat16 if settings.precision == "bf16" else torch.float32)
+    model = Transformer(config, torch.float32 if settings.precision == "fp32" else torch.bfloat16)
+    if settings.is_fp8:
+        use_fp8(model.layers, in_fp32=settings.precision == "fp8_reference")
     model.initialize(1)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.empty(weight.shape).normal_(0.0, 0.05, generator=generator))
     parallelize(model, mesh)
-    found = TrainStep(model, settings, mesh).gradients(batch_of(0, mesh))
+    step = TrainStep(model, settings, mesh)
+    if settings.compile:
+        step.compile()
+    found = step.gradients(batch_of(0, mesh))
     gradients = {name: full_tensor(p.grad) for name, p in model.named_parameters() if p.grad is not None}
     assert len(gradients) == len(list(model.parameters())), "a parameter without a gradient"
     if mesh.pipeline is not None:  # other processes have the other layers

@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from bench.parallel import CONFIG, GRADIENT_BAR, LOSS_BAR, differences, parse, run_layouts
+from bench.parallel import CONFIG, GRADIENT_BAR, LOSS_BAR, differences, gradients_of, parse, run_layouts, settings
 from tests.processes import in_processes
 from tests.tiny_models import tiny_config
 from torch import Tensor
@@ -121,3 +121,15 @@ def test_a_process_fills_its_part_with_what_one_process_would_put_there(layout: 
         assert drawn <= held
         for name, tensor in alone.state_dict().items():
             assert torch.equal(weights[name], tensor), name
+
+
+def rounded_to_8_bits(layouts: list[str]) -> list[dict[str, Tensor]]:
+    chosen = settings(1).model_copy(update={"precision": "fp8_reference"})
+    return [gradients_of(Mesh(parse(text)), chosen) for text in layouts]
+
+
+def test_micro_batches_of_the_same_sequences_are_rounded_alike_to_8_bits() -> None:
+    (alone,) = rounded_to_8_bits([""])
+    for found in in_processes(2, rounded_to_8_bits, ["shard=2", "shard=2,experts=2"])[0]:
+        for name, expected in alone.items():
+            assert (found[name] - expected).norm() <= 0.01 * expected.norm(), name

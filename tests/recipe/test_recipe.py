@@ -40,7 +40,10 @@ def test_a_recipe_is_named_after_its_file_unless_it_says_otherwise(recipe: Path)
         ("[sft]\nepochs = 1\n[sft.generated]\nsums = 4\n", 'there is no environment "sums"; there are addition, '),
         ("seed = 'one'\n", 'line 1: seed = "one": needs a whole number'),
         ("\n[pretrain]\ntokens = -5\n", "line 3: [pretrain] tokens = -5: must be greater than 0"),
-        ("[pretrain]\nprecision = 'fp8'\n", "line 2: [pretrain] precision = \"fp8\": must be \"bf16\" or \"fp32\""),
+        ("[pretrain]\nprecision = 'fp4'\n", 'line 2: [pretrain] precision = "fp4": must be "bf16", "fp32", "fp8" or "fp8_reference"'),  # noqa: E501
+        ("[model]\nnum_heads = 2\nhead_dim = 4\nnum_kv_heads = 1\n[pretrain]\nprecision = 'fp8'\n", "line 2: [model] num_heads × head_dim = 8 is no multiple of 16, as sides of matrices must be for [pretrain] precision = fp8; nearest: 16"),  # noqa: E501
+        ("[sft]\nprecision = 'fp8'\nsequence_length = 24\nbatch_tokens = 48\n", "line 3: [sft] sequence_length / context = 24 is no multiple of 16"),  # noqa: E501
+        ("[sft]\nlocal_checkpoints = 'disk'\n", 'line 2: [sft] local_checkpoints = "disk": disk is no absolute path'),
         ("[model]\nsize = 'huge'\n", "line 2: [model] size = 'huge' is not known"),
         ("[model]\nnum_heads = 3\nnum_kv_heads = 2\n", "[model] num_heads = 3 is not a multiple of num_kv_heads = 2"),
         ("[model]\ncontext = 64\n[pretrain]\nsequence_length = 512\n", "line 4: [pretrain] sequence_length = 512 is more than [model] context = 64"),  # noqa: E501

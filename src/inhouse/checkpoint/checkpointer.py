@@ -15,6 +15,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Collection
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -68,6 +69,7 @@ class Checkpointer:
         may_change: Collection[str] = (),
         defaults: dict[str, Any] | None = None,
         keep_every: int | None = None,
+        alone: bool = False,
     ) -> None:
         """`run_identity` is what must be equal for a run to be the same one: seed, settings, data; but for the keys in
         `may_change` (see `run_identity.compare`, also for `defaults`). `layout`, how many processes share the model
@@ -77,13 +79,14 @@ class Checkpointer:
         must go back just as far as one that was not; the last at or before the step `pinned`; and with `keep_every` the
         last of such multiples in every so many steps.
 
-        A rank that is silent for `timeout` while others wait for it to write is given up.
+        A rank that is silent for `timeout` while others wait for it to write is given up. With `alone` a process shares
+        none of this with others: its folder, its tensors and its calls are its own.
         Raises `Refusal` where the folder cannot be written.
         """
         self.folder, self.layout, self.every, self.pinned = folder, layout or {}, every, pinned
         self.may_change, self.defaults, self.keep_every = may_change, defaults, keep_every
         self.run_identity = json.loads(json.dumps(run_identity))  # as they are read again: a tuple is a list there
-        self.control_plane = ControlPlane(timeout)
+        self.timeout, self.control_plane = timeout, ControlPlane(timeout, alone)
         self.control_plane.first(self._open)
         self._sharded_save = ShardedSave(self.control_plane)
         self._host: dict[str, Tensor] = {}
@@ -103,25 +106,50 @@ class Checkpointer:
                 raise
             print(failure, file=sys.stderr)  # beside what stopped the run, not in its place
 
-    def load(self, tensors: dict[str, Tensor], at_most: int | None = None) -> Resumed | None:
+    def load(
+        self, tensors: dict[str, Tensor], at_most: int | None = None, newer_than: int | None = None
+    ) -> Resumed | None:
         """Fill `tensors`, in place, from the newest checkpoint that is whole (of at most that step), if there is one.
 
         A damaged one is named on stderr and set aside, as is one newer than `at_most`.
-        Raises `Refusal` where none of several is whole, or where it is of another run or model.
+        Raises `Refusal` where none of several is whole, or where it is of another run or model. None that is
+        `newer_than` another of the caller's and whole: then `tensors` are as they were.
         """
         self.wait()
         folders = [
             f for f in self.control_plane.first(lambda: _steps(self.folder)) if at_most is None or _step(f) <= at_most
         ]
-        for index in reversed(range(len(folders))):
+        others = [] if newer_than is None else [f for f in folders if _step(f) <= newer_than]
+        for index in reversed(range(len(others), len(folders))):
             damage = self._damage(folders[index])
             if damage is None:
                 return self._take_up(folders[index], tensors)
             if self.control_plane.rank == 0 and index > 0:
                 print(f"{damage}; trying the checkpoint before it, {folders[index - 1].name}", file=sys.stderr)
-        if folders:
+        if folders and newer_than is None:
             raise Refusal(f"{damage}; no older checkpoint is whole: delete {self.folder} to start this stage anew")
         return None
+
+    def steps(self) -> dict[int, dict[str, Any]]:
+        """The steps that there are, and their manifests' content; those without a manifest are left out."""
+        found = {}
+        for folder in _steps(self.folder):
+            with suppress(ValueError):
+                found[_step(folder)] = read_manifest(folder)
+        return found
+
+    def damage(self, step: int) -> str | None:
+        """What is wrong with the checkpoint of that step, as a clause; None where nothing is."""
+        return self._damage(self.folder / _name(step))
+
+    def take_up(self, step: int, tensors: dict[str, Tensor]) -> Resumed:
+        """`load` of a step whose checkpoint was found to be whole."""
+        return self._take_up(self.folder / _name(step), tensors)
+
+    def leave_behind(self, step: int) -> None:
+        """Go on from that step, which may have no checkpoint here: what is newer is set aside."""
+        self.wait()
+        self.control_plane.first(lambda: self._set_aside(newer_than=self.folder / _name(step)))
 
     def save(self, step: int, tensors: dict[str, Tensor], extra: dict[str, Any] | None = None) -> None:
         """Copy `tensors` to host memory and return; a thread writes them, with `extra` (JSON), as the state at `step`.
@@ -275,7 +303,7 @@ class Checkpointer:
             content["token"] = self.lease.token
             write_manifest(folder, content, {**files, INDEX: FileFacts.of(folder / INDEX)})
             read_manifest(folder)
-            self._publish(folder, self.folder / f"step-{content['step']:08d}")
+            self._publish(folder, self.folder / _name(content["step"]))
 
         try:
             self._sharded_save(tensors, self._host, begin, publish)
@@ -323,6 +351,10 @@ def has_checkpoint(folder: Path) -> bool:
 
 def _steps(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def _step(folder: Path) -> int:

@@ -3,6 +3,8 @@
 Shapes: N tokens, D model width, F inner width.
 """
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +14,12 @@ from inhouse.model.cpu.choice import Layout
 from inhouse.model.cpu.packed import Packed, pack, packed_linear
 
 
+class Multiply(Protocol):
+    """x weightᵀ + bias in x's type; how it is computed is the seam (`linear`, `fp8.linear`)."""
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor: ...
+
+
 class Linear(nn.Linear):
     """A linear map whose weight is cast to its input's type: fp32 masters, bf16 compute."""
 
@@ -19,13 +27,14 @@ class Linear(nn.Linear):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
         super().__init__(in_features, out_features, bias=bias)
+        self.multiply: Multiply = linear
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(self.packed, Packed):
             return packed_linear(x, self.packed, self.bias)
         if self.packed is not None:
             return onednn_linear.packed_linear(x, self.packed, self.bias)
-        return linear(x, self.weight, self.bias)
+        return self.multiply(x, self.weight, self.bias)
 
     @classmethod
     @torch.no_grad()

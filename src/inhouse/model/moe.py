@@ -171,6 +171,7 @@ class Experts(nn.Module):
         self.down_proj = nn.Parameter(torch.empty(experts, width, inner))
         self.dispatch = local_dispatch
         self.activate: Callable[[Tensor], Tensor] = silu_times
+        self.multiply: Callable[[Tensor, Tensor, Tensor], Tensor] = grouped_linear
         self.packed: tuple[Packed, Packed] | None = None  # gate and up in one, down
 
     @torch.no_grad()
@@ -190,8 +191,8 @@ class Experts(nn.Module):
     def forward(self, x_MD: Tensor, ends_E: Tensor) -> Tensor:
         """Rows sorted by the experts that are here through their SwiGLU (M, D); see `Delivery.arrive`."""
         gate_up_EHD, down_EDF = self._stacks()
-        inner_MF = self.activate(grouped_linear(x_MD, gate_up_EHD, ends_E))
-        return grouped_linear(inner_MF, down_EDF, ends_E)
+        inner_MF = self.activate(self.multiply(x_MD, gate_up_EHD, ends_E))
+        return self.multiply(inner_MF, down_EDF, ends_E)
 
     def without_sorting(self, x_ND: Tensor, routing: Routing) -> Tensor | None:
         """What becomes of few tokens (N, D), which it costs more to sort than that saves; None: they are many."""

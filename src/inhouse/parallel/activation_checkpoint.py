@@ -29,6 +29,7 @@ _aten = torch.ops.aten
 # sent lands in memory that was allocated before, so that is kept too. Not bmm: unfused attention's scores are T × T.
 _COSTLY = [
     _aten.mm.default, _aten.addmm.default, _aten._grouped_mm.default,
+    _aten._scaled_mm.default, _aten._scaled_grouped_mm.default,
     _aten._scaled_dot_product_flash_attention.default, _aten._scaled_dot_product_efficient_attention.default,
     _aten._scaled_dot_product_cudnn_attention.default, _aten._scaled_dot_product_flash_attention_for_cpu.default,
     torch.ops.higher_order.flex_attention,

@@ -48,8 +48,9 @@ class ControlPlane:
     All processes must construct it, and call its methods, together. An exception of a function on one is raised on all.
     """
 
-    def __init__(self, timeout: timedelta) -> None:
-        is_alone = not dist.is_initialized() or dist.get_world_size() == 1
+    def __init__(self, timeout: timedelta, alone: bool = False) -> None:
+        """`alone`: of this process only, whatever others there are."""
+        is_alone = alone or not dist.is_initialized() or dist.get_world_size() == 1
         self.rank, self.world = (0, 1) if is_alone else (dist.get_rank(), dist.get_world_size())
         self._node: dist.ProcessGroup | None = None
         self._leaders: dist.ProcessGroup | None = None

@@ -56,7 +56,7 @@ def dry_run(config: ModelConfig, settings: PretrainSettings, parallel: ParallelS
     with fake_processes(world), shared_mesh_parts(), without_garbage_collection():
         mesh = Mesh(parallel)  # out here: torch looks into the tensors of a mesh
         with torch.device("meta"):
-            network = Transformer(config, torch.bfloat16 if settings.precision == "bf16" else torch.float32)
+            network = Transformer(config, torch.float32 if settings.precision == "fp32" else torch.bfloat16)
         network.normalizes_embedding = True
         parallelize(network, mesh)  # out here too: FSDP cuts every weight into as many pieces as there are processes
         with FakeTensorMode(allow_non_fake_inputs=True):

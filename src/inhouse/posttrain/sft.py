@@ -20,6 +20,7 @@ from inhouse.checkpoint.model_folder import (
 from inhouse.common.files import digest, read_json, write_atomic, write_json
 from inhouse.data.shards import INDEX
 from inhouse.data.tokenizer import Tokenizer
+from inhouse.model.fp8.needs import check_sides
 from inhouse.model.transformer import Transformer
 from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.layout import ParallelSettings, check_layout
@@ -63,6 +64,8 @@ def fine_tune(
     check_layout(
         parallel, model.config, settings.rows(), settings.sequence_length, settings.micro_batch_tokens, settings.compile
     )
+    if settings.is_fp8:
+        check_sides(model.config, settings.sequence_length // parallel.context, "sft")
     if settings.sequence_length > model.config.max_position:
         raise ValueError(
             f"[sft] sequence_length = {settings.sequence_length} is more than the base model's context of "

@@ -36,7 +36,7 @@ def _training(section: str) -> dict[str, Meant]:
         **dict.fromkeys(("log_steps", "logging_steps", "log_interval"), Meant(section, "log_every")),
         **dict.fromkeys(("eval_every", "eval_steps", "eval_interval", "val_every"), Meant(section, "validate_every")),
         **dict.fromkeys(("warmup", "warmup_iters", "lr_warmup"), Meant(section, "warmup_steps")),
-        **dict.fromkeys(("dtype", "mixed_precision", "bf16", "fp16"), Meant(section, "precision")),
+        **dict.fromkeys(("dtype", "mixed_precision", "bf16", "fp16", "fp8", "float8"), Meant(section, "precision")),
         **dict.fromkeys(("wd", "l2"), Meant(section, "weight_decay")),
         **dict.fromkeys(("gpu", "accelerator"), Meant(section, "device")),
     }

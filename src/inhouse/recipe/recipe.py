@@ -18,6 +18,7 @@ from inhouse.export.quantize import INSTALL, is_installed
 from inhouse.export.settings import NO_RAMP, QUANTIZED, ExportSettings
 from inhouse.jobs.settings import ClusterSettings
 from inhouse.model.config import ModelConfig
+from inhouse.model.fp8.needs import check_sides
 from inhouse.model.sizes import ModelSettings
 from inhouse.parallel.layout import ParallelSettings, check_layout
 from inhouse.posttrain.settings import SftSettings
@@ -138,6 +139,8 @@ def _check_shape(recipe: Recipe, positions: Positions) -> None:
         _check_length("sft", recipe.sft.sequence_length, config.max_position)
         sft = recipe.sft
         check_layout(recipe.parallel, config, sft.rows(), sft.sequence_length, sft.micro_batch_tokens, sft.compile)
+        if sft.is_fp8:
+            check_sides(config, sft.sequence_length // recipe.parallel.context, "sft")
         if recipe.export.gguf and config.rope_scaling and not config.rope_scaling.has_usual_ramp:
             raise ValueError(NO_RAMP.format(scaling=config.rope_scaling))
     except ValidationError as error:

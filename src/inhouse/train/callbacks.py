@@ -52,7 +52,8 @@ class ReplicaCheck(Callback):
     """Compares copies of the weights, before every checkpoint at the latest."""
 
     def after_step(self, trainer: Trainer, batch: Batch, gradients: Gradients) -> None:
-        if is_save_due(trainer, gradients) or trainer.done % trainer.settings.digest_every == 0:
+        is_due = is_save_due(trainer, gradients) or is_local_save_due(trainer)
+        if is_due or trainer.done % trainer.settings.digest_every == 0:
             trainer.check_replicas()
 
 
@@ -79,13 +80,15 @@ class Checkpoints(Callback):
         self._saved = trainer.done
 
     def after_step(self, trainer: Trainer, batch: Batch, gradients: Gradients) -> None:
-        if not is_save_due(trainer, gradients):
+        start, stop, is_due = time.perf_counter(), gradients.flags.stop, is_save_due(trainer, gradients)
+        if not is_due and not is_local_save_due(trainer):
             return
-        start, stop = time.perf_counter(), gradients.flags.stop
         with trainer.supervisor.saving():
-            trainer.checkpointer.save(trainer.done, trainer.step.tensors(), trainer.extra())
-            trainer.supervisor.verified(self._saved)  # the one before: this one is still being written
-            self._saved = trainer.done
+            tier = trainer.checkpointer if is_due or trainer.local is None else trainer.local
+            tier.save(trainer.done, trainer.step.tensors(), trainer.extra())
+            if is_due:
+                trainer.supervisor.verified(self._saved)  # the one before: this one is still being written
+                self._saved = trainer.done
             if stop:
                 trainer.checkpointer.wait()
         trainer.paused += time.perf_counter() - start
@@ -101,3 +104,10 @@ def is_save_due(trainer: Trainer, gradients: Gradients) -> bool:
     """
     is_due = trainer.done % trainer.settings.checkpoint_every == 0 and not trainer.guard.consecutive
     return is_due or trainer.done in (trainer.pinned, trainer.num_steps) or gradients.flags.stop
+
+
+def is_local_save_due(trainer: Trainer) -> bool:
+    """Every so many steps, where there are local checkpoints; not after a skipped step either."""
+    return (
+        trainer.local is not None and trainer.done % trainer.settings.local_every == 0 and not trainer.guard.consecutive
+    )

@@ -16,12 +16,13 @@ _PEAK_BF16 = {
 }
 
 
-def peak_flops(device: torch.device) -> float | None:
-    """bf16 FLOP/s of a known GPU, else None."""
+def peak_flops(device: torch.device, is_fp8: bool = False) -> float | None:
+    """bf16 FLOP/s of a known GPU, else None. With 8-bit floats, which not all products are of, twice as many."""
     if device.type != "cuda":
         return None
     words = torch.cuda.get_device_name(device).replace("-", " ").split()
-    return next((_PEAK_BF16[word] for word in words if word in _PEAK_BF16), None)
+    peak = next((_PEAK_BF16[word] for word in words if word in _PEAK_BF16), None)
+    return 2 * peak if peak is not None and is_fp8 else peak
 
 
 def flops_per_token(config: ModelConfig, sequence_length: int) -> float:

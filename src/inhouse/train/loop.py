@@ -13,10 +13,13 @@ from typing import Any
 import torch
 
 from inhouse.checkpoint.checkpointer import Checkpointer, Resumed, has_checkpoint
+from inhouse.checkpoint.local_tier import LocalTier
 from inhouse.common.devices import grow_gpu_segments, keep_freed_memory, pick_device
 from inhouse.common.files import write_json
 from inhouse.common.lineage import SETTINGS_CHANGED, UNTRAINED, code_digest, digest_of
 from inhouse.common.progress import Progress
+from inhouse.model.fp8.hardware import check_hardware
+from inhouse.model.fp8.linear import use_fp8
 from inhouse.model.transformer import Transformer
 from inhouse.optim.schedule import learning_rate_fraction
 from inhouse.parallel.control_plane import check_alike
@@ -88,7 +91,11 @@ class Trainer:
         keep_freed_memory()
         grow_gpu_segments()
         self.device = pick_device(settings.device)
-        model.dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+        model.dtype = torch.float32 if settings.precision == "fp32" else torch.bfloat16
+        if settings.is_fp8:
+            if settings.precision == "fp8":
+                check_hardware(self.device, model.config.is_moe)
+            use_fp8(model.layers, in_fp32=settings.precision == "fp8_reference")
         if self.init_weights is None:
             model.to(self.device)
         parallelize(model, self.mesh)
@@ -112,6 +119,9 @@ class Trainer:
         with self.supervisor, ExitStack() as stack:
             self.checkpointer = stack.enter_context(self._open_checkpoints())
             check_alike(self.checkpointer.control_plane, self.run_identity)
+            self.local: LocalTier | None = None
+            if self.settings.local_checkpoints is not None:
+                self.local = stack.enter_context(LocalTier(Path(self.settings.local_checkpoints), self.checkpointer))
             self.batches = stack.enter_context(Prefetcher(self.batch_of, self.device))
             if (resumed := self._load()) is not None:
                 self.guard.load_state(resumed.extra["guard"])
@@ -136,6 +146,8 @@ class Trainer:
             losses_after = self._losses_of(self.losses_before or batches_to_measure(self.num_steps))
             check_learned(list(self.losses_before.values()), list(losses_after.values()))
             self.supervisor.finished()
+            if self.local is not None:
+                self.local.discard()
             if self.mesh.is_first:
                 write_json(self.output / UNTRAINED, self.guard.untrained())
                 if self.changes:
@@ -213,7 +225,12 @@ class Trainer:
     def _load(self, at_most: int | None = None) -> Resumed | None:
         self.supervisor.phase("load")
         tensors = self.step.tensors()
-        resumed = self.checkpointer.load(tensors, at_most)
+        if self.local is not None and at_most is None:
+            resumed = self.local.load(tensors)
+        else:
+            resumed = self.checkpointer.load(tensors, at_most)
+            if self.local is not None and resumed is not None:
+                self.local.leave_behind(resumed.step)
         if resumed is not None:
             self.step.optimizers.count_from(tensors["optimizer.muon.step"])
             now = [{"step": resumed.step, **change._asdict()} for change in resumed.changed]

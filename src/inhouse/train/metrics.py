@@ -127,7 +127,7 @@ def _stepping_time(trainer: Trainer) -> float:
 
 def _mfu(trainer: Trainer, sequence_length: int, tokens_per_second: float) -> float | None:
     """Model FLOPs utilization of all processes' devices, or None where the hardware's peak is not known."""
-    peak = peak_flops(trainer.device)
+    peak = peak_flops(trainer.device, trainer.settings.is_fp8)
     if peak is None:
         return None
     peak *= trainer.mesh.layout.processes

@@ -41,7 +41,11 @@ class TrainSettings(ResilienceSettings, CheckpointSettings, OptimizerSettings):
     clip_norm: PositiveFloat | None = Field(
         default=None, description="gradients are scaled to at most this norm, all together; default: they are not"
     )
-    precision: Literal["bf16", "fp32"] = Field(default="bf16", description="of activations and products; masters: fp32")
+    precision: Literal["bf16", "fp32", "fp8", "fp8_reference"] = Field(
+        default="bf16",
+        description="of activations and products; masters: fp32. fp8: bf16, but 8-bit floats multiplied in the blocks; "
+        "fp8_reference: the same rounding on any device, slow",
+    )
     compile: bool = Field(default=True, description="torch.compile the step; without a C++ compiler it runs uncompiled")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     log_every: PositiveInt = Field(default=10, description="steps between lines of metrics.jsonl")
@@ -53,6 +57,11 @@ class TrainSettings(ResilienceSettings, CheckpointSettings, OptimizerSettings):
     wandb: str | None = Field(
         default=None, min_length=1, description="the project at Weights & Biases that is told what metrics.jsonl is"
     )
+
+    @property
+    def is_fp8(self) -> bool:
+        """Whether blocks multiply 8-bit floats; all else is as with bf16."""
+        return self.precision.startswith("fp8")
 
     @field_validator("profile")
     @classmethod

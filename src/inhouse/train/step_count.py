@@ -3,6 +3,7 @@
 from itertools import product
 
 from inhouse.model.config import ModelConfig
+from inhouse.model.fp8.needs import check_sides
 from inhouse.model.sizes import Derived, ModelSettings
 from inhouse.parallel.layout import ParallelSettings, check_layout
 from inhouse.train.settings import MidtrainSettings, PretrainSettings, TextSettings, check_window
@@ -74,3 +75,5 @@ def _check_lengths(settings: TextSettings, config: ModelConfig, parallel: Parall
             )
     for _, each in lengths:
         check_layout(parallel, config, batch // each, each, settings.micro_batch_tokens, settings.compile)
+        if settings.is_fp8:
+            check_sides(config, each // parallel.context, settings.table)
