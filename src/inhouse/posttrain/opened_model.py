@@ -47,6 +47,7 @@ class OpenedModel(NamedTuple):
 
         The model's weights are laid out for generating: it cannot be saved after that.
         """
+        self.model.mtp = None  # nothing here drafts by it
         self.pack(settings)
         drafter = None
         if settings is not None and settings.draft_model is not None:
