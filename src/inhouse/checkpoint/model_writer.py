@@ -72,10 +72,10 @@ def save_weights(model: Transformer, folder: Path, dtype: torch.dtype) -> None:
             whole = _gathered(part, index, dtype)
             if whole is None or failed is not None:
                 continue  # others wait for what is here
-            names, tensors = part.names[index], whole
-            if not part.is_whole_stack:
-                plain = model.plain_weight(part.name, whole)
-                tensors = [plain, *(plain.clone() for _ in names[1:])]  # a file's tensors share no memory
+            names = part.names[index]
+            plain = whole if part.is_whole_stack else model.plain_weight(part.name, whole)
+            # tensors of a file must share no memory
+            tensors = list(plain) if part.is_whole_stack else [plain, *(plain.clone() for _ in names[1:])]
             try:
                 for name, tensor in zip(names, tensors, strict=True):
                     files.add(name, stored(part.name, tensor, dtype))
