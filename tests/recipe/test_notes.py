@@ -21,6 +21,7 @@ DENSE, EXPERTS = "model.architecture=qwen3", "model.architecture=glm4_moe"
         ([DENSE, "pretrain.router_lr=0.1"], [EXPERTS, "pretrain.router_lr=0.1"], "[pretrain] router_lr"),
         ([DENSE, "sft.balance_rate=0.1"], [EXPERTS, "sft.balance_rate=0.1"], "[sft] balance_rate"),
         (["model.sliding_window=64"], ["model.architecture=exaone_moe", "model.sliding_window=64"], "sliding_window"),
+        (["sft.mtp_weight=0.2"], ["model.num_nextn_predict_layers=1", "sft.mtp_weight=0.2"], "[sft] mtp_weight"),
         (["pretrain={tokens=5, tokens_per_parameter=2}"], ["pretrain.tokens_per_parameter=2"], "beside tokens"),
         (["midtrain.sequence_length=512"], ["midtrain={tokens=8192, sequence_length=512}"], "[midtrain] sequence_len"),
         (["pretrain.sequence_warmup=[{until=0.5, length=512}]"], ["pretrain.sequence_warmup=[{until=0.5, length=256}]"],

@@ -26,6 +26,7 @@ def notes(recipe: Recipe, passes: Passes) -> list[str]:
     rules = (
         _dense,
         _windows,
+        _prediction,
         _tokens,
         _mid_training,
         _short_sequences,
@@ -83,6 +84,16 @@ def _dense(recipe: Recipe) -> Iterator[str]:
 def _windows(recipe: Recipe) -> Iterator[str]:
     if recipe.model.architecture != "exaone_moe" and _written(recipe.model, "sliding_window"):
         yield f"[model] sliding_window has no effect: {recipe.model.architecture} has no layer that sees a part only"
+
+
+def _prediction(recipe: Recipe) -> Iterator[str]:
+    written = [
+        section for section in ("pretrain", "midtrain", "sft") if _written(getattr(recipe, section), "mtp_weight")
+    ]
+    if not written or resolve_shape(recipe.model, recipe.tokenizer.vocab_size)[0].num_nextn_predict_layers:
+        return
+    for section in written:
+        yield f"[{section}] mtp_weight has no effect: the model has no layer for it ([model] num_nextn_predict_layers)"
 
 
 def _tokens(recipe: Recipe) -> Iterator[str]:
