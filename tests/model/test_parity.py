@@ -141,14 +141,13 @@ def test_a_prediction_layer_is_computed_as_glm_does_and_left_alone_by_transforme
 
     with torch.no_grad():
         hidden = theirs.model(tokens).last_hidden_state
-        both = torch.cat(
-            (normed(longer.model.embed_tokens(tokens[:, 1:]), "enorm"), normed(hidden, "hnorm")[:, :-1]), -1
-        )
+        following = longer.model.embed_tokens(tokens[:, 1:])
+        both = torch.cat((normed(following, "enorm"), normed(hidden[:, :-1], "hnorm")), dim=-1)
         entering = both @ weights["model.layers.5.eh_proj.weight"].T
         longer.model.layers = longer.model.layers[5:]
         longer.config.num_hidden_layers = 1
         longer.model.norm = nn.Identity()
-        expected = normed(longer.model(inputs_embeds=entering).last_hidden_state, "shared_head.norm")
+        expected = normed(longer.model(inputs_embeds=entering, use_cache=False).last_hidden_state, "shared_head.norm")
         found = ours(tokens, ahead=True).ahead_BTD[:, :-1]
     assert (found - expected).abs().max() <= 1e-4
 

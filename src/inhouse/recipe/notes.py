@@ -87,9 +87,8 @@ def _windows(recipe: Recipe) -> Iterator[str]:
 
 
 def _prediction(recipe: Recipe) -> Iterator[str]:
-    written = [
-        section for section in ("pretrain", "midtrain", "sft") if _written(getattr(recipe, section), "mtp_weight")
-    ]
+    tables = ("pretrain", "midtrain", "sft")
+    written = [section for section in tables if _written(getattr(recipe, section), "mtp_weight")]
     if not written or resolve_shape(recipe.model, recipe.tokenizer.vocab_size)[0].num_nextn_predict_layers:
         return
     for section in written:
