@@ -40,6 +40,7 @@ class OpenedModel(NamedTuple):
 
     def pack(self, settings: EngineSettings | None = None) -> None:
         """Lay the weights out as `engine` does. Raises `ValueError` where they cannot be had as `settings` say."""
+        self.model.mtp = None  # nothing here drafts by it
         self.model.pack(to_int8=settings is not None and settings.weights == "int8")
 
     def engine(self, settings: EngineSettings | None = None) -> Engine:
@@ -47,7 +48,6 @@ class OpenedModel(NamedTuple):
 
         The model's weights are laid out for generating: it cannot be saved after that.
         """
-        self.model.mtp = None  # nothing here drafts by it
         self.pack(settings)
         drafter = None
         if settings is not None and settings.draft_model is not None:
