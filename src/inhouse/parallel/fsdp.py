@@ -19,7 +19,7 @@ from torch.distributed.tensor import Shard, distribute_tensor
 from inhouse.model.attention import CausalAttention, InnerAttention
 from inhouse.model.cross_entropy import CrossEntropy
 from inhouse.model.moe import MoE
-from inhouse.model.transformer import Block, Transformer
+from inhouse.model.transformer import Transformer
 from inhouse.parallel.activation_checkpoint import recompute_blocks
 from inhouse.parallel.context_parallel import share_context
 from inhouse.parallel.device_mesh import Mesh
@@ -150,7 +150,7 @@ def _shard_blocks(
     def placement(parameter: nn.Parameter) -> Shard | None:
         return Shard(dim) if parameter.ndim == 3 else None  # only expert stacks have three
 
-    def spread(block: Block) -> list[FSDPModule]:
+    def spread(block: nn.Module) -> list[FSDPModule]:
         parts = []
         if isinstance(block.mlp, MoE) and model.dtype != torch.float32:
             parts.append(shard(block.mlp.gate, mesh=mesh.dense, mp_policy=MixedPrecisionPolicy()))
