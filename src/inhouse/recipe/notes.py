@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from inhouse.checkpoint.shape import resolve_shape
+from inhouse.common.files import read_json
+from inhouse.common.model_paths import find_model
 from inhouse.data.text_size import passes_warning
 from inhouse.export.settings import BLOCK, QUANTIZED
 from inhouse.model.config import ModelConfig
@@ -37,7 +39,8 @@ def notes(recipe: Recipe, passes: Passes) -> list[str]:
     )
     without_effect = [f"{sentence}; leave it out" for rule in rules for sentence in rule(recipe)]
     warning = passes_warning(passes.passes)
-    return [*without_effect, *([warning] if warning else []), *_gguf(recipe), *_own_conversations(recipe)]
+    passed = [warning] if warning else []
+    return [*without_effect, *passed, *_gguf(recipe), *_left_out(recipe), *_own_conversations(recipe)]
 
 
 def _gguf(recipe: Recipe) -> Iterator[str]:
@@ -51,6 +54,21 @@ def _gguf(recipe: Recipe) -> Iterator[str]:
                 f"[export] gguf: for {' and '.join(wanted)} a row must be whole blocks of {BLOCK} numbers: rows of "
                 f"{' and '.join(map(str, odd))} are kept in larger types, and the model card says how many"
             )
+
+
+def _left_out(recipe: Recipe) -> Iterator[str]:
+    """What of a base no stage takes along."""
+    if recipe.model.base is None:
+        return
+    from inhouse.model.huggingface import config_from_hf  # here: whoever only reads a recipe needs no torch
+
+    told = read_json(find_model(recipe.model.base) / "config.json")
+    count = told.get("num_nextn_predict_layers")
+    if count and not config_from_hf(told).num_nextn_predict_layers:
+        yield (
+            f"[model] base: its config.json has num_nextn_predict_layers = {count}; such layers are left out, but for "
+            f"a single one of a glm4_moe"
+        )
 
 
 def _row_widths(shape: ModelConfig) -> list[int]:
