@@ -148,7 +148,7 @@ def test_a_prediction_layer_is_computed_as_glm_does_and_left_alone_by_transforme
         longer.config.num_hidden_layers = 1
         longer.model.norm = nn.Identity()
         expected = normed(longer.model(inputs_embeds=entering, use_cache=False).last_hidden_state, "shared_head.norm")
-        found = ours(tokens, ahead=True).ahead_BTD[:, :-1]
+        found = ours(tokens, ahead=True).ahead_ND.unflatten(0, tokens.shape)[:, :-1]
     assert (found - expected).abs().max() <= 1e-4
 
 

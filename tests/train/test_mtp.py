@@ -110,18 +110,18 @@ def test_an_interrupted_run_ends_in_the_same_bits_and_learns_it(tmp_path: Path) 
 
         model = Transformer(with_layer(tiny_config("glm4_moe")))
         model.initialize(0)
-        train(model, source, 12, tiny_settings(), folder, name="test", run_identity={})
+        train(model, source, 8, tiny_settings(), folder, name="test", run_identity={})
         return model.state_dict()
 
     whole = run(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", stop_at=6)
+        run(tmp_path / "cut", stop_at=5)
     again = run(tmp_path / "cut")
     assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
     logs = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "cut")]
     first, second = ([json.loads(line)["mtp_loss"] for line in log] for log in logs)
     assert first == second
-    assert first[-1] < 3.5 < first[0]
+    assert first[-1] < 4.0 < first[0]
 
 
 LAYOUTS = ["shard=2", "shard=2,experts=2,recompute=true"], ["replicate=2,shard=2,experts=2,vocabulary=2"]

@@ -29,7 +29,7 @@ class Output(NamedTuple):
 
     hidden_BTD: Tensor
     routing: list[Routing]
-    ahead_BTD: Tensor | None = None  # what the same head makes the token after the next of, where that is wanted
+    ahead_ND: Tensor | None = None  # what the same head makes the token after the next of, where that is wanted
 
 
 class Block(nn.Module):
@@ -127,7 +127,7 @@ class Transformer(nn.Module):
         """Run the blocks. Positions default to 0..T-1 in every row, `attend` to causal attention inside each row.
 
         `ahead`: the prediction layer too, whose routing comes last. Of a row's last token, whose next is not known,
-        `ahead_BTD` says nothing.
+        `ahead_ND` says nothing.
         """
         if positions_BT is None:
             positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)[None]
@@ -143,7 +143,7 @@ class Transformer(nn.Module):
         )  # none sees the last, which comes round
         layer = partial(self.mtp, next_ND=next_ND)
         ahead_ND, routing = self.run([layer], hidden_BTD.flatten(0, 1), positions_BT, attend)
-        return Output(hidden_BTD, [*routings, *routing], ahead_ND.unflatten(0, shape))
+        return Output(hidden_BTD, [*routings, *routing], ahead_ND)  # no view of it, which FSDP warns of
 
     def run(
         self,

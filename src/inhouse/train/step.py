@@ -246,8 +246,8 @@ def losses_of(
 ) -> tuple[tuple[Tensor, ...], list[Balance]]:
     """The same; `ahead`: and the cross entropy of the tokens after the next, by the model's prediction layer."""
     attend = inner_attention_in(mesh, CausalAttention(batch.documents_BT))
-    hidden_BTD, routing, ahead_BTD = model(batch.tokens_BT, batch.positions_BT, attend, ahead)
-    hidden = [x_BTD.flatten(0, 1) for x_BTD in (hidden_BTD, ahead_BTD) if x_BTD is not None]
+    hidden_BTD, routing, ahead_ND = model(batch.tokens_BT, batch.positions_BT, attend, ahead)
+    hidden = [hidden_BTD.flatten(0, 1), *([] if ahead_ND is None else [ahead_ND])]
     losses = _head_losses(model.lm_head, hidden, batch.targets(ahead), cross_entropy, mesh)
     return losses, [balance_of(layer) for layer in routing]
 
