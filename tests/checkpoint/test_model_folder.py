@@ -54,6 +54,26 @@ def test_shards(model: Transformer, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
 
 
+@pytest.mark.parametrize("max_bytes", [5_000_000_000, 10_000], ids=["one file", "sharded"])
+def test_a_prediction_layer_comes_back_where_the_folder_has_it(
+    max_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_writer, "MAX_SHARD_BYTES", max_bytes)
+    config = CONFIG.model_copy(update={"num_nextn_predict_layers": 1})
+    model = Transformer(config)
+    model.initialize(3)
+    save_model(model, tmp_path)
+    assert read_config(tmp_path) == config
+    assert same(model, load_model(tmp_path))
+    # as transformers saves a folder that it has read: the config tells of a layer that is not there
+    told = (tmp_path / "config.json").read_text()
+    model.mtp, model.config = None, CONFIG
+    save_model(model, tmp_path)
+    (tmp_path / "config.json").write_text(told)
+    assert read_config(tmp_path) == CONFIG
+    assert same(model, load_model(tmp_path))
+
+
 def test_bf16_keeps_routers_in_fp32(model: Transformer, tmp_path: Path) -> None:
     save_model(model, tmp_path, torch.bfloat16)
     kinds = {name: tensor.dtype for name, tensor in load_file(tmp_path / "model.safetensors").items()}

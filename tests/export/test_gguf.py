@@ -116,6 +116,26 @@ def test_keys(write_model: WriteModel, architecture: str, tmp_path: Path) -> Non
     assert fields[f"{arch}.attention.layer_norm_rms_epsilon"] == pytest.approx(1e-6)
 
 
+@pytest.mark.skipif(not is_installed(), reason="llama-cpp-python is not installed")
+def test_llama_cpp_opens_a_file_with_a_prediction_layer(write_model: WriteModel, tmp_path: Path) -> None:
+    from bench.gguf_parity import open_in_llama
+
+    shape = write_model(tmp_path, "glm4_moe").config.model_dump() | {"num_nextn_predict_layers": 1}
+    model = Transformer(ModelConfig(**shape))
+    model.initialize(1)
+    save_model(model, tmp_path)
+    write_gguf(tmp_path, tmp_path / "m.gguf", "F32", "m")
+    fields, tensors = read(tmp_path / "m.gguf")
+    assert (fields["glm4moe.block_count"], fields["glm4moe.nextn_predict_layers"]) == (4, 1)
+    for ours, theirs in {"mtp.eh_proj.weight": "eh_proj", "mtp.shared_head.norm.weight": "shared_head_norm"}.items():
+        assert np.array_equal(tensors[f"blk.3.nextn.{theirs}.weight"].data, model.state_dict()[ours].numpy())
+    llama, tokens = open_in_llama(tmp_path / "m.gguf", exact=True), torch.arange(5, 25)
+    llama.eval(tokens.tolist())
+    with torch.inference_mode():
+        ours = model.logits(model(tokens[None]).hidden_BTD[0])
+    assert (ours - torch.tensor(llama.scores[: len(tokens)])).norm() < 0.01 * ours.norm()
+
+
 def test_tokenizer(write_model: WriteModel, tmp_path: Path) -> None:
     write_model(tmp_path, "qwen3")
     write_gguf(tmp_path, tmp_path / "m.gguf", "F16", "m")

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from inhouse.model.config import ModelConfig, RopeScaling
-from inhouse.model.huggingface import config_from_hf, config_to_hf, state_from_hf, state_to_hf, tensor_names
+from inhouse.model.huggingface import (
+    config_from_hf,
+    config_to_hf,
+    copies_on_disk,
+    state_from_hf,
+    state_to_hf,
+    tensor_names,
+)
 from inhouse.model.transformer import Transformer
 
 SHAPE = {
@@ -29,6 +36,7 @@ CONFIGS = [
     ModelConfig(architecture="qwen3", rope_theta=5_000.0, **SHAPE),
     ModelConfig(architecture="qwen3", tie_embeddings=True, rms_norm_eps=1e-5, **SHAPE),
     ModelConfig(architecture="glm4_moe", **SHAPE, **EXPERTS),
+    ModelConfig(architecture="glm4_moe", num_nextn_predict_layers=1, **SHAPE, **EXPERTS),
     ModelConfig(
         architecture="glm4_moe", attention_bias=True, qk_norm=False, partial_rotary_factor=0.5, **SHAPE, **EXPERTS
     ),
@@ -125,6 +133,8 @@ def test_a_folder_as_others_train_them_opens() -> None:
         del hf[name]
     config = config_from_hf(hf)
     assert (config.attention_bias, config.qk_norm, config.rotary_dim) == (True, False, 8)
+    assert config.num_nextn_predict_layers == 1
+    assert config_from_hf(hf | {"num_nextn_predict_layers": 2}).num_nextn_predict_layers == 0  # left out
     with pytest.raises(ValueError, match="only glm4_moe"):
         config_from_hf(config_to_hf(CONFIGS[0]) | {"rope_parameters": {"partial_rotary_factor": 0.5}})
 
@@ -147,6 +157,30 @@ def test_tensors_that_do_not_fit_are_named() -> None:
         state_from_hf({**tensors, name: torch.zeros(2, 2)}, MOE)
     with pytest.raises(ValueError, match=r"torch\.int8"):
         state_from_hf({**tensors, name: torch.zeros(24, 32, dtype=torch.int8)}, MOE)
+
+
+def test_a_prediction_layer_has_the_names_of_the_layer_behind_the_last() -> None:
+    config = CONFIGS[3]
+    names = {name for ours in Transformer(config).state_dict() if "mtp" in ours for name in tensor_names(ours, config)}
+    layer, own = "model.layers.3", ("enorm.weight", "hnorm.weight", "eh_proj.weight", "shared_head.norm.weight")
+    assert names >= {f"{layer}.{name}" for name in own}
+    # the rest is a layer as the others are
+    others = state_to_hf(Transformer(MOE).state_dict(), MOE)
+    block = {name.replace("layers.2", "layers.3") for name in others if name.startswith("model.layers.2.")}
+    assert names == {f"{layer}.{name}" for name in own} | block
+    assert copies_on_disk("embed_tokens.weight", config) == [f"{layer}.embed_tokens.weight"]
+    assert copies_on_disk("lm_head.weight", config) == [f"{layer}.shared_head.head.weight"]
+    assert copies_on_disk("norm.weight", config) == copies_on_disk("lm_head.weight", MOE) == []
+
+
+@pytest.mark.parametrize(
+    ("architecture", "count", "words"),
+    [("glm4_moe", 2, "one more token at most; nearest: 1"), ("exaone_moe", 1, "belongs to glm4_moe")],
+)
+def test_prediction_layers_that_are_not_computed_are_refused(architecture: str, count: int, words: str) -> None:
+    window = {"sliding_window": 8} if architecture == "exaone_moe" else {}
+    with pytest.raises(ValueError, match=words):
+        ModelConfig(architecture=architecture, num_nextn_predict_layers=count, **window, **SHAPE, **EXPERTS)
 
 
 def test_prediction_layers_and_copies_of_a_tied_head_are_left_out() -> None:

@@ -115,6 +115,43 @@ def test_their_folder_opens_in_inhouse_and_comes_back_bit_identical(
     assert all(torch.equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in before)
 
 
+def test_a_prediction_layer_is_computed_as_glm_does_and_left_alone_by_transformers(tmp_path: Path) -> None:
+    """As vLLM's glm4_moe_mtp: eh_proj of the normed next embedding and hidden state, a decoder layer, a norm."""
+    config = ModelConfig(architecture="glm4_moe", num_nextn_predict_layers=1, **SHAPE, **EXPERTS)
+    ours = Transformer(config)
+    ours.initialize(0)
+    randomise(ours)
+    save_model(ours, tmp_path)
+    theirs, report = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, output_loading_info=True, dtype=torch.float32
+    )
+    assert not report["missing_keys"]
+    assert all(name.startswith("model.layers.5.") for name in report["unexpected_keys"])
+    assert_same(ours, theirs.eval())
+    weights = {name: w for name, w in load_file(tmp_path / "model.safetensors").items() if "layers.5." in name}
+    assert torch.equal(weights["model.layers.5.embed_tokens.weight"], ours.embed_tokens.weight)
+    assert torch.equal(weights["model.layers.5.shared_head.head.weight"], ours.lm_head.weight)
+    # a model of one more layer, whose last one is it
+    tokens = torch.randint(0, config.vocab_size, (2, 12), generator=torch.Generator().manual_seed(1))
+    deeper = transformers.AutoConfig.from_pretrained(tmp_path, num_hidden_layers=6)
+    longer = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, config=deeper, dtype=torch.float32).eval()
+
+    def normed(x: torch.Tensor, name: str) -> torch.Tensor:
+        return nn.functional.rms_norm(x, x.shape[-1:], weights[f"model.layers.5.{name}.weight"], config.rms_norm_eps)
+
+    with torch.no_grad():
+        hidden = theirs.model(tokens).last_hidden_state
+        following = longer.model.embed_tokens(tokens[:, 1:])
+        both = torch.cat((normed(following, "enorm"), normed(hidden[:, :-1], "hnorm")), dim=-1)
+        entering = both @ weights["model.layers.5.eh_proj.weight"].T
+        longer.model.layers = longer.model.layers[5:]
+        longer.config.num_hidden_layers = 1
+        longer.model.norm = nn.Identity()
+        expected = normed(longer.model(inputs_embeds=entering, use_cache=False).last_hidden_state, "shared_head.norm")
+        found = ours(tokens, ahead=True).ahead_ND.unflatten(0, tokens.shape)[:, :-1]
+    assert (found - expected).abs().max() <= 1e-4
+
+
 def test_tied_bf16_folder_of_another_maker_opens(tmp_path: Path) -> None:
     """As Qwen3-0.6B is: bf16 weights, and a head that is the embedding."""
     config = transformers.Qwen3Config(

@@ -96,6 +96,12 @@ def test_every_layer_is_in_one_process(schedule: str, num_layers: int) -> None:
     assert 0 <= len(layers[0]) - len(layers[-1]) <= 1
 
 
+@pytest.mark.parametrize("axis", ["pipeline", "context"])
+def test_a_prediction_layer_wants_whole_sequences_and_all_layers(axis: str) -> None:
+    with pytest.raises(ValueError, match=rf"{axis} = 2 does not go with .* = 1: set {axis} = 1, or mtp_weight = 0"):
+        check_layout(ParallelSettings(**{axis: 2}), config(num_nextn_predict_layers=1), 8, 16)
+
+
 def test_a_dense_model_has_no_experts_to_share() -> None:
     with pytest.raises(ValueError, match="experts = 2, but qwen3 has no experts"):
         check_layout(ParallelSettings(shard=2, experts=2), tiny_config("qwen3"), 8, 16)

@@ -1,10 +1,15 @@
 """What does nothing is said in one line, and what does something is not."""
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from tests.tiny_models import tiny_config
 
-from inhouse.recipe.notes import notes
+from inhouse.model.huggingface import config_to_hf
+from inhouse.model.sizes import ModelSettings
+from inhouse.recipe.notes import _left_out, notes
 from inhouse.recipe.passes import Passes
 from inhouse.recipe.ready import find_recipe, ready_recipes
 from inhouse.recipe.recipe import load_recipe
@@ -21,6 +26,7 @@ DENSE, EXPERTS = "model.architecture=qwen3", "model.architecture=glm4_moe"
         ([DENSE, "pretrain.router_lr=0.1"], [EXPERTS, "pretrain.router_lr=0.1"], "[pretrain] router_lr"),
         ([DENSE, "sft.balance_rate=0.1"], [EXPERTS, "sft.balance_rate=0.1"], "[sft] balance_rate"),
         (["model.sliding_window=64"], ["model.architecture=exaone_moe", "model.sliding_window=64"], "sliding_window"),
+        (["sft.mtp_weight=0.2"], ["model.num_nextn_predict_layers=1", "sft.mtp_weight=0.2"], "[sft] mtp_weight"),
         (["pretrain={tokens=5, tokens_per_parameter=2}"], ["pretrain.tokens_per_parameter=2"], "beside tokens"),
         (["midtrain.sequence_length=512"], ["midtrain={tokens=8192, sequence_length=512}"], "[midtrain] sequence_len"),
         (["pretrain.sequence_warmup=[{until=0.5, length=512}]"], ["pretrain.sequence_warmup=[{until=0.5, length=256}]"],
@@ -39,6 +45,16 @@ def test_a_setting_without_effect_is_named(tmp_path: Path, idle: list[str], busy
     assert named in said
     assert said.endswith("leave it out")
     assert notes(load_recipe(path, busy), FEW) == []
+
+
+@pytest.mark.parametrize(("count", "is_said"), [(0, False), (1, False), (2, True)])
+def test_layers_of_a_base_that_are_left_out_are_named(tmp_path: Path, count: int, is_said: bool) -> None:
+    config = config_to_hf(tiny_config("glm4_moe")) | {"num_nextn_predict_layers": count}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    recipe = SimpleNamespace(model=ModelSettings(base=tmp_path))
+    said = list(_left_out(recipe))
+    assert len(said) == is_said
+    assert all("num_nextn_predict_layers = 2; such layers are left out" in sentence for sentence in said)
 
 
 @pytest.mark.parametrize(

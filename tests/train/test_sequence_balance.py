@@ -84,7 +84,7 @@ def test_a_step_has_its_gradient_and_not_its_value(recompute: bool, micro_batch_
     loss, found, _ = step_with(WEIGHT, recompute, micro_batch_tokens=micro_batch_tokens)
     assert loss == plain_loss
     batch = batch_of(0)
-    _, routings = step.model(batch.tokens_BT)
+    routings = step.model(batch.tokens_BT).routing
     auxiliary = WEIGHT / 8 * sum(balance_loss(made, 16) for made in routings)  # a step of 8 sequences of 16 tokens
     named = dict(step.model.named_parameters())
     added = torch.autograd.grad(auxiliary, list(named.values()), allow_unused=True)

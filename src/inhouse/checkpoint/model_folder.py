@@ -102,12 +102,15 @@ def read_config(folder: Path) -> ModelConfig:
     if not isinstance(config, dict):
         raise ValueError(f"{path}: not a JSON object")
     try:
-        return config_from_hf(config)
+        shape = config_from_hf(config)
     except ValueError as error:
         reason = str(error).removeprefix("config.json ").splitlines()
         raise ValueError(f"{path}: {' '.join(line.strip() for line in reason)}") from error
     except (TypeError, AttributeError, KeyError, ArithmeticError) as error:  # a value of another kind than its key's
         raise ValueError(f"{path}: does not describe a model ({type(error).__name__}: {error})") from error
+    if shape.num_nextn_predict_layers and _lacks(folder, tensor_names("mtp.eh_proj.weight", shape)[0]):
+        return shape.model_copy(update={"num_nextn_predict_layers": 0})
+    return shape
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
@@ -146,6 +149,18 @@ def special_ids(folder: Path) -> dict[str, int | None]:
         return ids.get(token["content"] if isinstance(token, dict) else token)
 
     return {f"{kind}_token_id": id_of(kind) for kind in ("bos", "eos", "pad")}
+
+
+def _lacks(folder: Path, name: str) -> bool:
+    """Whether the weights lack a tensor that config.json tells of, as what transformers saves lacks prediction layers.
+
+    False where they cannot be read: whoever wants them will say why.
+    """
+    with ExitStack() as stack:
+        try:
+            return name not in _open_tensors(folder, stack)
+        except ValueError:
+            return False
 
 
 def _open_tensors(folder: Path, stack: ExitStack) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from torch.distributed.tensor import DTensor
 
 from inhouse.common.dtensor import shard_slices, to_local
 from inhouse.common.files import sync_file, sync_folder, write_json
-from inhouse.model.huggingface import tensor_names
+from inhouse.model.huggingface import copies_on_disk, tensor_names
 from inhouse.model.transformer import Transformer
 from inhouse.parallel.control_plane import ControlPlane
 from inhouse.parallel.pipeline_parallel import speaks_for_layers
@@ -41,7 +41,9 @@ def save_weights(model: Transformer, folder: Path, dtype: torch.dtype) -> None:
 
     All processes that `model` is spread over must call this; each holds a file and a tensor at a time.
     """
-    is_one_file = sum(_nbytes(name, tensor.shape, dtype) for name, tensor in _on_disk(model)) <= MAX_SHARD_BYTES
+    num_copies = {name: 1 + len(copies_on_disk(name, model.config)) for name, _ in _on_disk(model)}
+    nbytes = sum(num_copies[name] * _nbytes(name, tensor.shape, dtype) for name, tensor in _on_disk(model))
+    is_one_file = nbytes <= MAX_SHARD_BYTES
     units = [(part, index) for part in _parts_here(model, is_one_file) for index in range(len(part.names))]
     sizes = {
         name: _nbytes(part.name, part.shape, dtype)
@@ -70,9 +72,12 @@ def save_weights(model: Transformer, folder: Path, dtype: torch.dtype) -> None:
             whole = _gathered(part, index, dtype)
             if whole is None or failed is not None:
                 continue  # others wait for what is here
-            tensors = whole if part.is_whole_stack else [model.plain_weight(part.name, whole)]
+            names = part.names[index]
+            plain = whole if part.is_whole_stack else model.plain_weight(part.name, whole)
+            # tensors of a file must share no memory
+            tensors = list(plain) if part.is_whole_stack else [plain, *(plain.clone() for _ in names[1:])]
             try:
-                for name, tensor in zip(part.names[index], tensors, strict=True):
+                for name, tensor in zip(names, tensors, strict=True):
                     files.add(name, stored(part.name, tensor, dtype))
             except OSError as error:
                 failed = error
@@ -146,7 +151,8 @@ def _parts_here(model: Transformer, is_one_file: bool) -> Iterator[_Part]:
         axes = _axes(tensor, writes_plain, first_dim=1 if is_by_expert else 0)
         if axes is None:
             continue
-        units = [[expert] for expert in names[shard_slices(tensor)[0]]] if is_by_expert else [names]
+        whole = [[*names, *copies_on_disk(name, model.config)]]
+        units = [[expert] for expert in names[shard_slices(tensor)[0]]] if is_by_expert else whole
         like = torch.empty(tensor.shape, device="meta")
         yield _Part(
             name, units, local if is_by_expert else local[None], tensor.shape[1:] if is_stack else tensor.shape, axes,

@@ -112,9 +112,9 @@ class ModelRunner:
             decoding = self._places(rows[:num_single], positions[:num_single])
         chunks = self._chunks(scheduled[num_singles:], num_single)
         attend = PagedAttention(self.cache, decoding, slots_N[num_single:], chunks)
-        hidden_BTD, routing = self.model(tokens_N[None], self._tensor(positions)[None], attend)
-        ready, logits_NV = self._logits(scheduled, hidden_BTD[0])
-        self._write_experts(rows, positions, [layer.experts_NK for layer in routing])
+        out = self.model(tokens_N[None], self._tensor(positions)[None], attend)
+        ready, logits_NV = self._logits(scheduled, out.hidden_BTD[0])
+        self._write_experts(rows, positions, [layer.experts_NK for layer in out.routing])
         return ready, logits_NV, logits_NV.logsumexp(dim=-1)
 
     def _write_experts(self, rows: np.ndarray, positions: np.ndarray, experts: list[Tensor]) -> None:

@@ -23,6 +23,7 @@ from inhouse.common.files import read_json, sync_file, sync_folder
 from inhouse.data.settings import PreTokenizerName
 from inhouse.export.settings import NO_RAMP, PlainType
 from inhouse.model.config import Architecture, ModelConfig, RopeScaling
+from inhouse.model.huggingface import with_its_number
 
 SPLITS = get_args(PreTokenizerName)  # split regexes by llama.cpp's names: those that inhouse trains tokenizers with
 
@@ -67,12 +68,13 @@ def write_gguf(folder: Path, path: Path, weights: PlainType, name: str) -> None:
 
 def gguf_tensors(state: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
     """Our tensors by their names in GGUF, experts as stacks; a tied head is left out, as llama.cpp wants it."""
-    names = gguf.get_tensor_name_map(_ARCHITECTURES[config.architecture], config.num_layers)
+    num_blocks = config.num_layers + config.num_nextn_predict_layers
+    names = gguf.get_tensor_name_map(_ARCHITECTURES[config.architecture], num_blocks)
     tensors = {}
     for ours, tensor in apart(state).items():
         if ours == "lm_head.weight" and config.tie_embeddings:
             continue
-        theirs = ours if ours == "lm_head.weight" else f"model.{ours}"
+        theirs = ours if ours == "lm_head.weight" else f"model.{with_its_number(ours, config)}"
         theirs = theirs.replace("e_score_correction_bias", "e_score_correction.bias")
         found = names.get_name(theirs, try_suffixes=(".weight", ".bias"))
         assert found, f"GGUF has no name for {theirs}"
@@ -122,7 +124,7 @@ def _add_general(writer: gguf.GGUFWriter, name: str, weights: PlainType) -> None
 
 
 def _add_shape(writer: gguf.GGUFWriter, config: ModelConfig) -> None:
-    writer.add_block_count(config.num_layers)
+    writer.add_block_count(config.num_layers + config.num_nextn_predict_layers)
     writer.add_context_length(config.max_position)
     writer.add_embedding_length(config.hidden_size)
     writer.add_feed_forward_length(config.intermediate_size)
@@ -168,7 +170,7 @@ def _add_experts(writer: gguf.GGUFWriter, config: ModelConfig) -> None:
         writer.add_expert_group_count(config.num_expert_groups)
         writer.add_expert_group_used_count(config.num_groups_per_token)
     writer.add_leading_dense_block_count(config.num_dense_layers)
-    writer.add_nextn_predict_layers(0)
+    writer.add_nextn_predict_layers(config.num_nextn_predict_layers)
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter, folder: Path, vocab_size: int) -> None:

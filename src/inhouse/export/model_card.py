@@ -123,6 +123,8 @@ def _architecture(config: ModelConfig) -> Iterator[tuple[str, ...]]:
         )
     if not config.is_moe or config.num_dense_layers:
         yield "feed-forward width", str(config.intermediate_size)
+    if config.num_nextn_predict_layers:
+        yield "multi-token prediction", "one layer, behind the others, for drafts of the token after the next"
     if config.sliding_window:
         window, every = config.sliding_window, config.sliding_window_pattern
         yield "attention", f"window of {window} tokens; every {every}th layer sees all, without positions"

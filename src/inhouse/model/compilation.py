@@ -28,9 +28,8 @@ def compile_blocks(model: Transformer) -> None:
     after = torch.compile(Block.after_attention, dynamic=False)
     around = {kind: torch.compile(kind.forward, dynamic=False) for kind in (RMSNorm, Router, SwiGLU)}
     activate = torch.compile(silu_times)  # of any number of rows
-    for block in model.layers:
+    for block in model.blocks.values():
         vars(block).update(before_attention=MethodType(before, block))
-        assert isinstance(block, Block)
         if not isinstance(block.mlp, MoE) or block.mlp.experts.is_local:
             vars(block).update(after_attention=MethodType(after, block))
             continue

@@ -98,6 +98,7 @@ class ModelConfig(Settings):
     routed_scaling_factor: PositiveFloat = 1.0
     num_expert_groups: int = Field(default=1, ge=1, description="groups of experts, such as those of one node")
     num_groups_per_token: int = Field(default=1, ge=1, description="groups that a token's experts may be of")
+    num_nextn_predict_layers: int = Field(default=0, ge=0, description="layers that predict the token after the next")
 
     sliding_window: int = Field(default=0, ge=0, description="tokens a local layer sees; 0: every layer is global")
     sliding_window_pattern: int = Field(default=4, ge=2, description="every n-th layer is global")
@@ -113,6 +114,13 @@ class ModelConfig(Settings):
         if self.rope_scaling and self.sliding_window:
             raise ValueError(
                 "rope_scaling does not go with exaone_moe, whose layers that see far have no RoPE; remove it"
+            )
+        if self.num_nextn_predict_layers and self.architecture != "glm4_moe":
+            raise ValueError(f"num_nextn_predict_layers belongs to glm4_moe, not to {self.architecture}; remove it")
+        if self.num_nextn_predict_layers > 1:
+            raise ValueError(
+                f"num_nextn_predict_layers = {self.num_nextn_predict_layers}, but a model here predicts one more token "
+                f"at most; nearest: 1"
             )
         if self.is_moe:
             self._check_experts()
@@ -167,6 +175,11 @@ class ModelConfig(Settings):
     def layer_is_moe(self, layer: int) -> bool:
         return self.is_moe and layer >= self.num_dense_layers
 
+    @property
+    def moe_layers(self) -> list[int]:
+        """Layers with experts; one that predicts the token after the next comes after all others."""
+        return [n for n in range(self.num_layers + self.num_nextn_predict_layers) if self.layer_is_moe(n)]
+
     def window(self, layer: int) -> int | None:
         """Tokens that this layer's attention sees (itself included), or None for all."""
         is_global = not self.sliding_window or (layer + 1) % self.sliding_window_pattern == 0
@@ -176,7 +189,10 @@ class ModelConfig(Settings):
         return not self.sliding_window or self.window(layer) is not None
 
     def count_parameters(self) -> ParameterCount:
-        """Parameters by arithmetic alone, so that a 500 B model is counted without being built."""
+        """Parameters by arithmetic alone, so that a 500 B model is counted without being built.
+
+        What predicts the token after the next is in the total alone: nothing that the model says depends on it.
+        """
         width, attention_width = self.hidden_size, self.num_heads * self.head_dim
         kv_width = self.num_kv_heads * self.head_dim
         attention = 2 * width * attention_width + 2 * width * kv_width + (2 * self.head_dim if self.qk_norm else 0)
@@ -191,7 +207,9 @@ class ModelConfig(Settings):
             + (self.num_layers - num_moe) * 3 * width * self.intermediate_size
             + num_moe * (self.num_shared_experts * expert + router)
         )
+        ahead = 2 * width * width + 3 * width  # eh_proj, enorm, hnorm and shared_head.norm, around a layer with experts
+        ahead += attention + 2 * width + (self.num_shared_experts + self.num_experts) * expert + router
         return ParameterCount(
-            total=everywhere + num_moe * self.num_experts * expert,
+            total=everywhere + num_moe * self.num_experts * expert + self.num_nextn_predict_layers * ahead,
             active=everywhere + num_moe * self.num_experts_per_token * expert,
         )

@@ -56,7 +56,7 @@ _REQUIRED: dict[str, Any] = {
     "quantization_config": None,
 }
 
-_STACK = re.compile(r"(layers\.\d+\.mlp\.experts)\.(gate_up|down)_proj")
+_STACK = re.compile(r"(.+\.mlp\.experts)\.(gate_up|down)_proj")
 _PREDICTION_LAYER = re.compile(r"mtp\.|model\.layers\.(\d+)\.")
 
 
@@ -113,7 +113,7 @@ def _rope_to_hf(config: ModelConfig) -> dict[str, Any]:
 def _architecture_fields(config: ModelConfig) -> dict[str, Any]:
     if config.architecture == "qwen3":
         return {"use_sliding_window": False}
-    router = {"norm_topk_prob": True, "num_nextn_predict_layers": 0}
+    router = {"norm_topk_prob": True, "num_nextn_predict_layers": config.num_nextn_predict_layers}
     if config.architecture == "glm4_moe":
         return {**router, "use_qk_norm": config.qk_norm}
     layers = range(config.num_layers)
@@ -132,7 +132,8 @@ def _layer_types(config: ModelConfig) -> list[str]:
 
 
 def config_from_hf(hf: Mapping[str, Any]) -> ModelConfig:
-    """The shape that a `config.json` describes.
+    """The shape that a `config.json` describes. Of layers that predict further tokens the one of a `glm4_moe` is kept;
+    several, and those of the other architectures, are not computed here and left out.
 
     Raises `ValueError` naming the architecture, or the field and its value, that inhouse's block does not compute.
     """
@@ -147,6 +148,8 @@ def config_from_hf(hf: Mapping[str, Any]) -> ModelConfig:
     values = {ours: fields[theirs] for ours, theirs in names.items()}
     if architecture == "exaone_moe":
         values |= _sliding_window(fields)
+    if architecture == "glm4_moe" and fields.get("num_nextn_predict_layers") == 1:
+        values["num_nextn_predict_layers"] = 1
     config = ModelConfig(
         architecture=architecture,
         head_dim=fields.get("head_dim") or values["hidden_size"] // values["num_heads"],
@@ -229,6 +232,7 @@ def tensor_names(name: str, config: ModelConfig) -> list[str]:
     """Names on disk of one of our tensors: one a tensor, one an expert for a stack, none for a tied head."""
     if name == "lm_head.weight":
         return [] if config.tie_embeddings else [name]
+    name = with_its_number(name, config)
     if stack := _STACK.fullmatch(name):
         kinds = stack[2].split("_")  # of gate_up, each expert has a matrix of either in turn
         return [
@@ -237,6 +241,22 @@ def tensor_names(name: str, config: ModelConfig) -> list[str]:
     if config.architecture == "exaone_moe":
         name = name.replace("mlp.gate.e_score_correction_bias", "mlp.e_score_correction_bias")
     return [f"model.{name}"]
+
+
+def with_its_number(name: str, config: ModelConfig) -> str:
+    """The name of a tensor of ours, one of the prediction layer as that of the layer behind the last."""
+    prefix = "mtp.block." if name.startswith("mtp.block.") else "mtp."
+    return f"layers.{config.num_layers}.{name.removeprefix(prefix)}" if name.startswith(prefix) else name
+
+
+def copies_on_disk(name: str, config: ModelConfig) -> list[str]:
+    """Further names of one of our tensors, under which GLM-4.5's folders hold it a second time for who reads the
+    prediction layer alone: the embedding and the head. Nobody here reads them.
+    """
+    copies = {"embed_tokens.weight": "embed_tokens.weight", "lm_head.weight": "shared_head.head.weight"}
+    if not config.num_nextn_predict_layers or name not in copies:
+        return []
+    return [f"model.layers.{config.num_layers}.{copies[name]}"]
 
 
 def state_to_hf(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
@@ -249,7 +269,7 @@ def state_to_hf(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, T
 
 
 def state_from_hf(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """`Transformer.load_state_dict`'s dict. Multi-token-prediction layers, which we do not have, are left out.
+    """`Transformer.load_state_dict`'s dict. Prediction layers that the shape does not have are left out.
 
     Raises `ValueError` naming a tensor that is missing, left over, of the wrong shape or not of a floating type.
     """

@@ -62,6 +62,12 @@ class ModelSettings(Settings):
         default=None, description="YaRN, for a context longer than the one that the weights were first trained for"
     )
     sliding_window: Dimension | None = None
+    num_nextn_predict_layers: int | None = Field(
+        default=None,
+        ge=0,
+        description="1: a layer that learns to predict the token after the next (multi-token prediction), for "
+        "glm4_moe; default: none",
+    )
 
     def resolve(self, vocab_size: int) -> tuple[ModelConfig, list[Derived]]:
         """The complete shape for a vocabulary, and every number of it with its rule.
@@ -84,6 +90,8 @@ class ModelSettings(Settings):
         dial.set("rope_theta", 10_000.0 if length <= 4096 else 1_000_000.0, "10,000 up to 4,096 tokens, else 1 M")
         if self.architecture == "exaone_moe":
             dial.set("sliding_window", max(128, self.context // 8), "an eighth of the context")
+        if self.num_nextn_predict_layers is not None:
+            dial.set("num_nextn_predict_layers", 0, "")
         shape = {name: value for name, value in dial.values.items() if name != "depth"}
         config = ModelConfig(
             architecture=self.architecture,

@@ -3,7 +3,8 @@
 Shapes: B batch, T tokens, N = B T, D model width, H query heads, K key-value heads, d head dimension, V vocabulary.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -28,6 +29,7 @@ class Output(NamedTuple):
 
     hidden_BTD: Tensor
     routing: list[Routing]
+    ahead_ND: Tensor | None = None  # what the same head makes the token after the next of, where that is wanted
 
 
 class Block(nn.Module):
@@ -63,6 +65,31 @@ class Block(nn.Module):
         return x_ND + out, routing
 
 
+class PredictionLayer(nn.Module):
+    """Multi-token prediction (DeepSeek-V3, 2024, section 2.2): from a token's final hidden state and the embedding of
+    the next token to what the model's own head makes the token after that of.
+
+    Named, and computed, as the last layer of GLM-4.5's folders: the embedding comes first, and hidden states are normed
+    as they enter the head. vLLM drafts by it.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.enorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.hnorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.eh_proj = Linear(2 * config.hidden_size, config.hidden_size)
+        self.block = Block(config, config.num_layers)
+        self.shared_head = nn.ModuleDict({"norm": RMSNorm(config.hidden_size, config.rms_norm_eps)})
+
+    def forward(
+        self, hidden_ND: Tensor, rope: tuple[Tensor, Tensor], attend: InnerAttention, next_ND: Tensor
+    ) -> tuple[Tensor, Routing | None]:
+        """`next_ND`: embeddings of the tokens that follow. Returns hidden states (N, D) ready for the head."""
+        both_NE = torch.cat((self.enorm(next_ND), self.hnorm(hidden_ND)), dim=-1)
+        x_ND, routing = self.block(self.eh_proj(both_NE), rope, attend)
+        return self.shared_head["norm"](x_ND), routing
+
+
 class Transformer(nn.Module):
     """A decoder of one `ModelConfig`, its parameters named as Hugging Face names them (without the `model.` prefix).
 
@@ -81,20 +108,49 @@ class Transformer(nn.Module):
         self.lm_head = Linear(config.hidden_size, config.vocab_size)
         if config.tie_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
+        self.mtp = PredictionLayer(config) if config.num_nextn_predict_layers else None
         self.num_weights = sum(weight.numel() for weight in self.parameters())
 
+    @property
+    def blocks(self) -> dict[int, Block]:
+        """Those that are here, by their layer's number; that of a prediction layer is one above all others."""
+        found: dict[int, Block] = {int(number): block for number, block in self.layers.named_children()}  # type: ignore
+        return found if self.mtp is None else found | {self.config.num_layers: self.mtp.block}
+
     def forward(
-        self, tokens_BT: Tensor, positions_BT: Tensor | None = None, attend: InnerAttention | None = None
+        self,
+        tokens_BT: Tensor,
+        positions_BT: Tensor | None = None,
+        attend: InnerAttention | None = None,
+        ahead: bool = False,
     ) -> Output:
-        """Run the blocks. Positions default to 0..T-1 in every row, `attend` to causal attention inside each row."""
+        """Run the blocks. Positions default to 0..T-1 in every row, `attend` to causal attention inside each row.
+
+        `ahead`: the prediction layer too, whose routing comes last. Of a row's last token, whose next is not known,
+        `ahead_ND` says nothing.
+        """
         if positions_BT is None:
             positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)[None]
-        shape = tokens_BT.shape
-        x_ND, routings = self.run(self.layers, self.embed(tokens_BT.flatten()), positions_BT.expand(shape), attend)
-        return Output(self.norm(x_ND.unflatten(0, shape)), routings)
+        shape, embedded_ND = tokens_BT.shape, self.embed(tokens_BT.flatten())
+        positions_BT = positions_BT.expand(shape)
+        x_ND, routings = self.run(self.layers, embedded_ND, positions_BT, attend)
+        hidden_BTD = self.norm(x_ND.unflatten(0, shape))
+        if not ahead:
+            return Output(hidden_BTD, routings)
+        assert self.mtp is not None, "asked of a model that has one"
+        next_ND = (
+            embedded_ND.unflatten(0, shape).roll(-1, dims=1).flatten(0, 1)
+        )  # none sees the last, which comes round
+        layer = partial(self.mtp, next_ND=next_ND)
+        ahead_ND, routing = self.run([layer], hidden_BTD.flatten(0, 1), positions_BT, attend)
+        return Output(hidden_BTD, [*routings, *routing], ahead_ND)  # no view of it, which FSDP warns of
 
     def run(
-        self, blocks: Iterable[nn.Module], x_ND: Tensor, positions_BT: Tensor, attend: InnerAttention | None = None
+        self,
+        blocks: Iterable[Callable[..., tuple[Tensor, Routing | None]]],
+        x_ND: Tensor,
+        positions_BT: Tensor,
+        attend: InnerAttention | None = None,
     ) -> tuple[Tensor, list[Routing]]:
         """Take the tokens of B sequences through some consecutive blocks."""
         attend, shape = attend or CausalAttention(), positions_BT.shape
@@ -189,7 +245,7 @@ class Transformer(nn.Module):
         def fill(weight: Tensor, deviation: float) -> None:
             fill_normal(weight, deviation, seed, names[weight])
 
-        zero = {id(projection) for block in self.layers for projection in _last_projections(block)}
+        zero = {id(projection) for block in self.blocks.values() for projection in _last_projections(block)}
         for module in self.modules():
             if isinstance(module, Linear):
                 deviation = 0.001 if module is getattr(self, "lm_head", None) else module.in_features**-0.5

@@ -54,7 +54,7 @@ def recompute_blocks(model: Transformer, which: Literal[True, "selective"] = Tru
     if which == "selective":
         SAC_IGNORED_OPS.update(_MARKS)
         context_fn = partial(create_selective_checkpoint_contexts, _COSTLY, allow_cache_entry_mutation=True)
-    for block in model.layers:
+    for block in model.blocks.values():
         vars(block).update(forward=MethodType(partial(_forward, context_fn), block))
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from inhouse.model.dispatch import Delivery
 from inhouse.model.moe import MoE
 from inhouse.model.permute import combine, group_ends, in_order, permute, reorder, sort_by_group
-from inhouse.model.transformer import Block, Transformer
+from inhouse.model.transformer import Transformer
 from inhouse.parallel.collectives import Exchange, exchange
 from inhouse.parallel.device_mesh import Mesh
 
@@ -105,13 +105,12 @@ class ExpectedShares:
         """Of a pipeline, every process knows the shares of all layers, of which it has some."""
         self._group_size = mesh.layout.experts
         self._layers = {
-            int(number): block.mlp.experts.dispatch
-            for number, block in model.layers.named_children()
-            if isinstance(block, Block)
-            and isinstance(block.mlp, MoE)
-            and isinstance(block.mlp.experts.dispatch, AllToAllDispatch)
+            number: block.mlp.experts.dispatch
+            for number, block in model.blocks.items()
+            if isinstance(block.mlp, MoE) and isinstance(block.mlp.experts.dispatch, AllToAllDispatch)
         }
-        self._shares: list[float | None] = [None] * model.config.num_layers  # the first step waits
+        num_layers = model.config.num_layers + model.config.num_nextn_predict_layers
+        self._shares: list[float | None] = [None] * num_layers  # the first step waits
         self._device = next(model.parameters()).device
 
     @contextmanager

@@ -8,9 +8,10 @@ the whole one's; one process leaves the model as it is.
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import Shard, distribute_tensor
@@ -28,6 +29,7 @@ from inhouse.parallel.layout import expert_shard_dim
 from inhouse.parallel.pipeline_parallel import Part, cut, parts_of
 from inhouse.parallel.vocab_parallel import VocabParallelCrossEntropy, look_up_in_group
 
+Result = TypeVar("Result")
 MOST_GATHERED = 8 << 30  # bytes of gathered weights that stay for a whole step: a tenth of a GPU of 80 GB
 
 
@@ -96,13 +98,13 @@ def let_go(model: Transformer) -> None:
         module.reshard()
 
 
-def as_forward(module: nn.Module, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def as_forward(module: nn.Module, function: Callable[..., Result]) -> Callable[..., Result]:
     """`function` as a forward pass of `module`: its weights are gathered before it, its gradients summed behind it."""
     if not isinstance(module, FSDPModule):
         return function
     vars(module).update(called=function)
     register_fsdp_forward_method(module, "called")
-    called: Callable[..., Tensor] = vars(module)["called"]
+    called: Callable[..., Result] = vars(module)["called"]
     return called
 
 
@@ -148,8 +150,7 @@ def _shard_blocks(
     def placement(parameter: nn.Parameter) -> Shard | None:
         return Shard(dim) if parameter.ndim == 3 else None  # only expert stacks have three
 
-    groups = []
-    for block in root.layers:
+    def spread(block: nn.Module) -> list[FSDPModule]:
         parts = []
         if isinstance(block.mlp, MoE) and model.dtype != torch.float32:
             parts.append(shard(block.mlp.gate, mesh=mesh.dense, mp_policy=MixedPrecisionPolicy()))
@@ -157,7 +158,16 @@ def _shard_blocks(
             _spread_rows(block.mlp.experts, experts_axis)
             block.mlp.experts.dispatch = AllToAllDispatch(experts_axis.get_group())
             parts.append(shard(block.mlp.experts, mesh=experts_fsdp, shard_placement_fn=placement))
+        return parts
+
+    groups = []
+    for block in root.layers:
+        parts = spread(block)
         groups.append([shard(block, mesh=mesh.dense, shard_placement_fn=placement), *parts])
+    if model.mtp is not None:
+        # in no order of prefetching: a forward pass may leave it out, and what was gathered for it would stay
+        spread(model.mtp.block)
+        shard(model.mtp, mesh=mesh.dense, shard_placement_fn=placement)
     return groups
 
 

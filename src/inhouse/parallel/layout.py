@@ -106,6 +106,8 @@ def check_layout(
         _check_expert_shards(parallel, config)
     if parallel.vocabulary > 1:
         _check_vocabulary(parallel, config)
+    if config.num_nextn_predict_layers:
+        _check_prediction(parallel)
     _divides("context", parallel.context, "sequence_length", sequence_length)
     _check_context(parallel, config, sequence_length)
     if sequences % parallel.data:
@@ -171,6 +173,16 @@ def _check_context(parallel: ParallelSettings, config: ModelConfig, sequence_len
             f"sequence_length = {sequence_length} cannot be; nearest: sequence_length = "
             f"{max(1, round(sequence_length / multiple)) * multiple}"
         )
+
+
+def _check_prediction(parallel: ParallelSettings) -> None:
+    """The layer needs every next token's embedding where the token's hidden state is."""
+    for axis in ("pipeline", "context"):
+        if (value := getattr(parallel, axis)) > 1:
+            raise ValueError(
+                f"[parallel] {axis} = {value} does not go with [model] num_nextn_predict_layers = 1: set {axis} = 1, "
+                f"or mtp_weight = 0 in the table of every stage that trains, which leaves that layer out"
+            )
 
 
 def _check_vocabulary(parallel: ParallelSettings, config: ModelConfig) -> None:

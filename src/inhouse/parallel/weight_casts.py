@@ -22,7 +22,7 @@ def cast_once(model: Transformer) -> Iterator[None]:
     """
     copied = [
         (module, name, master)
-        for block in model.layers
+        for block in model.blocks.values()
         for module in block.modules()
         for name, master in module.named_parameters(recurse=False)
         if master.ndim > 1 and master.dtype != model.dtype and not isinstance(module, Router)

@@ -24,7 +24,7 @@ from inhouse.plan.fake_world import (
 from inhouse.plan.memory import Allocated, SavedForBackward, even_bytes, local_bytes
 from inhouse.train.settings import PretrainSettings
 from inhouse.train.step import Batch, TrainStep
-from inhouse.train.step_count import plan_steps
+from inhouse.train.step_count import plan_steps, trained_shape
 
 
 class DryRun(NamedTuple):
@@ -56,7 +56,8 @@ def dry_run(config: ModelConfig, settings: PretrainSettings, parallel: ParallelS
     with fake_processes(world), shared_mesh_parts(), without_garbage_collection():
         mesh = Mesh(parallel)  # out here: torch looks into the tensors of a mesh
         with torch.device("meta"):
-            network = Transformer(config, torch.float32 if settings.precision == "fp32" else torch.bfloat16)
+            dtype = torch.float32 if settings.precision == "fp32" else torch.bfloat16
+            network = Transformer(trained_shape(config, settings), dtype)
         network.normalizes_embedding = True
         parallelize(network, mesh)  # out here too: FSDP cuts every weight into as many pieces as there are processes
         with FakeTensorMode(allow_non_fake_inputs=True):

@@ -40,6 +40,7 @@ class OpenedModel(NamedTuple):
 
     def pack(self, settings: EngineSettings | None = None) -> None:
         """Lay the weights out as `engine` does. Raises `ValueError` where they cannot be had as `settings` say."""
+        self.model.mtp = None  # nothing here drafts by it
         self.model.pack(to_int8=settings is not None and settings.weights == "int8")
 
     def engine(self, settings: EngineSettings | None = None) -> Engine:

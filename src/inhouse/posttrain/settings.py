@@ -57,6 +57,7 @@ class SftSettings(TrainSettings):
     embedding_lr: PositiveFloat = Field(default=0.03, description="AdamW: the embedding")
     head_lr: PositiveFloat = Field(default=0.0025, description="AdamW: the head")
     scalar_lr: PositiveFloat = Field(default=0.003, description="AdamW: norms and the router")
+    mtp_weight: float = Field(default=0.1, ge=0, description="as in pretraining, where DeepSeek-V3 ends with 0.1")
 
     def rows(self) -> int:
         """Rows of one optimizer step. Raises `ValueError` where they are not whole."""

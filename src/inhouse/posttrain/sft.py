@@ -38,6 +38,7 @@ from inhouse.train.callbacks import default_callbacks
 from inhouse.train.loop import Trainer
 from inhouse.train.settings import PretrainSettings, TrainSettings
 from inhouse.train.stage import held_out
+from inhouse.train.step_count import trained_shape
 from inhouse.train.validation import STEPS, Validation
 
 _FEW_STEPS = 50  # below, most answers are not learnt (docs/conversations.md)
@@ -60,7 +61,7 @@ def fine_tune(
     loaded, own_template = Tokenizer.load(base), read_chat_template(base)
     template = CHAT_TEMPLATE if own_template is None else own_template
     with torch.device("meta"):
-        model = Transformer(read_config(base))
+        model = Transformer(trained_shape(read_config(base), settings))
     check_layout(
         parallel, model.config, settings.rows(), settings.sequence_length, settings.micro_batch_tokens, settings.compile
     )

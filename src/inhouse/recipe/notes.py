@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from inhouse.checkpoint.shape import resolve_shape
+from inhouse.common.files import read_json
+from inhouse.common.model_paths import find_model
 from inhouse.data.text_size import passes_warning
 from inhouse.export.settings import BLOCK, QUANTIZED
 from inhouse.model.config import ModelConfig
@@ -26,6 +28,7 @@ def notes(recipe: Recipe, passes: Passes) -> list[str]:
     rules = (
         _dense,
         _windows,
+        _prediction,
         _tokens,
         _mid_training,
         _short_sequences,
@@ -36,7 +39,8 @@ def notes(recipe: Recipe, passes: Passes) -> list[str]:
     )
     without_effect = [f"{sentence}; leave it out" for rule in rules for sentence in rule(recipe)]
     warning = passes_warning(passes.passes)
-    return [*without_effect, *([warning] if warning else []), *_gguf(recipe), *_own_conversations(recipe)]
+    passed = [warning] if warning else []
+    return [*without_effect, *passed, *_gguf(recipe), *_left_out(recipe), *_own_conversations(recipe)]
 
 
 def _gguf(recipe: Recipe) -> Iterator[str]:
@@ -50,6 +54,21 @@ def _gguf(recipe: Recipe) -> Iterator[str]:
                 f"[export] gguf: for {' and '.join(wanted)} a row must be whole blocks of {BLOCK} numbers: rows of "
                 f"{' and '.join(map(str, odd))} are kept in larger types, and the model card says how many"
             )
+
+
+def _left_out(recipe: Recipe) -> Iterator[str]:
+    """What of a base no stage takes along."""
+    if recipe.model.base is None:
+        return
+    from inhouse.model.huggingface import config_from_hf  # here: whoever only reads a recipe needs no torch
+
+    told = read_json(find_model(recipe.model.base) / "config.json")
+    count = told.get("num_nextn_predict_layers")
+    if count and not config_from_hf(told).num_nextn_predict_layers:
+        yield (
+            f"[model] base: its config.json has num_nextn_predict_layers = {count}; such layers are left out, but for "
+            f"a single one of a glm4_moe"
+        )
 
 
 def _row_widths(shape: ModelConfig) -> list[int]:
@@ -83,6 +102,15 @@ def _dense(recipe: Recipe) -> Iterator[str]:
 def _windows(recipe: Recipe) -> Iterator[str]:
     if recipe.model.architecture != "exaone_moe" and _written(recipe.model, "sliding_window"):
         yield f"[model] sliding_window has no effect: {recipe.model.architecture} has no layer that sees a part only"
+
+
+def _prediction(recipe: Recipe) -> Iterator[str]:
+    tables = ("pretrain", "midtrain", "sft")
+    written = [section for section in tables if _written(getattr(recipe, section), "mtp_weight")]
+    if not written or resolve_shape(recipe.model, recipe.tokenizer.vocab_size)[0].num_nextn_predict_layers:
+        return
+    for section in written:
+        yield f"[{section}] mtp_weight has no effect: the model has no layer for it ([model] num_nextn_predict_layers)"
 
 
 def _tokens(recipe: Recipe) -> Iterator[str]:

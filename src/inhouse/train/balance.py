@@ -39,7 +39,7 @@ def sum_balances(
 
     A micro-batch has one for each layer here, whose places among all MoE layers are `places`.
     """
-    num_layers = sum(config.layer_is_moe(layer) for layer in range(config.num_layers))
+    num_layers = len(config.moe_layers)
     if not num_layers:
         return []
     load_LE = torch.zeros(num_layers, config.num_experts, dtype=torch.int64, device=device)

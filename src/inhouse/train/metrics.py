@@ -60,8 +60,9 @@ class MetricsLogger(Callback):
         self._write(
             done,
             tokens=done * tokens,
-            loss=gradients.loss if math.isfinite(gradients.loss) else None,
-            gradient_norm=gradients.norm if math.isfinite(gradients.norm) else None,
+            loss=_finite(gradients.loss),
+            **({} if gradients.mtp_loss is None else {"mtp_loss": _finite(gradients.mtp_loss)}),
+            gradient_norm=_finite(gradients.norm),
             lr=settings.lr_factor * settings.matrix_lr * learning_rate_fraction(done - 1, trainer.num_steps, settings),
             tokens_per_second=round(rate, 1),
             mfu=_mfu(trainer, batch.tokens_BT.shape[1], rate),
@@ -118,6 +119,11 @@ def balance_fields(balances: list[Balance]) -> dict[str, Any]:
         "expert_load_min": [round(load.min().item(), 4) for load in relative],
         "router_entropy": [round(b.entropy.item(), 4) for b in balances],
     }
+
+
+def _finite(number: float) -> float | None:
+    """JSON has no others."""
+    return number if math.isfinite(number) else None
 
 
 def _stepping_time(trainer: Trainer) -> float:

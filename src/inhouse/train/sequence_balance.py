@@ -24,7 +24,7 @@ class SequenceBalance:
     def __init__(self, model: Transformer, weight: float, batch_tokens: int, mesh: Mesh = SINGLE) -> None:
         self._weight, self._batch_tokens, self._mesh = weight, batch_tokens, mesh
         self.length = 0  # tokens of a sequence; 0: no gradient is wanted
-        for block in model.layers:
+        for block in model.blocks.values():
             if weight and isinstance(block.mlp, MoE):
                 block.register_forward_hook(self._hook)
 

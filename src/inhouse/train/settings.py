@@ -38,6 +38,12 @@ class TrainSettings(ResilienceSettings, CheckpointSettings, OptimizerSettings):
     z_loss: float = Field(
         default=0.0, ge=0, description="weight of the squared log of the softmax's sum (PaLM has 1e-4); not logged"
     )
+    mtp_weight: float = Field(
+        default=0.3,
+        ge=0,
+        description="weight of the loss two tokens ahead, logged apart as mtp_loss, where [model] "
+        "num_nextn_predict_layers is 1 (DeepSeek-V3 has 0.3); 0: that layer is left out",
+    )
     clip_norm: PositiveFloat | None = Field(
         default=None, description="gradients are scaled to at most this norm, all together; default: they are not"
     )
@@ -141,3 +147,4 @@ class MidtrainSettings(TextSettings):
     embedding_lr: PositiveFloat = Field(default=0.03, description="AdamW: the embedding")
     head_lr: PositiveFloat = Field(default=0.0025, description="AdamW: the head")
     scalar_lr: PositiveFloat = Field(default=0.003, description="AdamW: norms and the router")
+    mtp_weight: float = Field(default=0.1, ge=0, description="as in pretraining, where DeepSeek-V3 ends with 0.1")

@@ -36,7 +36,7 @@ from inhouse.train.loop import Trainer
 from inhouse.train.run_identity import run_identity
 from inhouse.train.settings import MidtrainSettings, PretrainSettings, TextSettings
 from inhouse.train.step import Batch
-from inhouse.train.step_count import lengthened, plan_steps
+from inhouse.train.step_count import lengthened, plan_steps, trained_shape
 from inhouse.train.validation import Validation, heldout_windows
 
 
@@ -130,6 +130,7 @@ def _train_on_text(
     """`tokenizer` has the shards; the tokenizer's files, and what else generation needs, are those in `copied`."""
     vocabulary = Tokenizer.load(tokenizer)
     num_steps, _ = plan_steps(settings, config, parallel)
+    config = trained_shape(config, settings)
     shards = tokenizer / "shards" / "train"
     with torch.device("meta"):
         network = Transformer(config)

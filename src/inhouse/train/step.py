@@ -26,6 +26,7 @@ from inhouse.parallel.pipeline_parallel import Part, Pipeline
 from inhouse.parallel.weight_casts import cast_once
 from inhouse.resilience.step_guard import StepFlags, reduce_flags
 from inhouse.train.balance import Balance, balance_of, move_biases, sum_balances
+from inhouse.train.mtp import targets_ahead
 from inhouse.train.sequence_balance import SequenceBalance
 from inhouse.train.settings import TrainSettings
 
@@ -51,6 +52,10 @@ class Batch(NamedTuple):
             rows = slice(start, start + num_sequences)
             yield Batch(*(None if x is None else x[rows] for x in self))  # type: ignore[arg-type]
 
+    def targets(self, ahead: bool) -> list[Tensor]:
+        """Of the next tokens; `ahead`: and of those after them."""
+        return [self.targets_BT, *([targets_ahead(self.targets_BT, self.documents_BT)] if ahead else [])]
+
     def part(self, columns: Tensor) -> "Batch":
         """The same sequences, cut to the tokens at some places."""
         positions = self.positions_BT
@@ -62,10 +67,11 @@ class Batch(NamedTuple):
 class Gradients(NamedTuple):
     """What a forward and backward pass of a whole step gave, besides the gradients themselves."""
 
-    loss: float  # mean over all processes, in nats a trained token
+    loss: float  # mean over all processes, in nats a trained token; of the next tokens alone
     norm: float  # of the whole gradient, before it is clipped
     balances: list[Balance]  # of each MoE layer
     flags: StepFlags
+    mtp_loss: float | None = None  # likewise of the tokens after the next, where the model learns them
 
 
 class TrainStep:
@@ -81,13 +87,13 @@ class TrainStep:
         """`on_phase` hears what begins: the watchdog must know what a process hangs in."""
         self.model, self.settings, self.mesh, self.on_phase = model, settings, mesh, on_phase
         self.optimizers = Optimizers(model, settings, model.dtype)
-        self.routers = [block.mlp.gate for block in model.layers if isinstance(block.mlp, MoE)]
+        self.routers = [block.mlp.gate for block in model.blocks.values() if isinstance(block.mlp, MoE)]
+        self._ahead = model.mtp is not None
         self._cross_entropy = CrossEntropy(settings.z_loss)
         self._expert_shares = ExpectedShares(model, mesh)
         self._sequence_balance = SequenceBalance(model, settings.sequence_balance, settings.batch_tokens, mesh)
-        moe_layers = [layer for layer in range(model.config.num_layers) if model.config.layer_is_moe(layer)]
         # of the layers here, among all MoE layers
-        self._places = [i for i, layer in enumerate(moe_layers) if str(layer) in dict(model.layers.named_children())]
+        self._places = [i for i, layer in enumerate(model.config.moe_layers) if layer in model.blocks]
         self._pipeline = Pipeline(model, self._pass_part) if mesh.pipeline is not None else None
 
     def compile(self) -> bool:
@@ -115,38 +121,41 @@ class TrainStep:
         device = batch.tokens_BT.device
         micro_batches = list(self._micro_batches(batch))
         # the step's own count, so that the loss is the same however it is cut into micro-batches and processes
-        num_trained = self.mesh.sum(self._count_trained(micro_batches, device)).clamp_min(1)
+        num_trained = self.mesh.sum(self._count_trained(micro_batches, device, self._ahead)).clamp_min(1)
         self._sequence_balance.length = batch.tokens_BT.shape[1]
         if self._pipeline is not None:
             self._phase = "pipeline"
-            total, balances = self._pipeline.backward(micro_batches, num_trained)
+            total, balances = self._pipeline.backward(micro_batches, num_trained[0])
+            total = total[None]
         else:
             total, balances = self._backward(micro_batches, num_trained)
         self._sequence_balance.length = 0
         summed = sum_balances(balances, self.model.config, self._places, device, self.mesh)
-        own, mean = total.clone(), self.mesh.sum(total)
+        own, mean = total.sum(), self.mesh.sum(total)
         self.on_phase("gradient norm")
         norm = gradient_norm(self.model, self.mesh)
         if self.settings.clip_norm is not None:
             clip_gradients(self.model.parameters(), norm, self.settings.clip_norm)
         flags = reduce_flags(own, norm, stop)
         # the one time that the host waits for the device
-        loss, size, *read = torch.cat((torch.stack((mean, norm)).double(), flags.double())).tolist()
-        return Gradients(loss, size, summed, StepFlags.of(read))
+        read = torch.cat((mean.double(), norm[None].double(), flags.double())).tolist()
+        losses, size, flags_read = read[: len(mean)], read[len(mean)], read[len(mean) + 1 :]
+        return Gradients(losses[0], size, summed, StepFlags.of(flags_read), *losses[1:])
 
-    def _backward(self, micro_batches: list[Batch], divisor: Tensor) -> tuple[Tensor, list[list[Balance]]]:
-        """Gradients of the loss over `divisor`; that loss, and each micro-batch's balances."""
-        total, balances = torch.zeros((), device=divisor.device), []
+    def _backward(self, micro_batches: list[Batch], divisors: Tensor) -> tuple[Tensor, list[list[Balance]]]:
+        """Gradients of the losses over their `divisors`; those losses, and each micro-batch's balances."""
+        totals, balances = torch.zeros(len(divisors), device=divisors.device), []
         with self._casts():
             for number, micro in enumerate(micro_batches, 1):
                 begin_micro_batch(self.model, self.mesh, is_last=number == len(micro_batches))
                 self.on_phase("forward")
-                loss, balance = loss_of(self.model, micro, self._cross_entropy, self.mesh)
+                losses, balance = losses_of(self.model, micro, self._cross_entropy, self.mesh, self._ahead)
                 self.on_phase("backward")
-                (loss / divisor).backward()
-                total += loss.detach() / divisor
+                means = [loss / divisor for loss, divisor in zip(losses, divisors, strict=True)]
+                (means[0] + self.settings.mtp_weight * means[1] if self._ahead else means[0]).backward()
+                totals += torch.stack(means).detach()
                 balances.append(balance)
-        return total, balances
+        return totals, balances
 
     def evaluate(self, batches: Iterable[Batch]) -> tuple[float, float]:
         """The loss in nats, summed over trained targets and processes, and how many those are.
@@ -160,7 +169,7 @@ class TrainStep:
                 micro_batches = list(self._micro_batches(batch))
                 for loss in self._losses(micro_batches):
                     sums[0] += loss
-                sums[1] += self._count_trained(micro_batches, sums.device)
+                sums[1] += self._count_trained(micro_batches, sums.device)[0]
         let_go(self.model)
         nats, count = self.mesh.sum(sums).tolist()
         return nats, count
@@ -181,15 +190,17 @@ class TrainStep:
         attend = inner_attention_in(self.mesh, CausalAttention(batch.documents_BT))
         out, routing = part.run(x_ND, batch.tokens_BT, batch.positions_BT, attend)
         if part.is_last:
-            out = _head_loss(part.lm_head, part.norm(out), batch, self._cross_entropy, self.mesh)
+            (out,) = _head_losses(part.lm_head, [part.norm(out)], [batch.targets_BT], self._cross_entropy, self.mesh)
         return out, [balance_of(layer) for layer in routing]
 
-    def _count_trained(self, batches: Iterable[Batch], device: torch.device) -> Tensor:
-        """How many tokens the losses here are of."""
+    def _count_trained(self, batches: Iterable[Batch], device: torch.device, ahead: bool = False) -> Tensor:
+        """How many tokens each of the losses here is of."""
         if self._pipeline is not None and not self._pipeline.has_loss:
             batches = ()
-        zero = torch.zeros((), dtype=torch.int64, device=device)
-        return sum(((batch.targets_BT != NOT_TRAINED).sum() for batch in batches), zero)
+        counts = torch.zeros(2 if ahead else 1, dtype=torch.int64, device=device)
+        for batch in batches:
+            counts += torch.stack([(targets_BT != NOT_TRAINED).sum() for targets_BT in batch.targets(ahead)])
+        return counts
 
     def _micro_batches(self, batch: Batch) -> Iterator[Batch]:
         """This process's part of a batch, cut into what one forward pass takes."""
@@ -226,19 +237,32 @@ def loss_of(
     model: Transformer, batch: Batch, cross_entropy: CrossEntropy, mesh: Mesh = SINGLE
 ) -> tuple[Tensor, list[Balance]]:
     """This process's cross entropy in nats, summed over its trained targets, and how it used the experts."""
+    (loss,), balances = losses_of(model, batch, cross_entropy, mesh)
+    return loss, balances
+
+
+def losses_of(
+    model: Transformer, batch: Batch, cross_entropy: CrossEntropy, mesh: Mesh = SINGLE, ahead: bool = False
+) -> tuple[tuple[Tensor, ...], list[Balance]]:
+    """The same; `ahead`: and the cross entropy of the tokens after the next, by the model's prediction layer."""
     attend = inner_attention_in(mesh, CausalAttention(batch.documents_BT))
-    hidden_BTD, routing = model(batch.tokens_BT, batch.positions_BT, attend)
-    loss = _head_loss(model.lm_head, hidden_BTD.flatten(0, 1), batch, cross_entropy, mesh)
-    return loss, [balance_of(layer) for layer in routing]
+    hidden_BTD, routing, ahead_ND = model(batch.tokens_BT, batch.positions_BT, attend, ahead)
+    hidden = [hidden_BTD.flatten(0, 1), *([] if ahead_ND is None else [ahead_ND])]
+    losses = _head_losses(model.lm_head, hidden, batch.targets(ahead), cross_entropy, mesh)
+    return losses, [balance_of(layer) for layer in routing]
 
 
-def _head_loss(head: Linear, hidden_ND: Tensor, batch: Batch, cross_entropy: CrossEntropy, mesh: Mesh) -> Tensor:
+def _head_losses(
+    head: Linear, hidden: list[Tensor], targets: list[Tensor], cross_entropy: CrossEntropy, mesh: Mesh
+) -> tuple[Tensor, ...]:
+    """Of one head for all, gathered once."""
     loss_of_head = cross_entropy_in(mesh, cross_entropy)
 
-    def loss(hidden_ND: Tensor) -> Tensor:
-        return loss_of_head(hidden_ND, head.weight, batch.targets_BT.flatten())
+    def losses(*hidden: Tensor) -> tuple[Tensor, ...]:
+        pairs = zip(hidden, targets, strict=True)
+        return tuple(loss_of_head(hidden_ND, head.weight, targets_BT.flatten()) for hidden_ND, targets_BT in pairs)
 
-    return as_forward(head, loss)(hidden_ND)
+    return as_forward(head, losses)(*hidden)
 
 
 def gradient_norm(model: torch.nn.Module, mesh: Mesh = SINGLE) -> Tensor:

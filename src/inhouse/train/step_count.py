@@ -6,7 +6,7 @@ from inhouse.model.config import ModelConfig
 from inhouse.model.fp8.needs import check_sides
 from inhouse.model.sizes import Derived, ModelSettings
 from inhouse.parallel.layout import ParallelSettings, check_layout
-from inhouse.train.settings import MidtrainSettings, PretrainSettings, TextSettings, check_window
+from inhouse.train.settings import MidtrainSettings, PretrainSettings, TextSettings, TrainSettings, check_window
 
 
 def pretrains(settings: PretrainSettings, model: ModelSettings) -> bool:
@@ -27,12 +27,17 @@ def lengthened(config: ModelConfig, settings: MidtrainSettings) -> ModelConfig:
     return ModelConfig(**config.model_dump() | {"max_position": context, "rope_scaling": scaling})
 
 
+def trained_shape(config: ModelConfig, settings: TrainSettings) -> ModelConfig:
+    """The shape that a stage trains of a model of `config`: `mtp_weight = 0` leaves its prediction layer out."""
+    return config if settings.mtp_weight else config.model_copy(update={"num_nextn_predict_layers": 0})
+
+
 def plan_steps(settings: TextSettings, config: ModelConfig, parallel: ParallelSettings) -> tuple[int, list[Derived]]:
     """Steps of a run over the text, and the numbers that follow from its settings with their rules.
 
     Raises `ValueError` where the sequence, the batch, the context and the processes do not fit together.
     """
-    _check_lengths(settings, config, parallel)
+    _check_lengths(settings, trained_shape(config, settings), parallel)
     batch, length = settings.batch_tokens, settings.sequence_length
     active = config.count_parameters().active
     tokens, rule = settings.tokens, f"[{settings.table}] tokens"
