@@ -6,8 +6,8 @@ from typing import NamedTuple
 from inhouse.checkpoint.shape import resolve_shape
 from inhouse.model.config import ModelConfig
 from inhouse.model.sizes import ModelSettings
+from inhouse.recipe.dial import dialled
 from inhouse.recipe.recipe import Recipe
-from inhouse.train.dial import dialled
 from inhouse.train.settings import PretrainSettings
 from inhouse.train.step_count import plan_steps
 

@@ -15,7 +15,7 @@ RATES_OF_A_BASE = {
 class OptimizerSettings(Settings):
     """Learning rates, for the flat part of the schedule, and the schedule.
 
-    The defaults are what bench/pretrain.py found for the preview's size; the dial (`train.dial`) gives other sizes
+    The defaults are what bench/pretrain.py found for the preview's size; the dial (`recipe.dial`) gives other sizes
     theirs in pretraining and mid-training.
     """
 

@@ -11,10 +11,10 @@ from inhouse.model.config import ModelConfig
 from inhouse.model.sizes import Derived
 from inhouse.posttrain.step_count import plan_sft
 from inhouse.recipe.base import rules_of
+from inhouse.recipe.dial import updates
 from inhouse.recipe.lines import Location
 from inhouse.recipe.passes import Passes
 from inhouse.recipe.recipe import Recipe
-from inhouse.train.dial import updates
 from inhouse.train.step_count import lengthened, midtrains, plan_steps, pretrains
 
 _SET, _DEFAULT = "recipe", "default"

@@ -8,7 +8,7 @@ from typing import TypeVar
 from inhouse.common.settings import Settings
 from inhouse.model.sizes import SIZES, ModelSettings
 from inhouse.posttrain.settings import SftSettings
-from inhouse.train.dial import RULES, dialled
+from inhouse.recipe.dial import RULES, dialled
 from inhouse.train.settings import MidtrainSettings, PretrainSettings
 from inhouse.train.step_count import midtrains
 

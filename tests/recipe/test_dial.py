@@ -4,9 +4,9 @@ import pytest
 
 from inhouse.model.sizes import SIZES, ModelSettings
 from inhouse.recipe.derived import all_numbers
+from inhouse.recipe.dial import RULES, dialled, size_of
 from inhouse.recipe.ready import find_recipe
 from inhouse.recipe.recipe import load_recipe
-from inhouse.train.dial import RULES, dialled, size_of
 from inhouse.train.settings import MidtrainSettings, PretrainSettings
 
 PREVIEW = (4, 256)
