@@ -12,7 +12,7 @@ from typing import Any
 
 from inhouse.environments.environment import Grade
 from inhouse.environments.product.names import CITIES, PEOPLE, PRODUCTS
-from inhouse.environments.product.suite import Message, Question, Suite, graded, user
+from inhouse.environments.product.suite import Message, Question, Suite, graded, numbers_in, user
 
 Call = tuple[str, dict[str, Any]]
 _TEXT, _COUNT, _DAY = {"type": "string"}, {"type": "integer"}, {"type": "string", "description": "YYYY-MM-DD"}
@@ -131,14 +131,13 @@ def _call(name: str, *values: Any) -> Call:
     return name, dict(zip(_TOOLS[name][1], values, strict=True))
 
 
-_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
+_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 
 
 def _check(expected: Mapping[str, Any], reply: str) -> Grade:
     calls, is_broken = _calls_of(reply)
     if not expected["calls"]:
-        text = _CALL.sub("", reply)
-        missing = [f"does not say {each}" for each in expected["says"] if each not in text]
+        missing = [f"does not say {each}" for each in expected["says"] if not _says(_parted(reply)[1], each)]
         why = ["a call where none can be made or is needed"] if calls or is_broken else missing
         return graded(float(not why), why)
     left, total, missing = list(calls), 0.0, []
@@ -168,11 +167,29 @@ def _same(wanted: Any, given: Any) -> bool:
     return type(given) in (int, float) and given == wanted
 
 
+def _parted(reply: str) -> tuple[list[str], str]:
+    """The calls of a reply and the text around them. No call is looked for behind the last end of one: a reply of
+    beginnings alone would be read to its end for each."""
+    end = reply.rfind("</tool_call>") + len("</tool_call>") if "</tool_call>" in reply else 0
+    return _CALL.findall(reply[:end]), _CALL.sub("", reply[:end]) + reply[end:]
+
+
+_MOST_NUMBERS = 4  # in an answer to what is known: the two that were said, their sum, and one to spare
+
+
+def _says(text: str, wanted: str) -> bool:
+    """A number is said as a number, and not among all that it might be."""
+    if not wanted.isdigit():
+        return wanted in text
+    said = numbers_in(text)
+    return float(wanted) in said and len(set(said)) <= _MOST_NUMBERS
+
+
 def _calls_of(reply: str) -> tuple[list[Call], int]:
     calls, num_broken = [], 0
-    for text in _CALL.findall(reply):
+    for text in _parted(reply)[0]:
         try:
-            call = json.loads(text)
+            call = json.loads(text.strip())
             calls.append((str(call["name"]), dict(call["arguments"])))
         except (ValueError, TypeError, KeyError, RecursionError):
             num_broken += 1
