@@ -270,6 +270,13 @@ def test_tool_use_calls_are_matched_and_strange_ones_cost(reply: str, score: flo
     assert check("tool_use", {"calls": [ORDER, STOCK], "says": []}, reply).score == pytest.approx(score)
 
 
+def test_tool_use_a_right_call_is_not_taken_for_the_one_that_is_missing() -> None:
+    tents = ["order", {"product": "tents", "city": "Cork", "quantity": 7}]
+    expected = {"calls": [ORDER, tents], "says": []}
+    assert check("tool_use", expected, said(tents)).score == 0.5
+    assert check("tool_use", expected, f"<think>{said(ORDER)}</think>{said(tents)}").score == 0.5
+
+
 def test_tool_use_where_nothing_can_be_called() -> None:
     missing = {"calls": [], "says": ["?"]}
     assert check("tool_use", missing, "How many do you need?").score == 1

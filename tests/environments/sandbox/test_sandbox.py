@@ -276,6 +276,16 @@ def test_a_program_that_could_not_be_started_is_no_wrong_one(monkeypatch):
     assert isinstance(raised.value, ValueError) or "could not start a program: [Errno 2]" in str(raised.value)
 
 
+def test_want_of_open_files_ends_no_program_of_others(sandbox, monkeypatch):
+    sandbox.run("")
+    server = sandbox._server
+    monkeypatch.setattr("os.memfd_create", lambda name: os.open("/none", 0))
+    with pytest.raises(OSError, match="/none"):
+        sandbox._start("run", "", 0)
+    assert sandbox._server is server
+    assert not server.has_ended()
+
+
 def test_with_limits_alone_it_computes_and_does_most_harm_in_vain(monkeypatch, tmp_path):
     monkeypatch.setenv(SETTING, "limits")
     mine = tmp_path / "mine"

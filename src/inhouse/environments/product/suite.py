@@ -73,10 +73,14 @@ def graded(score: float, missing: Sequence[str]) -> Grade:
 _FENCE = re.compile(r"```[\w+-]*\n(.*?)```", re.DOTALL)
 
 
+def without_thoughts(reply: str) -> str:
+    """The thinking that some models put first is not part of the reply."""
+    return re.sub(r"^\s*<think>.*?</think>", "", reply, flags=re.DOTALL)
+
+
 def without_fence(reply: str) -> str:
-    """The text of the last code block, or all of it where there is none; thinking that some models put first is not
-    part of the reply."""
-    reply = re.sub(r"^\s*<think>.*?</think>", "", reply, flags=re.DOTALL)
+    """The text of the last code block, or all of it where there is none; without thoughts."""
+    reply = without_thoughts(reply)
     blocks = _FENCE.findall(reply)
     return blocks[-1] if blocks else reply.strip()
 

@@ -6,13 +6,13 @@ A reply is its text, behind it one `<tool_call>{"name": …, "arguments": {…}}
 import json
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
 from inhouse.environments.environment import Grade
 from inhouse.environments.product.names import CITIES, PEOPLE, PRODUCTS
-from inhouse.environments.product.suite import Message, Question, Suite, graded, numbers_in, user
+from inhouse.environments.product.suite import Message, Question, Suite, graded, numbers_in, user, without_thoughts
 
 Call = tuple[str, dict[str, Any]]
 _TEXT, _COUNT, _DAY = {"type": "string"}, {"type": "integer"}, {"type": "string", "description": "YYYY-MM-DD"}
@@ -135,22 +135,36 @@ _CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 
 
 def _check(expected: Mapping[str, Any], reply: str) -> Grade:
+    reply = without_thoughts(reply)
     calls, is_broken = _calls_of(reply)
     if not expected["calls"]:
         missing = [f"does not say {each}" for each in expected["says"] if not _says(_parted(reply)[1], each)]
         why = ["a call where none can be made or is needed"] if calls or is_broken else missing
         return graded(float(not why), why)
-    left, total, missing = list(calls), 0.0, []
-    for name, arguments in expected["calls"]:
-        best = max(left, key=lambda call: _worth(name, arguments, call), default=None)
-        worth = 0.0 if best is None else _worth(name, arguments, best)
-        if best is not None and worth:
-            left.remove(best)
-        total += worth
-        if worth < 1:
-            missing.append(f"{name}({json.dumps(arguments, ensure_ascii=False)}) is not called so")
-    missing += [f"{name} is called for nothing" for name, _ in left] + ["a call that is not JSON"] * is_broken
+    matched = _matched(expected["calls"], calls)
+    missing = [
+        f"{name}({json.dumps(arguments, ensure_ascii=False)}) is not called so"
+        for place, (name, arguments) in enumerate(expected["calls"])
+        if place not in matched or matched[place][1] < 1
+    ]
+    used = {call for call, _ in matched.values()}
+    missing += [f"{name} is called for nothing" for place, (name, _) in enumerate(calls) if place not in used]
+    missing += ["a call that is not JSON"] * is_broken
+    total = sum(worth for _, worth in matched.values())
     return graded(total / max(len(expected["calls"]), len(calls) + is_broken), missing)
+
+
+def _matched(wanted: Sequence[Call], calls: Sequence[Call]) -> dict[int, tuple[int, float]]:
+    """For each call that is wanted the one that is worth most as it, and how much; those that fit best come first, so
+    that a right call is not taken for another one that is missing."""
+    worths = [(_worth(*want, call), n, m) for n, want in enumerate(wanted) for m, call in enumerate(calls)]
+    matched: dict[int, tuple[int, float]] = {}
+    used = set()
+    for worth, n, m in sorted(worths, key=lambda each: -each[0]):
+        if worth and n not in matched and m not in used:
+            matched[n] = (m, worth)
+            used.add(m)
+    return matched
 
 
 def _worth(name: str, arguments: Mapping[str, Any], call: Call) -> float:
