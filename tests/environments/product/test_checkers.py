@@ -63,6 +63,9 @@ def test_chat_form_costs_something_and_stuffing_gains_nothing() -> None:
         (["7", "9"], "Answer: 7, 8", 0.5),
         (["7", "9"], "Answer: 9, 7", 0.0),
         (["7", "9"], "Answer: 7", 0.0),
+        (["120", "950"], "Answer: 120,950", 1.0),  # with a comma between, as was asked
+        (["7", "9"], "\n" * 200_000, 0.0),
+        (["7", "9"], "Answer: 7" + " " * 200_000 + "x", 0.0),
         (["7", "9"], "Answer: 7, 9, 11", 0.0),
     ],
 )
@@ -130,15 +133,21 @@ def test_sheets_formulas_are_tried_on_tables_that_nobody_saw() -> None:
 def test_sheets_a_formula_that_is_right_on_most_tables_gets_most() -> None:
     """More than 60 units or 60 and more: the same on all tables but the one that has 60."""
     rows = [["North", f"p{n}", units, 1.0] for n, units in enumerate((60, 70, 50))]
-    others = [["North", f"p{n}", units, 1.0] for n, units in enumerate((61, 70, 50))]
-    expected = {"tables": [rows, *[others] * 4], "values": [1, 2, 2, 2, 2], "formula": '=COUNTIF(C2:C4,">60")'}
+    others = [["North", f"p{n}", units, 1.0] for n, units in enumerate((61, 70, 80))]
+    expected = {"tables": [rows, *[others] * 4], "values": [1, 3, 3, 3, 3], "formula": '=COUNTIF(C2:C4,">60")'}
     assert check("sheets", expected, '=COUNTIF(C2:C4,">60")').score == 1
     assert check("sheets", expected, '=COUNTIF(C2:C4,">=60")').score == 0.8
+    assert check("sheets", expected, "=3").score == check("sheets", expected, "=3+0*C2").score == 0
 
 
 @pytest.mark.parametrize(
-    "reply", ["=SUM(C2:C99999999)", "=" + "(" * 900, "=1" + "+1" * 600, "=9^9^9^9^9", "=A1:ZZ9999"]
-)
+    "reply",
+    [
+        "=SUM(C2:C99999999)", "=" + "(" * 900, "=1" + "+1" * 600, "=9^9^9^9^9", "=A1:ZZ9999", "=INDEX(A1:A3,9E999)",
+        "=INT(9E999)", "=ROUND(9E999)", "=AVERAGE(9E999,-9E999)", "=SUM(A1:A5000&A1:ZZ1)",
+        f'=COUNTIF("{"a" * 400}","{"*a" * 200}b")',
+    ],
+)  # fmt: skip
 def test_sheets_formulas_that_would_hang_do_not(reply: str) -> None:
     assert check("sheets", item("sheets")[0], reply).score == 0
 
@@ -187,6 +196,11 @@ def test_summaries_what_was_corrected_spoils_its_fact_even_beside_the_right_one(
     assert check("summaries", expected, expected["report"]).score < 0.35
 
 
+@pytest.mark.parametrize("reply", ["1" * 200_000 + "a" * 200_000 + "1", "1." + "1" * 200_000 + "a1"])
+def test_summaries_a_number_that_goes_on_is_read_once(reply: str) -> None:
+    assert check("summaries", item("summaries")[0], reply).score == 0
+
+
 def test_summaries_form_counts() -> None:
     expected, right = item("summaries")
     assert check("summaries", expected, right + " word" * 90).score == pytest.approx(0.9)
@@ -219,6 +233,9 @@ def test_extraction_orders_that_are_none_and_doubles_cost() -> None:
     assert check("extraction", expected, json.dumps({"orders": orders})).score == 0
     assert check("extraction", expected, json.dumps([{**o, "quantity": str(o["quantity"])} for o in orders])).score < 1
     assert check("extraction", expected, "[" * 100_000).score == 0
+    huge = check("extraction", expected, json.dumps([{**orders[0], "total": 10**400}]))
+    assert "total is not" in huge.why
+    assert len(check("extraction", expected, "[" + "{}, " * 10_000 + "{}]").why) == 2_000
 
 
 # --- tool use
@@ -253,9 +270,22 @@ def test_tool_use_calls_are_matched_and_strange_ones_cost(reply: str, score: flo
     assert check("tool_use", {"calls": [ORDER, STOCK], "says": []}, reply).score == pytest.approx(score)
 
 
+def test_tool_use_a_right_call_is_not_taken_for_the_one_that_is_missing() -> None:
+    tents = ["order", {"product": "tents", "city": "Cork", "quantity": 7}]
+    expected = {"calls": [ORDER, tents], "says": []}
+    assert check("tool_use", expected, said(tents)).score == 0.5
+    assert check("tool_use", expected, f"<think>{said(ORDER)}</think>{said(tents)}").score == 0.5
+
+
 def test_tool_use_where_nothing_can_be_called() -> None:
     missing = {"calls": [], "says": ["?"]}
     assert check("tool_use", missing, "How many do you need?").score == 1
     assert check("tool_use", missing, "I have ordered them.").score == 0
     assert check("tool_use", missing, "How many? " + said(ORDER)).score == 0
-    assert check("tool_use", {"calls": [], "says": ["310"]}, "310 in all.").score == 1
+    known = {"calls": [], "says": ["310"]}
+    for reply in ("310 in all.", "**310**, for 200 and 110 are 310", "It is 310"):
+        assert check("tool_use", known, reply).score == 1
+    for reply in ("1310", "3100 or 31", " ".join(map(str, range(500)))):
+        assert check("tool_use", known, reply).score == 0
+    for reply in ("<tool_call>" * 50_000, "<tool_call>x" + " " * 200_000):
+        assert check("tool_use", known, reply).score == 0

@@ -40,7 +40,7 @@ def test_there_are_sixty_and_more_on_every_level(suite: Suite) -> None:
 def test_a_right_reply_is_worth_1_also_in_a_code_block_and_behind_thoughts(suite: Suite) -> None:
     assert set(scores(suite, lambda document: suite.solve(document["expected"])).values()) == {1.0}
     fenced = scores(suite, lambda document: f"<think>\n1 2 3?\n</think>\n\n{suite.solve(document['expected'])}")
-    assert set(fenced.values()) == {1.0} or suite.name == "chat"  # whose capital letters are all of the reply's
+    assert set(fenced.values()) == {1.0}
 
 
 @each_suite

@@ -1,7 +1,9 @@
 """The filter, followed instruction by instruction on both machines: what passes, what fails, and how."""
 
 import errno
+import fcntl as F
 import os
+import socket
 import struct
 
 import pytest
@@ -71,6 +73,21 @@ def test_of_a_sockets_ways_one_can_be_set(machine):
     ioctl = {"x86_64": 16, "aarch64": 29}[machine]
     assert verdict(machine, ioctl, 3, 0x5421) == ALLOW
     assert verdict(machine, ioctl, 0, 0x5412) == UNKNOWN  # TIOCSTI: as if somebody typed
+
+
+@pytest.mark.parametrize(("machine", "fcntl"), [("x86_64", 72), ("aarch64", 25)])
+def test_a_descriptor_sends_no_signals_and_locks_nothing(machine, fcntl):
+    """F_SETOWN and F_SETSIG make the kernel send any signal, SIGKILL too, to a process of the same user."""
+    passing = {command for command in (*range(20), *range(1020, 1045)) if verdict(machine, fcntl, 3, command) == ALLOW}
+    assert passing == {F.F_DUPFD, F.F_GETFD, F.F_SETFD, F.F_GETFL, F.F_SETFL, F.F_DUPFD_CLOEXEC}
+
+
+@pytest.mark.parametrize(("machine", "socketpair", "sendto"), [("x86_64", 53, 44), ("aarch64", 199, 206)])
+def test_what_is_sent_goes_to_the_other_end_alone(machine, socketpair, sendto):
+    assert verdict(machine, sendto, 3, 0, 9, 0, 0, 0) == ALLOW
+    assert verdict(machine, sendto, 3, 0, 9, 0, 0x7000, 110) == UNKNOWN  # of datagrams each may have an address
+    assert verdict(machine, socketpair, socket.AF_UNIX, socket.SOCK_STREAM) == ALLOW
+    assert verdict(machine, socketpair, socket.AF_TIPC, socket.SOCK_STREAM) == UNKNOWN
 
 
 @pytest.mark.parametrize("machine", ARCHITECTURES)

@@ -40,3 +40,8 @@ def test_a_body_ends_where_the_next_thing_begins():
     ):
         assert body_of(f"{body}\n{after}") == body
     assert body_of(body) == body
+
+
+@pytest.mark.parametrize("reply", ["`" * 200_000, "```" + "a" * 200_000, "```" + " " * 200_000, "~" * 200_000])
+def test_a_fence_without_end_is_read_once(reply):
+    assert code_of(reply, "f") == reply

@@ -153,3 +153,28 @@ def test_rows_that_do_not_fit_are_refused():
         ifeval_problem({"prompt": "?", "instruction_id_list": ["keywords:rhyme"], "kwargs": [{}]})
     with pytest.raises(ValueError, match="1 instructions, but 0 descriptions"):
         ifeval_problem({"prompt": "?", "instruction_id_list": ["punctuation:no_comma"], "kwargs": []})
+
+
+@pytest.mark.parametrize(
+    ("kind", "reply"),
+    [
+        ("length_constraints:number_sentences", "." * 200_000 + "a"),
+        ("detectable_content:number_placeholders", "[" * 200_000),
+        ("detectable_format:number_bullet_lists", "\n" * 200_000 + "x"),
+        ("detectable_format:json_format", "```x" + " " * 200_000 + "y```"),
+        ("detectable_format:title", "<" * 200_000),
+    ],
+)
+def test_a_long_reply_of_one_sign_is_read_once(kind, reply):
+    assert not is_followed(kind, CASES[kind][0] | ({"relation": "at least"} if "sentences" in kind else {}), reply)
+
+
+def test_what_is_given_must_be_what_the_check_takes():
+    row = {"prompt": "?", "instruction_id_list": ["length_constraints:number_words"]}
+    for given, said in (
+        ({"num_words": 3}, "missing 1 required positional argument: 'relation'"),
+        ({"num_words": "3", "relation": "at least"}, "not supported between"),
+        ({"num_words": 3, "relation": "at most"}, 'the relation is "at most"; it is "at least" or "less than"'),
+    ):
+        with pytest.raises(ValueError, match=said):
+            ifeval_problem(row | {"kwargs": [given]})

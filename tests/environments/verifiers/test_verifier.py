@@ -35,6 +35,12 @@ def test_examples_of_one_object(tmp_path):
         read_rows(path)
 
 
+def test_a_line_ends_with_its_new_line_alone(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "a\u2028b\x85c", "answer": "#### 1"}\n', encoding="utf-8")
+    assert [problem.prompt for problem in problems_of(GSM8K, path)] == ["a\u2028b\x85c"]
+
+
 def test_what_is_no_row_is_named_with_its_line(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"question": "?", "answer": "#### 1"}\n{"question": "?"}\n')

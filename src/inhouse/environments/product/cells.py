@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 Area = list[list[Any]]  # rows of values
+MAX_CELLS = 5_000  # of an area: a column times a row may be large
 
 
 class FormulaError(ValueError):
@@ -19,6 +20,8 @@ def each(act: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
     for area in (a, b):
         if len(area) not in (1, height) or len(area[0]) not in (1, width):
             raise FormulaError("two ranges are not of one size")
+    if height * width > MAX_CELLS:
+        raise FormulaError(f"{height} times {width} cells are too many")
     return [[act(_at(a, y, x), _at(b, y, x)) for x in range(width)] for y in range(height)]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from inhouse.environments.environment import Grade
 from inhouse.environments.product.names import CITIES, COLOURS, DAYS, PEOPLE
-from inhouse.environments.product.suite import Message, Question, Suite, user, weighed, without_fence
+from inhouse.environments.product.suite import Message, Question, Suite, user, weighed, without_fence, without_thoughts
 
 _SLOTS = {
     "city": (CITIES, "I live in {v}.", "Sorry, not {old}: it is {v} that I live in now."),
@@ -58,6 +58,7 @@ def _change(rng: random.Random, slot: str, values: dict[str, Any]) -> str:
 
 
 def _check(expected: Mapping[str, Any], reply: str) -> Grade:
+    reply = without_thoughts(reply)
     lines = [line.strip() for line in without_fence(reply).splitlines() if line.strip()]
     given = [_pair(line) for line in lines]
     told = dict(reversed(given))  # the first counts of a name that stands there twice

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from inhouse.environments.product.cells import FormulaError, as_text, compare, each, number
+from inhouse.environments.product.cells import MAX_CELLS, FormulaError, as_text, compare, each, number
 from inhouse.environments.product.functions import FUNCTIONS
 
 MAX_CHARACTERS, MAX_DEPTH = 1000, 40
@@ -149,7 +149,9 @@ class _Parser:
             self._need(")")
         try:
             return function(*arguments)
-        except (TypeError, IndexError) as error:
+        except FormulaError:
+            raise
+        except (TypeError, IndexError, ValueError, ArithmeticError) as error:  # INT(9E999), INDEX(A1:A9,9E999)
             raise FormulaError(f"{name} is not given what it needs") from error
 
     def _argument(self, depth: int) -> Any:
@@ -216,7 +218,7 @@ def _cells(text: str, sheet: Sheet) -> Any:
         return _cell(sheet, y0 or 0, x0)
     x1, y1 = _place_of(last)
     rows = range(y0 if y0 is not None else 0, (y1 if y1 is not None else len(sheet) - 1) + 1)
-    if not rows or x1 < x0 or len(rows) * (x1 - x0 + 1) > 5_000:
+    if not rows or x1 < x0 or len(rows) * (x1 - x0 + 1) > MAX_CELLS:
         raise FormulaError(f"{text} is no range")
     return [[_cell(sheet, y, x) for x in range(x0, x1 + 1)] for y in rows]
 

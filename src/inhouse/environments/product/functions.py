@@ -1,5 +1,6 @@
 """The functions of `formula`: those that people sum, count, choose and look up with."""
 
+import fnmatch
 import math
 import re
 import statistics
@@ -51,7 +52,7 @@ def _fits(criterion: Any) -> Callable[[Any], bool]:
     if isinstance(wanted, float) and op not in ("=", "<>"):
         return lambda cell: _is_number(cell) and compare(cell, op, wanted)
     if isinstance(wanted, str) and op in ("=", "<>") and ("*" in wanted or "?" in wanted):
-        pattern = re.compile(re.escape(wanted).replace(r"\*", ".*").replace(r"\?", "."), re.I)
+        pattern = re.compile(fnmatch.translate(wanted.replace("[", "[[]")), re.I)  # which never tries a part twice
         return lambda cell: (isinstance(cell, str) and pattern.fullmatch(cell) is not None) == (op == "=")
     return lambda cell: compare("" if cell is None and isinstance(wanted, str) else cell, op, wanted)
 

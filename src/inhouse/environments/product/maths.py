@@ -99,7 +99,7 @@ def _draws(rng: random.Random, level: int) -> tuple[str, list[Fraction]]:
     return text, [share]
 
 
-_LINE = re.compile(r"^\W*answer\W*:\s*(.+)$", re.I | re.M)
+_LINE = re.compile(r"^[^\w\n]*answer\W*:\s*(.+)$", re.I | re.M)
 
 
 def _check(expected: Mapping[str, Any], reply: str) -> Grade:
@@ -107,7 +107,10 @@ def _check(expected: Mapping[str, Any], reply: str) -> Grade:
     if not lines:
         return Grade(0.0, False, "no line `Answer: …`")
     wanted = [Fraction(value) for value in expected["values"]]
-    parts = [lines[-1]] if len(wanted) == 1 else re.split(r",\s+|\s+and\s+|;|,(?!\d{3}\b)", lines[-1])
+    line = " ".join(lines[-1].split())
+    parts = [line] if len(wanted) == 1 else re.split(r", | and |;|,(?!\d{3}\b)", line)
+    if len(parts) < len(wanted) == line.count(",") + 1:  # `120,950` is two numbers where two are wanted
+        parts = line.split(",")
     given = [_number(part) for part in parts]
     if len(given) != len(wanted):
         return Grade(0.0, False, f"{len(given)} numbers, not {len(wanted)}")

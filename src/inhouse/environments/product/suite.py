@@ -10,6 +10,7 @@ from inhouse.environments.environment import Grade
 
 LEVELS = 4  # of difficulty: items of a suite go through them in turn
 ITEMS = 64
+_LONGEST_WHY = 2_000  # characters: a reply may name a million things that nobody asked for
 _DRAWS = 50  # of one item, until it is another than those before
 
 Message = dict[str, Any]
@@ -65,17 +66,21 @@ def weighed(facts: Sequence[tuple[str, bool]], form: Sequence[tuple[str, bool]])
 
 
 def graded(score: float, missing: Sequence[str]) -> Grade:
-    """Of a reply that can be read, with all that is missing from 1."""
-    return Grade(score, True, "; ".join(missing) or None)
+    """Of a reply that can be read, with what is missing from 1."""
+    return Grade(score, True, "; ".join(missing)[:_LONGEST_WHY] or None)
 
 
 _FENCE = re.compile(r"```[\w+-]*\n(.*?)```", re.DOTALL)
 
 
+def without_thoughts(reply: str) -> str:
+    """The thinking that some models put first is not part of the reply."""
+    return re.sub(r"^\s*<think>.*?</think>", "", reply, flags=re.DOTALL)
+
+
 def without_fence(reply: str) -> str:
-    """The text of the last code block, or all of it where there is none; thinking that some models put first is not
-    part of the reply."""
-    reply = re.sub(r"^\s*<think>.*?</think>", "", reply, flags=re.DOTALL)
+    """The text of the last code block, or all of it where there is none; without thoughts."""
+    reply = without_thoughts(reply)
     blocks = _FENCE.findall(reply)
     return blocks[-1] if blocks else reply.strip()
 
@@ -89,11 +94,7 @@ def read_object(reply: str, kind: type) -> Any:
     return value if isinstance(value, kind) else None
 
 
-def words_in(text: str) -> list[str]:
-    return re.findall(r"[\w'%€$.,/-]*\w[\w%]*", text)
-
-
-_NUMBER = re.compile(r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?(?![\w]*\d)")
+_NUMBER = re.compile(r"(?<![\w.,])\d++(?:,\d{3})*(?:\.\d++)?(?!\w*\d)")
 
 
 def numbers_in(text: str) -> list[float]:

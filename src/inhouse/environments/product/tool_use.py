@@ -6,13 +6,13 @@ A reply is its text, behind it one `<tool_call>{"name": …, "arguments": {…}}
 import json
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
 from inhouse.environments.environment import Grade
 from inhouse.environments.product.names import CITIES, PEOPLE, PRODUCTS
-from inhouse.environments.product.suite import Message, Question, Suite, graded, user
+from inhouse.environments.product.suite import Message, Question, Suite, graded, numbers_in, user, without_thoughts
 
 Call = tuple[str, dict[str, Any]]
 _TEXT, _COUNT, _DAY = {"type": "string"}, {"type": "integer"}, {"type": "string", "description": "YYYY-MM-DD"}
@@ -131,27 +131,40 @@ def _call(name: str, *values: Any) -> Call:
     return name, dict(zip(_TOOLS[name][1], values, strict=True))
 
 
-_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
+_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 
 
 def _check(expected: Mapping[str, Any], reply: str) -> Grade:
+    reply = without_thoughts(reply)
     calls, is_broken = _calls_of(reply)
     if not expected["calls"]:
-        text = _CALL.sub("", reply)
-        missing = [f"does not say {each}" for each in expected["says"] if each not in text]
+        missing = [f"does not say {each}" for each in expected["says"] if not _says(_parted(reply)[1], each)]
         why = ["a call where none can be made or is needed"] if calls or is_broken else missing
         return graded(float(not why), why)
-    left, total, missing = list(calls), 0.0, []
-    for name, arguments in expected["calls"]:
-        best = max(left, key=lambda call: _worth(name, arguments, call), default=None)
-        worth = 0.0 if best is None else _worth(name, arguments, best)
-        if best is not None and worth:
-            left.remove(best)
-        total += worth
-        if worth < 1:
-            missing.append(f"{name}({json.dumps(arguments, ensure_ascii=False)}) is not called so")
-    missing += [f"{name} is called for nothing" for name, _ in left] + ["a call that is not JSON"] * is_broken
+    matched = _matched(expected["calls"], calls)
+    missing = [
+        f"{name}({json.dumps(arguments, ensure_ascii=False)}) is not called so"
+        for place, (name, arguments) in enumerate(expected["calls"])
+        if place not in matched or matched[place][1] < 1
+    ]
+    used = {call for call, _ in matched.values()}
+    missing += [f"{name} is called for nothing" for place, (name, _) in enumerate(calls) if place not in used]
+    missing += ["a call that is not JSON"] * is_broken
+    total = sum(worth for _, worth in matched.values())
     return graded(total / max(len(expected["calls"]), len(calls) + is_broken), missing)
+
+
+def _matched(wanted: Sequence[Call], calls: Sequence[Call]) -> dict[int, tuple[int, float]]:
+    """For each call that is wanted the one that is worth most as it, and how much; those that fit best come first, so
+    that a right call is not taken for another one that is missing."""
+    worths = [(_worth(*want, call), n, m) for n, want in enumerate(wanted) for m, call in enumerate(calls)]
+    matched: dict[int, tuple[int, float]] = {}
+    used = set()
+    for worth, n, m in sorted(worths, key=lambda each: -each[0]):
+        if worth and n not in matched and m not in used:
+            matched[n] = (m, worth)
+            used.add(m)
+    return matched
 
 
 def _worth(name: str, arguments: Mapping[str, Any], call: Call) -> float:
@@ -168,11 +181,29 @@ def _same(wanted: Any, given: Any) -> bool:
     return type(given) in (int, float) and given == wanted
 
 
+def _parted(reply: str) -> tuple[list[str], str]:
+    """The calls of a reply and the text around them. No call is looked for behind the last end of one: a reply of
+    beginnings alone would be read to its end for each."""
+    end = reply.rfind("</tool_call>") + len("</tool_call>") if "</tool_call>" in reply else 0
+    return _CALL.findall(reply[:end]), _CALL.sub("", reply[:end]) + reply[end:]
+
+
+_MOST_NUMBERS = 4  # in an answer to what is known: the two that were said, their sum, and one to spare
+
+
+def _says(text: str, wanted: str) -> bool:
+    """A number is said as a number, and not among all that it might be."""
+    if not wanted.isdigit():
+        return wanted in text
+    said = numbers_in(text)
+    return float(wanted) in said and len(set(said)) <= _MOST_NUMBERS
+
+
 def _calls_of(reply: str) -> tuple[list[Call], int]:
     calls, num_broken = [], 0
-    for text in _CALL.findall(reply):
+    for text in _parted(reply)[0]:
         try:
-            call = json.loads(text)
+            call = json.loads(text.strip())
             calls.append((str(call["name"]), dict(call["arguments"])))
         except (ValueError, TypeError, KeyError, RecursionError):
             num_broken += 1

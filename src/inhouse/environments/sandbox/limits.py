@@ -1,8 +1,10 @@
 """What a program in the sandbox may use."""
 
+import resource
 from typing import NamedTuple
 
 MIB = 1 << 20
+_OPEN_FILES = 64
 
 
 class Limits(NamedTuple):
@@ -29,3 +31,22 @@ def check_limits(limits: Limits) -> Limits:
         if value < smallest:
             raise ValueError(f"the sandbox's {name} is {value}; at least {smallest} is needed")
     return limits
+
+
+def kernel_limits(limits: Limits) -> dict[str, int]:
+    """What the kernel is told, by the names of `resource`."""
+    return {
+        "RLIMIT_CPU": limits.seconds, "RLIMIT_AS": limits.memory, "RLIMIT_FSIZE": limits.output,
+        "RLIMIT_NOFILE": _OPEN_FILES, "RLIMIT_CORE": 0, "RLIMIT_MEMLOCK": 0,
+    }  # fmt: skip
+
+
+def check_kernel_limits(limits: Limits) -> None:
+    """Raises `ValueError` where this process is itself held to less (`ulimit`): then no program would be started."""
+    for name, most in kernel_limits(limits).items():
+        allowed = resource.getrlimit(getattr(resource, name))[1]
+        if allowed not in (resource.RLIM_INFINITY, max(allowed, most)):
+            raise ValueError(
+                f"the sandbox needs {name} of {most}, but this process may have {allowed} at most (ulimit -H): "
+                "allow it more, or give the sandbox less"
+            )

@@ -6,23 +6,27 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 
-from inhouse.environments.sandbox.limits import DEFAULT_LIMITS, Limits, check_limits
+from inhouse.environments.sandbox.limits import DEFAULT_LIMITS, Limits, check_kernel_limits, check_limits
 from inhouse.environments.sandbox.seccomp import is_known_machine
 
 SETTING = "INHOUSE_SANDBOX"
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from inhouse.environments.sandbox.server import main; main()"
 _GRACE = 10.0  # seconds beyond a program's own, until its keeper must have reported
+_LONGEST_WHY = 2_000  # characters: a program may end with a million of them
 
 
 class Outcome(NamedTuple):
     """How a program ended: whether it came to its end, why not, what it printed, how much it computed.
 
-    `is_late` where time, of either kind, was what ended it. `seconds`: CPU seconds.
+    `is_late` where time, of either kind, or the sandbox's own end was what ended it: it may be another next time.
+    `seconds`: CPU seconds.
     """
 
     is_done: bool
@@ -35,13 +39,15 @@ class Outcome(NamedTuple):
 class Sandbox:
     """One server of programs, started with the first of them. Many threads may use it; close it, or let it go.
 
-    Raises `ValueError` where this machine cannot hold a program in: it is never run with less without being told to.
+    A process that is forked from this one starts a server of its own. Raises `ValueError` where this machine cannot
+    hold a program in: it is never run with less without being told to; `OSError` where it has no process left for one.
     """
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
         self.limits = check_limits(limits)
         self._server: _Server | None = None
         self._lock = threading.Lock()
+        os.register_at_fork(after_in_child=partial(_forget, weakref.ref(self)))
 
     def run(self, program: str, text: str = "") -> Outcome:
         """Executes a program with `text` as its standard input."""
@@ -84,12 +90,22 @@ class Sandbox:
             if self._server is not None and not self._server.has_ended():
                 try:
                     return self._server.start(role, program, stdin, self.limits)
-                except OSError:  # it ends just now
+                except ConnectionError:  # it ends just now; for want of files here it must not: others' programs run
                     pass
             if self._server is not None:
                 self._server.close()
+            check_kernel_limits(self.limits)
             self._server = _Server()
             return self._server.start(role, program, stdin, self.limits)
+
+
+def _forget(sandbox: "weakref.ref[Sandbox]") -> None:
+    """In a forked process: the server is the parent's, which it must not keep alive, and another thread of the parent
+    may have held the lock."""
+    if (mine := sandbox()) is not None:
+        if mine._server is not None:
+            mine._server.leave()
+        mine._server, mine._lock = None, threading.Lock()
 
 
 class _Server:
@@ -129,6 +145,11 @@ class _Server:
         self._socket.close()
         self._process.wait()
 
+    def leave(self) -> None:
+        """To the process that has started it."""
+        self._socket.close()
+        self._process.returncode = 0
+
 
 class _Running:
     """A program under way: closing `control` ends it."""
@@ -144,12 +165,16 @@ class _Running:
             self._control.settimeout(self._limits.wall_seconds + _GRACE)
             try:
                 text = self._control.recv(4096)
-            except OSError:  # no word in time, or the server was killed
+            except TimeoutError:
+                text = json.dumps({"code": -9, "is_late": True, "seconds": 0.0}).encode()
+            except OSError:  # the server was killed
                 text = b""
             output = _content(self._output, self._limits.output)
             if not text:
-                return Outcome(False, "the sandbox ended before the program", output)
+                return Outcome(False, "the sandbox ended before the program", output, is_late=True)
             report = json.loads(text)
+            if "refused" in report:
+                raise OSError(f"the sandbox could not start a program: {report['refused']}")
             if at_once and report["is_late"]:
                 return Outcome(
                     True, None, output, seconds=report["seconds"]
@@ -167,7 +192,7 @@ class _Running:
         if code < 0:
             return f"killed by signal {-code}", False
         said = _content(self._errors, self._limits.output).strip().rsplit("\n", 1)[-1]
-        return (said or f"exit code {code}") if code else None, False
+        return (said[:_LONGEST_WHY] or f"exit code {code}") if code else None, False
 
 
 def _mode() -> str:

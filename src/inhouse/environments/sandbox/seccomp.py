@@ -26,14 +26,14 @@ _CALLS = {
     "dup": (32, 23), "dup2": (33, None), "dup3": (292, 24), "nanosleep": (35, 101), "clock_nanosleep": (230, 115),
     "getitimer": (36, 102), "setitimer": (38, 103), "alarm": (37, None), "pause": (34, None), "getpid": (39, 172),
     "gettid": (186, 178), "getppid": (110, 173), "getuid": (102, 174), "geteuid": (107, 175), "getgid": (104, 176),
-    "getegid": (108, 177), "getgroups": (115, 158), "socketpair": (53, 199), "sendto": (44, 206), "recvfrom": (45, 207),
-    "shutdown": (48, 210), "getsockopt": (55, 209), "setsockopt": (54, 208), "getsockname": (51, 204),
-    "getpeername": (52, 205), "exit": (60, 93), "exit_group": (231, 94), "uname": (63, 160), "fcntl": (72, 25),
-    "fsync": (74, 82), "getdents64": (217, 61), "getcwd": (79, 17), "chdir": (80, 49), "fchdir": (81, 50),
-    "readlink": (89, None), "readlinkat": (267, 78), "umask": (95, 166), "gettimeofday": (96, 169), "time": (201, None),
-    "times": (100, 153), "clock_gettime": (228, 113), "clock_getres": (229, 114), "getrusage": (98, 165),
-    "sched_yield": (24, 124), "sched_getaffinity": (204, 123), "futex": (202, 98), "epoll_create1": (291, 20),
-    "epoll_ctl": (233, 21), "epoll_wait": (232, None), "epoll_pwait": (281, 22), "getrandom": (318, 278),
+    "getegid": (108, 177), "getgroups": (115, 158), "recvfrom": (45, 207), "shutdown": (48, 210),
+    "getsockopt": (55, 209), "getsockname": (51, 204), "getpeername": (52, 205), "exit": (60, 93),
+    "exit_group": (231, 94), "uname": (63, 160), "fsync": (74, 82), "getdents64": (217, 61), "getcwd": (79, 17),
+    "chdir": (80, 49), "fchdir": (81, 50), "readlink": (89, None), "readlinkat": (267, 78), "umask": (95, 166),
+    "gettimeofday": (96, 169), "time": (201, None), "times": (100, 153), "clock_gettime": (228, 113),
+    "clock_getres": (229, 114), "getrusage": (98, 165), "sched_yield": (24, 124), "sched_getaffinity": (204, 123),
+    "futex": (202, 98), "epoll_create1": (291, 20), "epoll_ctl": (233, 21), "epoll_wait": (232, None),
+    "epoll_pwait": (281, 22), "getrandom": (318, 278),
     "close_range": (436, 436), "restart_syscall": (219, 128),
 }  # fmt: skip
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH
@@ -44,12 +44,20 @@ _ALLOW, _KILL = 0x7FFF0000, 0x80000000
 _UNKNOWN, _READ_ONLY = 0x00050000 | errno.ENOSYS, 0x00050000 | errno.EROFS
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2
 _TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_WHOLE = 0xFFFFFFFF
 _FIONBIO = 0x5421  # a socket that does not block, as asyncio wants its own
-# and which argument decides, under which mask it must be what, and how the call fails where it is not
+_UNIX = 1
+# of fcntl. Those below 4 copy a descriptor and tell its flags; others, that are not here, say which process is to be
+# sent a signal (F_SETOWN, F_SETSIG), lock files and make pipes larger
+_SET_FLAGS, _COPY = 4, 1030
+# and which argument decides, (under which mask it must be what), …, and how the call fails where it is not
 _SOME = {
-    "open": (2, None, 1, _TO_WRITE, 0, _READ_ONLY),
-    "openat": (257, 56, 2, _TO_WRITE, 0, _READ_ONLY),
-    "ioctl": (16, 29, 1, 0xFFFFFFFF, _FIONBIO, _UNKNOWN),
+    "open": (2, None, 1, ((_TO_WRITE, 0),), _READ_ONLY),
+    "openat": (257, 56, 2, ((_TO_WRITE, 0),), _READ_ONLY),
+    "ioctl": (16, 29, 1, ((_WHOLE, _FIONBIO),), _UNKNOWN),
+    "fcntl": (72, 25, 1, ((_WHOLE - 3, 0), (_WHOLE, _SET_FLAGS), (_WHOLE, _COPY)), _UNKNOWN),
+    "socketpair": (53, 199, 0, ((_WHOLE, _UNIX),), _UNKNOWN),
+    "sendto": (44, 206, 5, ((_WHOLE, 0),), _UNKNOWN),  # to the other end alone: no address, which may be anybody's
 }
 
 _Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
@@ -76,13 +84,15 @@ def filter_instructions(machine: str) -> list[_Instruction]:
     instructions: list[_Instruction] = [
         (_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, architecture), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, _NUMBER),
     ]  # fmt: skip
-    for *pair, argument, mask, wanted, failure in _SOME.values():
-        number = pair[column]
+    for on_x86, on_arm, argument, choices, failure in _SOME.values():
+        number = (on_x86, on_arm)[column]
         if number is not None:
             place = _ARGUMENTS + 8 * argument  # the low half, on little-endian machines
             instructions += [
-                (_EQUAL, 0, 5, number), (_LOAD, 0, 0, place), (_AND, 0, 0, mask), (_EQUAL, 0, 1, wanted),
-                (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, failure),
+                (_EQUAL, 0, 4 * len(choices) + 1, number),
+                *(each for mask, wanted in choices for each in (
+                    (_LOAD, 0, 0, place), (_AND, 0, 0, mask), (_EQUAL, 0, 1, wanted), (_RETURN, 0, 0, _ALLOW))),
+                (_RETURN, 0, 0, failure),
             ]  # fmt: skip
     instructions += [
         (_EQUAL, len(allowed) - place, 0, number) for place, number in enumerate(allowed) if number is not None

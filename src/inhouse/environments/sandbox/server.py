@@ -19,13 +19,12 @@ from typing import NamedTuple, NoReturn
 
 from inhouse.environments.sandbox import jail
 from inhouse.environments.sandbox import system_calls as linux
-from inhouse.environments.sandbox.limits import Limits
+from inhouse.environments.sandbox.limits import Limits, kernel_limits
 from inhouse.environments.sandbox.program import prepare, run_program
 from inhouse.environments.sandbox.seccomp import install_filter
 
 NUM_FILES = 5  # that come with a request: control, program, output, errors, input
 LARGEST_REQUEST = 4096
-_OPEN_FILES = 64
 
 
 class _Request(NamedTuple):
@@ -81,8 +80,9 @@ def _serve(server: socket.socket, proc: int | None) -> NoReturn:
             os._exit(0)
         try:
             is_keeper = os.fork() == 0
-        except OSError:  # no process left: the client sees its control socket closed
+        except OSError as error:  # no process left
             is_keeper = False
+            _refuse(files[0], error)
         if is_keeper:
             server.close()
             fields = json.loads(text)
@@ -95,11 +95,15 @@ def _keep(request: _Request, proc: int | None) -> NoReturn:
     """Runs the program of a request, ends it when its time is over or nobody waits for it, and reports."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     control = socket.socket(fileno=request.control)
-    if proc is not None:
-        _offer_to_the_oom_killer(proc)
-        jail.confine_program(proc)
-    started = time.monotonic()
-    child = os.fork()
+    try:
+        if proc is not None:
+            _offer_to_the_oom_killer(proc)
+            jail.confine_program(proc)
+        started = time.monotonic()
+        child = os.fork()
+    except OSError as error:  # no namespace or no process left
+        _refuse(request.control, error)
+        os._exit(1)
     if child == 0:
         _become_program(request, has_capabilities=proc is not None)
     watched = select.poll()
@@ -118,6 +122,12 @@ def _keep(request: _Request, proc: int | None) -> NoReturn:
     with contextlib.suppress(OSError):  # the client may be gone
         control.send(json.dumps(report).encode())
     os._exit(0)
+
+
+def _refuse(control: int, error: OSError) -> None:
+    """Tells the client that it is not the program's fault."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(control)) as client:
+        client.send(json.dumps({"refused": str(error)}).encode())
 
 
 def _offer_to_the_oom_killer(proc: int) -> None:
@@ -147,12 +157,5 @@ def _become_program(request: _Request, has_capabilities: bool) -> NoReturn:
 
 
 def _set_limits(limits: Limits) -> None:
-    for kind, most in (
-        (resource.RLIMIT_CPU, limits.seconds),
-        (resource.RLIMIT_AS, limits.memory),
-        (resource.RLIMIT_FSIZE, limits.output),
-        (resource.RLIMIT_NOFILE, _OPEN_FILES),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_MEMLOCK, 0),
-    ):
-        resource.setrlimit(kind, (most, most))
+    for name, most in kernel_limits(limits).items():
+        resource.setrlimit(getattr(resource, name), (most, most))

@@ -2,7 +2,8 @@
 
 import re
 
-_FENCED = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*(\w*)[^\n]*\n(.*?)(?:^[ \t]*\1|\Z)", re.DOTALL | re.MULTILINE)
+# what is taken for the line of a fence is never given back (`+`): a reply of a million backticks is read once
+_FENCED = re.compile(r"^[ \t]*+(`{3,}+|~{3,}+)[ \t]*+(\w*+)[^\n]*+\n(.*?)(?:^[ \t]*\1|\Z)", re.DOTALL | re.MULTILINE)
 # Chen et al. 2021, section 3.1: a function's body has ended where one of these begins a line
 _STOPS = re.compile(r"\n(?=class |def |#|if |print|@|```)")
 

@@ -36,13 +36,25 @@ def ifeval_problem(row: Row) -> Problem:
         raise ValueError(f'there is no instruction "{unknown[0]}"; there are {", ".join(INSTRUCTIONS)}')
     if not kinds or len(kinds) != len(givens):
         raise ValueError(f"{len(kinds)} instructions, but {len(givens)} descriptions of them (kwargs)")
-    answer = [[kind, _given(given)] for kind, given in zip(kinds, givens, strict=True)]
+    answer = [[kind, _checked(kind, _given(given))] for kind, given in zip(kinds, givens, strict=True)]
     return Problem(row["prompt"], "", json.dumps(answer, ensure_ascii=False))
 
 
 def _given(given: dict[str, Any]) -> dict[str, Any]:
     """What says something: some copies of the data list every name, with null for most."""
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _checked(kind: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What is given, itself. Raises `ValueError` where the check of this kind cannot be made with it."""
+    try:
+        is_followed(kind, given, "x")
+    except (TypeError, AttributeError) as wrong:
+        raise ValueError(f"{kind} cannot be checked with {given}: {wrong}") from None
+    for name, value in given.items():
+        if name.endswith("relation") and value not in ("at least", "less than"):
+            raise ValueError(f'{kind}: the {name} is "{value}"; it is "at least" or "less than"')
+    return given
 
 
 def followed(problem: Problem, reply: str) -> Followed:

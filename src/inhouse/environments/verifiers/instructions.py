@@ -2,6 +2,7 @@
 
 A check gets the reply and what the row of the data says (`num_words`, `relation`, …), and tells whether it was
 followed. Where the description leaves a choice, it is taken as in the published verdicts, and stands beside the check.
+All of them go through a reply once: one of a million brackets, full stops or new lines takes no longer than another.
 """
 
 import json
@@ -14,7 +15,7 @@ from inhouse.environments.verifiers.languages import language_of
 _PHRASES = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 _WORD = re.compile(r"\w+")
 _ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|vs|etc|Inc|Ltd|Co|e\.g|i\.e|a\.m|p\.m|U\.S|Ph\.D|No)\.")
-_SENTENCE_END = re.compile(r"[.!?\u2026\u3002\u0964]+[\"'\u201d\u2019)\]*]*(?=\s|$)")
+_SENTENCE_END = re.compile(r"(?<![.!?\u2026\u3002\u0964])[.!?\u2026\u3002\u0964]++[\"'\u201d\u2019)\]*]*+(?=\s|$)")
 
 
 def _related(count: int, relation: str, number: int) -> bool:
@@ -83,7 +84,7 @@ def begins_paragraph(reply: str, num_paragraphs: int, nth_paragraph: int, first_
 
 
 def has_placeholders(reply: str, num_placeholders: int) -> bool:
-    return len(re.findall(r"\[.*?\]", reply)) >= num_placeholders
+    return re.findall(r"\[[^\]\n]*(\]?)", reply).count("]") >= num_placeholders
 
 
 def has_postscript(reply: str, postscript_marker: str) -> bool:
@@ -98,7 +99,7 @@ def has_postscript(reply: str, postscript_marker: str) -> bool:
 
 def has_bullets(reply: str, num_bullets: int) -> bool:
     """Lines that begin with `*`, but not with `**`, or with `-`."""
-    return len(re.findall(r"^\s*(?:\*[^*\n]|-)", reply, re.MULTILINE)) == num_bullets
+    return len(re.findall(r"^[^\S\n]*(?:\*[^*\n]|-)", reply, re.MULTILINE)) == num_bullets
 
 
 def is_one_of_the_answers(reply: str) -> bool:
@@ -121,17 +122,19 @@ def has_sections(reply: str, section_spliter: str, num_sections: int) -> bool:
 def is_json(reply: str) -> bool:
     """The whole reply, or all of one block of code."""
     text = reply.strip()
-    if fenced := re.fullmatch(r"```(?:json)?\s*(.*?)\s*```", text, re.DOTALL | re.IGNORECASE):
-        text = fenced[1]
+    if len(text) > 5 and text.startswith("```") and text.endswith("```"):
+        text = re.sub(r"(?i)^json", "", text[3:-3])
     try:
-        json.loads(text)
+        json.loads(text.strip())
     except (ValueError, RecursionError):
         return False
     return True
 
 
 def has_title(reply: str) -> bool:
-    return any(each.strip("<>").strip() for each in re.findall(r"<<[^\n]+>>", reply))
+    """Text between `<<` and `>>` on one line."""
+    spans = (line[line.find("<<") : line.rfind(">>") + 2] for line in reply.split("\n") if "<<" in line)
+    return any(span.strip("<>").strip() for span in spans)
 
 
 def has_two_responses(reply: str) -> bool:

@@ -35,7 +35,7 @@ def read_rows(path: Path) -> list[Row]:
     if ".jsonl" not in path.suffixes:
         return _examples(path, text)
     rows: list[Row] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: texts may hold U+2028 and its like
         if line.strip():
             try:
                 row = json.loads(line)
