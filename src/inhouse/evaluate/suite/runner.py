@@ -13,7 +13,7 @@ from inhouse.engine.request import SamplingParams, checked
 from inhouse.evaluate.bits_per_byte import document_bits
 from inhouse.evaluate.results import Answer, Choice, ResultsWriter, item_hash, text_hash
 from inhouse.evaluate.suite.encoded_item import EncodedItem, encode_items
-from inhouse.evaluate.suite.summary import TRUNCATED, choice_metrics
+from inhouse.evaluate.suite.summary import TRUNCATED, choice_metrics, judged_again
 from inhouse.evaluate.tasks.task import Item, Task
 from inhouse.posttrain.chat_template import encode_prompt
 from inhouse.posttrain.opened_model import OpenedModel
@@ -40,8 +40,8 @@ class Runner:
         answers: dict[int, Answer] = {}
         for number, (item, prompt) in enumerate(zip(items, prompts, strict=True)):
             known = writer.known.get((task.name, item_hash(item.document), text_hash(prompt)))
-            if known is not None:
-                answers[number] = known._replace(number=number)
+            if known is not None and (answer := judged_again(task, item, known)) is not None:
+                answers[number] = answer._replace(number=number)
         left = [(number, item) for number, item in enumerate(items) if number not in answers]
         ask = self._generate if task.kind == "generation" else self._choose
         with Progress(task.name, len(items), "items", done=len(answers)) as progress:

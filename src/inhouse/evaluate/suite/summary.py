@@ -48,6 +48,18 @@ def choice_metrics(task: Task, item: Item, choices: Sequence[Choice], is_greedy:
     return _centred(task, metrics) | size
 
 
+def judged_again(task: Task, item: Item, kept: Answer) -> Answer | None:
+    """An answer of an earlier run, judged as the task has it now; None where that run asked about other choices."""
+    if [choice.text for choice in kept.choices] != list(item.choices):
+        return None
+    beside = {name: kept.metrics[name] for name in (TRUNCATED, "refused", "cut_off") if name in kept.metrics}
+    if task.kind == "generation":
+        metrics = task.score(item, kept.output)
+    else:
+        metrics = choice_metrics(task, item, kept.choices, bool(kept.metrics.get("greedy")))
+    return kept._replace(cluster=item.cluster, gold=item.gold_text, metrics=metrics | beside)
+
+
 def _centred(task: Task, metrics: dict[str, float]) -> dict[str, float]:
     """The metrics, and the centred one where it is known what guessing scores."""
     if task.chance is None or task.centred_metric not in metrics:
