@@ -67,6 +67,13 @@ def test_solved_items_stand_before_each_but_itself_the_same_in_every_run(tmp_pat
     ]
 
 
+def test_no_copy_of_an_item_gives_its_answer_away(tmp_path: Path) -> None:
+    turned = {"query": "2 + 2 =", "choices": ["4", "3"], "gold": 0}
+    records = [CHOICE, turned, CHOICE, *(CHOICE | {"query": f"{number} ="} for number in range(3))]
+    for item in list(task_of(tmp_path, records, Shape(shots=3)).items())[:3]:
+        assert item.context.count("2 + 2 =") == 1 and item.context.count("\n\n") == 3
+
+
 def test_solved_items_of_a_generation_have_the_delimiter(tmp_path: Path) -> None:
     records = [{"prompt": f"{number}?", "answer": str(number)} for number in range(2)]
     first, _ = task_of(tmp_path, records, Shape(shots=1, delimiter="\nA: ")).items()

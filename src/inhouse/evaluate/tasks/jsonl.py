@@ -10,7 +10,8 @@
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -60,7 +61,11 @@ def jsonl_task(name: str, path: Path, shape: Shape, limit: int | None = None, ch
             _item(kind, record, shape, f"{path}, item {number}", f"{name}/{number}")
             for number, record in enumerate(records)
         ]
-        return [_with_shots(items, number, name, shape) for number in range(len(items))[:limit]]
+        copies = Counter(map(_question, items))
+        return [
+            _with_shots(items, number, name, shape, copies[_question(items[number])])
+            for number in range(len(items))[:limit]
+        ]
 
     return Task(name, kind, read, score=_exact_match, chance=chance)
 
@@ -135,16 +140,24 @@ def digest_of_text(text: str) -> str:
     return sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:12]
 
 
-def _with_shots(items: Sequence[Item], number: int, name: str, shape: Shape) -> Item:
-    """The item behind so many solved ones, drawn by its number alone: the same in every run."""
+def _with_shots(items: Sequence[Item], number: int, name: str, shape: Shape, copies: int) -> Item:
+    """The item behind so many solved ones, drawn by its number alone: the same in every run. None of them is the item,
+    nor one of its `copies` in the file, which would give its answer away."""
     item = items[number]
     if not shape.shots:
         return item
     num_others = len(items) - 1
-    drawn = random.Random(f"{name}/{number}").sample(range(num_others), min(shape.shots, num_others))
-    before = "".join(_solved(items[other + (other >= number)]) + shape.between for other in drawn)
+    drawn = random.Random(f"{name}/{number}").sample(range(num_others), min(shape.shots + copies - 1, num_others))
+    others = (items[other + (other >= number)] for other in drawn)
+    shots = [other for other in others if copies == 1 or _question(other) != _question(item)][: shape.shots]
+    before = "".join(_solved(shot) + shape.between for shot in shots)
     contexts = tuple(before + context for context in item.contexts)
     return replace(item, context=before + item.context, contexts=contexts)
+
+
+def _question(item: Item) -> Hashable:
+    """What is asked, in whatever order its choices stand."""
+    return item.context, tuple(sorted(item.contexts)), tuple(sorted(item.choices))
 
 
 def _solved(item: Item) -> str:
