@@ -25,6 +25,7 @@ from inhouse.evaluate.suite.booked import Booked, booked
 from inhouse.evaluate.suite.exports import write_exports
 from inhouse.evaluate.suite.suite import Suite
 from inhouse.evaluate.suite.summary import judged_again, summarise
+from inhouse.evaluate.suite.thinking import without_thinking
 from inhouse.evaluate.tasks.task import Item, Message, Task
 from inhouse.providers import answers
 from inhouse.providers.address import check_address
@@ -184,9 +185,10 @@ class _Asking:
         self, question: _Question, said: str, usage: Usage | None, seconds: float, flags: dict[str, float]
     ) -> Answer:
         task, item = question.task, question.item
+        metrics = task.score(item, without_thinking(said)) | flags
         return Answer(
             *question.key[:2], question.number, item.cluster, item.prompt, question.key[2], item.gold_text, said,
-            task.score(item, said) | flags, [], round(seconds, 3), usage and usage.prompt, usage and usage.completion,
+            metrics, [], round(seconds, 3), usage and usage.prompt, usage and usage.completion,
             cost_of(usage, self._price),
         )  # fmt: skip
 

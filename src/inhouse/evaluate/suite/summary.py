@@ -5,6 +5,7 @@ from collections.abc import Hashable, Sequence
 
 from inhouse.evaluate.results import Answer, Choice
 from inhouse.evaluate.score import Score, mean, ratio
+from inhouse.evaluate.suite.thinking import without_thinking
 from inhouse.evaluate.tasks.task import Item, Task
 
 TOUCHED = "touched"  # 1 where an item shares an n-gram with the training text, 0 where it does not
@@ -54,7 +55,7 @@ def judged_again(task: Task, item: Item, kept: Answer) -> Answer | None:
         return None
     beside = {name: kept.metrics[name] for name in (TRUNCATED, "refused", "cut_off") if name in kept.metrics}
     if task.kind == "generation":
-        metrics = task.score(item, kept.output)
+        metrics = task.score(item, without_thinking(kept.output, kept.prompt))
     else:
         metrics = choice_metrics(task, item, kept.choices, bool(kept.metrics.get("greedy")))
     return kept._replace(cluster=item.cluster, gold=item.gold_text, metrics=metrics | beside)
