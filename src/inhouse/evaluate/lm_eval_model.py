@@ -123,11 +123,13 @@ class InhouseLM(TemplateLM):
         until = given.get("until") or []
         most = next((given[name] for name in _MOST_TOKENS if given.get(name) is not None), 256)
         is_drawn = given.get("do_sample", float(given.get("temperature") or 0) > 0)
-        how = {name: given[name] for name in _DRAWN_BY if given.get(name) is not None} if is_drawn else {}
+        how: dict[str, Any] = {"temperature": 1.0 if is_drawn else 0.0}
+        if is_drawn:
+            how |= {name: given[name] for name in _DRAWN_BY if given.get(name) is not None}
         return SamplingParams(
             max_tokens=min(int(most), self.max_length // 2),
             stop=tuple(filter(None, [until] if isinstance(until, str) else until)),
-            **({"temperature": 1.0} | how if is_drawn else {"temperature": 0.0}),
+            **how,
         )
 
     def _prompts(self, contexts: Sequence[str], params: Sequence[SamplingParams]) -> Iterator[Ids]:
