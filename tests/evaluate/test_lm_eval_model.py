@@ -43,6 +43,14 @@ def test_a_whole_text_is_read_as_a_document(lm: Any) -> None:
     assert -value / math.log(2) == pytest.approx(bits, rel=1e-4)
 
 
+def test_how_answers_are_drawn_is_read_under_lm_evals_names(lm: Any) -> None:
+    greedy = lm._params({"until": "", "max_new_tokens": 9, "top_p": 0.5, "do_sample": False, "temperature": 0.7})
+    assert (greedy.max_tokens, greedy.temperature, greedy.top_p, greedy.stop) == (9, 0.0, 1.0, ())
+    drawn = lm._params({"until": ["a", ""], "temperature": 0.7, "top_p": 0.5, "top_k": 3})
+    assert (drawn.temperature, drawn.top_p, drawn.top_k, drawn.stop) == (0.7, 0.5, 3, ("a",))
+    assert lm._params({"do_sample": True}).temperature == 1.0
+
+
 def test_answers_end_before_what_ends_them(lm: Any) -> None:
     given = {"until": ["e"], "max_gen_toks": 20, "do_sample": False}
     replies = lm.generate_until(requests(("import", given), ("def " * 400, given)))

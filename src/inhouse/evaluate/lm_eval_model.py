@@ -25,6 +25,8 @@ from inhouse.engine.request import SamplingParams
 from inhouse.posttrain.opened_model import open_folder
 
 _AT_ONCE = 128  # prompts that the engine knows of
+_MOST_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")  # the first that is given
+_DRAWN_BY = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 Ids = list[int]
 
@@ -117,11 +119,17 @@ class InhouseLM(TemplateLM):
         return replies
 
     def _params(self, given: dict[str, Any]) -> SamplingParams:
+        """As lm-eval's own models read them (`normalize_gen_kwargs`)."""
         until = given.get("until") or []
+        most = next((given[name] for name in _MOST_TOKENS if given.get(name) is not None), 256)
+        is_drawn = given.get("do_sample", float(given.get("temperature") or 0) > 0)
+        how: dict[str, Any] = {"temperature": 1.0 if is_drawn else 0.0}
+        if is_drawn:
+            how |= {name: given[name] for name in _DRAWN_BY if given.get(name) is not None}
         return SamplingParams(
-            max_tokens=min(int(given.get("max_gen_toks", 256)), self.max_length // 2),
-            temperature=float(given.get("temperature", 1.0)) if given.get("do_sample") else 0.0,
-            stop=tuple([until] if isinstance(until, str) else until),
+            max_tokens=min(int(most), self.max_length // 2),
+            stop=tuple(filter(None, [until] if isinstance(until, str) else until)),
+            **how,
         )
 
     def _prompts(self, contexts: Sequence[str], params: Sequence[SamplingParams]) -> Iterator[Ids]:

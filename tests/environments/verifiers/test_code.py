@@ -15,6 +15,9 @@ from inhouse.environments.verifiers.code import body_of, code_of, defines
         ("````python\nf = '''\n```\n'''\n````", "f = '''\n```\n'''\n"),
         ("```python\ndef f(): return 1\n```\nor better\n```python\ndef f(): return 2\n```", "def f(): return 2\n"),
         ("    return 1\n", "    return 1\n"),
+        ("    return 1\n```\n\nIt is one.", "    return 1\n```\n\nIt is one."),
+        ("\n    return 1\n\n```python\nprint(f())\n```", "\n    return 1\n\n```python\nprint(f())\n```"),
+        ("    ```\n    return 1\n    ```", "    return 1\n"),
         ("", ""),
     ],
 )

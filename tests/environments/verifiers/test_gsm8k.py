@@ -14,7 +14,9 @@ def test_a_row_is_a_problem_whose_working_is_worth_everything():
     assert GSM8K.score(DUCKS, DUCKS.worked) == GSM8K.lenient(DUCKS, DUCKS.worked) == Grade(1, True)
 
 
-@pytest.mark.parametrize("reply", ["#### 18", "####18.00", "#### $18", "x\n#### 18 dollars a day", "#### 3\n#### 18"])
+@pytest.mark.parametrize(
+    "reply", ["#### 18", "####18.00", "#### $18", "x\n#### 18 dollars a day", "#### 18\n\nQ: Eggs?\n#### 3"]
+)
 def test_strict(reply):
     assert GSM8K.score(DUCKS, reply) == Grade(1, True)
 
@@ -26,7 +28,7 @@ def test_strict(reply):
         ("#### -18", True, "-18 is not 18"),
         ("18", False, 'no line with "####"'),
         ("#### eighteen", False, 'no number behind "####", but "eighteen"'),
-        ("#### 18\n#### 2", True, "2 is not 18"),
+        ("#### 2\n#### 18", True, "2 is not 18"),
     ],
 )
 def test_strict_says_why_not(reply, is_parsed, why):

@@ -18,7 +18,7 @@ from tests.evaluate.compare.other_programs import (
 from inhouse.evaluate.compare.comparison import Comparison, compare, compare_results
 from inhouse.evaluate.compare.sides import Sides
 from inhouse.evaluate.compare.statistics import exact_p
-from inhouse.evaluate.results import Answer, Results
+from inhouse.evaluate.results import Answer, Results, text_hash
 
 
 def compared(a: Sequence[Answer], b: Sequence[Answer], **options: Any) -> Comparison:
@@ -59,6 +59,26 @@ def test_ours_and_lm_evals(tmp_path: Path) -> None:
     theirs = write_lm_eval(tmp_path / "theirs", {"letters": scored([0] * 8, "acc")})
     (row,) = compare(str(ours), str(theirs)).tasks
     assert (row.metric, row.n, row.a, row.b) == ("accuracy", 8, 0.625, 0.0)
+
+
+def test_a_space_before_the_choices_makes_no_other_prompt_in_another_program(tmp_path: Path) -> None:
+    spaced = [
+        each._replace(prompt=f"{each.prompt} ", prompt_hash=text_hash(f"{each.prompt} "))
+        for each in answers([1, 0] * 4)
+    ]
+    theirs = write_lm_eval(tmp_path / "theirs", {"letters": scored([0] * 8, "acc")})
+    (row,) = compare(str(write_ours(tmp_path / "ours", spaced)), str(theirs)).tasks
+    assert row.n == 8
+    with pytest.raises(ValueError, match="prompt_hash differs in 8 of 8"):
+        compared(spaced, answers([1, 0] * 4))
+
+
+@pytest.mark.parametrize(
+    ("metric", "better"), [("answer_match", "A"), ("wer", "B"), ("unparsable", "B"), ("flawless", "A")]
+)
+def test_which_way_is_better_is_told_by_the_words_of_a_metric(metric: str, better: str) -> None:
+    sides = [[answer(number, {metric: score}) for number in range(20)] for score in (1.0, 0.0)]
+    assert compared(*sides).tasks[0].verdict == f"{better} is better"
 
 
 def test_clusters_make_flips_of_one_passage_one_piece_of_evidence() -> None:

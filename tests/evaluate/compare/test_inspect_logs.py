@@ -34,6 +34,13 @@ def test_epochs_are_averaged(tmp_path: Path) -> None:
     assert [answer.metrics["match"] for answer in answers] == [0.5, 0.5]
 
 
+def test_what_was_not_scored_has_no_score_and_leaves_those_epochs_that_were(tmp_path: Path) -> None:
+    values = {1: ("C", float("nan"), "P"), 2: (float("nan"),) * 3}
+    samples = [sample(n, value, epoch) for n, each in values.items() for epoch, value in enumerate(each, 1)]
+    answers = read_logs(write_inspect(tmp_path / "a.eval", samples), None).answers
+    assert [answer.metrics for answer in answers] == [{"match": 0.75}, {}]
+
+
 def test_other_reducers_are_refused(tmp_path: Path) -> None:
     header = inspect_header(config={"epochs": 4, "epochs_reducer": ["pass_at_2"]})
     with pytest.raises(ValueError, match="epochs were reduced by pass_at_2; only mean is compared"):
@@ -72,7 +79,7 @@ def test_a_log_that_was_cut_short_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("samples", "said"),
     [
-        ([sample(1, float("nan"))], r"sample 1: match is nan; only numbers can be compared"),
+        ([sample(1, float("inf"))], r"sample 1: match is inf; only numbers can be compared"),
         ([sample(1, "perhaps")], r"sample 1: match is 'perhaps', which is no number and none of C, I, P, N"),
         ([{"id": 1, "epoch": 1}], r"sample 1: it has no id and input"),
         ([sample(1, "C"), sample(1, "C", epoch=2, asked="other")], "its epochs have different inputs"),

@@ -9,6 +9,9 @@ def test_passages_are_found_under_their_usual_names() -> None:
     assert cluster_of({"passage": "a"}, None, "x") == cluster_of({"article": "a"}, None, "x")
     assert cluster_of({"question": "a"}, None, "x") is None
     assert cluster_of("text", None, "x") is None
+    assert [cluster_of({"context": empty}, key, "x") for empty in ("", " ", None) for key in (None, "context")] == [
+        None
+    ] * 6
     assert cluster_of({"passage": "a", "book": [1]}, "book", "x") == cluster_of({"book": [1]}, "book", "x")
     with pytest.raises(ValueError, match="x: its document has no book; it has no keys"):
         cluster_of(None, "book", "x")

@@ -125,3 +125,11 @@ def test_what_is_answered_is_not_asked_again(
     same = [answer._replace(seconds=0.0) for answer in answers]
     assert [a.metrics for a in same] == [pytest.approx(a.metrics) for a in whole]
     assert [a.number for a in same] == [0, 1, 2]
+
+
+def test_what_was_answered_is_judged_as_the_task_is_now(opened: OpenedModel, tmp_path: Path) -> None:
+    (first,) = answers_of(opened, task_of(tmp_path, [CHOICES[2] | {"other": 0}]), tmp_path)
+    task = task_of(tmp_path, [CHOICES[2] | {"other": 0}], fields={"gold": "other"})
+    (again,) = answers_of(opened, task, tmp_path)
+    assert (first.gold, again.gold, again.choices) == ("x", "pass", first.choices)
+    assert again.metrics["accuracy"] == 1 - first.metrics["accuracy"]

@@ -1,6 +1,7 @@
 """What log-likelihoods say of an item, and what answers say of a model."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -23,6 +24,8 @@ def test_three_ways_to_choose_and_the_bits_of_the_right_choice() -> None:
     metrics = choice_metrics(task(chance=0.25), item, choices, False)
     assert [metrics[f"accuracy{by}"] for by in ("", "_per_byte", "_per_token")] == [0.0, 1.0, 0.0]
     assert metrics["centred"] == pytest.approx(-1 / 3)
+    by_byte = replace(task(chance=0.25), centred_metric="accuracy_per_byte")
+    assert choice_metrics(by_byte, item, choices, False)["centred"] == 1.0
     assert (metrics["bits"], metrics["bytes"]) == (4 / math.log(2), 4.0)
 
 
@@ -36,6 +39,8 @@ def test_a_text_has_bits_and_behind_a_context_may_be_what_the_model_would_say() 
     one = [Choice("ab", -2.0, 1, 2)]
     assert choice_metrics(task("log_likelihood"), Item({}, "", ("ab",)), one, True).keys() == {"bits", "bytes"}
     assert choice_metrics(task("log_likelihood"), Item({}, "c", ("ab",)), one, True)["greedy"] == 1.0
+    core = replace(task("log_likelihood", chance=0.0), centred_metric="greedy")
+    assert choice_metrics(core, Item({}, "c", ("ab",)), one, True)["centred"] == 1.0
 
 
 def test_scores_have_their_error_and_count_over_clusters_where_items_share_some() -> None:

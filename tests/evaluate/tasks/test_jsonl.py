@@ -28,13 +28,13 @@ def only(task: Task) -> Item:
 @pytest.mark.parametrize(
     ("record", "kind", "pairs", "gold"),
     [
-        (CHOICE, "multiple_choice", [("2 + 2 =", " 3"), ("2 + 2 =", " 4")], "4"),
+        (CHOICE, "multiple_choice", [("2 + 2 = ", "3"), ("2 + 2 = ", "4")], "4"),
         (
             {"context_options": ["He", "She"], "continuation": "ran.", "gold": 0},
-            "multiple_choice", [("He", " ran."), ("She", " ran.")], "He",
+            "multiple_choice", [("He ", "ran."), ("She ", "ran.")], "He",
         ),
         ({"text": "All of it."}, "log_likelihood", [("", "All of it.")], None),
-        ({"context": "1, 2,", "continuation": "3"}, "log_likelihood", [("1, 2,", " 3")], None),
+        ({"context": "1, 2,", "continuation": "3"}, "log_likelihood", [("1, 2, ", "3")], None),
         (
             {"sentence_good": "Cats sleep.", "sentence_bad": "Cats sleeps.", "UID": "agreement", "pairID": "0"},
             "minimal_pairs", [("", "Cats sleep."), ("", "Cats sleeps.")], "Cats sleep.",
@@ -67,6 +67,19 @@ def test_solved_items_stand_before_each_but_itself_the_same_in_every_run(tmp_pat
     ]
 
 
+def test_no_copy_of_an_item_gives_its_answer_away(tmp_path: Path) -> None:
+    turned = {"query": "2 + 2 =", "choices": ["4", "3"], "gold": 0}
+    records = [CHOICE, turned, CHOICE, *(CHOICE | {"query": f"{number} ="} for number in range(3))]
+    for item in list(task_of(tmp_path, records, Shape(shots=3)).items())[:3]:
+        assert item.context.count("2 + 2 =") == 1 and item.context.count("\n\n") == 3
+
+
+def test_solved_items_of_a_generation_have_the_delimiter(tmp_path: Path) -> None:
+    records = [{"prompt": f"{number}?", "answer": str(number)} for number in range(2)]
+    first, _ = task_of(tmp_path, records, Shape(shots=1, delimiter="\nA: ")).items()
+    assert first.context == "1?\nA: 1\n\n0?"
+
+
 def test_items_on_one_passage_and_twins_share_a_cluster(tmp_path: Path) -> None:
     on_passage = [CHOICE | {"query": f"Passage: It rained.\nQuestion {number}"} for number in range(2)]
     assert len({item.cluster for item in task_of(tmp_path, on_passage).items()} - {None}) == 1
@@ -89,6 +102,7 @@ def test_items_on_one_passage_and_twins_share_a_cluster(tmp_path: Path) -> None:
         ({"text": 7}, "text is a number, but must be a text"),
         ({"prompt": " ", "answer": "x"} | {"prompt": ""}, "item 0: the prompt is empty"),
         ({"a": 1, "b": 2}, r"its fields \(a, b\) fit no kind of task"),
+        ({"prompt": "x", "answer": " "}, "item 0: the answer is empty"),
         ([1], r"items\.jsonl, line 1: not a JSON object, but list"),
     ],
 )
@@ -115,3 +129,8 @@ def test_a_generation_is_right_to_the_letter_or_leniently_in_its_last_line(tmp_p
     assert task.score(item, " Paris\n") == {"exact_match": 1.0, "exact_match_lenient": 1.0}
     assert task.score(item, "I think.\nIt is Paris.") == {"exact_match": 0.0, "exact_match_lenient": 1.0}
     assert task.score(item, "Paris? No:\nRome") == {"exact_match": 0.0, "exact_match_lenient": 0.0}
+    five = only(task_of(tmp_path, [{"prompt": "2 + 3?", "answer": "5"}]))
+    lenient = {
+        said: task.score(five, said)["exact_match_lenient"] for said in ("It is 15.", "0.5", "-5", "So: 5.", "$5")
+    }
+    assert lenient == {"It is 15.": 0.0, "0.5": 0.0, "-5": 0.0, "So: 5.": 1.0, "$5": 1.0}

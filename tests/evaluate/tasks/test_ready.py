@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,15 @@ def write_lines(path: Path, *records: object) -> None:
 
 
 def test_core_tasks_have_their_delimiter_and_examples(tmp_path: Path) -> None:
-    records = [{"query": f"Question: {n}?", "choices": ["yes", "no"], "gold": n % 2} for n in range(12)]
+    records = [{"query": f"Question: {n}?\n", "choices": ["yes", "no"], "gold": n % 2} for n in range(12)]
     write_lines(tmp_path / "core" / "world_knowledge" / "arc_easy.jsonl.gz", *records)
     task = ready_task("core/arc_easy", tmp_path, limit=3)
     items = list(task.items())
     assert len(items) == 3 and task.chance == 0.25
-    assert items[1].pairs[1][1] == "\nAnswer: no"
-    assert items[1].context.count("\nAnswer: ") == 10 and items[1].context.endswith("\n\nQuestion: 1?")
+    context, choice = items[1].pairs[1]
+    assert choice == "no" and re.search(r"\?\nAnswer: (yes|no)\nQuestion: 1\?\nAnswer: $", context)
+    assert context.count("\nAnswer: ") == 11 and items[1].document == records[1]
+    assert task.centred_metric == "accuracy_per_token"  # as llm-foundry chooses: by the mean over a choice's tokens
     assert set(core.NAMES) <= set(READY)
 
 

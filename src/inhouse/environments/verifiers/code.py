@@ -11,11 +11,14 @@ _STOPS = re.compile(r"\n(?=class |def |#|if |print|@|```)")
 def code_of(reply: str, name: str) -> str:
     """The block that defines `name`: the last such one, else the last block of Python, else the reply as it is.
 
-    A block that is never closed goes on to the reply's end.
+    A block that is never closed goes on to the reply's end. A reply that begins with an indented line goes on where a
+    prompt ended: what is fenced behind it, or follows a fence that closes the prompt's, is no part of the function.
     """
     blocks = [(language.lower(), text) for _, language, text in _FENCED.findall(reply)]
     python = [text for language, text in blocks if language in ("python", "py", "python3", "")]
     defining = [text for text in python if defines(text, name)]
+    if not defining and re.match(r"\s*?^[ \t]+[^\s`~]", reply, re.MULTILINE):
+        return reply
     return (defining or python or [reply])[-1]
 
 

@@ -1,8 +1,9 @@
 """GSM8K (Cobbe et al. 2021): word problems of primary school, with a number for an answer.
 
-Strict, as the data set's own solutions end: the number behind the last `####`. Lenient: where there is none, what
-stands in the last `\\boxed{}`, else behind the last `answer is`, else the last number of the reply. Both compare
-values, not letters: `1,000`, `$1000.00` and `1000` are one number.
+Strict, as its authors and lm-eval judge: the number behind the first `####`, since a base model that has answered goes
+on with problems of its own. Lenient: what stands behind the last `####`, else in the last `\\boxed{}`, else behind the
+last `answer is`, else the last number of the reply. Both compare values, not letters: `1,000`, `$1000.00` and `1000`
+are one number.
 """
 
 import re
@@ -29,9 +30,9 @@ def strict(problem: Problem, reply: str) -> Grade:
     marked = _MARK.findall(reply)
     if not marked:
         return Grade(0.0, False, 'no line with "####"')
-    numbers = numbers_in(marked[-1])
+    numbers = numbers_in(marked[0])
     if not numbers:
-        return Grade(0.0, False, f'no number behind "####", but "{marked[-1].strip()[:100]}"')
+        return Grade(0.0, False, f'no number behind "####", but "{marked[0].strip()[:100]}"')
     return _compared(numbers[0], problem)
 
 

@@ -1,6 +1,7 @@
 """Two models task by task: what differs, within which bounds, what could have been seen, and the verdict in words."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -26,7 +27,10 @@ from inhouse.evaluate.results import Answer, Results
 
 # of a task's metrics, the first that both sides have
 PREFERRED = ("accuracy", "acc", "exact_match", "bits_per_byte")
-_LOWER_IS_BETTER = ("bits_per_byte", "perplexity", "brier", "loss", "wer")
+_LOWER_IS_BETTER = {  # words of a metric's name
+    "bits", "perplexity", "ppl", "brier", "loss", "error", "wer", "cer", "ter", "mae", "mse", "rmse", "refused", "cut",
+    "unparsable", "truncated", "touched", "overlap",
+}  # fmt: skip
 _RATIOS = {"bits_per_byte": ("bits", "bytes")}
 
 
@@ -223,7 +227,7 @@ def _signal(
 
 def _judged(row: TaskComparison) -> TaskComparison:
     higher = "A" if row.difference > 0 else "B"
-    is_worse = any(word in row.metric for word in _LOWER_IS_BETTER)
+    is_worse = not _LOWER_IS_BETTER.isdisjoint(re.findall("[a-z]+", row.metric.lower()))
     better = {"A": "B", "B": "A"}[higher] if is_worse else higher
     if row.a_higher + row.b_higher == 0:
         verdict = "no item differs"

@@ -1,6 +1,7 @@
 """Inspect's logs: `.eval` (a zip archive, a JSON file a sample) and `.json`."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,8 +28,8 @@ def read_logs(path: Path, cluster: str | None) -> Results:
     """A log of Inspect's, or a folder of them, as results; the metrics of an answer are its scorers.
 
     Items are known by input, target and choices, because ids change when samples are shuffled. Epochs are averaged, as
-    Inspect does by itself. Raises ValueError naming the file for what is no such log, for other reducers of epochs, and
-    where two logs are of one task.
+    Inspect does by itself, of those that were scored. Raises ValueError naming the file for what is no such log, for
+    other reducers of epochs, and where two logs are of one task.
     """
     tasks: dict[str, Path] = {}
     models: set[str] = set()
@@ -96,9 +97,10 @@ def _answers(samples: Iterator[Json], task: str, cluster: str | None, file: Path
         if answered[-1].item != answered[0].item:
             raise ValueError(f"{where}: its epochs have different inputs, targets or choices")
     for answered in epochs.values():
-        first, *others = answered
-        names = [name for name in first.metrics if all(name in other.metrics for other in others)]
-        yield first._replace(metrics={name: fmean(answer.metrics[name] for answer in answered) for name in names})
+        first = answered[0]
+        names = dict.fromkeys(name for answer in answered for name in answer.metrics)
+        values = {name: [each.metrics[name] for each in answered if name in each.metrics] for name in names}
+        yield first._replace(metrics={name: fmean(found) for name, found in values.items()})
 
 
 def _answer(sample: Json, task: str, number: int, cluster: str | None, where: str) -> Answer:
@@ -161,7 +163,10 @@ def _scores(sample: Json, where: str) -> dict[str, float]:
 
 
 def _number(value: Any, where: str) -> float | None:
-    """As Inspect's own `value_to_float`; None for lists, which it does not average either."""
+    """As Inspect's own `value_to_float`; None for lists, which it does not average either, and for NaN, by which it
+    says that a sample was not scored."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
     if isinstance(value, int | float):
         return finite(value, where)
     if not isinstance(value, str):

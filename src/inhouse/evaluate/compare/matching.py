@@ -107,17 +107,23 @@ def _paired(a: dict[int, Answer], b: dict[int, Answer]) -> list[tuple[Answer, An
 
 def _check_questions(task: str, pairs: list[tuple[Answer, Answer]], sides: Sides) -> None:
     settings = [(side.about.get("settings") or {}).get(task.partition(" [")[0]) for side in sides]
-    is_known = all(isinstance(each, dict) for each in settings) and sides.a.about.get("kind") == sides.b.about.get(
-        "kind"
-    )
+    is_one_program = sides.a.about.get("kind") == sides.b.about.get("kind")
+    is_known = is_one_program and all(isinstance(each, dict) for each in settings)
     keys = list(differing_keys(settings[0], settings[1])) if is_known else []
-    if others := sum(a.prompt_hash != b.prompt_hash for a, b in pairs):
+    if others := sum(not _is_one_prompt(*pair, is_one_program) for pair in pairs):
         why = f"; of its settings {', '.join(keys)} differ" if keys else ""
         raise ValueError(f"{task}: prompt_hash differs in {others:,} of {len(pairs):,} items: other prompts{why}")
     if scorers := [key for key in keys if key.startswith(("scorers", "task_version"))]:
         raise ValueError(f"{task}: {', '.join(scorers)} differ, so its scores cannot be compared")
     if others := sum(None not in (a.gold, b.gold) and a.gold != b.gold for a, b in pairs) if is_known else 0:
         raise ValueError(f"{task}: target differs in {others:,} of {len(pairs):,} items: other right answers")
+
+
+def _is_one_prompt(a: Answer, b: Answer, is_one_program: bool) -> bool:
+    """Of two programs: one counts the space before a choice to the prompt, the other to the choice."""
+    if a.prompt_hash == b.prompt_hash:
+        return True
+    return not is_one_program and a.prompt.rstrip() == b.prompt.rstrip()
 
 
 def _cluster(answer: Answer) -> str:

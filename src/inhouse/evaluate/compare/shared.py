@@ -31,11 +31,14 @@ def finite(value: Any, where: str) -> float:
 
 
 def cluster_of(document: Any, key: str | None, where: str) -> str | None:
-    """The hash of what the document shares with others: under `key`, else under the first of PASSAGES that it has."""
+    """The hash of what the document shares with others: under `key`, else under the first of PASSAGES that it has.
+
+    Where nothing stands there (null, an empty text) it shares nothing: such items are no cluster.
+    """
     fields = document if isinstance(document, dict) else {}
     if key is not None and key not in fields:
         raise ValueError(f"{where}: its document has no {key}; it has {', '.join(sorted(fields)) or 'no keys'}")
     for name in (key,) if key is not None else PASSAGES:
-        if name in fields:
-            return text_hash(str(fields[name]))
+        if fields.get(name) is not None and (shared := str(fields[name]).strip()):
+            return text_hash(shared)
     return None

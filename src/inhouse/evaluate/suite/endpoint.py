@@ -24,7 +24,8 @@ from inhouse.evaluate.settings import EndpointSettings
 from inhouse.evaluate.suite.booked import Booked, booked
 from inhouse.evaluate.suite.exports import write_exports
 from inhouse.evaluate.suite.suite import Suite
-from inhouse.evaluate.suite.summary import summarise
+from inhouse.evaluate.suite.summary import judged_again, summarise
+from inhouse.evaluate.suite.thinking import without_thinking
 from inhouse.evaluate.tasks.task import Item, Message, Task
 from inhouse.providers import answers
 from inhouse.providers.address import check_address
@@ -119,8 +120,12 @@ class _Asking:
     def __init__(
         self, questions: Sequence[_Question], writer: ResultsWriter, price: Price | None, limits: LimitSettings
     ) -> None:
-        wanted = {question.key for question in questions}
-        self.answers = {key: answer for key, answer in writer.known.items() if key in wanted}
+        again = (
+            (each.key, judged_again(each.task, each.item, writer.known[each.key]))
+            for each in questions
+            if each.key in writer.known
+        )
+        self.answers = {key: answer for key, answer in again if answer is not None}
         self.names: set[str] = set()  # by which models say that they answer
         self._left = deque(question for question in questions if question.key not in self.answers)
         self._num, self._writer, self._price = len(questions), writer, price
@@ -180,9 +185,10 @@ class _Asking:
         self, question: _Question, said: str, usage: Usage | None, seconds: float, flags: dict[str, float]
     ) -> Answer:
         task, item = question.task, question.item
+        metrics = task.score(item, without_thinking(said)) | flags
         return Answer(
             *question.key[:2], question.number, item.cluster, item.prompt, question.key[2], item.gold_text, said,
-            task.score(item, said) | flags, [], round(seconds, 3), usage and usage.prompt, usage and usage.completion,
+            metrics, [], round(seconds, 3), usage and usage.prompt, usage and usage.completion,
             cost_of(usage, self._price),
         )  # fmt: skip
 

@@ -13,7 +13,8 @@ from inhouse.engine.request import SamplingParams, checked
 from inhouse.evaluate.bits_per_byte import document_bits
 from inhouse.evaluate.results import Answer, Choice, ResultsWriter, item_hash, text_hash
 from inhouse.evaluate.suite.encoded_item import EncodedItem, encode_items
-from inhouse.evaluate.suite.summary import TRUNCATED, choice_metrics
+from inhouse.evaluate.suite.summary import TRUNCATED, choice_metrics, judged_again
+from inhouse.evaluate.suite.thinking import CLOSE, OPEN, without_thinking
 from inhouse.evaluate.tasks.task import Item, Task
 from inhouse.posttrain.chat_template import encode_prompt
 from inhouse.posttrain.opened_model import OpenedModel
@@ -40,8 +41,8 @@ class Runner:
         answers: dict[int, Answer] = {}
         for number, (item, prompt) in enumerate(zip(items, prompts, strict=True)):
             known = writer.known.get((task.name, item_hash(item.document), text_hash(prompt)))
-            if known is not None:
-                answers[number] = known._replace(number=number)
+            if known is not None and (answer := judged_again(task, item, known)) is not None:
+                answers[number] = answer._replace(number=number)
         left = [(number, item) for number, item in enumerate(items) if number not in answers]
         ask = self._generate if task.kind == "generation" else self._choose
         with Progress(task.name, len(items), "items", done=len(answers)) as progress:
@@ -110,13 +111,18 @@ class Runner:
             self._engine = self.opened.engine()
         engine, waiting, running = self._engine, deque(items), dict[int, _Asked]()
         max_tokens = min(task.max_tokens, engine.max_context // 2)  # the prompt has the rest
-        params = SamplingParams(max_tokens=max_tokens, temperature=0.0, stop=task.stop)
+        special = {
+            self.tokenizer.special.get(mark) for mark in (OPEN, CLOSE)
+        }  # else they would be left out of the text
+        printed = tuple(token for token in self.tokenizer.skipped if token in special)
+        params = SamplingParams(max_tokens=max_tokens, temperature=0.0, stop=task.stop, printed_ids=printed)
         while waiting or running:
             while waiting and len(running) < _AHEAD:
                 number, item = waiting.popleft()
                 ids = self._ids(item)
                 kept = ids[max(0, len(ids) - (engine.max_context - max_tokens)) :]
-                asked = _Asked(number, item, len(kept), len(kept) < len(ids), time.perf_counter())
+                end = self.tokenizer.decode(ids[-8:])
+                asked = _Asked(number, item, end, len(kept), len(kept) < len(ids), time.perf_counter())
                 running[engine.add(kept, params)] = asked
             completions = [output.completion for output in map(checked, engine.step())]
             done = [(running.pop(each.id), each) for each in completions if each is not None]
@@ -127,13 +133,16 @@ class Runner:
 class _Asked(NamedTuple):
     number: int
     item: Item
+    prompt_end: str
     tokens_in: int
     is_truncated: bool
     since: float
 
 
 def _reply(task: Task, asked: _Asked, text: str, tokens_out: int) -> Answer:
-    metrics = task.score(asked.item, text) | ({TRUNCATED: 1.0} if asked.is_truncated else {})
+    metrics = task.score(asked.item, without_thinking(text, asked.prompt_end)) | (
+        {TRUNCATED: 1.0} if asked.is_truncated else {}
+    )
     seconds = time.perf_counter() - asked.since
     return _answer(task, asked.number, asked.item, text, metrics, [], seconds, asked.tokens_in, tokens_out)
 

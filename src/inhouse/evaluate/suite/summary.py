@@ -5,6 +5,7 @@ from collections.abc import Hashable, Sequence
 
 from inhouse.evaluate.results import Answer, Choice
 from inhouse.evaluate.score import Score, mean, ratio
+from inhouse.evaluate.suite.thinking import without_thinking
 from inhouse.evaluate.tasks.task import Item, Task
 
 TOUCHED = "touched"  # 1 where an item shares an n-gram with the training text, 0 where it does not
@@ -14,7 +15,7 @@ _HOW = {
     "accuracy": "the likeliest choice is the right one",
     "accuracy_per_byte": "the likeliest choice by its bytes is the right one",
     "accuracy_per_token": "the likeliest choice by its tokens is the right one",
-    "centred": "accuracy, 0 for guessing and 1 for all right",
+    "centred": "the task's own accuracy, 0 for guessing and 1 for all right",
     "bits_per_byte": "of the right choice, or the text",
     "score": "what the checker gives, from 0 to 1",
     "exact": "the checker gives all",
@@ -38,15 +39,33 @@ def choice_metrics(task: Task, item: Item, choices: Sequence[Choice], is_greedy:
     gold = choices[item.gold or 0]
     size = {"bits": -gold.log_likelihood / math.log(2), "bytes": float(gold.bytes)}
     if task.kind == "log_likelihood":
-        return size | ({"greedy": float(is_greedy)} if item.context else {})
+        greedy = {"greedy": float(is_greedy)} if item.context else {}
+        return _centred(task, greedy) | size
     metrics = {
         "accuracy": _is_right(item, [each.log_likelihood for each in choices], task),
         "accuracy_per_byte": _is_right(item, [each.log_likelihood / each.bytes for each in choices], task),
         "accuracy_per_token": _is_right(item, [each.log_likelihood / each.tokens for each in choices], task),
     }
-    if task.chance is not None:
-        metrics["centred"] = (metrics["accuracy"] - task.chance) / (1 - task.chance)
-    return metrics | size
+    return _centred(task, metrics) | size
+
+
+def judged_again(task: Task, item: Item, kept: Answer) -> Answer | None:
+    """An answer of an earlier run, judged as the task has it now; None where that run asked about other choices."""
+    if [choice.text for choice in kept.choices] != list(item.choices):
+        return None
+    beside = {name: kept.metrics[name] for name in (TRUNCATED, "refused", "cut_off") if name in kept.metrics}
+    if task.kind == "generation":
+        metrics = task.score(item, without_thinking(kept.output, kept.prompt))
+    else:
+        metrics = choice_metrics(task, item, kept.choices, bool(kept.metrics.get("greedy")))
+    return kept._replace(cluster=item.cluster, gold=item.gold_text, metrics=metrics | beside)
+
+
+def _centred(task: Task, metrics: dict[str, float]) -> dict[str, float]:
+    """The metrics, and the centred one where it is known what guessing scores."""
+    if task.chance is None or task.centred_metric not in metrics:
+        return metrics
+    return metrics | {"centred": (metrics[task.centred_metric] - task.chance) / (1 - task.chance)}
 
 
 def _is_right(item: Item, values: list[float], task: Task) -> float:

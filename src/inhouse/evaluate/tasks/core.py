@@ -1,8 +1,12 @@
 """The CORE tasks (DataComp-LM, Li et al. 2024, appendix G): how each of their files is asked, and what guessing scores.
 
-Examples before an item, delimiters and baselines are those of DCLM's own configuration and of eval_meta_data.csv.
+Examples before an item, delimiters and baselines are those of DCLM's own configuration and of eval_meta_data.csv; what
+that leaves open is as in llm-foundry, which it runs: white space around texts falls away, examples end with one new
+line, the choice is the one likeliest by its tokens, and a continuation is right where each of its tokens is the
+likeliest. Which examples are drawn is our own.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,8 +41,8 @@ _TASKS = {
     "bigbench_dyck_languages": _Core("symbolic_problem_solving", 10, 0.0),
     "bigbench_operators": _Core("symbolic_problem_solving", 10, 0.0),
     "bigbench_repeat_copy_logic": _Core("symbolic_problem_solving", 10, 0.0),
-    "simple_arithmetic_nospaces": _Core("symbolic_problem_solving", 10, 0.0, ""),
-    "simple_arithmetic_withspaces": _Core("symbolic_problem_solving", 10, 0.0, ""),
+    "simple_arithmetic_nospaces": _Core("symbolic_problem_solving", 10, 0.0),
+    "simple_arithmetic_withspaces": _Core("symbolic_problem_solving", 10, 0.0),
 }
 NAMES = tuple(f"core/{name}" for name in _TASKS)
 
@@ -47,5 +51,6 @@ def core_task(name: str, data: Path, limit: int | None) -> Task:
     """One of `NAMES`, from the files below `data`/core."""
     core = _TASKS[name.removeprefix("core/")]
     file = f"{core.file or name.removeprefix('core/')}.jsonl"
-    shape = Shape(delimiter=core.delimiter, shots=core.shots)
-    return jsonl_task(name, find_file(data / "core" / core.folder, file), shape, limit, core.chance)
+    shape = Shape(delimiter=core.delimiter, shots=core.shots, between="\n", strips=True)
+    task = jsonl_task(name, find_file(data / "core" / core.folder, file), shape, limit, core.chance)
+    return replace(task, centred_metric="greedy" if task.kind == "log_likelihood" else "accuracy_per_token")

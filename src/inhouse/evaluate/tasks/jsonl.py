@@ -9,7 +9,9 @@
 """
 
 import random
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -31,18 +33,20 @@ NAMES = {
     "answer": ("answer",),
     "cluster": ("cluster",),
 }
-_BETWEEN_SHOTS = "\n\n"
 
 
 @dataclass(frozen=True)
 class Shape:
     """How records become items: the `fields`' names in the file where they are others, what stands between a context
-    and a choice, how many solved items of the same file stand before each."""
+    and a choice, how many solved items of the same file stand before each, and what between them; `strips`: white space
+    around the texts of a record falls away."""
 
     kind: Kind | None = None
     fields: Mapping[str, str] | None = None
     delimiter: str = " "
     shots: int = 0
+    between: str = "\n\n"
+    strips: bool = False
 
 
 def jsonl_task(name: str, path: Path, shape: Shape, limit: int | None = None, chance: float | None = None) -> Task:
@@ -57,7 +61,11 @@ def jsonl_task(name: str, path: Path, shape: Shape, limit: int | None = None, ch
             _item(kind, record, shape, f"{path}, item {number}", f"{name}/{number}")
             for number, record in enumerate(records)
         ]
-        return [_with_shots(items, number, name, shape.shots) for number in range(len(items))[:limit]]
+        copies = Counter(map(_question, items))
+        return [
+            _with_shots(items, number, name, shape, copies[_question(items[number])])
+            for number in range(len(items))[:limit]
+        ]
 
     return Task(name, kind, read, score=_exact_match, chance=chance)
 
@@ -94,11 +102,15 @@ def _item(kind: Kind, record: Record, shape: Shape, where: str, name: str) -> It
         "document": record,
         "cluster": str(record[cluster]) if record.get(cluster) is not None else None,
     }
+    if shape.strips:
+        record = {key: value.strip() if isinstance(value, str) else value for key, value in record.items()}
     if kind == "minimal_pairs":
         return Item(**shared, choices=tuple(text_of(record, field(key), where) for key in ("good", "bad")), gold=0)
     if kind == "generation":
-        answer = needed(record, field("answer"), where)
-        return Item(**shared, context=text_of(record, field("prompt"), where), answer=str(answer).strip())
+        prompt, answer = (text_of(record, field("prompt"), where), str(needed(record, field("answer"), where)).strip())
+        if not answer:
+            raise ValueError(f"{where}: the answer is empty, so that no reply can be told right from wrong")
+        return Item(**shared, context=prompt, answer=answer, delimiter=shape.delimiter)
     if kind == "log_likelihood":
         if field("text") in record:
             return Item(**shared, choices=(text_of(record, field("text"), where),))
@@ -128,27 +140,37 @@ def digest_of_text(text: str) -> str:
     return sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:12]
 
 
-def _with_shots(items: Sequence[Item], number: int, name: str, shots: int) -> Item:
-    """The item behind so many solved ones, drawn by its number alone: the same in every run."""
+def _with_shots(items: Sequence[Item], number: int, name: str, shape: Shape, copies: int) -> Item:
+    """The item behind so many solved ones, drawn by its number alone: the same in every run. None of them is the item,
+    nor one of its `copies` in the file, which would give its answer away."""
     item = items[number]
-    if not shots:
+    if not shape.shots:
         return item
     num_others = len(items) - 1
-    drawn = random.Random(f"{name}/{number}").sample(range(num_others), min(shots, num_others))
-    before = "".join(_solved(items[other + (other >= number)]) + _BETWEEN_SHOTS for other in drawn)
+    drawn = random.Random(f"{name}/{number}").sample(range(num_others), min(shape.shots + copies - 1, num_others))
+    others = (items[other + (other >= number)] for other in drawn)
+    shots = [other for other in others if copies == 1 or _question(other) != _question(item)][: shape.shots]
+    before = "".join(_solved(shot) + shape.between for shot in shots)
     contexts = tuple(before + context for context in item.contexts)
     return replace(item, context=before + item.context, contexts=contexts)
+
+
+def _question(item: Item) -> Hashable:
+    """What is asked, in whatever order its choices stand."""
+    return item.context, tuple(sorted(item.contexts)), tuple(sorted(item.choices))
 
 
 def _solved(item: Item) -> str:
     if item.gold is not None or item.choices:
         context, text = item.pairs[item.gold or 0]
         return context + text
-    return f"{item.context} {item.answer}"
+    return f"{item.context}{item.delimiter}{item.answer}"
 
 
 def _exact_match(item: Item, reply: str) -> dict[str, float]:
-    """Strict: the whole reply is the answer. Lenient: its last line that is not empty ends with it."""
+    """Strict: the whole reply is the answer. Lenient: its last line that is not empty ends with it, and with no longer
+    word or number: 15 is not 5."""
     said, answer = reply.strip(), item.answer or ""
     last = said.rsplit("\n", 1)[-1].strip().rstrip(".")
-    return {"exact_match": float(said == answer), "exact_match_lenient": float(last.endswith(answer.rstrip(".")))}
+    ends = re.search(rf"(?<![\w.,/-]){re.escape(answer.rstrip('.'))}$", last) is not None
+    return {"exact_match": float(said == answer), "exact_match_lenient": float(said == answer or ends)}

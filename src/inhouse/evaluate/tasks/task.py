@@ -36,9 +36,9 @@ class Item:
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """Each choice, with the delimiter before it, behind its context."""
+        """Each choice behind its context. The delimiter is the context's: all have it, and none is judged by it."""
         contexts = self.contexts or [self.context] * len(self.choices)
-        return [(context, self.delimiter + choice) for context, choice in zip(contexts, self.choices, strict=True)]
+        return [(context + self.delimiter, choice) for context, choice in zip(contexts, self.choices, strict=True)]
 
     @property
     def prompt(self) -> str:
@@ -66,6 +66,7 @@ class Task:
     an answer has at most `max_tokens` and ends before any of `stop`.
 
     `chance`: the accuracy of who guesses; where it is given, `centred` accuracy is 0 there and 1 where all is right.
+    Of which accuracy, `centred_metric` says.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Task:
     stop: tuple[str, ...] = ()
     score: Callable[[Item, str], dict[str, float]] = field(default=_no_verifier)
     chance: float | None = None
+    centred_metric: str = "accuracy"
 
     def items(self) -> Iterator[Item]:
         """Raises ValueError with a sentence where the task's file is not as it must be, or holds nothing."""
