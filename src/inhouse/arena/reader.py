@@ -5,6 +5,7 @@ import difflib
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,7 +56,7 @@ def read_table(path: Path) -> Table:
     data = path.read_bytes()
     try:
         text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: a damaged gzip file ({error})") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 at byte {error.start}") from error
@@ -103,6 +104,9 @@ def _csv(path: Path, text: str) -> Table:
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from error
     names = [name.strip().lower() for name in rows[0]]
+    known = {*WINNER, *VOTER, *KIND, *CATEGORY, *PROBABILITY}.union(*SIDES, *TEXTS)
+    if twice := next((name for place, name in enumerate(names) if name in known and name in names[:place]), None):
+        raise ValueError(f"{path}, line {lines[0]}: two columns are called {twice}; which one counts?")
     if {*map(len, rows)} != {len(names)}:
         line, count = next((at, len(row)) for at, row in zip(lines, rows, strict=True) if len(row) != len(names))
         raise ValueError(f"{path}, line {line}: {count} fields where the header has {len(names)}")
@@ -118,7 +122,7 @@ def _json_lines(path: Path, text: str) -> Table:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}, line {number}: not valid JSON ({error})") from error
         if not isinstance(row, dict):
             raise ValueError(f"{path}, line {number}: a vote is an object with left, right, winner")
@@ -149,7 +153,8 @@ def _name(value: Any) -> str:
 def _points(table: Table, winners: list[str], left: list[str], right: list[str]) -> Floats:
     """Of the left side. A winner is the name of one of the two models, a side or a tie."""
     models = {*left, *right}
-    meaning = {name: np.nan if name in models else WINNERS.get(name.lower(), np.nan) for name in {*winners}}
+    lower = {name.lower() for name in models}  # where a model is called B, a winner b is not the right side
+    meaning = {name: np.nan if name.lower() in lower else WINNERS.get(name.lower(), np.nan) for name in {*winners}}
     points_N = np.array([*map(meaning.__getitem__, winners)])
     for place in np.flatnonzero(np.isnan(points_N)).tolist():
         points_N[place] = _won_by_name(f"{table.path}, line {table.lines[place]}", winners[place], left[place],

@@ -75,7 +75,7 @@ class Endpoint:
         first = min(whole, start + self.limits.first_token_timeout)
         async with self._sent(body, first, "the first token", self.limits.first_token_timeout) as response:
             content_type = response.headers.get("content-type", "")
-            if not content_type.startswith("text/event-stream"):
+            if not content_type.lower().startswith("text/event-stream"):
                 raw = await self._read(response, whole, MAX_ANSWER_BYTES)
                 with self._keyless():
                     self.adapter.read(parsed(raw))  # perhaps an error with status 200, which says more

@@ -88,6 +88,10 @@ def test_items_on_one_passage_and_twins_share_a_cluster(tmp_path: Path) -> None:
         ({"text": ""}, "item 0: one of its texts is empty"),
         ({"text": 7}, "text is a number, but must be a text"),
         ({"prompt": " ", "answer": "x"} | {"prompt": ""}, "item 0: the prompt is empty"),
+        ({"prompt": "x", "answer": None}, "answer is null, but must be a text or a number"),
+        ({"prompt": "x", "answer": ["a"]}, "answer is a list, but must be a text or a number"),
+        ({"prompt": "x", "answer": " "}, "answer is empty, so that nothing can be the right answer"),
+        ({"prompt": "x", "answer": float("nan")}, "answer is nan, which is no answer"),
         ({"a": 1, "b": 2}, r"its fields \(a, b\) fit no kind of task"),
         ([1], r"items\.jsonl, line 1: not a JSON object, but list"),
     ],
@@ -100,10 +104,15 @@ def test_what_is_no_item_is_refused_in_a_sentence(record: Any, sentence: str, tm
 def test_what_is_no_file_of_items_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
     (tmp_path / "broken.jsonl").write_text('{"text": "a"}\n{"text": \n')
+    (tmp_path / "deep.jsonl").write_text("[" * 100_000)
+    (tmp_path / "long.jsonl").write_text('{"text": ' + "9" * 5_000 + "}")
+    whole = gzip.compress(b'{"text": "a"}\n' * 99)
+    (tmp_path / "torn.jsonl.gz").write_bytes(whole[:20] + b"\xff" * 9 + whole[29:])
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n' * 99)[:-9])
     for name, sentence in (
         ("empty.jsonl", "no items in it"), ("broken.jsonl", "line 2: not valid JSON"),
-        ("cut.jsonl.gz", "cannot be read"), ("none.jsonl", "no such file"),
+        ("deep.jsonl", "line 1: not valid JSON"), ("long.jsonl", "line 1: not valid JSON"),
+        ("torn.jsonl.gz", "cannot be read"), ("cut.jsonl.gz", "cannot be read"), ("none.jsonl", "no such file"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=sentence):
             jsonl_task("x", tmp_path / name, Shape())
@@ -115,3 +124,16 @@ def test_a_generation_is_right_to_the_letter_or_leniently_in_its_last_line(tmp_p
     assert task.score(item, " Paris\n") == {"exact_match": 1.0, "exact_match_lenient": 1.0}
     assert task.score(item, "I think.\nIt is Paris.") == {"exact_match": 0.0, "exact_match_lenient": 1.0}
     assert task.score(item, "Paris? No:\nRome") == {"exact_match": 0.0, "exact_match_lenient": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reply", "is_right"),
+    [
+        (4, "4.", True), (4, "It is **4", True), (4, "x = $4", True), (4, "14", False), (4, "-4", False),
+        (4, "0.4", False), (4, "x4", False), ("on", "person", False), ("person", "a person", True),
+        ("是", "答案是", True), (".", "no", False), ("-4", "x = -4", True),
+    ],
+)  # fmt: skip
+def test_leniently_right_is_no_end_of_another_word(answer: Any, reply: str, is_right: bool, tmp_path: Path) -> None:
+    task = task_of(tmp_path, [{"prompt": "?", "answer": answer}])
+    assert task.score(only(task), reply)["exact_match_lenient"] == is_right

@@ -33,8 +33,14 @@ _HOW = {
 def choice_metrics(task: Task, item: Item, choices: Sequence[Choice], is_greedy: bool) -> dict[str, float]:
     """What the log-likelihoods of an item's choices say; of a log-likelihood task, of its one text.
 
-    Of choices that are equally likely the first counts as chosen; in a minimal pair neither is.
+    Of choices that are equally likely the first counts as chosen; in a minimal pair neither is. Raises ValueError where
+    one is NaN or infinite.
     """
+    if not all(math.isfinite(choice.log_likelihood) for choice in choices):
+        raise ValueError(
+            f"task {task.name}: the model gives a text a log-likelihood that is no number: its weights are broken, or "
+            "too large for --dtype"
+        )
     gold = choices[item.gold or 0]
     size = {"bits": -gold.log_likelihood / math.log(2), "bytes": float(gold.bytes)}
     if task.kind == "log_likelihood":

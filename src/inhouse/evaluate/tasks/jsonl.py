@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from inhouse.evaluate.tasks.records import Record, needed, number_of, read_records, text_of, texts_of
+from inhouse.evaluate.tasks.records import Record, answer_of, number_of, read_records, text_of, texts_of
 from inhouse.evaluate.tasks.task import Item, Kind, Task
 
 NAMES = {
@@ -97,8 +97,8 @@ def _item(kind: Kind, record: Record, shape: Shape, where: str, name: str) -> It
     if kind == "minimal_pairs":
         return Item(**shared, choices=tuple(text_of(record, field(key), where) for key in ("good", "bad")), gold=0)
     if kind == "generation":
-        answer = needed(record, field("answer"), where)
-        return Item(**shared, context=text_of(record, field("prompt"), where), answer=str(answer).strip())
+        answer = answer_of(record, field("answer"), where)
+        return Item(**shared, context=text_of(record, field("prompt"), where), answer=answer)
     if kind == "log_likelihood":
         if field("text") in record:
             return Item(**shared, choices=(text_of(record, field("text"), where),))
@@ -148,7 +148,16 @@ def _solved(item: Item) -> str:
 
 
 def _exact_match(item: Item, reply: str) -> dict[str, float]:
-    """Strict: the whole reply is the answer. Lenient: its last line that is not empty ends with it."""
+    """Strict: the whole reply is the answer. Lenient: its last line that is not empty ends with it, as a word or number
+    of its own (14 is not 4, nor is -4)."""
     said, answer = reply.strip(), item.answer or ""
-    last = said.rsplit("\n", 1)[-1].strip().rstrip(".")
-    return {"exact_match": float(said == answer), "exact_match_lenient": float(last.endswith(answer.rstrip(".")))}
+    last, wanted = said.rsplit("\n", 1)[-1].strip().rstrip("."), answer.rstrip(".")
+    is_in = bool(wanted) and last.endswith(wanted) and not _is_cut(last[: -len(wanted)], wanted)
+    return {"exact_match": float(said == answer), "exact_match_lenient": float(said == answer or is_in)}
+
+
+def _is_cut(before: str, wanted: str) -> bool:
+    """Whether `wanted` is but the end of a word or a number."""
+    if wanted[0].isdigit() and before.endswith(("-", "\u2212", ".", ",")):
+        return True
+    return wanted[0].isascii() and wanted[0].isalnum() and before[-1:].isalnum()
