@@ -92,6 +92,8 @@ def test_items_on_one_passage_and_twins_share_a_cluster(tmp_path: Path) -> None:
         ({"prompt": "x", "answer": ["a"]}, "answer is a list, but must be a text or a number"),
         ({"prompt": "x", "answer": " "}, "answer is empty, so that nothing can be the right answer"),
         ({"prompt": "x", "answer": float("nan")}, "answer is nan, which is no answer"),
+        ({"prompt": "\ud800", "answer": "x"}, r"item 0: half a surrogate pair"),
+        (CHOICE | {"choices": ["a", "b\udfff"]}, r"item 0: half a surrogate pair"),
         ({"a": 1, "b": 2}, r"its fields \(a, b\) fit no kind of task"),
         ([1], r"items\.jsonl, line 1: not a JSON object, but list"),
     ],

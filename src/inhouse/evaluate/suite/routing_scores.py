@@ -34,7 +34,9 @@ def read_lines(file: Path) -> tuple[dict[tuple[str, str], dict[str, Any]], bool]
 
     Raises ValueError naming file and line for what is no such file: nothing is appended to another.
     """
-    data = file.read_bytes() if file.exists() else b""
+    if file.is_dir():
+        raise ValueError(f"{file}: a folder; --scores wants a file to append to")
+    data = file.read_bytes() if file.is_file() else b""  # a pipe is only written to
     lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     rows = [_row(line, f"{file}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
     return {(row["task"], row["model"]): row for row in rows}, not lines[-1]

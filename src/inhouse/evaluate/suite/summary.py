@@ -96,8 +96,7 @@ def _score(name: str, answers: Sequence[Answer]) -> Score:
     return mean([answer.metrics.get(name, 0.0) for answer in counted], how, clusters)
 
 
-def _clusters(answers: Sequence[Answer]) -> list[Hashable] | None:
-    """What each item shares with others; an item that shares nothing is a cluster of its own."""
-    if all(answer.cluster is None for answer in answers):
-        return None
-    return [answer.number if answer.cluster is None else answer.cluster for answer in answers]
+def _clusters(answers: Sequence[Answer]) -> list[Hashable]:
+    """What each item shares with others; an item that shares nothing is a cluster of its own, with what a file holds
+    of it once more."""
+    return [answer.item if answer.cluster is None else answer.cluster for answer in answers]
