@@ -67,6 +67,15 @@ def test_solved_items_stand_before_each_but_itself_the_same_in_every_run(tmp_pat
     ]
 
 
+def test_an_item_that_stands_twice_is_not_solved_before_itself(tmp_path: Path) -> None:
+    records = [CHOICE | {"query": f"{number % 4} ="} for number in range(8)]
+    for number, item in enumerate(task_of(tmp_path, records, Shape(shots=9)).items()):
+        *shots, own = item.context.split("\n\n")
+        assert own == f"{number % 4} =" and sorted(shots) == sorted(
+            f"{n % 4} = 4" for n in range(8) if n % 4 != number % 4
+        )
+
+
 def test_items_on_one_passage_and_twins_share_a_cluster(tmp_path: Path) -> None:
     on_passage = [CHOICE | {"query": f"Passage: It rained.\nQuestion {number}"} for number in range(2)]
     assert len({item.cluster for item in task_of(tmp_path, on_passage).items()} - {None}) == 1

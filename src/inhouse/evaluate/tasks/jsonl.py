@@ -9,6 +9,7 @@
 """
 
 import random
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -57,7 +58,10 @@ def jsonl_task(name: str, path: Path, shape: Shape, limit: int | None = None, ch
             _item(kind, record, shape, f"{path}, item {number}", f"{name}/{number}")
             for number, record in enumerate(records)
         ]
-        return [_with_shots(items, number, name, shape.shots) for number in range(len(items))[:limit]]
+        alike = defaultdict[Any, list[int]](list)
+        for number, item in enumerate(items):
+            alike[_question(item)].append(number)
+        return [_with_shots(items, number, alike, name, shape.shots) for number in range(len(items))[:limit]]
 
     return Task(name, kind, read, score=_exact_match, chance=chance)
 
@@ -128,16 +132,29 @@ def digest_of_text(text: str) -> str:
     return sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:12]
 
 
-def _with_shots(items: Sequence[Item], number: int, name: str, shots: int) -> Item:
-    """The item behind so many solved ones, drawn by its number alone: the same in every run."""
+def _question(item: Item) -> Any:
+    return item.context, item.contexts, item.choices
+
+
+def _with_shots(items: Sequence[Item], number: int, alike: Mapping[Any, list[int]], name: str, shots: int) -> Item:
+    """The item behind so many solved ones, drawn by its number alone: the same in every run. Those that ask the same
+    (`alike`, by their numbers) are not among them: they would give the answer away."""
     item = items[number]
     if not shots:
         return item
-    num_others = len(items) - 1
+    own = alike[_question(item)]
+    num_others = len(items) - len(own)
     drawn = random.Random(f"{name}/{number}").sample(range(num_others), min(shots, num_others))
-    before = "".join(_solved(items[other + (other >= number)]) + _BETWEEN_SHOTS for other in drawn)
+    before = "".join(_solved(items[_passing_over(own, other)]) + _BETWEEN_SHOTS for other in drawn)
     contexts = tuple(before + context for context in item.contexts)
     return replace(item, context=before + item.context, contexts=contexts)
+
+
+def _passing_over(own: Sequence[int], place: int) -> int:
+    """The number of what stands at `place` when `own`, in order, are taken out."""
+    for number in own:
+        place += place >= number
+    return place
 
 
 def _solved(item: Item) -> str:
