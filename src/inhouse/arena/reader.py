@@ -72,6 +72,9 @@ def as_battles(table: Table) -> Battles:
         have = ", ".join(list(table.columns)[:12])
         raise ValueError(f"{table.path}: votes want the columns left, right and winner (or model_a, model_b, winner); "
                          f"there are {have}")  # fmt: skip
+    for line, *both in zip(table.lines, *sides, strict=True):
+        if odd := [name for name in both if name is not None and not isinstance(name, str | int)]:
+            raise ValueError(f"{table.path}, line {line}: {odd[0]!r:.60} is no name of a model; it must be a text")
     left, right = _names(sides[0]), _names(sides[1])
     models, both_N = places([*left, *right])
     N = len(left)
@@ -92,17 +95,24 @@ def as_battles(table: Table) -> Battles:
 
 
 def _csv(path: Path, text: str) -> Table:
-    delimiter = max(",;\t", key=text.lstrip("\r\n").partition("\n")[0].count)
+    if text.lstrip()[0] == "[":
+        raise ValueError(f"{path}: a JSON array; votes are one object a line (JSON Lines)")
+    first = text.lstrip("\r\n").partition("\n")[0]
+    says_delimiter = first.lower().startswith("sep=") and len(first.rstrip()) == 5  # Excel's own first line
+    delimiter = first[4] if says_delimiter else max(",;\t", key=first.count)
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     lines, rows = [], []
     try:
         for row in reader:
-            if row:
+            if any(row):  # spreadsheets leave rows of nothing
                 lines.append(reader.line_num)
                 rows.append(row)
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from error
+    del rows[:says_delimiter], lines[:says_delimiter]
+    if not rows:
+        raise ValueError(f"{path}: no header; votes are lines under the columns left, right, winner")
     names = [name.strip().lower() for name in rows[0]]
     known = {*WINNER, *VOTER, *KIND, *CATEGORY, *PROBABILITY}.union(*SIDES, *TEXTS)
     if twice := next((name for place, name in enumerate(names) if name in known and name in names[:place]), None):
@@ -230,7 +240,7 @@ def _numbers(table: Table, name: str) -> Floats:
     column = table.columns[name]
     try:
         found = np.array(column, dtype=np.float64)
-    except (TypeError, ValueError):  # one is missing, or no number
+    except (TypeError, ValueError, OverflowError):  # one is missing, or no number
         found = np.array([_number(value) for value in column])
     if (bad := np.flatnonzero((found < 0) | np.isinf(found))).size:
         where = f"{table.path}, line {table.lines[bad[0]]}"
@@ -241,5 +251,5 @@ def _numbers(table: Table, name: str) -> Floats:
 def _number(value: Any) -> float:
     try:
         return float("nan") if value in (None, "") else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return -1.0
