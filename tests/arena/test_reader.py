@@ -32,6 +32,7 @@ EXPECTED = [("x", "y", 1.0), ("y", "z", 0.5), ("z", "x", 0.0)]
     [
         "left,right,winner\nx,y,left\ny,z,tie\nz,x,right\n",
         "\ufeffwinner;id;Left;Right\r\nleft;1;x;y\r\n\r\ntie;2;y;z\r\nright;3;z;x\r\n",
+        "sep=;\r\nleft;right;winner;\r\nx;y;left;\r\ny;z;tie;\r\nz;x;right;\r\n;;;\r\n",
         "model_a\tmodel_b\twinner\nx\ty\tmodel_a\ny\tz\ttie (bothbad)\nz\tx\tmodel_b",
         'model_x,model_y,vote\nx,y,x\ny,z,"both bad"\nz,x,x\n',  # the models' own names
         '{"left": "x", "right": "y", "winner": "Left"}\n\n{"left": "y", "right": "z", "winner": "draw"}\n'
@@ -87,6 +88,15 @@ def test_counts_of_style_in_columns(tmp_path: Path) -> None:
         ("left,right,winner,probability\na,b,left,1.5\n", "line 2: a probability of 1.5"),
         ("left,right,winner,probability\na,b,left,often\n", "line 2: probability is 'often', not a number from 0 on"),
         ('{"left": "a"\n', "line 1: not valid JSON"),
+        ('{"left": ' + "[" * 100_000, "line 1: not valid JSON"),
+        ('[{"left": "a"}]', "a JSON array"),
+        (",,\n", "no header"),
+        ('{"left": "a", "right": ["b"], "winner": "left"}', r"line 1: \['b'\] is no name of a model"),
+        ('{"left": "a", "right": NaN, "winner": "left"}', "line 1: nan is no name of a model"),
+        ('{"left": "a", "right": "b", "winner": "left", "probability": ' + "9" * 400 + "}", "line 1: probability is 9"),
+        ("left,right,winner,winner\na,b,left,right\n", "line 1: two columns are called winner"),
+        ("left,right,winner\nB,A,b\n", "line 2: winner is 'b'"),  # the right side, or B, which stands left?
+        (gzip.compress(b"left,right,winner\n")[:15] + b"\xff" * 9, "a damaged gzip file"),
         ('{"left": "a", "right": "b", "winner": "left"}\n[1]\n', "line 2: a vote is an object"),
         (b"left,right,winner\na,\xff,left\n", "not UTF-8 at byte 20"),
         (b"\x1f\x8b broken", "a damaged gzip file"),

@@ -51,7 +51,7 @@ def is_log(path: Path) -> bool:
         line = file.readline(1 << 20)
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(found, dict) and {"number", "previous", "mac"} <= found.keys()
 

@@ -5,6 +5,7 @@ import difflib
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,7 +56,7 @@ def read_table(path: Path) -> Table:
     data = path.read_bytes()
     try:
         text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: a damaged gzip file ({error})") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 at byte {error.start}") from error
@@ -71,6 +72,9 @@ def as_battles(table: Table) -> Battles:
         have = ", ".join(list(table.columns)[:12])
         raise ValueError(f"{table.path}: votes want the columns left, right and winner (or model_a, model_b, winner); "
                          f"there are {have}")  # fmt: skip
+    for line, *both in zip(table.lines, *sides, strict=True):
+        if odd := [name for name in both if name is not None and not isinstance(name, str | int)]:
+            raise ValueError(f"{table.path}, line {line}: {odd[0]!r:.60} is no name of a model; it must be a text")
     left, right = _names(sides[0]), _names(sides[1])
     models, both_N = places([*left, *right])
     N = len(left)
@@ -91,18 +95,28 @@ def as_battles(table: Table) -> Battles:
 
 
 def _csv(path: Path, text: str) -> Table:
-    delimiter = max(",;\t", key=text.lstrip("\r\n").partition("\n")[0].count)
+    if text.lstrip()[0] == "[":
+        raise ValueError(f"{path}: a JSON array; votes are one object a line (JSON Lines)")
+    first = text.lstrip("\r\n").partition("\n")[0]
+    says_delimiter = first.lower().startswith("sep=") and len(first.rstrip()) == 5  # Excel's own first line
+    delimiter = first[4] if says_delimiter else max(",;\t", key=first.count)
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     lines, rows = [], []
     try:
         for row in reader:
-            if row:
+            if any(row):  # spreadsheets leave rows of nothing
                 lines.append(reader.line_num)
                 rows.append(row)
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from error
+    del rows[:says_delimiter], lines[:says_delimiter]
+    if not rows:
+        raise ValueError(f"{path}: no header; votes are lines under the columns left, right, winner")
     names = [name.strip().lower() for name in rows[0]]
+    known = {*WINNER, *VOTER, *KIND, *CATEGORY, *PROBABILITY}.union(*SIDES, *TEXTS)
+    if twice := next((name for place, name in enumerate(names) if name in known and name in names[:place]), None):
+        raise ValueError(f"{path}, line {lines[0]}: two columns are called {twice}; which one counts?")
     if {*map(len, rows)} != {len(names)}:
         line, count = next((at, len(row)) for at, row in zip(lines, rows, strict=True) if len(row) != len(names))
         raise ValueError(f"{path}, line {line}: {count} fields where the header has {len(names)}")
@@ -118,7 +132,7 @@ def _json_lines(path: Path, text: str) -> Table:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}, line {number}: not valid JSON ({error})") from error
         if not isinstance(row, dict):
             raise ValueError(f"{path}, line {number}: a vote is an object with left, right, winner")
@@ -149,7 +163,8 @@ def _name(value: Any) -> str:
 def _points(table: Table, winners: list[str], left: list[str], right: list[str]) -> Floats:
     """Of the left side. A winner is the name of one of the two models, a side or a tie."""
     models = {*left, *right}
-    meaning = {name: np.nan if name in models else WINNERS.get(name.lower(), np.nan) for name in {*winners}}
+    lower = {name.lower() for name in models}  # where a model is called B, a winner b is not the right side
+    meaning = {name: np.nan if name.lower() in lower else WINNERS.get(name.lower(), np.nan) for name in {*winners}}
     points_N = np.array([*map(meaning.__getitem__, winners)])
     for place in np.flatnonzero(np.isnan(points_N)).tolist():
         points_N[place] = _won_by_name(f"{table.path}, line {table.lines[place]}", winners[place], left[place],
@@ -225,7 +240,7 @@ def _numbers(table: Table, name: str) -> Floats:
     column = table.columns[name]
     try:
         found = np.array(column, dtype=np.float64)
-    except (TypeError, ValueError):  # one is missing, or no number
+    except (TypeError, ValueError, OverflowError):  # one is missing, or no number
         found = np.array([_number(value) for value in column])
     if (bad := np.flatnonzero((found < 0) | np.isinf(found))).size:
         where = f"{table.path}, line {table.lines[bad[0]]}"
@@ -236,5 +251,5 @@ def _numbers(table: Table, name: str) -> Floats:
 def _number(value: Any) -> float:
     try:
         return float("nan") if value in (None, "") else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return -1.0

@@ -73,13 +73,16 @@ def evaluate(
     if env:
         raise ValueError("--env asks problems of an environment, --suite those of its tasks; give one of the two")
     from inhouse.common.model_paths import model_name
+    from inhouse.evaluate.suite.routing_scores import append_scores, read_lines
     from inhouse.evaluate.suite.suite import open_suite
 
+    if scores_file is not None:
+        read_lines(scores_file)  # what cannot be appended to is said before anything is asked
     opened = open_suite(suite, data, task or (), limit)
     if is_endpoint:
         opened_here = {"--overlap": overlap, "--dtype": dtype != "fp32"}
         _refuse(opened_here, "belongs to models that are opened here; an endpoint is only asked")
-        if name is None:
+        if not name:
             raise ValueError("an endpoint serves several models; name one with --model")
         folder = output or Path("results") / re.sub(r"^\.+|[^\w.-]", "_", name) / opened.name
         scores = _ask_endpoint((model, name, face or "openai", api_key_env), opened, folder, settings)
@@ -89,8 +92,6 @@ def evaluate(
         folder = output or Path("results") / model_name(Path(model)) / opened.name
         scores = evaluate_suite(Path(model), opened, folder, dtype, overlap)
     if scores_file is not None:
-        from inhouse.evaluate.suite.routing_scores import append_scores
-
         append_scores(scores_file, folder)
     print("\n".join(score_lines({name: score._asdict() for name, score in scores.items()})))
     print(f"every answer: {folder / 'answers.jsonl'}", file=sys.stderr)
@@ -112,7 +113,7 @@ def _ask_endpoint(who: tuple[str, str, str, str | None], suite: Any, folder: Pat
     url, model, face, variable = who
     scores, took = evaluate_endpoint(Target(url, model, face, key_from(variable)), suite, folder, *settings)
     is_priced = took.cost is not None or took.tokens_in is None
-    hint = "" if is_priced else f" (no price of {model}: name a file that has one with --prices)"
+    hint = "" if is_priced else f" (no price of {model} for all of them: name a file that has one with --prices)"
     print(took.words + hint, file=sys.stderr)
     return scores
 

@@ -2,10 +2,13 @@
 
 A folder of results holds `answers.jsonl` (an `Answer` a line), `scores.json` (`Score`s by `task/metric`) and
 `about.json` (what was asked, by whom, how). The three are written when all is answered; until then the answers
-stand in `answers.partial.jsonl`, from which an evaluation that was interrupted goes on.
+stand in `answers.partial.….jsonl`, a file for each model and settings, from which an evaluation that was interrupted
+goes on. There also stay answers that a later evaluation of the same model did not ask for.
 """
 
 import json
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +20,7 @@ from inhouse.common.lineage import digest_of
 from inhouse.evaluate.score import Score
 
 ANSWERS, SCORES, ABOUT = "answers.jsonl", "scores.json", "about.json"
-PARTIAL = "answers.partial.jsonl"  # its first line says of what: `Results.about` without its date
+PARTIALS = "answers.partial.*.jsonl"  # named by the digest of their first line, which says of what: _SAME of `about`
 _SAME = ("model", "kind", "digest", "url", "settings", "inhouse")  # what two runs share whose answers are the same
 
 
@@ -51,6 +54,11 @@ class Answer(NamedTuple):
     tokens_in: int | None
     tokens_out: int | None
     cost: float | None = None
+    answered_by: str | None = None  # of an endpoint: which model it says that it was
+
+
+Asked = tuple[str, str, str, str | None, tuple[str, ...]]  # task, item, prompt, gold, choices: a suite may change these
+Key = tuple[Asked, int]  # and how many before it are the same: a file may hold an item twice
 
 
 class Results(NamedTuple):
@@ -70,12 +78,31 @@ def text_hash(text: str) -> str:
     return sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
+def keys_of(asked: Iterable[Asked]) -> list[Key]:
+    """By what answers are known, in the order of what was asked."""
+    before: Counter[Asked] = Counter()
+    keys = []
+    for each in asked:
+        keys.append((each, before[each]))
+        before[each] += 1
+    return keys
+
+
+def _by_key(answers: Iterable[Answer]) -> dict[Key, Answer]:
+    answers = list(answers)
+    asked = [(a.task, a.item, a.prompt_hash, a.gold, tuple(choice.text for choice in a.choices)) for a in answers]
+    return dict(zip(keys_of(asked), answers, strict=True))
+
+
 def read_results(folder: Path) -> Results:
     """What `ResultsWriter` wrote. Raises ValueError naming file and line where it is not there, or not that."""
     if not (folder / ABOUT).is_file() or not (folder / ANSWERS).is_file():
-        begun = "; an evaluation was begun here: run it again" if (folder / PARTIAL).is_file() else ""
+        begun = "; an evaluation was begun here: run it again" if any(folder.glob(PARTIALS)) else ""
         raise ValueError(f"{folder}: no results of `inhouse eval --suite` here ({ABOUT}, {ANSWERS}){begun}")
-    return Results(read_json(folder / ABOUT), _read_answers(folder / ANSWERS))
+    about = read_json(folder / ABOUT)
+    if not isinstance(about, dict):
+        raise ValueError(f"{folder / ABOUT}: not what `inhouse eval` writes, but a {type(about).__name__}")
+    return Results(about, _read_answers(folder / ANSWERS))
 
 
 def read_scores(folder: Path) -> dict[str, Score]:
@@ -84,16 +111,32 @@ def read_scores(folder: Path) -> dict[str, Score]:
 
 
 def _read_answers(path: Path) -> list[Answer]:
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [_answer(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+    lines = _lines(path)
+    whole = lines if lines[-1] else lines[:-1]  # a last line without its end is read, and refused if it was cut
+    return [_answer(line, f"{path}, line {number}") for number, line in enumerate(whole, 1)]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 at byte {error.start}") from error
 
 
 def _answer(line: str, where: str) -> Answer:
     try:
         fields = json.loads(line)
         fields["choices"] = [Choice(**choice) for choice in fields.get("choices", [])]
-        return Answer(**fields)
-    except (ValueError, TypeError, AttributeError) as error:
+        answer = Answer(**fields)
+        numbers = [*answer.metrics.values(), *(choice.log_likelihood for choice in answer.choices)]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError("a number that is not finite")
+        if not all(isinstance(text, str) for text in (answer.task, answer.item, answer.prompt_hash)):
+            raise ValueError("task, item and prompt_hash are texts")
+        if not isinstance(answer.number, int):
+            raise ValueError("number is a whole number")
+        return answer
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{where}: not an answer as `inhouse eval` writes them ({error})") from error
 
 
@@ -105,39 +148,43 @@ def _line(answer: Answer) -> str:
 class ResultsWriter:
     """Keeps answers as they come, and makes the results of them at the end; nobody else writes `folder` meanwhile.
 
-    `known` are the answers that an earlier run of the same model and settings has left, by task, item and prompt.
+    `known` are the answers that an earlier run of the same model and settings has left.
     Raises ValueError where another process evaluates into the folder.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
         self.folder, self.about = folder, dict(about)
-        self.known: dict[tuple[str, str, str], Answer] = {}
+        self.known: dict[Key, Answer] = {}
+        self._same = {key: self.about.get(key) for key in _SAME}
+        name = digest_of(self._same).removeprefix("sha256:")[:12]
+        self._partial = folder / PARTIALS.replace("*", name)
+        self._before: Results | None = None
 
     def __enter__(self) -> Self:
         self._lock = lock_folder(self.folder)
         self._lock.__enter__()
-        same = {key: self.about.get(key) for key in _SAME}
-        kept = [*self._finished(same), *self._interrupted(same)]
-        self.known = {(answer.task, answer.item, answer.prompt_hash): answer for answer in kept}
-        begun = [json.dumps(same, ensure_ascii=False) + "\n", *map(_line, self.known.values())]
-        write_atomic(self.folder / PARTIAL, "".join(begun))
-        self._file = (self.folder / PARTIAL).open("a", encoding="utf-8", errors="backslashreplace")
+        self._before = self._finished()
+        self.known = _by_key(self._before.answers if self._before else ()) | _by_key(self._interrupted())
+        self._keep(self.known.values())
+        self._file = self._partial.open("a", encoding="utf-8", errors="backslashreplace")
         self._is_empty = not self.known
         return self
 
-    def _finished(self, same: dict[str, Any]) -> list[Answer]:
-        if not (self.folder / ABOUT).is_file() or not (self.folder / ANSWERS).is_file():
-            return []
-        results = read_results(self.folder)
-        return results.answers if {key: results.about.get(key) for key in _SAME} == same else []
+    def _keep(self, answers: Iterable[Answer]) -> None:
+        head = json.dumps(self._same, ensure_ascii=False) + "\n"
+        write_atomic(self._partial, "".join([head, *map(_line, answers)]))
 
-    def _interrupted(self, same: dict[str, Any]) -> list[Answer]:
+    def _finished(self) -> Results | None:
+        if not (self.folder / ABOUT).is_file() or not (self.folder / ANSWERS).is_file():
+            return None
+        results = read_results(self.folder)
+        said = {key: results.about.get(key) for key in _SAME}
+        return results if said == json.loads(json.dumps(self._same)) else None
+
+    def _interrupted(self) -> list[Answer]:
         """A last line that was being written when the process died is asked again."""
-        path = self.folder / PARTIAL
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
-        if not lines or json.loads(lines[0]) != json.loads(json.dumps(same)):
-            return []
-        return [_answer(line, f"{path}, line {number}") for number, line in enumerate(lines[1:], 2)]
+        lines = _lines(self._partial)[:-1] if self._partial.is_file() else []
+        return [_answer(line, f"{self._partial}, line {number}") for number, line in enumerate(lines[1:], 2)]
 
     def add(self, answers: Iterable[Answer]) -> None:
         """Keep answers, whatever happens to this process from now on."""
@@ -146,16 +193,24 @@ class ResultsWriter:
         self._is_empty = False
 
     def finish(self, answers: Iterable[Answer], scores: Mapping[str, Score]) -> None:
-        """Write the results: these answers, in this order, and their scores."""
+        """Write the results: these answers, in this order, and their scores. The date of answers that were all there
+        stays. What is known and not among them (`--limit`, `--task`) is kept for an evaluation that asks for it."""
+        answers = list(answers)
+        if self._before is not None and answers == self._before.answers:
+            self.about["date"] = self._before.about.get("date")
         (self.folder / ABOUT).unlink(missing_ok=True)  # what it is about is there when all of it is
         write_atomic(self.folder / ANSWERS, "".join(map(_line, answers)))
         write_json(self.folder / SCORES, {name: score._asdict() for name, score in scores.items()})
         write_json(self.folder / ABOUT, self.about)
         self._file.close()
-        (self.folder / PARTIAL).unlink()
+        given = _by_key(answers)
+        if others := [answer for key, answer in self.known.items() if key not in given]:
+            self._keep(others)
+        else:
+            self._partial.unlink()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._file.close()
         if self._is_empty:  # refused before anything was answered: there is nothing to go on with
-            (self.folder / PARTIAL).unlink(missing_ok=True)
+            self._partial.unlink(missing_ok=True)
         self._lock.__exit__(kind, error, at)

@@ -14,7 +14,10 @@ class EndpointSettings(Settings):
 
     concurrency: PositiveInt = Field(default=8, le=256, description="requests at a time")
     temperature: float = Field(
-        default=0.0, le=2.0, description="of answers; below 0: left to the endpoint, for models that refuse to be told"
+        default=0.0,
+        le=2.0,
+        allow_inf_nan=False,
+        description="of answers; below 0: left to the endpoint, for models that refuse to be told",
     )
     max_tokens: PositiveInt | None = Field(
         default=None, description="of an answer, thinking included; default: as its task says"

@@ -53,9 +53,13 @@ def field(data: Any, name: str, kind: type, default: Any = ...) -> Any:
     value = data.get(name) if isinstance(data, dict) else None
     if value is None and default is not ...:
         return default
-    if not isinstance(value, kind) or (isinstance(value, int) and (isinstance(value, bool) or value < 0)):
+    if not isinstance(value, kind) or (isinstance(value, int) and not _is_count(value)):
         raise MalformedAnswer(f'the answer has no proper "{name}"')
     return value
+
+
+def _is_count(value: int) -> bool:
+    return not isinstance(value, bool) and 0 <= value < 2**53  # what JSON's numbers hold
 
 
 def told(message: str, code: str, status: int) -> ProviderError:

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 def is_address(text: str) -> bool:
     """Whether it is meant as an endpoint's address rather than a folder."""
-    return text.startswith(("http://", "https://"))
+    return text.lower().startswith(("http://", "https://"))
 
 
 def check_address(url: str) -> str:

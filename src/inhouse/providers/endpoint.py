@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -75,9 +75,9 @@ class Endpoint:
         first = min(whole, start + self.limits.first_token_timeout)
         async with self._sent(body, first, "the first token", self.limits.first_token_timeout) as response:
             content_type = response.headers.get("content-type", "")
-            if not content_type.startswith("text/event-stream"):
+            if not content_type.lower().startswith("text/event-stream"):
                 raw = await self._read(response, whole, MAX_ANSWER_BYTES)
-                with self._keyless():
+                with self._keyless(), suppress(MalformedAnswer):  # a web page
                     self.adapter.read(parsed(raw))  # perhaps an error with status 200, which says more
                 raise MalformedAnswer(f"{self._host} answers a stream with {content_type[:60] or 'no content type'}")
             async for event in self._events(response, first, whole):

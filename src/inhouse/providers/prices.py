@@ -23,9 +23,13 @@ class Price(Settings):
     """Of the models whose names fit the pattern `model`, in US dollars a million tokens."""
 
     model: str = Field(min_length=1, description="a model's name, or a pattern of names: * stands for anything")
-    input: float = Field(ge=0, description="US dollars a million tokens of prompts")
-    output: float = Field(ge=0, description="US dollars a million tokens of answers, thinking included")
-    cached: float | None = Field(default=None, ge=0, description="of prompts, what was in the cache; default: as input")
+    input: float = Field(ge=0, allow_inf_nan=False, description="US dollars a million tokens of prompts")
+    output: float = Field(
+        ge=0, allow_inf_nan=False, description="US dollars a million tokens of answers, thinking included"
+    )
+    cached: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="of prompts, what was in the cache; default: as input"
+    )
 
     def cost(self, usage: Usage) -> float:
         """US dollars."""

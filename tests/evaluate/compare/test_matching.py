@@ -79,6 +79,14 @@ def test_other_scorers_and_right_answers_are_refused() -> None:
         match_tasks(sides([right(0)], [right(0, gold="z")]))
 
 
+def test_of_ours_too_other_right_answers_are_refused() -> None:
+    both = sides([right(0)], [right(0, gold="z")])
+    for side, kind in zip(both, ("folder", "endpoint"), strict=True):
+        side.about.update(kind=kind, settings={})
+    with pytest.raises(ValueError, match="letters: target differs in 1 of 1 items"):
+        match_tasks(both)
+
+
 def test_nothing_in_common_is_refused() -> None:
     with pytest.raises(ValueError, match="no task in common: A has letters; B has words"):
         match_tasks(sides([right(0)], [right(0, task="words")]))

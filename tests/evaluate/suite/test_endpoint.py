@@ -126,6 +126,31 @@ def test_what_fails_for_good_is_said_and_only_that_is_asked_again(tmp_path: Path
     assert scores["product/chat/score"].value == 1
 
 
+def test_an_item_that_stands_twice_is_asked_twice_and_booked_twice(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"prompt": "a", "answer": "b"}\n' * 2)
+    with in_thread(stream(chunk("b"), chunk(finish="stop"), USAGE)) as there:
+        scores, took = ask(there, open_suite(str(tmp_path / "t.jsonl")), tmp_path / "r")
+        assert (len(there.asked), scores["t/exact_match"].count, took.tokens_in) == (2, 2, 14)
+        ask(there, open_suite(str(tmp_path / "t.jsonl")), tmp_path / "r")
+        assert len(there.asked) == 2
+
+
+def test_answers_of_a_model_that_changed_in_between_show_it(tmp_path: Path) -> None:
+    (tmp_path / "prices.toml").write_text(PRICES)
+    right = solver("chat")
+    with in_thread(answer=right) as there:
+        ask(there, suite_of("chat", 4), tmp_path / "r")
+    text = (tmp_path / "r" / "answers.jsonl").read_text()
+    (tmp_path / "r" / "answers.jsonl").write_text(text.replace('"m-2"', '"m-1"'))
+    about = json.loads((tmp_path / "r" / "about.json").read_text())
+    with in_thread(answer=right) as other:
+        (tmp_path / "r" / "about.json").write_text(json.dumps(about | {"url": f"{other.url}/v1"}))
+        _, took = ask(other, suite_of("chat", 5), tmp_path / "r", prices=tmp_path / "prices.toml")
+    assert len(other.asked) == 1
+    assert read_results(tmp_path / "r").about["answered_by"] == ["m-1", "m-2"]
+    assert took.cost == pytest.approx(5 * (7 + 30) / 1e6)  # those that were asked without a price have one now
+
+
 def test_an_endpoint_that_is_down_is_not_asked_all(tmp_path: Path) -> None:
     with in_thread([RESET]) as there, pytest.raises(ValueError, match="64 of 64 questions got no answer"):
         ask(there, suite_of("chat", 64), tmp_path / "r", LIMITS.model_copy(update={"retries": 0}))

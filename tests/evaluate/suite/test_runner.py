@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,34 @@ def test_generations_are_asked_as_the_model_was_taught(
     assert ("<|im_start|>user\nimport<|im_end|>" in answers[0].prompt) == (template is not None)
     assert "exact_match" in answers[0].metrics and answers[0].tokens_out > 0
     assert answers[1].metrics["truncated"] == 1.0
+
+
+def test_a_suite_that_changed_is_not_answered_by_what_it_was(opened: OpenedModel, tmp_path: Path) -> None:
+    record = CHOICES[0] | {
+        "best": 1,
+        "others": ["import", "return"],
+        "passage": "p",
+        "body": "import json",
+        "text": "x",
+    }
+    whole = answers_of(opened, task_of(tmp_path, [record]), tmp_path)
+    for shape in (
+        {"fields": {"gold": "best"}}, {"fields": {"choices": "others"}}, {"fields": {"cluster": "passage"}},
+        {"kind": "log_likelihood"}, {"kind": "log_likelihood", "fields": {"text": "body"}},
+    ):  # fmt: skip
+        task = task_of(tmp_path, [record], **shape)
+        (again,), (fresh,) = (answers_of(opened, task, folder) for folder in (tmp_path, tmp_path / str(shape)))
+        assert again._replace(seconds=0.0) == fresh._replace(seconds=0.0) != whole[0]._replace(seconds=0.0)
+    guessed = replace(task_of(tmp_path, [record]), chance=0.5)
+    assert answers_of(opened, guessed, tmp_path)[0].metrics["centred"] in (-1.0, 1.0)
+
+
+def test_marks_of_an_overlap_that_nobody_looked_for_are_not_kept(opened: OpenedModel, tmp_path: Path) -> None:
+    task = task_of(tmp_path, CHOICES)
+    answers = answers_of(opened, task, tmp_path)
+    with ResultsWriter(tmp_path / "results", OF) as writer:
+        writer.finish([a._replace(metrics=a.metrics | {"touched": 1.0, "overlap": 1.0}) for a in answers], {})
+    assert answers_of(opened, task, tmp_path) == answers
 
 
 def test_what_is_answered_is_not_asked_again(

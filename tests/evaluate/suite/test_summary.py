@@ -35,6 +35,21 @@ def test_of_equals_the_first_is_chosen_but_in_a_minimal_pair_neither() -> None:
     assert choice_metrics(task("minimal_pairs"), item, equal, False)["accuracy"] == 0.0
 
 
+def test_items_that_stand_in_a_file_twice_make_no_score_surer() -> None:
+    once = [answer(n, {"accuracy": float(n % 2)}) for n in range(10)]
+    twice = [*once, *(each._replace(number=each.number + 10) for each in once)]
+    a, b = (summarise(answers)["t/accuracy"] for answers in (once, twice))
+    assert (a.value, a.standard_error, a.clusters) == (b.value, pytest.approx(b.standard_error), None)
+    assert (b.count, b.clusters) == (20, 10)
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_a_log_likelihood_that_is_no_number_is_refused(value: float) -> None:
+    choices = [Choice("a", -1.0, 1, 1), Choice("b", value, 1, 1)]
+    with pytest.raises(ValueError, match="log-likelihood that is no number"):
+        choice_metrics(task(), Item({}, "c", ("a", "b"), gold=0), choices, False)
+
+
 def test_a_text_has_bits_and_behind_a_context_may_be_what_the_model_would_say() -> None:
     one = [Choice("ab", -2.0, 1, 2)]
     assert choice_metrics(task("log_likelihood"), Item({}, "", ("ab",)), one, True).keys() == {"bits", "bytes"}

@@ -80,6 +80,15 @@ def test_solved_items_of_a_generation_have_the_delimiter(tmp_path: Path) -> None
     assert first.context == "1?\nA: 1\n\n0?"
 
 
+def test_an_item_that_stands_twice_is_not_solved_before_itself(tmp_path: Path) -> None:
+    records = [CHOICE | {"query": f"{number % 4} ="} for number in range(8)]
+    for number, item in enumerate(task_of(tmp_path, records, Shape(shots=9)).items()):
+        *shots, own = item.context.split("\n\n")
+        assert own == f"{number % 4} =" and sorted(shots) == sorted(
+            f"{n % 4} = 4" for n in range(8) if n % 4 != number % 4
+        )
+
+
 def test_items_on_one_passage_and_twins_share_a_cluster(tmp_path: Path) -> None:
     on_passage = [CHOICE | {"query": f"Passage: It rained.\nQuestion {number}"} for number in range(2)]
     assert len({item.cluster for item in task_of(tmp_path, on_passage).items()} - {None}) == 1
@@ -101,8 +110,13 @@ def test_items_on_one_passage_and_twins_share_a_cluster(tmp_path: Path) -> None:
         ({"text": ""}, "item 0: one of its texts is empty"),
         ({"text": 7}, "text is a number, but must be a text"),
         ({"prompt": " ", "answer": "x"} | {"prompt": ""}, "item 0: the prompt is empty"),
+        ({"prompt": "x", "answer": None}, "answer is null, but must be a text or a number"),
+        ({"prompt": "x", "answer": ["a"]}, "answer is a list, but must be a text or a number"),
+        ({"prompt": "x", "answer": " "}, "answer is empty, so that nothing can be the right answer"),
+        ({"prompt": "x", "answer": float("nan")}, "answer is nan, which is no answer"),
+        ({"prompt": "\ud800", "answer": "x"}, r"item 0: half a surrogate pair"),
+        (CHOICE | {"choices": ["a", "b\udfff"]}, r"item 0: half a surrogate pair"),
         ({"a": 1, "b": 2}, r"its fields \(a, b\) fit no kind of task"),
-        ({"prompt": "x", "answer": " "}, "item 0: the answer is empty"),
         ([1], r"items\.jsonl, line 1: not a JSON object, but list"),
     ],
 )
@@ -114,10 +128,15 @@ def test_what_is_no_item_is_refused_in_a_sentence(record: Any, sentence: str, tm
 def test_what_is_no_file_of_items_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
     (tmp_path / "broken.jsonl").write_text('{"text": "a"}\n{"text": \n')
+    (tmp_path / "deep.jsonl").write_text("[" * 100_000)
+    (tmp_path / "long.jsonl").write_text('{"text": ' + "9" * 5_000 + "}")
+    whole = gzip.compress(b'{"text": "a"}\n' * 99)
+    (tmp_path / "torn.jsonl.gz").write_bytes(whole[:20] + b"\xff" * 9 + whole[29:])
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n' * 99)[:-9])
     for name, sentence in (
         ("empty.jsonl", "no items in it"), ("broken.jsonl", "line 2: not valid JSON"),
-        ("cut.jsonl.gz", "cannot be read"), ("none.jsonl", "no such file"),
+        ("deep.jsonl", "line 1: not valid JSON"), ("long.jsonl", "line 1: not valid JSON"),
+        ("torn.jsonl.gz", "cannot be read"), ("cut.jsonl.gz", "cannot be read"), ("none.jsonl", "no such file"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=sentence):
             jsonl_task("x", tmp_path / name, Shape())
@@ -134,3 +153,16 @@ def test_a_generation_is_right_to_the_letter_or_leniently_in_its_last_line(tmp_p
         said: task.score(five, said)["exact_match_lenient"] for said in ("It is 15.", "0.5", "-5", "So: 5.", "$5")
     }
     assert lenient == {"It is 15.": 0.0, "0.5": 0.0, "-5": 0.0, "So: 5.": 1.0, "$5": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reply", "is_right"),
+    [
+        (4, "4.", True), (4, "It is **4", True), (4, "x = $4", True), (4, "14", False), (4, "-4", False),
+        (4, "0.4", False), (4, "x4", False), ("on", "person", False), ("person", "a person", True),
+        ("是", "答案是", True), (".", "no", False), ("-4", "x = -4", True),
+    ],
+)  # fmt: skip
+def test_leniently_right_is_no_end_of_another_word(answer: Any, reply: str, is_right: bool, tmp_path: Path) -> None:
+    task = task_of(tmp_path, [{"prompt": "?", "answer": answer}])
+    assert task.score(only(task), reply)["exact_match_lenient"] == is_right

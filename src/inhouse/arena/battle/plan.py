@@ -107,7 +107,7 @@ def read_prompts(plan: Plan) -> tuple[Prompt, ...]:
 def _prompt(path: Path, number: int, line: str) -> Prompt:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}, line {number}: not valid JSON ({error})") from error
     text, category = (row.get("prompt"), row.get("category")) if isinstance(row, dict) else (None, None)
     if not isinstance(text, str) or not text.strip():

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from inhouse.evaluate.compare.inspect_logs import log_files, read_logs
 from inhouse.evaluate.compare.lm_eval import read_samples, sample_files
-from inhouse.evaluate.results import ANSWERS, PARTIAL, Results, read_results
+from inhouse.evaluate.results import ANSWERS, PARTIALS, Results, read_results
 
 OURS, LM_EVAL, INSPECT = "inhouse", "lm-eval", "inspect"
 
@@ -58,7 +58,7 @@ def kind_of(path: str) -> str:
         raise ValueError(f"{path}: no such file or folder")
     if place.is_file():
         return _kind_of_file(place)
-    if (place / ANSWERS).is_file() or (place / PARTIAL).is_file():
+    if (place / ANSWERS).is_file() or any(place.glob(PARTIALS)):
         return OURS
     found = [kind for kind, files in ((LM_EVAL, sample_files(place)), (INSPECT, log_files(place))) if files]
     if len(found) == 2:

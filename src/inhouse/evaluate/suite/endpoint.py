@@ -18,13 +18,14 @@ from pydantic import SecretStr
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.pieces import Usage
 from inhouse.common.progress import Progress
-from inhouse.evaluate.results import Answer, ResultsWriter, item_hash, text_hash
+from inhouse.evaluate.results import Answer, Key, ResultsWriter
 from inhouse.evaluate.score import Score
 from inhouse.evaluate.settings import EndpointSettings
 from inhouse.evaluate.suite.booked import Booked, booked
 from inhouse.evaluate.suite.exports import write_exports
+from inhouse.evaluate.suite.reused import item_keys, reused
 from inhouse.evaluate.suite.suite import Suite
-from inhouse.evaluate.suite.summary import judged_again, summarise
+from inhouse.evaluate.suite.summary import summarise
 from inhouse.evaluate.suite.thinking import without_thinking
 from inhouse.evaluate.tasks.task import Item, Message, Task
 from inhouse.providers import answers
@@ -53,10 +54,7 @@ class _Question(NamedTuple):
     number: int
     item: Item
     request: ChatRequest
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        return self.task.name, item_hash(self.item.document), text_hash(self.item.prompt)
+    key: Key
 
 
 def evaluate_endpoint(
@@ -79,11 +77,11 @@ def evaluate_endpoint(
         asking = _Asking(questions, writer, price, limits)
         asyncio.run(asking.run(Endpoint(url, adapter, target.key, limits, settings.concurrency), settings.concurrency))
         asking.check_complete()
-        given = [asking.answers[question.key]._replace(number=question.number) for question in questions]
+        given = [asking.answers[question.key] for question in questions]
         scores = summarise(given)
-        writer.about["answered_by"] = sorted(asking.names)
+        writer.about["answered_by"] = sorted({answer.answered_by for answer in given if answer.answered_by})
         writer.finish(given, scores)
-        write_exports(folder, about, scores)
+        write_exports(folder, writer.about, scores)
     return scores, booked(given)
 
 
@@ -93,8 +91,11 @@ def _questions(task: Task, model: str, settings: EndpointSettings) -> list[_Ques
             f"task {task.name} is of the kind {task.kind}, for which an endpoint gives no log-likelihoods: "
             "name the tasks that are generations with --task, or another suite"
         )
+    items = list(task.items())
+    keys = item_keys(task, items, [item.prompt for item in items])
     return [
-        _Question(task, number, item, _request(task, item, model, settings)) for number, item in enumerate(task.items())
+        _Question(task, number, item, _request(task, item, model, settings), key)
+        for number, (item, key) in enumerate(zip(items, keys, strict=True))
     ]
 
 
@@ -120,13 +121,11 @@ class _Asking:
     def __init__(
         self, questions: Sequence[_Question], writer: ResultsWriter, price: Price | None, limits: LimitSettings
     ) -> None:
-        again = (
-            (each.key, judged_again(each.task, each.item, writer.known[each.key]))
-            for each in questions
-            if each.key in writer.known
-        )
-        self.answers = {key: answer for key, answer in again if answer is not None}
-        self.names: set[str] = set()  # by which models say that they answer
+        self.answers: dict[Key, Answer] = {}
+        for question in questions:
+            known = reused(writer.known, question.key, question.task, question.item, question.number)
+            if known is not None:
+                self.answers[question.key] = _priced(known, price)
         self._left = deque(question for question in questions if question.key not in self.answers)
         self._num, self._writer, self._price = len(questions), writer, price
         self._retries = Retries(limits)
@@ -176,18 +175,18 @@ class _Asking:
         except (ContentFiltered, ContextTooLong):
             seconds, flags = time.monotonic() - start, {"refused": 1.0, "cut_off": 0.0}
             return await asyncio.to_thread(self._answer, question, "", None, seconds, flags)
-        self.names.add(answer.model)
         flags = {"refused": float(answer.reason == "content_filter"), "cut_off": float(answer.reason == "length")}
         said, seconds = answers.as_text(answer), time.monotonic() - start
-        return await asyncio.to_thread(self._answer, question, said, answer.usage, seconds, flags)  # a sandbox waits
+        judged = await asyncio.to_thread(self._answer, question, said, answer.usage, seconds, flags)  # a sandbox waits
+        return judged._replace(answered_by=answer.model or None)
 
     def _answer(
         self, question: _Question, said: str, usage: Usage | None, seconds: float, flags: dict[str, float]
     ) -> Answer:
-        task, item = question.task, question.item
+        task, item, (_, hashed, prompt_hash, *_) = question.task, question.item, question.key[0]
         metrics = task.score(item, without_thinking(said)) | flags
         return Answer(
-            *question.key[:2], question.number, item.cluster, item.prompt, question.key[2], item.gold_text, said,
+            task.name, hashed, question.number, item.cluster, item.prompt, prompt_hash, item.gold_text, said,
             metrics, [], round(seconds, 3), usage and usage.prompt, usage and usage.completion,
             cost_of(usage, self._price),
         )  # fmt: skip
@@ -201,3 +200,12 @@ class _Asking:
                 f"{missing} of {self._num} questions got no answer ({kinds}; the last: {self._last}): "
                 "run the same again, and only these are asked"
             )
+
+
+def _priced(answer: Answer, price: Price | None) -> Answer:
+    """An earlier answer that was asked without a price; with a price of its own for cached tokens, which were not
+    kept, its cost stays unknown."""
+    tokens_in, tokens_out = answer.tokens_in, answer.tokens_out
+    if answer.cost is not None or price is None or price.cached is not None or tokens_in is None or tokens_out is None:
+        return answer
+    return answer._replace(cost=price.cost(Usage(tokens_in, 0, tokens_out, 0)))

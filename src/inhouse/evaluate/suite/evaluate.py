@@ -43,7 +43,7 @@ def evaluate_suite(
             answers = _marked(answers, [found.share for found in overlaps(documents, trained)])
         scores = summarise(answers)
         writer.finish(answers, scores)
-        write_exports(folder, about, scores)
+        write_exports(folder, writer.about, scores)
     return scores
 
 

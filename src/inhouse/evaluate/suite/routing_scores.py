@@ -16,12 +16,40 @@ _BESIDE = ("refused", "cut_off", "unparsable", "truncated", "touched", "overlap"
 
 
 def append_scores(file: Path, results: Path) -> None:
-    """Append a line for every task in the folder `results` to `file`, which is made where it is missing."""
+    """Append a line for every task in the folder `results` to `file`, which is made where it is missing.
+
+    What is the last word on its task and model there already is not said again. Raises ValueError as `read_lines`.
+    """
     about, answers = read_results(results)
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in score_rows(about, answers)]
+    said, is_ended = read_lines(file)
+    rows = [row for row in score_rows(about, answers) if row != said.get((row["task"], row["model"]))]
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8") as opened:
-        opened.write("".join(lines))
+    with file.open("a", encoding="utf-8", errors="backslashreplace") as opened:
+        opened.write("\n" * (not is_ended) + "".join(lines))
+
+
+def read_lines(file: Path) -> tuple[dict[tuple[str, str], dict[str, Any]], bool]:
+    """The last line on each task and model, none where there is no file; and whether the last line has its end.
+
+    Raises ValueError naming file and line for what is no such file: nothing is appended to another.
+    """
+    if file.is_dir():
+        raise ValueError(f"{file}: a folder; --scores wants a file to append to")
+    data = file.read_bytes() if file.is_file() else b""  # a pipe is only written to
+    lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    rows = [_row(line, f"{file}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    return {(row["task"], row["model"]): row for row in rows}, not lines[-1]
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict) or not {"task", "model", "metric", "score", "n"} <= row.keys():
+        raise ValueError(f"{where}: not a line of scores as --scores appends them, so nothing is appended here")
+    return row
 
 
 def score_rows(about: dict[str, Any], answers: list[Answer]) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,8 @@ from inhouse.engine.request import SamplingParams, checked
 from inhouse.evaluate.bits_per_byte import document_bits
 from inhouse.evaluate.results import Answer, Choice, ResultsWriter, item_hash, text_hash
 from inhouse.evaluate.suite.encoded_item import EncodedItem, encode_items
-from inhouse.evaluate.suite.summary import TRUNCATED, choice_metrics, judged_again
+from inhouse.evaluate.suite.reused import item_keys, reused
+from inhouse.evaluate.suite.summary import TRUNCATED, choice_metrics
 from inhouse.evaluate.suite.thinking import CLOSE, OPEN, without_thinking
 from inhouse.evaluate.tasks.task import Item, Task
 from inhouse.posttrain.chat_template import encode_prompt
@@ -39,10 +40,9 @@ class Runner:
         """An answer to each of a task's items, in their order. Raises ValueError where an item cannot be asked."""
         prompts = [self._prompt(task, item) for item in items]
         answers: dict[int, Answer] = {}
-        for number, (item, prompt) in enumerate(zip(items, prompts, strict=True)):
-            known = writer.known.get((task.name, item_hash(item.document), text_hash(prompt)))
-            if known is not None and (answer := judged_again(task, item, known)) is not None:
-                answers[number] = answer._replace(number=number)
+        for number, (item, key) in enumerate(zip(items, item_keys(task, items, prompts), strict=True)):
+            if (known := reused(writer.known, key, task, item, number)) is not None:
+                answers[number] = known
         left = [(number, item) for number, item in enumerate(items) if number not in answers]
         ask = self._generate if task.kind == "generation" else self._choose
         with Progress(task.name, len(items), "items", done=len(answers)) as progress:

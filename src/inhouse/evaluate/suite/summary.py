@@ -34,8 +34,14 @@ _HOW = {
 def choice_metrics(task: Task, item: Item, choices: Sequence[Choice], is_greedy: bool) -> dict[str, float]:
     """What the log-likelihoods of an item's choices say; of a log-likelihood task, of its one text.
 
-    Of choices that are equally likely the first counts as chosen; in a minimal pair neither is.
+    Of choices that are equally likely the first counts as chosen; in a minimal pair neither is. Raises ValueError where
+    one is NaN or infinite.
     """
+    if not all(math.isfinite(choice.log_likelihood) for choice in choices):
+        raise ValueError(
+            f"task {task.name}: the model gives a text a log-likelihood that is no number: its weights are broken, or "
+            "too large for --dtype"
+        )
     gold = choices[item.gold or 0]
     size = {"bits": -gold.log_likelihood / math.log(2), "bytes": float(gold.bytes)}
     if task.kind == "log_likelihood":
@@ -109,8 +115,7 @@ def _score(name: str, answers: Sequence[Answer]) -> Score:
     return mean([answer.metrics.get(name, 0.0) for answer in counted], how, clusters)
 
 
-def _clusters(answers: Sequence[Answer]) -> list[Hashable] | None:
-    """What each item shares with others; an item that shares nothing is a cluster of its own."""
-    if all(answer.cluster is None for answer in answers):
-        return None
-    return [answer.number if answer.cluster is None else answer.cluster for answer in answers]
+def _clusters(answers: Sequence[Answer]) -> list[Hashable]:
+    """What each item shares with others; an item that shares nothing is a cluster of its own, with what a file holds
+    of it once more."""
+    return [answer.item if answer.cluster is None else answer.cluster for answer in answers]

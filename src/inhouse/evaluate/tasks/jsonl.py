@@ -9,15 +9,14 @@
 """
 
 import random
-import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from inhouse.evaluate.tasks.records import Record, needed, number_of, read_records, text_of, texts_of
+from inhouse.evaluate.tasks.records import Record, answer_of, number_of, read_records, text_of, texts_of
 from inhouse.evaluate.tasks.task import Item, Kind, Task
 
 NAMES = {
@@ -61,11 +60,10 @@ def jsonl_task(name: str, path: Path, shape: Shape, limit: int | None = None, ch
             _item(kind, record, shape, f"{path}, item {number}", f"{name}/{number}")
             for number, record in enumerate(records)
         ]
-        copies = Counter(map(_question, items))
-        return [
-            _with_shots(items, number, name, shape, copies[_question(items[number])])
-            for number in range(len(items))[:limit]
-        ]
+        alike = defaultdict[Hashable, list[int]](list)
+        for number, item in enumerate(items):
+            alike[_question(item)].append(number)
+        return [_with_shots(items, number, alike, name, shape) for number in range(len(items))[:limit]]
 
     return Task(name, kind, read, score=_exact_match, chance=chance)
 
@@ -107,9 +105,8 @@ def _item(kind: Kind, record: Record, shape: Shape, where: str, name: str) -> It
     if kind == "minimal_pairs":
         return Item(**shared, choices=tuple(text_of(record, field(key), where) for key in ("good", "bad")), gold=0)
     if kind == "generation":
-        prompt, answer = (text_of(record, field("prompt"), where), str(needed(record, field("answer"), where)).strip())
-        if not answer:
-            raise ValueError(f"{where}: the answer is empty, so that no reply can be told right from wrong")
+        answer = answer_of(record, field("answer"), where)
+        prompt = text_of(record, field("prompt"), where)
         return Item(**shared, context=prompt, answer=answer, delimiter=shape.delimiter)
     if kind == "log_likelihood":
         if field("text") in record:
@@ -140,17 +137,18 @@ def digest_of_text(text: str) -> str:
     return sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:12]
 
 
-def _with_shots(items: Sequence[Item], number: int, name: str, shape: Shape, copies: int) -> Item:
-    """The item behind so many solved ones, drawn by its number alone: the same in every run. None of them is the item,
-    nor one of its `copies` in the file, which would give its answer away."""
+def _with_shots(
+    items: Sequence[Item], number: int, alike: Mapping[Hashable, list[int]], name: str, shape: Shape
+) -> Item:
+    """The item behind so many solved ones, drawn by its number alone: the same in every run. Those that ask the same
+    (`alike`, by their numbers) are not among them: they would give the answer away."""
     item = items[number]
     if not shape.shots:
         return item
-    num_others = len(items) - 1
-    drawn = random.Random(f"{name}/{number}").sample(range(num_others), min(shape.shots + copies - 1, num_others))
-    others = (items[other + (other >= number)] for other in drawn)
-    shots = [other for other in others if copies == 1 or _question(other) != _question(item)][: shape.shots]
-    before = "".join(_solved(shot) + shape.between for shot in shots)
+    own = alike[_question(item)]
+    num_others = len(items) - len(own)
+    drawn = random.Random(f"{name}/{number}").sample(range(num_others), min(shape.shots, num_others))
+    before = "".join(_solved(items[_passing_over(own, other)]) + shape.between for other in drawn)
     contexts = tuple(before + context for context in item.contexts)
     return replace(item, context=before + item.context, contexts=contexts)
 
@@ -158,6 +156,13 @@ def _with_shots(items: Sequence[Item], number: int, name: str, shape: Shape, cop
 def _question(item: Item) -> Hashable:
     """What is asked, in whatever order its choices stand."""
     return item.context, tuple(sorted(item.contexts)), tuple(sorted(item.choices))
+
+
+def _passing_over(own: Sequence[int], place: int) -> int:
+    """The number of what stands at `place` when `own`, in order, are taken out."""
+    for number in own:
+        place += place >= number
+    return place
 
 
 def _solved(item: Item) -> str:
@@ -168,9 +173,16 @@ def _solved(item: Item) -> str:
 
 
 def _exact_match(item: Item, reply: str) -> dict[str, float]:
-    """Strict: the whole reply is the answer. Lenient: its last line that is not empty ends with it, and with no longer
-    word or number: 15 is not 5."""
+    """Strict: the whole reply is the answer. Lenient: its last line that is not empty ends with it, as a word or number
+    of its own (14 is not 4, nor is -4)."""
     said, answer = reply.strip(), item.answer or ""
-    last = said.rsplit("\n", 1)[-1].strip().rstrip(".")
-    ends = re.search(rf"(?<![\w.,/-]){re.escape(answer.rstrip('.'))}$", last) is not None
-    return {"exact_match": float(said == answer), "exact_match_lenient": float(said == answer or ends)}
+    last, wanted = said.rsplit("\n", 1)[-1].strip().rstrip("."), answer.rstrip(".")
+    is_in = bool(wanted) and last.endswith(wanted) and not _is_cut(last[: -len(wanted)], wanted)
+    return {"exact_match": float(said == answer), "exact_match_lenient": float(said == answer or is_in)}
+
+
+def _is_cut(before: str, wanted: str) -> bool:
+    """Whether `wanted` is but the end of a word or a number."""
+    if wanted[0].isdigit() and before.endswith(("-", "\u2212", ".", ",", "/")):
+        return True
+    return wanted[0].isascii() and wanted[0].isalnum() and before[-1:].isalnum()

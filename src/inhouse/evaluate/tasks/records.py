@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import math
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,15 +27,15 @@ def read_records(path: Path) -> list[Record]:
         raise ValueError(f"{path}: no such file")
     try:
         text = (gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as UTF-8 text ({error})") from error
     records = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number}: not valid JSON ({error.msg})") from error
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{path}, line {number}: not valid JSON ({error})") from error
             if not isinstance(record, dict):
                 raise ValueError(f"{path}, line {number}: not a JSON object, but {type(record).__name__}")
             records.append(record)
@@ -46,7 +48,7 @@ def read_whole(path: Path) -> Any:
         return read_json(path)
     try:
         return json.loads(gzip.decompress(path.read_bytes()))
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid gzipped JSON ({error})") from error
 
 
@@ -56,6 +58,18 @@ def text_of(record: Mapping[str, Any], key: str, where: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{where}: {key} is {_kind(value)}, but must be a text")
     return value
+
+
+def answer_of(record: Mapping[str, Any], key: str, where: str) -> str:
+    """A field that must be a text or a number, and not empty, as text: a null would be the answer "None"."""
+    value = needed(record, key, where)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{where}: {key} is {_kind(value)}, but must be a text or a number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where}: {key} is {value}, which is no answer")
+    if not (text := str(value).strip()):
+        raise ValueError(f"{where}: {key} is empty, so that nothing can be the right answer")
+    return text
 
 
 def texts_of(record: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:

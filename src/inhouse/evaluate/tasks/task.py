@@ -90,6 +90,11 @@ class Task:
 
 def _check(task: Task, item: Item, number: int) -> None:
     where = f"task {task.name}, item {number}"
+    texts = [item.context, *item.choices, *item.contexts, *(str(message.get("content")) for message in item.messages)]
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{where}: half a surrogate pair (\\ud800 to \\udfff) in it, which is no text") from None
     if task.kind == "generation":
         if not item.as_chat()[0].get("content"):
             raise ValueError(f"{where}: the prompt is empty")
