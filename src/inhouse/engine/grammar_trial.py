@@ -21,7 +21,7 @@ LIMITS = llguidance.LLParserLimits(max_lexer_states=50_000, verbose_errors=False
 
 def trial(grammar: str, vocab_size: int) -> str:
     """Why the grammar cannot be followed; "": it can be, as far as that is known before the first token."""
-    asked = json.dumps({"grammar": grammar, "vocab_size": vocab_size})
+    asked = json.dumps({"grammar": grammar, "vocab_size": vocab_size, "seconds": CPU_SECONDS})
     command = [sys.executable, "-P", str(Path(__file__))]
     try:
         done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=_PATIENCE, check=False)
@@ -45,12 +45,12 @@ class _Bytes:
 
 
 def main() -> None:
+    asked = json.loads(sys.stdin.read())
     with suppress(ImportError, OSError, AttributeError):  # elsewhere than on Unix
         import resource
 
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+        resource.setrlimit(resource.RLIMIT_CPU, (asked["seconds"], asked["seconds"]))
         os.nice(10)  # before everything else comes what is being answered
-    asked = json.loads(sys.stdin.read())
     size = max(asked["vocab_size"], 257)
     vocabulary = llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Bytes(size)), n_vocab=size)
     matcher = llguidance.LLMatcher(vocabulary, asked["grammar"], log_level=0, limits=LIMITS)
