@@ -88,7 +88,7 @@ def test_counts_of_style_in_columns(tmp_path: Path) -> None:
         ("left,right,winner,probability\na,b,left,1.5\n", "line 2: a probability of 1.5"),
         ("left,right,winner,probability\na,b,left,often\n", "line 2: probability is 'often', not a number from 0 on"),
         ('{"left": "a"\n', "line 1: not valid JSON"),
-        ('{"left": ' + "[" * 100_000, "line 1: not valid JSON"),
+        ('{"left": ' + "[" * 100_000, "line 1: JSON that is nested too deeply"),
         ('[{"left": "a"}]', "a JSON array"),
         (",,\n", "no header"),
         ('{"left": "a", "right": ["b"], "winner": "left"}', r"line 1: \['b'\] is no name of a model"),
@@ -97,7 +97,7 @@ def test_counts_of_style_in_columns(tmp_path: Path) -> None:
         ("left,right,winner,winner\na,b,left,right\n", "line 1: two columns are called winner"),
         ("left,right,winner\nB,A,b\n", "line 2: winner is 'b'"),  # the right side, or B, which stands left?
         (gzip.compress(b"left,right,winner\n", mtime=0)[:15] + b"\xff" * 9, "a damaged gzip file"),
-        ('{"left": "a", "right": "b", "winner": "left"}\n[1]\n', "line 2: a vote is an object"),
+        ('{"left": "a", "right": "b", "winner": "left"}\n[1]\n', "line 2: not a JSON object, but list"),
         (b"left,right,winner\na,\xff,left\n", "not UTF-8 at byte 20"),
         (b"\x1f\x8b broken", "a damaged gzip file"),
         ('left,right,winner\n"a,b,left\n', "not valid CSV"),

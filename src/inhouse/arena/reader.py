@@ -4,7 +4,6 @@ import csv
 import difflib
 import gzip
 import io
-import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from inhouse.arena.battles import KINDS, LEFT, RIGHT, TIE, UNSTATED, Battles, Floats, places
 from inhouse.arena.style import FEATURES, contrast, style
+from inhouse.common.files import json_object
 
 SIDES = (("left", "right"), ("model_a", "model_b"), ("model_x", "model_y"), ("left_model", "right_model"))
 TEXTS = (("left_text", "right_text"), ("response_a", "response_b"), ("result_x", "result_y"))
@@ -128,16 +128,9 @@ def _csv(path: Path, text: str) -> Table:
 def _json_lines(path: Path, text: str) -> Table:
     lines, rows = [], []
     for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}, line {number}: not valid JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {number}: a vote is an object with left, right, winner")
-        lines.append(number)
-        rows.append(row)
+        if line.strip():
+            rows.append(json_object(line, f"{path}, line {number}"))
+            lines.append(number)
     return rows_table(path, lines, rows)
 
 

@@ -3,19 +3,26 @@
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from inhouse.cli.options import Dtype, with_settings
 from inhouse.cli.terminal import warn_of_stale
-from inhouse.common.settings import Settings
 from inhouse.evaluate.settings import EndpointSettings
 from inhouse.providers.settings import LimitSettings
 
+if TYPE_CHECKING:
+    from inhouse.evaluate.score import Score
+    from inhouse.evaluate.suite.suite import Suite
 
-@with_settings(EndpointSettings, LimitSettings)
+
+_OF_ENDPOINTS = (EndpointSettings, LimitSettings)
+
+
+@with_settings(*_OF_ENDPOINTS)
 def evaluate(
+    context: typer.Context,
     model: Annotated[
         str, typer.Argument(metavar="MODEL|URL", help="A run, an exported or Hugging Face folder; or an endpoint.")
     ],
@@ -62,7 +69,7 @@ def evaluate(
         "--scores": scores_file,
     }  # fmt: skip
     if not is_endpoint:
-        _refuse({**of_an_endpoint, **_given(settings)}, "belongs to an endpoint; give its address instead of a folder")
+        _refuse({**of_an_endpoint, **_given(context)}, "belongs to an endpoint; give its address instead of a folder")
         warn_of_stale(Path(model))
     if suite is None:
         if is_endpoint:
@@ -72,7 +79,6 @@ def evaluate(
         return
     if env:
         raise ValueError("--env asks problems of an environment, --suite those of its tasks; give one of the two")
-    from inhouse.common.model_paths import model_name
     from inhouse.evaluate.suite.routing_scores import append_scores, read_lines
     from inhouse.evaluate.suite.suite import open_suite
 
@@ -82,15 +88,9 @@ def evaluate(
     if is_endpoint:
         opened_here = {"--overlap": overlap, "--dtype": dtype != "fp32"}
         _refuse(opened_here, "belongs to models that are opened here; an endpoint is only asked")
-        if not name:
-            raise ValueError("an endpoint serves several models; name one with --model")
-        folder = output or Path("results") / re.sub(r"^\.+|[^\w.-]", "_", name) / opened.name
-        scores = _ask_endpoint((model, name, face or "openai", api_key_env), opened, folder, settings)
+        folder, scores = _ask_endpoint((model, name, face or "openai", api_key_env), opened, output, settings)
     else:
-        from inhouse.evaluate.suite.evaluate import evaluate_suite
-
-        folder = output or Path("results") / model_name(Path(model)) / opened.name
-        scores = evaluate_suite(Path(model), opened, folder, dtype, overlap)
+        folder, scores = _ask_folder(Path(model), opened, output, dtype, overlap)
     if scores_file is not None:
         append_scores(scores_file, folder)
     print("\n".join(score_lines({name: score._asdict() for name, score in scores.items()})))
@@ -102,20 +102,42 @@ def _refuse(options: dict[str, Any], why: str) -> None:
         raise ValueError(f"{given[0]} {why}")
 
 
-def _given(settings: tuple[Settings, ...]) -> dict[str, Any]:
-    return {f"--{name.replace('_', '-')}": True for each in settings for name in each.model_fields_set}
+def _given(context: typer.Context) -> dict[str, Any]:
+    """The options of endpoints on this command line; of those in the environment, other commands may want them."""
+    flags = {name: f"--{name.replace('_', '-')}" for kind in _OF_ENDPOINTS for name in kind.model_fields}
+    flags["settings_file"] = "--settings"
+    sources = {flag: context.get_parameter_source(name) for name, flag in flags.items()}
+    return {flag: source is not None and source.name == "COMMANDLINE" for flag, source in sources.items()}
 
 
-def _ask_endpoint(who: tuple[str, str, str, str | None], suite: Any, folder: Path, settings: tuple[Any, Any]) -> Any:
+def _ask_folder(
+    model: Path, suite: "Suite", output: Path | None, dtype: str, overlap: bool
+) -> "tuple[Path, dict[str, Score]]":
+    from inhouse.common.model_paths import model_name
+    from inhouse.evaluate.suite.evaluate import evaluate_suite
+
+    folder = output or Path("results") / model_name(model) / suite.name
+    return folder, evaluate_suite(model, suite, folder, dtype, overlap)
+
+
+def _ask_endpoint(
+    who: tuple[str, str | None, str, str | None],
+    suite: "Suite",
+    output: Path | None,
+    settings: tuple[EndpointSettings, LimitSettings],
+) -> "tuple[Path, dict[str, Score]]":
     from inhouse.evaluate.suite.endpoint import Target, evaluate_endpoint
     from inhouse.providers.address import key_from
 
     url, model, face, variable = who
+    if not model:
+        raise ValueError("an endpoint serves several models; name one with --model")
+    folder = output or Path("results") / re.sub(r"^\.+|[^\w.-]", "_", model) / suite.name
     scores, took = evaluate_endpoint(Target(url, model, face, key_from(variable)), suite, folder, *settings)
     is_priced = took.cost is not None or took.tokens_in is None
     hint = "" if is_priced else f" (no price of {model} for all of them: name a file that has one with --prices)"
     print(took.words + hint, file=sys.stderr)
-    return scores
+    return folder, scores
 
 
 def _own_scores(model: Path, env: list[str] | None) -> dict[str, dict[str, Any]]:

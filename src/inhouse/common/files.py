@@ -74,6 +74,21 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: not valid JSON (not UTF-8 at byte {error.start})") from error
 
 
+def json_object(data: str | bytes, where: str) -> dict[str, Any]:
+    """The object in a line or a file of somebody's. Raises `ValueError` with a sentence that begins with `where`."""
+    try:
+        value = json.loads(data if isinstance(data, str) else data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where}: not UTF-8 (byte {error.start} of it)") from error
+    except RecursionError as error:
+        raise ValueError(f"{where}: JSON that is nested too deeply") from error
+    except ValueError as error:
+        raise ValueError(f"{where}: not valid JSON ({error}); is the file whole?") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: not a JSON object, but {type(value).__name__}")
+    return value
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` atomically, indented, one final newline; NaN is refused, because other readers refuse it."""
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,7 +1,5 @@
 """The experiment `adamw`: every parameter in AdamW, matrices at the size of update that Muon gives them."""
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -28,18 +26,4 @@ class AllAdamW(Optimizers):
         for group in groups:
             group["flat_lr"], group["flat_decay"] = group["lr"], group["weight_decay"]
             self.adamw.add_param_group(group)
-        self.muon = _None()  # type: ignore[assignment]
-
-
-class _None:
-    """No Muon: it has no parameters."""
-
-    def __init__(self) -> None:
-        self.param_groups: list[dict[str, Any]] = []
-        self.state: dict[Any, Any] = {}
-
-    def step(self) -> None:
-        pass
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        pass
+        self.muon.param_groups.clear()

@@ -16,7 +16,7 @@ from inhouse.evaluate.compare.files import Archive, read_document, read_lines
     [
         (b'{"a": 1}\n{"a": \n', "line 2: not valid JSON"),
         (b'{"a": 1}\n\n{"a": "b', "line 3: not valid JSON .*is the file whole"),
-        (b'{"a": 1}\n[1]\n', "line 2: a list where a JSON object is expected"),
+        (b'{"a": 1}\n[1]\n', "line 2: not a JSON object, but list"),
         (b'{"a": 1}\n{"a": "\xff"}\n', "line 2: not UTF-8"),
         ('{"a": 1}\n'.encode("utf-16"), "line 1: not UTF-8"),
         (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "line 1: JSON that is nested too deeply"),

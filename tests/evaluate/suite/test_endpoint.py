@@ -272,3 +272,14 @@ def test_bad_input_is_one_sentence(
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert words in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_of_endpoints_in_the_environment_are_no_fault_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INHOUSE_RETRIES", "3")
+    monkeypatch.setattr(sys, "argv", ["inhouse", "eval", "runs/x", "--suite", "product"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "runs/x: no such folder" in capsys.readouterr().err

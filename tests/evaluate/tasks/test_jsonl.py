@@ -135,7 +135,7 @@ def test_what_is_no_file_of_items_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n' * 99)[:-9])
     for name, sentence in (
         ("empty.jsonl", "no items in it"), ("broken.jsonl", "line 2: not valid JSON"),
-        ("deep.jsonl", "line 1: not valid JSON"), ("long.jsonl", "line 1: not valid JSON"),
+        ("deep.jsonl", "line 1: JSON that is nested too deeply"), ("long.jsonl", "line 1: not valid JSON"),
         ("torn.jsonl.gz", "cannot be read"), ("cut.jsonl.gz", "cannot be read"), ("none.jsonl", "no such file"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=sentence):

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
+from inhouse.common.files import json_object
 from inhouse.common.settings import Settings
 from inhouse.environments.registry import ENVIRONMENTS, check_name
 
@@ -105,13 +106,10 @@ def read_prompts(plan: Plan) -> tuple[Prompt, ...]:
 
 
 def _prompt(path: Path, number: int, line: str) -> Prompt:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}, line {number}: not valid JSON ({error})") from error
-    text, category = (row.get("prompt"), row.get("category")) if isinstance(row, dict) else (None, None)
+    row = json_object(line, where := f"{path}, line {number}")
+    text, category = row.get("prompt"), row.get("category")
     if not isinstance(text, str) or not text.strip():
-        raise ValueError(f'{path}, line {number}: no "prompt" with a text')
+        raise ValueError(f'{where}: no "prompt" with a text')
     return Prompt(text, category if isinstance(category, str) else None, None)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from inhouse.common.files import json_object
 from inhouse.data.documents import Split
 from inhouse.environments.environment import Environment, Grade, Problem, is_heldout
 
@@ -37,13 +38,7 @@ def read_rows(path: Path) -> list[Row]:
     rows: list[Row] = []
     for number, line in enumerate(text.split("\n"), 1):  # not splitlines: texts may hold U+2028 and its like
         if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}, line {number}: not a JSON object")
-            rows.append(row)
+            rows.append(json_object(line, f"{path}, line {number}"))
     return rows
 
 

@@ -1,7 +1,6 @@
 """Files from strangers: JSON by lines and JSON in a zip archive, refused in a sentence before they fill the memory."""
 
 import io
-import json
 import lzma
 import zipfile
 import zlib
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import zstandard
+
+from inhouse.common.files import json_object
 
 MOST_BYTES = 4 << 30  # a file, or all that an archive unpacks to
 MOST_BYTES_A_PART = 64 << 20  # one line, or one file in an archive
@@ -33,28 +34,13 @@ def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             if len(line) > MOST_BYTES_A_PART:
                 raise ValueError(f"{where}: longer than {_size(MOST_BYTES_A_PART)}")
             if line.strip():
-                yield where, parse(line, where)
+                yield where, json_object(line, where)
 
 
 def read_document(path: Path) -> dict[str, Any]:
     """The JSON object of a whole file, under the same limits."""
     check_size(path)
-    return parse(path.read_bytes(), str(path))
-
-
-def parse(data: bytes, where: str) -> dict[str, Any]:
-    """The JSON object in these bytes. Raises ValueError with a sentence that begins with `where`."""
-    try:
-        value = json.loads(data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where}: not UTF-8 (byte {error.start} of it)") from error
-    except RecursionError as error:
-        raise ValueError(f"{where}: JSON that is nested too deeply") from error
-    except ValueError as error:
-        raise ValueError(f"{where}: not valid JSON ({error}); is the file whole?") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{where}: a {type(value).__name__} where a JSON object is expected")
-    return value
+    return json_object(path.read_bytes(), str(path))
 
 
 def check_size(path: Path) -> None:
@@ -89,7 +75,7 @@ class Archive:
             raise ValueError(f"{where}: cannot be unpacked ({error})") from error
         if len(data) > MOST_BYTES_A_PART:
             raise ValueError(f"{where}: unpacks to more than {_size(MOST_BYTES_A_PART)}")
-        return parse(data, where)
+        return json_object(data, where)
 
     def _unpack(self, member: zipfile.ZipInfo) -> bytes:
         """At most one byte more than the limit."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from inhouse.common.files import read_json
+from inhouse.common.files import json_object, read_json
 
 Record = dict[str, Any]
 
@@ -32,13 +32,7 @@ def read_records(path: Path) -> list[Record]:
     records = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise ValueError(f"{path}, line {number}: not valid JSON ({error})") from error
-            if not isinstance(record, dict):
-                raise ValueError(f"{path}, line {number}: not a JSON object, but {type(record).__name__}")
-            records.append(record)
+            records.append(json_object(line, f"{path}, line {number}"))
     return records
 
 
