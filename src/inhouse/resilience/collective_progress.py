@@ -95,6 +95,8 @@ def _recorded(entries: list[dict[str, Any]], status: dict[str, Any]) -> Recorded
     """`entries` of one group, in the order in which they were enqueued."""
     of_group = status.get(str(entries[0]["pg_id"]), {})
     reached = max(int(of_group.get(f"last_{what}_collective", -1)) for what in ("started", "completed"))
+    # gloo's threads write the status as they end: the number of an earlier collective may stand in a later one's place
+    reached = max([reached, *(entry["collective_seq_id"] for entry in entries if entry["retired"])])
     first = next((entry for entry in entries if not entry["retired"]), None)
     return Recorded(reached, first["collective_seq_id"] if first else 0, _operation(first) if first else "")
 

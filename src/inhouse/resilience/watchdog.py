@@ -101,7 +101,7 @@ class Watchdog:
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
         self._failed_at = position_of(frames[-1] if frames else None)
         self._dump_stacks()
-        self._recording = self._progress.recording()
+        self._enqueued, self._recording = self._progress.enqueued(), self._progress.recording()
         try:
             sentence = self._read_verdict() or self._diagnose().sentence
         except dist.DistError:
