@@ -46,8 +46,7 @@ class MetricsLogger(Callback):
 
     def after_step(self, trainer: Trainer, batch: Batch, gradients: Gradients) -> None:
         settings, done = trainer.settings, trainer.done
-        positions_BT = batch.positions_BT
-        self._length += batch.tokens_BT.shape[1] if positions_BT is None else length_seen(positions_BT)
+        self._length = self._length + _length_of(batch)
         if done % settings.log_every and done != trainer.num_steps and not trainer.figures:
             return
         known, self._slow_ranks = self._slow_ranks, trainer.supervisor.slow_ranks()
@@ -137,6 +136,11 @@ def _finite(number: float) -> float | None:
 def _stepping_time(trainer: Trainer) -> float:
     """A clock, in seconds, that stands still while checkpoints are saved."""
     return time.perf_counter() - trainer.paused
+
+
+def _length_of(batch: Batch) -> Tensor | float:
+    """As attention sees it; nothing is read from the device."""
+    return batch.tokens_BT.shape[1] if batch.positions_BT is None else length_seen(batch.positions_BT)
 
 
 def _mfu(trainer: Trainer, sequence_length: Tensor | float, tokens_per_second: float) -> float | None:

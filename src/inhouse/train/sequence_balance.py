@@ -59,7 +59,8 @@ def balance_loss(routing: Routing, length: int, mesh: Mesh = SINGLE, is_text_N: 
         tokens_B1 = _over_sequences(is_text_BT1.sum(dim=1), mesh).clamp_min(1)
     is_chosen = chosen_BTK.flatten(1)[..., None] == torch.arange(num_experts, device=chosen_BTK.device)
     f_BE = _over_sequences(is_chosen.sum(dim=1), mesh) * (num_experts / (top_k * tokens_B1))
-    return (f_BE * share_BTE.sum(dim=1) / tokens_B1).sum()
+    p_BE = share_BTE.sum(dim=1) / tokens_B1
+    return (f_BE * p_BE).sum()
 
 
 def _over_sequences(part: Tensor, mesh: Mesh) -> Tensor:
