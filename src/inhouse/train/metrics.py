@@ -30,6 +30,7 @@ class MetricsLogger(Callback):
 
     _board: EventsWriter | None = None  # of the first process
     _wandb: Wandb | None = None  # too
+    _length: Tensor | float = 0.0  # of the sequences of the steps since the last entry, summed
 
     def on_start(self, trainer: Trainer) -> None:
         self._slow_ranks: list[int] = []
@@ -82,9 +83,9 @@ class MetricsLogger(Callback):
             self._wandb.close(has_failed=kind is not None)
 
     def _begin(self, trainer: Trainer) -> None:
-        """What the next entry counts from; of sequences the lengths, which differ from step to step, as a sum."""
+        """What the next entry counts from."""
         self._started, self._first_step = _stepping_time(trainer), trainer.done
-        self._length: Tensor | float = 0.0
+        self._length = 0.0
 
     def _open(self, trainer: Trainer) -> None:
         self._path = trainer.output / "metrics.jsonl"
