@@ -1,7 +1,9 @@
 """A checkpoint is refused or right: one process, no process group."""
 
+import errno
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -161,6 +163,39 @@ def test_the_last_due_one_of_every_so_many_steps_is_kept_for_good(tmp_path: Path
         for step in range(10, 100, 10):
             checkpoints.save(step, tensors(step))
     assert visible(tmp_path / "uneven") == [f"step-{step:08}" for step in (20, 50, 70, 80, 90)]
+
+
+def test_what_is_kept_for_good_stays_when_others_are_due(tmp_path: Path) -> None:
+    """`checkpoint_every` may change on the way."""
+    for every, steps in ((20, range(20, 260, 20)), (30, range(270, 330, 30))):
+        with Checkpointer(tmp_path, FACTS, every=every, keep_every=100) as checkpoints:
+            for step in steps:
+                checkpoints.save(step, tensors(step))
+    assert visible(tmp_path) == [f"step-{step:08}" for step in (100, 200, 270, 300)]
+
+
+@pytest.mark.parametrize("call", ["rmtree", "rename"])
+def test_an_old_one_that_cannot_be_removed_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], call: str
+) -> None:
+    """As on a network disk, where somebody reads it."""
+    rename = Path.rename
+
+    def busy(path: Path, target: Path) -> Path:
+        if target.name.endswith(".old"):
+            raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+        return rename(path, target)
+
+    if call == "rename":
+        monkeypatch.setattr(Path, "rename", busy)
+    else:
+        monkeypatch.setattr(shutil, "rmtree", lambda path, ignore_errors=False: ignore_errors or path.rmdir())
+    saved(tmp_path, 10, 20, 30)
+    stays = call == "rename"
+    shown = [name for name in visible(tmp_path) if not name.startswith(".")]
+    assert shown == [f"step-{step:08}" for step in (10, 20, 30)[not stays :]]
+    assert ("step-00000010 stays: it cannot be removed (Device or resource busy)" in capsys.readouterr().err) == stays
+    assert loaded(tmp_path)[0].step == 30
 
 
 def test_a_checkpoint_of_another_run_can_be_adopted(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Of two tiers the newest checkpoint is read that every process finds whole; what a run went past without is not."""
 
+import errno
 import io
 import shutil
+from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from torch.distributed.tensor import Shard, distribute_tensor
 from inhouse.checkpoint.checkpointer import Checkpointer, Resumed
 from inhouse.checkpoint.local_tier import LocalTier
 from inhouse.common.errors import Refusal
+from inhouse.parallel.layout import ParallelSettings
 
 LAYOUT = {"shard": 1}
 
@@ -127,6 +130,55 @@ def test_a_disk_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "disks").write_text("a file")
     with pytest.raises(Refusal, match="checkpoints cannot be written there"):
         Attempt(tmp_path)
+
+
+def test_a_layout_that_waits_longer_or_computes_again_is_the_same(tmp_path: Path) -> None:
+    layout = ParallelSettings(shard=2)
+    Attempt(tmp_path, layout.model_dump()).save(shared=(10,), local=(12,))
+    patient = layout.model_copy(update={"timeout_seconds": 900, "recompute": "selective"})
+    assert Attempt(tmp_path, patient.model_dump()).step == 12
+
+
+def fails(attempt: Attempt, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if fault == "vanished":
+        shutil.rmtree(attempt.disk)
+    else:
+        full = OSError(errno.ENOSPC, "No space left on device", "a file")
+        monkeypatch.setattr("inhouse.checkpoint.sharded_save.write_rank_file", raising(full))
+
+
+def raising(error: OSError) -> Callable[..., None]:
+    def write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+        path.write_bytes(b"half")
+        raise error
+
+    return write
+
+
+@pytest.mark.parametrize("fault", ["full", "vanished"])
+def test_a_disk_that_fails_later_ends_no_run(tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempt, said = Attempt(tmp_path).save(shared=(10,), local=(12,)), io.StringIO()
+    with redirect_stderr(said), monkeypatch.context() as patch:
+        fails(attempt, fault, patch)
+        attempt.save(local=(14, 16))
+        attempt.local.leave_behind(10)
+    assert said.getvalue().count("rank 0 goes on without local checkpoints: ") == 1
+    assert attempt.parts() == []
+    attempt.save(shared=(20,))
+    attempt.local.discard()
+    found = Attempt(tmp_path)
+    assert found.step == 20
+    assert found.save(local=(22,)).parts() != []
+
+
+def test_what_a_run_went_back_behind_is_not_read_though_it_still_lies_there(tmp_path: Path) -> None:
+    attempt = Attempt(tmp_path).save(shared=(10,), local=(12,))
+    kept = tmp_path / "kept"
+    shutil.copytree(attempt.disk, kept)
+    attempt.local.leave_behind(10)
+    shutil.rmtree(attempt.disk)
+    kept.rename(attempt.disk)
+    assert Attempt(tmp_path).step == 10
 
 
 def lose_a_part(place: Path) -> list[tuple[int, float]]:

@@ -58,6 +58,14 @@ def test_config_round_trip(config: ModelConfig) -> None:
     assert config_from_hf(config_to_hf(config)) == config
 
 
+def test_an_attention_factor_of_ones_own_is_told_as_each_reads_it() -> None:
+    """transformers takes it as it is; vLLM and SGLang know it by another name, times the usual one."""
+    usual, own = (config_to_hf(config)["rope_parameters"] for config in CONFIGS[6:8])
+    assert "attn_factor" not in usual
+    assert own["attention_factor"] == 1.5
+    assert own["attn_factor"] * usual["attention_factor"] == pytest.approx(1.5)
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.architecture)
 def test_state_round_trip_is_bit_identical(config: ModelConfig) -> None:
     model = Transformer(config)

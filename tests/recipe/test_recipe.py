@@ -195,6 +195,10 @@ def test_mid_training_has_a_context_of_its_own_and_fine_tuning_may_have_it(recip
             ["midtrain.rope_scaling={factor=8.0,original_length=512,beta_fast=9.0}"],
             r"\[export\] gguf: .* only 32",
         ),
+        (
+            ["midtrain.rope_scaling={factor=8.0, original_length=4096}"],
+            r"original_length = 4096 is more than the context before, 512 tokens; nearest: original_length = 512",
+        ),
         (["midtrain.mixture={docs=1}"], r"\[midtrain\] mixture names docs, which is no source; they are "),
         (["midtrain.batch_tokens=1000"], r"\[midtrain\] batch_tokens = 1000 is not a multiple of .* nearest: 4096"),
     ],
@@ -202,6 +206,16 @@ def test_mid_training_has_a_context_of_its_own_and_fine_tuning_may_have_it(recip
 def test_mid_training_that_cannot_be_carried_out_is_refused(recipe: Path, overrides: list[str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         load_recipe(recipe, ["midtrain.tokens=40960", "midtrain.sequence_length=4096", *overrides])
+
+
+def test_a_pipeline_may_have_what_no_stage_trains(recipe: Path) -> None:
+    """What the refusal tells to do is enough."""
+    split = ["model.architecture=glm4_moe", "model.num_nextn_predict_layers=1", "parallel.pipeline=2"]
+    split += [f"{stage}.micro_batch_tokens=512" for stage in ("pretrain", "midtrain", "sft")]
+    split += ["midtrain.tokens=40960", "sft.replay=0"]
+    with pytest.raises(ValueError, match=r"\[parallel\] pipeline = 2 does not go with"):
+        load_recipe(recipe, split)
+    assert all_numbers(load_recipe(recipe, [*split, "pretrain.mtp_weight=0"]))
 
 
 def test_a_batch_that_is_not_written_holds_whole_sequences(recipe: Path) -> None:

@@ -28,42 +28,52 @@ def routing() -> Routing:
     return made._replace(scores_NE=made.scores_NE.detach().requires_grad_())
 
 
-def by_the_paper(made: Routing) -> Tensor:
+def is_text() -> Tensor:
+    """The last sequence is filler, and so is the end of the one before it."""
+    return torch.arange(SEQUENCES * LENGTH) < (SEQUENCES - 2) * LENGTH + 3
+
+
+def by_the_paper(made: Routing, is_text: Tensor) -> Tensor:
     """Equations 17 to 20, one sum after the other; without the weight."""
     num_experts, top_k = made.scores_NE.shape[1], made.experts_NK.shape[1]
     total = torch.zeros(())
-    for scores in made.scores_NE.split(LENGTH):
-        for i in range(num_experts):
+    for sequence, counts in zip(made.scores_NE.split(LENGTH), is_text.split(LENGTH), strict=True):
+        scores = sequence[counts]
+        for i in range(num_experts if len(scores) else 0):
             chosen = sum(int(i in token.topk(top_k).indices) for token in scores)
-            p = sum((token[i] / token.sum() for token in scores), torch.zeros(())) / LENGTH
-            total = total + num_experts / (top_k * LENGTH) * chosen * p
+            p = sum((token[i] / token.sum() for token in scores), torch.zeros(())) / len(scores)
+            total = total + num_experts / (top_k * len(scores)) * chosen * p
     return total
 
 
-def test_it_is_the_formula() -> None:
+@pytest.mark.parametrize("text", [None, is_text()])
+def test_it_is_the_formula(text: Tensor | None) -> None:
     made = routing()
-    found, wanted = balance_loss(made, LENGTH), by_the_paper(made)
+    everything = torch.ones(SEQUENCES * LENGTH, dtype=torch.bool)
+    found = balance_loss(made, LENGTH, is_text_N=text)
+    wanted = by_the_paper(made, everything if text is None else text)
     torch.testing.assert_close(found, wanted)
     gradients = [torch.autograd.grad(loss, made.scores_NE)[0] for loss in (found, wanted)]
     torch.testing.assert_close(*gradients)
 
 
-def part(rank: int) -> tuple[Tensor, Tensor]:
-    """The loss and its gradient here, where two processes share each sequence."""
+def part(rank: int) -> list[tuple[Tensor, Tensor]]:
+    """The loss and its gradient here, where two processes share each sequence, of all tokens and of text alone."""
     torch.set_num_threads(1)
     made, mesh = routing(), Mesh(ParallelSettings(context=2))
     tokens = torch.arange(SEQUENCES * LENGTH).view(SEQUENCES, LENGTH)[:, mesh.cp_columns(LENGTH)].flatten()
     here = Routing(*(x[tokens] for x in made[:3]), made.load_E)
-    loss = balance_loss(here, LENGTH, mesh)
-    return loss.detach(), torch.autograd.grad(loss, made.scores_NE)[0]
+    losses = (balance_loss(here, LENGTH, mesh, text) for text in (None, is_text()[tokens]))
+    return [(loss.detach(), torch.autograd.grad(loss, made.scores_NE, retain_graph=True)[0]) for loss in losses]
 
 
 def test_processes_that_share_sequences_have_parts_of_it() -> None:
     made = routing()
-    whole = balance_loss(made, LENGTH)
-    losses, gradients = zip(*in_processes(2, part, 0), strict=True)
-    torch.testing.assert_close(sum(losses), whole.detach())
-    torch.testing.assert_close(sum(gradients), torch.autograd.grad(whole, made.scores_NE)[0])
+    for text, parts in zip((None, is_text()), zip(*in_processes(2, part, 0), strict=True), strict=True):
+        whole = balance_loss(made, LENGTH, is_text_N=text)
+        losses, gradients = zip(*parts, strict=True)
+        torch.testing.assert_close(sum(losses), whole.detach())
+        torch.testing.assert_close(sum(gradients), torch.autograd.grad(whole, made.scores_NE)[0])
 
 
 def step_with(weight: float, recompute: bool = False, **changes: object) -> tuple[float, dict[str, Tensor], TrainStep]:

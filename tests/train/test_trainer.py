@@ -15,6 +15,7 @@ from tests.tiny_models import batch_of, tiny_config, tiny_model, train
 
 from inhouse.checkpoint.manifest import FileFacts, read_manifest, write_manifest
 from inhouse.common.errors import Refusal
+from inhouse.common.processes import Terminated
 from inhouse.model.transformer import Transformer
 from inhouse.train.settings import PretrainSettings, TrainSettings
 from inhouse.train.step import Batch
@@ -212,6 +213,20 @@ def test_a_setting_that_was_changed_gets_three_attempts_of_its_own(tmp_path: Pat
     with pytest.raises(ValueError, match="ended alike"):
         trained(tmp_path, source=failing, max_skipped_steps=5)
     trained(tmp_path, max_skipped_steps=4)
+
+
+def test_sigterm_while_the_last_losses_are_measured_is_not_lost(tmp_path: Path) -> None:
+    seen: set[int] = set()
+
+    def terminating(step: int) -> Batch:
+        if step >= NUM_STEPS and step in seen:  # behind the run's own: before the first step, and after the last
+            os.kill(os.getpid(), signal.SIGTERM)
+        seen.add(step)
+        return batch_of(step)
+
+    with pytest.raises(Terminated):
+        trained(tmp_path / "run", source=terminating)
+    assert same_bits(trained(tmp_path / "run"), trained(tmp_path / "whole"))
 
 
 def test_one_factor_over_all_learning_rates(tmp_path: Path, architecture: str) -> None:

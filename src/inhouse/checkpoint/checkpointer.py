@@ -77,7 +77,7 @@ class Checkpointer:
 
         Kept are the last two; the last two of steps that are a multiple of `every`: a run that was stopped in between
         must go back just as far as one that was not; the last at or before the step `pinned`; and with `keep_every` the
-        last of such multiples in every so many steps.
+        last of such multiples in every so many steps, where there is none the last.
 
         A rank that is silent for `timeout` while others wait for it to write is given up. With `alone` a process shares
         none of this with others: its folder, its tensors and its calls are its own.
@@ -338,10 +338,15 @@ class Checkpointer:
         due = [step for step in steps if _step(step) % self.every == 0]
         kept = {*steps[-_KEPT:], *due[-_KEPT:], *[step for step in steps if _step(step) <= self.pinned][-1:]}
         if self.keep_every is not None:
-            kept |= set({-(-_step(step) // self.keep_every): step for step in due}.values())  # the last of each
+            # the last due one of each, or the last: what was due when `every` was another is kept for good, too
+            others = [step for step in steps if step not in due]
+            kept |= set({-(-_step(step) // self.keep_every): step for step in (*others, *due)}.values())
         for step in steps:
             if step not in kept:
-                _remove(step)
+                try:
+                    _remove(step)
+                except OSError as error:
+                    print(f"{step} stays: it cannot be removed ({error.strerror})", file=sys.stderr, flush=True)
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -362,10 +367,13 @@ def _step(folder: Path) -> int:
 
 
 def _remove(folder: Path) -> None:
-    """Never a half deleted folder under its own name: it would look damaged."""
+    """Never a half deleted folder under its own name: it would look damaged. What somebody has open on a network disk
+    stays under another, until the next start.
+    """
     old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
     folder.rename(old)
-    shutil.rmtree(old)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _sentence(error: BaseException, folder: Path) -> str:

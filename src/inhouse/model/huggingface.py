@@ -99,6 +99,7 @@ def _rope_to_hf(config: ModelConfig) -> dict[str, Any]:
     scaling = config.rope_scaling
     if scaling is None:
         return {"rope_type": "default", **plain}
+    is_usual = scaling.attention_factor is None
     return {
         "rope_type": "yarn",
         **plain,
@@ -107,6 +108,8 @@ def _rope_to_hf(config: ModelConfig) -> dict[str, Any]:
         "beta_fast": scaling.beta_fast,
         "beta_slow": scaling.beta_slow,
         "attention_factor": config.rope_magnitude,
+        # vLLM and SGLang read this in its place, and multiply it with the usual one
+        **({} if is_usual else {"attn_factor": config.rope_magnitude / scaling.default_attention_factor}),
     }
 
 

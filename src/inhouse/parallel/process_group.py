@@ -42,19 +42,30 @@ def join(parallel: ParallelSettings, device: str, name: str) -> Iterator[Mesh]:
     kind = pick_device(device).type
     if kind == "cuda":
         torch.cuda.set_device(_own_gpu())
+    # the watchdog ends a hang; this one is for when it cannot, and must leave it the time to speak first
+    timeout = timedelta(seconds=2 * SLOW_PHASE_FACTOR * parallel.timeout_seconds)
     dist.init_process_group(
         "nccl" if kind == "cuda" else "gloo",
         store=dist.PrefixStore(name, meeting_place()),  # a name of its own: keys of an earlier stage are still there
         rank=rank(),
         world_size=world_size(),
-        # the watchdog ends a hang; this one is for when it cannot, and must leave it the time to speak first
-        timeout=timedelta(seconds=2 * SLOW_PHASE_FACTOR * parallel.timeout_seconds),
+        timeout=timeout,
     )
     try:
         _check_layout_alike(parallel)
-        yield Mesh(parallel, kind)
+        mesh = Mesh(parallel, kind)
+        set_timeouts(timeout)
+        yield mesh
     finally:
         dist.destroy_process_group()
+
+
+def set_timeouts(timeout: timedelta) -> None:
+    """Of all groups that stand. Those of a mesh take over no other's, and have torch's default, 10 minutes on NCCL,
+    in which a first step may still be compiling (pytorch #119613).
+    """
+    for group in list(dist.distributed_c10d._world.pg_map):
+        dist.distributed_c10d._set_pg_timeout(timeout, group)
 
 
 def _own_gpu() -> int:

@@ -15,7 +15,7 @@ from inhouse.recipe.dial import updates
 from inhouse.recipe.lines import Location
 from inhouse.recipe.passes import Passes
 from inhouse.recipe.recipe import Recipe
-from inhouse.train.step_count import lengthened, midtrains, plan_steps, pretrains
+from inhouse.train.step_count import after_pretraining, lengthened, midtrains, plan_steps, pretrains
 
 _SET, _DEFAULT = "recipe", "default"
 _OF_A_SIZE, _OF_A_BASE = ("architecture", "size", "context"), ("base", "base_licence", "architecture", "context")
@@ -49,7 +49,7 @@ def all_numbers(recipe: Recipe, passes: Passes | None = None) -> list[Number]:
             *(updates(recipe.pretrain, config) if trained else ()),
             *(passes.numbers() if passes else ()),
         ],
-        "midtrain": _midtraining(recipe, config),
+        "midtrain": _midtraining(recipe, after_pretraining(recipe.pretrain, recipe.model, config)),
         "sft": plan_sft(recipe.sft, recipe.seed),
         "parallel": [Derived("processes", recipe.parallel.processes, "replicate × shard × context")],
     }

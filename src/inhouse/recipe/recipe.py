@@ -28,7 +28,7 @@ from inhouse.recipe.follow import follow
 from inhouse.recipe.lines import Location
 from inhouse.recipe.overrides import override
 from inhouse.train.settings import MidtrainSettings, PretrainSettings
-from inhouse.train.step_count import lengthened, midtrains, plan_steps
+from inhouse.train.step_count import after_pretraining, lengthened, midtrains, plan_steps, trained_shape
 
 _NAMED = re.compile(r"\[(\w+)\] (\w+)")  # the key that a sentence begins with
 
@@ -135,12 +135,12 @@ def _check_shape(recipe: Recipe, positions: Positions) -> None:
         config, _ = resolve_shape(recipe.model, recipe.tokenizer.vocab_size)
         _check_length("pretrain", recipe.pretrain.sequence_length, recipe.model.context)
         plan_steps(recipe.pretrain, config, recipe.parallel)
-        config = _after_midtraining(recipe, config)
+        config = _after_midtraining(recipe, after_pretraining(recipe.pretrain, recipe.model, config))
         _check_length("sft", recipe.sft.sequence_length, config.max_position)
-        sft = recipe.sft
-        check_layout(recipe.parallel, config, sft.rows(), sft.sequence_length, sft.micro_batch_tokens, sft.compile)
+        sft, shape = recipe.sft, trained_shape(config, recipe.sft)
+        check_layout(recipe.parallel, shape, sft.rows(), sft.sequence_length, sft.micro_batch_tokens, sft.compile)
         if sft.is_fp8:
-            check_sides(config, sft.sequence_length // recipe.parallel.context, "sft")
+            check_sides(shape, sft.sequence_length // recipe.parallel.context, "sft")
         if recipe.export.gguf and config.rope_scaling and not config.rope_scaling.has_usual_ramp:
             raise ValueError(NO_RAMP.format(scaling=config.rope_scaling))
     except ValidationError as error:
@@ -158,7 +158,7 @@ def _after_midtraining(recipe: Recipe, config: ModelConfig) -> ModelConfig:
         return config
     config = lengthened(config, recipe.midtrain)
     plan_steps(recipe.midtrain, config, recipe.parallel)
-    return config
+    return trained_shape(config, recipe.midtrain)
 
 
 def _named(message: str) -> Location:

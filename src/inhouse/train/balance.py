@@ -21,11 +21,20 @@ class Balance(NamedTuple):
     entropy: Tensor  # mean entropy of a token's scores over the experts, in nats
 
 
-def balance_of(routing: Routing) -> Balance:
-    """The load and the entropy of one layer's routing."""
+def balance_of(routing: Routing, is_text_N: Tensor | None = None) -> Balance:
+    """The load and the entropy of one layer's routing, of all tokens or of some.
+
+    What fills up rows is to be left out: it is one token many times, so its experts would seem to be overrun, and the
+    bias would turn the text away from them (as in Megatron-LM #1984).
+    """
     p_NE = routing.scores_NE.detach()
     p_NE = p_NE / p_NE.sum(dim=-1, keepdim=True).clamp_min(1e-20)
-    return Balance(routing.load_E, -(p_NE * p_NE.clamp_min(1e-20).log()).sum(dim=-1).mean())
+    entropy_N = -(p_NE * p_NE.clamp_min(1e-20).log()).sum(dim=-1)
+    if is_text_N is None:
+        return Balance(routing.load_E, entropy_N.mean())
+    chosen = is_text_N[:, None].expand_as(routing.experts_NK).flatten().to(routing.load_E.dtype)
+    load_E = torch.zeros_like(routing.load_E).scatter_add_(0, routing.experts_NK.flatten(), chosen)
+    return Balance(load_E, (entropy_N * is_text_N).sum() / is_text_N.sum().clamp_min(1))
 
 
 def sum_balances(
@@ -46,8 +55,9 @@ def sum_balances(
     entropy_L = torch.zeros(num_layers, device=device)
     for place, parts in zip(places, zip(*micro_batches, strict=True), strict=True):
         load_LE[place] = sum(b.load_E for b in parts)
-        entropy_L[place] = sum(b.entropy for b in parts) / len(parts)
-    load_LE, entropy_L = mesh.sum(load_LE), mesh.sum(entropy_L) / mesh.layout.same_layers
+        entropy_L[place] = sum(b.entropy * b.load_E.sum() for b in parts)  # by tokens: some may have few, or none
+    load_LE = mesh.sum(load_LE)
+    entropy_L = mesh.sum(entropy_L) / load_LE.sum(dim=1).clamp_min(1)
     return [Balance(load_E, entropy) for load_E, entropy in zip(load_LE, entropy_L, strict=True)]
 
 

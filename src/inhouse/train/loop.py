@@ -17,6 +17,7 @@ from inhouse.checkpoint.local_tier import LocalTier
 from inhouse.common.devices import grow_gpu_segments, keep_freed_memory, pick_device
 from inhouse.common.files import write_json
 from inhouse.common.lineage import SETTINGS_CHANGED, UNTRAINED, code_digest, digest_of
+from inhouse.common.processes import Terminated
 from inhouse.common.progress import Progress
 from inhouse.model.fp8.hardware import check_hardware
 from inhouse.model.fp8.linear import use_fp8
@@ -148,6 +149,9 @@ class Trainer:
             self.supervisor.finished()
             if self.local is not None:
                 self.local.discard()
+            # one that came while the last losses were measured: else the next stage would begin
+            if self.checkpointer.control_plane.combine(lambda: self.supervisor.stop_requested, any):
+                raise Terminated
             if self.mesh.is_first:
                 write_json(self.output / UNTRAINED, self.guard.untrained())
                 if self.changes:

@@ -10,11 +10,12 @@ from typing import Any
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
+from torch import Tensor
 
 from inhouse.common.files import write_atomic
 from inhouse.optim.schedule import learning_rate_fraction
 from inhouse.train.balance import Balance
-from inhouse.train.flops import flops_per_token, peak_flops
+from inhouse.train.flops import flops_per_token, length_seen, peak_flops
 from inhouse.train.loop import Callback, Trainer
 from inhouse.train.step import Batch, Gradients
 from inhouse.train.watching.wandb_run import Wandb, check_installed
@@ -29,6 +30,7 @@ class MetricsLogger(Callback):
 
     _board: EventsWriter | None = None  # of the first process
     _wandb: Wandb | None = None  # too
+    _length: Tensor | float = 0.0  # of the sequences of the steps since the last entry, summed
 
     def on_start(self, trainer: Trainer) -> None:
         self._slow_ranks: list[int] = []
@@ -41,18 +43,19 @@ class MetricsLogger(Callback):
     def on_rewind(self, trainer: Trainer) -> None:
         if trainer.mesh.is_first:
             self._open(trainer)
-        self._started, self._first_step = _stepping_time(trainer), trainer.done
+        self._begin(trainer)
 
     def after_step(self, trainer: Trainer, batch: Batch, gradients: Gradients) -> None:
         settings, done = trainer.settings, trainer.done
+        self._length = self._length + _length_of(batch)
         if done % settings.log_every and done != trainer.num_steps and not trainer.figures:
             return
         known, self._slow_ranks = self._slow_ranks, trainer.supervisor.slow_ranks()
         if self._slow_ranks and self._slow_ranks != known:
             trainer.say(f"rank {', '.join(map(str, self._slow_ranks))} holds up the others")
-        now, tokens = _stepping_time(trainer), settings.batch_tokens
-        rate = (done - self._first_step) * tokens / (now - self._started)
-        self._started, self._first_step = now, done
+        tokens, num_steps = settings.batch_tokens, done - self._first_step
+        rate, length = num_steps * tokens / (_stepping_time(trainer) - self._started), self._length / num_steps
+        self._begin(trainer)
         figures, trainer.figures = trainer.figures, {}
         if self._board is None:
             return
@@ -65,7 +68,7 @@ class MetricsLogger(Callback):
             gradient_norm=_finite(gradients.norm),
             lr=settings.lr_factor * settings.matrix_lr * learning_rate_fraction(done - 1, trainer.num_steps, settings),
             tokens_per_second=round(rate, 1),
-            mfu=_mfu(trainer, batch.tokens_BT.shape[1], rate),
+            mfu=_mfu(trainer, length, rate),
             skipped_steps=len(trainer.guard.skipped),
             left_out_batches=trainer.guard.num_left_out,
             **({"slow_ranks": self._slow_ranks} if self._slow_ranks else {}),
@@ -78,6 +81,11 @@ class MetricsLogger(Callback):
             self._board.close()
         if self._wandb is not None:
             self._wandb.close(has_failed=kind is not None)
+
+    def _begin(self, trainer: Trainer) -> None:
+        """What the next entry counts from."""
+        self._started, self._first_step = _stepping_time(trainer), trainer.done
+        self._length = 0.0
 
     def _open(self, trainer: Trainer) -> None:
         self._path = trainer.output / "metrics.jsonl"
@@ -131,12 +139,17 @@ def _stepping_time(trainer: Trainer) -> float:
     return time.perf_counter() - trainer.paused
 
 
-def _mfu(trainer: Trainer, sequence_length: int, tokens_per_second: float) -> float | None:
+def _length_of(batch: Batch) -> Tensor | float:
+    """As attention sees it; nothing is read from the device."""
+    return batch.tokens_BT.shape[1] if batch.positions_BT is None else length_seen(batch.positions_BT)
+
+
+def _mfu(trainer: Trainer, sequence_length: Tensor | float, tokens_per_second: float) -> float | None:
     """Model FLOPs utilization of all processes' devices, or None where the hardware's peak is not known."""
     peak = peak_flops(trainer.device, trainer.settings.is_fp8)
     if peak is None:
         return None
     peak *= trainer.mesh.layout.processes
-    mfu = flops_per_token(trainer.model.config, sequence_length) * tokens_per_second / peak
+    mfu = flops_per_token(trainer.model.config, float(sequence_length)) * tokens_per_second / peak
     assert mfu < 1.0, f"MFU of {mfu:.2f} is above what the hardware can do: the count of FLOPs is wrong"
     return mfu

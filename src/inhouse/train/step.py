@@ -30,12 +30,14 @@ from inhouse.train.mtp import targets_ahead
 from inhouse.train.sequence_balance import SequenceBalance
 from inhouse.train.settings import TrainSettings
 
+FILLER = -1  # a position: of tokens that are in no document
+
 
 class Batch(NamedTuple):
     """The tokens of one step, int64 (B, T). Targets of `NOT_TRAINED` add nothing to the loss.
 
-    With `documents_BT` attention stays inside a document; `positions_BT` are then the places in it. Where processes
-    share sequences, `documents_BT` are of whole sequences and the rest of a part.
+    With `documents_BT` attention stays inside a document; `positions_BT` are then the places in it, or `FILLER` where
+    a row is only filled up. Where processes share sequences, `documents_BT` are of whole ones and the rest of a part.
     """
 
     tokens_BT: Tensor
@@ -55,6 +57,11 @@ class Batch(NamedTuple):
     def targets(self, ahead: bool) -> list[Tensor]:
         """Of the next tokens; `ahead`: and of those after them."""
         return [self.targets_BT, *([targets_ahead(self.targets_BT, self.documents_BT)] if ahead else [])]
+
+    @property
+    def is_text_N(self) -> Tensor | None:
+        """Which tokens do more than fill up a row; None: all."""
+        return None if self.positions_BT is None else (self.positions_BT != FILLER).flatten()
 
     def part(self, columns: Tensor) -> "Batch":
         """The same sequences, cut to the tokens at some places."""
@@ -149,6 +156,7 @@ class TrainStep:
             for number, micro in enumerate(micro_batches, 1):
                 begin_micro_batch(self.model, self.mesh, is_last=number == len(micro_batches))
                 self.on_phase("forward")
+                self._sequence_balance.is_text_N = micro.is_text_N
                 losses, balance = losses_of(self.model, micro, self._cross_entropy, self.mesh, self._ahead)
                 self.on_phase("backward")
                 means = [loss / divisor for loss, divisor in zip(losses, divisors, strict=True)]
@@ -187,11 +195,12 @@ class TrainStep:
     def _pass_part(self, part: Part, x_ND: Tensor | None, batch: Batch) -> tuple[Tensor, list[Balance]]:
         """A micro-batch through the layers of one part; the last one gives the loss."""
         self.on_phase(self._phase)
+        self._sequence_balance.is_text_N = batch.is_text_N
         attend = inner_attention_in(self.mesh, CausalAttention(batch.documents_BT))
         out, routing = part.run(x_ND, batch.tokens_BT, batch.positions_BT, attend)
         if part.is_last:
             (out,) = _head_losses(part.lm_head, [part.norm(out)], [batch.targets_BT], self._cross_entropy, self.mesh)
-        return out, [balance_of(layer) for layer in routing]
+        return out, [balance_of(layer, batch.is_text_N) for layer in routing]
 
     def _count_trained(self, batches: Iterable[Batch], device: torch.device, ahead: bool = False) -> Tensor:
         """How many tokens each of the losses here is of."""
@@ -249,7 +258,7 @@ def losses_of(
     hidden_BTD, routing, ahead_ND = model(batch.tokens_BT, batch.positions_BT, attend, ahead)
     hidden = [hidden_BTD.flatten(0, 1), *([] if ahead_ND is None else [ahead_ND])]
     losses = _head_losses(model.lm_head, hidden, batch.targets(ahead), cross_entropy, mesh)
-    return losses, [balance_of(layer) for layer in routing]
+    return losses, [balance_of(layer, batch.is_text_N) for layer in routing]
 
 
 def _head_losses(

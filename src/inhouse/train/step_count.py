@@ -21,7 +21,13 @@ def midtrains(settings: MidtrainSettings) -> bool:
 
 def lengthened(config: ModelConfig, settings: MidtrainSettings) -> ModelConfig:
     """The shape of `config` after mid-training, which may lengthen its context. Raises `ValueError` where RoPE ends."""
-    context, scaling = max(config.max_position, settings.sequence_length), settings.rope_scaling or config.rope_scaling
+    new = settings.rope_scaling
+    if new is not None and new.original_length > config.max_position:
+        raise ValueError(
+            f"[{settings.table}] rope_scaling: original_length = {new.original_length} is more than the context "
+            f"before, {config.max_position} tokens; nearest: original_length = {config.max_position}"
+        )
+    context, scaling = max(config.max_position, settings.sequence_length), new or config.rope_scaling
     if scaling is not None:
         scaling.check_reach(settings.table, context)
     return ModelConfig(**config.model_dump() | {"max_position": context, "rope_scaling": scaling})
@@ -30,6 +36,11 @@ def lengthened(config: ModelConfig, settings: MidtrainSettings) -> ModelConfig:
 def trained_shape(config: ModelConfig, settings: TrainSettings) -> ModelConfig:
     """The shape that a stage trains of a model of `config`: `mtp_weight = 0` leaves its prediction layer out."""
     return config if settings.mtp_weight else config.model_copy(update={"num_nextn_predict_layers": 0})
+
+
+def after_pretraining(settings: PretrainSettings, model: ModelSettings, config: ModelConfig) -> ModelConfig:
+    """What pretraining leaves of `config`; with a base that is only fine-tuned, all of it."""
+    return trained_shape(config, settings) if pretrains(settings, model) else config
 
 
 def plan_steps(settings: TextSettings, config: ModelConfig, parallel: ParallelSettings) -> tuple[int, list[Derived]]:

@@ -15,7 +15,7 @@ from inhouse.data.loader import permute
 from inhouse.model.cross_entropy import NOT_TRAINED
 from inhouse.posttrain.rows.encoded import EncodedConversations
 from inhouse.posttrain.step_count import LEAST_ROWS
-from inhouse.train.step import Batch
+from inhouse.train.step import FILLER, Batch
 
 _ROUNDS = 6
 
@@ -82,7 +82,7 @@ class PackedConversations:
             documents[start:end] = document
             positions[start:end] = np.arange(end - start)
             start = end
-        positions[start:] -= start
+        positions[start:] = FILLER
         return tokens, targets, documents, positions
 
 
@@ -101,7 +101,11 @@ def filled_batch(steps: Steps, step: int, rows: range) -> Batch:
     if within == rows:
         return batch
     missing = len(range(max(rows.start, within.stop), rows.stop))
-    filler = batch._replace(targets_BT=torch.full_like(batch.targets_BT, NOT_TRAINED))
+    assert batch.positions_BT is not None, "rows of documents"
+    filler = batch._replace(
+        targets_BT=torch.full_like(batch.targets_BT, NOT_TRAINED),
+        positions_BT=torch.full_like(batch.positions_BT, FILLER),
+    )
     kept = len(within) if within.start == rows.start else 0
     columns = ((x, y) for x, y in zip(batch, filler, strict=True) if x is not None and y is not None)
     return Batch(*(torch.cat((x[:kept], y[:1].expand(missing, -1))) for x, y in columns))
