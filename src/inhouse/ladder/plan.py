@@ -106,15 +106,17 @@ def new_plan(
         corpora[source.name] = (_on(arms[0], source), _on(arms[1], source))
     plan = Plan(baseline.name, tuple(tried), corpora, tuple(chosen), tuple(range(1, seeds + 1)), length)
     for both in corpora.values():
-        _check_difference(*([arm.rungs(1) for arm in both]), bool(experiments))
+        ours, theirs = (arm.rungs(1) for arm in both)  # whose numbers fit together, or are refused
+        if not experiments:
+            _check_difference(ours, theirs)
     return plan
 
 
-def _check_difference(baseline: list[Rung], candidate: list[Rung], has_experiments: bool) -> None:
-    """Of numbers that fit together. Raises `ValueError` where a rung of both would be one and the same run."""
+def _check_difference(baseline: list[Rung], candidate: list[Rung]) -> None:
+    """Raises `ValueError` where a rung of both would be one and the same run."""
     pairs = zip(baseline, candidate, strict=True)
     same = [ours.config.num_layers for ours, theirs in pairs if _of(ours) == _of(theirs)]
-    if not same or has_experiments:
+    if not same:
         return
     if len(same) == len(baseline):
         raise ValueError("what is tried changes nothing that a ladder trains: both recipes would be the same runs")
