@@ -111,8 +111,14 @@ def test_other_code_makes_another_ladder(ladder: dict[str, Any], recipe: Path, m
         return climbing._id_of(made, jobs)
 
     assert id_of() == ladder["entry"]["ladder"]
-    monkeypatch.setattr(working, "_code", lambda rooms: "another")
+    monkeypatch.setattr(working, "_code", lambda parts: "another")
     assert id_of() != ladder["entry"]["ladder"]
+
+
+def test_the_code_of_a_verdict_makes_no_other_runs() -> None:
+    names = {path.name for path in working._code_files(working._ROOMS + working._OF_EXPERIMENTS)}
+    assert {"experiments.py", "all_adamw.py", "loop.py", "muon.py"} <= names
+    assert not names & {"climb.py", "fit.py", "verdict.py", "efficiency_gain.py"}
 
 
 def test_who_looks_again_is_told(ladder: dict[str, Any], recipe: Path) -> None:

@@ -24,7 +24,9 @@ from inhouse.pipeline.stages import Stage, stages_of
 from inhouse.recipe.recipe import Recipe
 
 LOSS = "loss"
+_PACKAGE = Path(__file__).parents[1]
 _ROOMS = ("data", "model", "optim", "train")  # whose code a loss depends on
+_OF_EXPERIMENTS = ("ladder/all_adamw.py", "ladder/experiments.py")  # and that of one with experiments
 _OF_TEXT = ("data", "tokenizer")
 _MEASURED = "loss.json"
 
@@ -51,21 +53,24 @@ def text_folder(ladder: Path, recipe: Recipe) -> Path:
 def new_job(ladder: Path, rung: Rung, experiments: tuple[str, ...], threads: int) -> Job:
     """The job of a rung, whose folder is the same for every ladder that has it."""
     recipe, text = rung.recipe, text_folder(ladder, rung.recipe)
-    own = [*_ROOMS, "ladder"] if experiments else _ROOMS
     depends = [
         text.name, recipe.seed, result_settings(recipe.model), result_settings(recipe.pretrain),
         result_settings(recipe.evaluate), recipe.parallel.model_dump(mode="json"), list(experiments), threads,
-        _code(tuple(own)),
+        _code(_ROOMS + (_OF_EXPERIMENTS if experiments else ())),
     ]  # fmt: skip
     name = f"depth-{rung.config.num_layers}-seed-{recipe.seed}-{digest_of(depends).removeprefix('sha256:')[:12]}"
     return Job(recipe, experiments, rung.flops, rung.tokens, threads, text, ladder / "runs" / name)
 
 
 @cache
-def _code(rooms: tuple[str, ...]) -> str:
-    package = Path(__file__).parents[1]
-    files = [path for room in rooms for path in sorted((package / room).rglob("*.py"))]
-    return digest_of({path.relative_to(package).as_posix(): digest(path) for path in files})
+def _code(parts: tuple[str, ...]) -> str:
+    return digest_of({path.relative_to(_PACKAGE).as_posix(): digest(path) for path in _code_files(parts)})
+
+
+def _code_files(parts: tuple[str, ...]) -> list[Path]:
+    """Those of rooms and single files: what only reads losses changes no run."""
+    found = [_PACKAGE / part for part in parts]
+    return [file for path in found for file in ([path] if path.is_file() else sorted(path.rglob("*.py")))]
 
 
 def make_text(job: Job) -> None:
