@@ -29,10 +29,11 @@ def ratio(
 
     Where pairs share a cluster, it is over the clusters' totals: within one, errors may go together.
     """
-    keys = range(len(numerators)) if clusters is None else clusters
-    totals: dict[Hashable, list[float]] = {}
-    for key, *pair in zip(keys, numerators, denominators, strict=True):
-        totals[key] = [a + b for a, b in zip(totals.get(key, (0.0, 0.0)), pair, strict=True)]
+    keys: Sequence[Hashable] = range(len(numerators)) if clusters is None else clusters
+    totals: dict[Hashable, tuple[float, float]] = {}
+    for key, a, b in zip(keys, numerators, denominators, strict=True):
+        y, w = totals.get(key, (0.0, 0.0))
+        totals[key] = (y + a, w + b)
     value, error = map(float, clustered_mean(ClusterSums(*np.array(list(totals.values()), float).T)))
     num_groups = None if len(totals) == len(numerators) else len(totals)
     return Score(value, error if math.isfinite(error) else None, len(numerators), how, num_groups)
