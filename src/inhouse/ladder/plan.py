@@ -106,9 +106,9 @@ def new_plan(
         corpora[source.name] = (_on(arms[0], source), _on(arms[1], source))
     plan = Plan(baseline.name, tuple(tried), corpora, tuple(chosen), tuple(range(1, seeds + 1)), length)
     for both in corpora.values():
-        ours, theirs = (arm.rungs(1) for arm in both)  # whose numbers fit together, or are refused
+        chosen_rungs = [arm.rungs(1) for arm in both]  # whose numbers fit together, or are refused
         if not experiments:
-            _check_difference(ours, theirs)
+            _check_difference(*chosen_rungs)
     return plan
 
 
