@@ -49,8 +49,8 @@ def main() -> None:
         about = (
             f"{options.ladders} ladders a line, their runs drawn from one pool of {POOL} a rung, whose mean loss is "
             "0.6 C^-0.16 + 0.5 with rungs of four times the compute each; spreads are deviations over seeds, in bits "
-            "per byte, the geometric mean of all rungs'. A gain of 1 is a placebo. Bars: the interval has it in 90-98 %; "
-            "a gain of 1.2 is resolved in at least 80 % with 4 rungs and 3 seeds.\n\n"
+            "per byte, the geometric mean of all rungs'. A gain of 1 is a placebo. Bars: the interval has it in 90-98 "
+            "%; a gain of 1.2 is resolved in at least 80 % with 4 rungs and 3 seeds.\n\n"
         )
         PAGE.write_text(
             f"# The ladder's statistics\n\n{about}    python bench/ladder.py --simulate --write\n\n{found}\n"
