@@ -13,7 +13,7 @@ from tests.train.tiny_text import text
 from inhouse.ladder import climb as climbing
 from inhouse.ladder import job as working
 from inhouse.ladder.climb import climb
-from inhouse.ladder.job import measured, new_job, train
+from inhouse.ladder.job import is_begun, measured, new_job, train
 from inhouse.ladder.ledger import read
 from inhouse.ladder.page import write_page
 from inhouse.ladder.plan import Plan, new_plan
@@ -115,6 +115,17 @@ def test_other_code_makes_another_ladder(ladder: dict[str, Any], recipe: Path, m
     assert id_of() != ladder["entry"]["ladder"]
 
 
+def test_a_run_on_other_text_is_made_anew_without_asking(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[bool] = []
+    monkeypatch.setattr(working, "run_stages", lambda *of, agrees: answers.append(agrees("much work again?")))
+    job = new_job(tmp_path, plan(recipe, "cosine").corpora["sums"][0].rungs(1)[0], (), 1)
+    working.make_text(job)
+    train(job)
+    assert answers == [True, True]
+
+
 def test_the_code_of_a_verdict_makes_no_other_runs() -> None:
     names = {path.name for path in working._code_files(working._ROOMS + working._OF_EXPERIMENTS)}
     assert {"experiments.py", "all_adamw.py", "loop.py", "muon.py"} <= names
@@ -150,8 +161,21 @@ def test_ladders_share_a_baseline_and_nothing_that_is_another(ladder: dict[str, 
 def test_a_loss_on_another_text_is_no_baseline(ladder: dict[str, Any], recipe: Path) -> None:
     made = plan(recipe, "cosine").corpora["sums"][0].rungs(1)[0]
     job = new_job(ladder["folder"], made, (), climbing._cores())
-    assert measured(job)
-    assert measured(job._replace(text=ladder["folder"] / "runs" / "text-of-another")) is None
+    other = job._replace(text=ladder["folder"] / "runs" / "text-of-another")
+    assert measured(job) and is_begun(job)
+    assert not measured(other) and not is_begun(other)
+
+
+def test_a_loss_of_an_earlier_training_is_none_of_this_one(
+    ladder: dict[str, Any], recipe: Path, tmp_path: Path
+) -> None:
+    job = new_job(ladder["folder"], plan(recipe, "cosine").corpora["sums"][0].rungs(1)[0], (), climbing._cores())
+    copied = job._replace(run=tmp_path / "run")
+    shutil.copytree(job.run, copied.run, symlinks=True)
+    assert measured(copied) == measured(job)
+    record = copied.run / "loss" / "stage.json"
+    record.write_text(record.read_text().replace('"pretrain": "sha256:', '"pretrain": "sha256:0'))
+    assert measured(copied) is None
 
 
 def test_the_entry_has_gains_in_flops_and_seconds(ladder: dict[str, Any]) -> None:
