@@ -23,12 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from inhouse.evaluate.cluster_robust import Array, cluster_sums, clustered_mean
 from inhouse.evaluate.compare.comparison import Comparison, compare
 from inhouse.evaluate.compare.statistics import (
     ALPHA,
-    Array,
-    cluster_sums,
-    clustered_mean,
     smallest_visible,
     swap_p,
     swap_test,

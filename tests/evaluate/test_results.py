@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from inhouse.evaluate import results
 from inhouse.evaluate.results import (
     ABOUT,
     PARTIALS,
@@ -18,7 +19,14 @@ from inhouse.evaluate.results import (
 )
 from inhouse.evaluate.score import Score
 
-OF = {"model": "m", "kind": "folder", "digest": "sha256:1", "settings": {"dtype": "fp32"}, "inhouse": "0.1.0"}
+OF = {
+    "model": "m",
+    "kind": "folder",
+    "digest": "sha256:1",
+    "settings": {"dtype": "fp32"},
+    "inhouse": "0.1.0",
+    "date": "today",
+}
 
 
 def answer(number: int, task: str = "tasks") -> Answer:
@@ -132,3 +140,19 @@ def test_an_item_is_its_document_whatever_the_order_of_keys() -> None:
     assert item_hash({"a": 1, "b": "ä"}) == item_hash({"b": "ä", "a": 1}) != item_hash({"a": 1, "b": "a"})
     canonical = '{"a":1,"b":"ä"}'.encode()
     assert item_hash({"b": "ä", "a": 1}) == hashlib.sha256(canonical).hexdigest()
+
+
+def test_a_folder_that_looks_whole_has_its_exports_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*of: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results, "write_exports", killed)
+    with pytest.raises(KeyboardInterrupt), ResultsWriter(tmp_path, OF) as writer:
+        writer.add([answer(0)])
+        writer.finish([answer(0)], {})
+    assert not (tmp_path / ABOUT).exists()
+    monkeypatch.undo()
+    with ResultsWriter(tmp_path, OF) as writer:
+        assert list(writer.known.values()) == [answer(0)]
+        writer.finish([answer(0)], {})
+    assert {path.suffix for path in tmp_path.iterdir() if path.stem == "scores"} == {".json", ".jsonl", ".csv"}

@@ -3,13 +3,21 @@
 import numpy as np
 import pytest
 
-from inhouse.evaluate.score import ratio, share
+from inhouse.evaluate.cluster_robust import cluster_sums, clustered_mean
+from inhouse.evaluate.score import mean, ratio
 
 
-def test_share_is_binomial():
-    score = share([True] * 30 + [False] * 70, "how")
-    assert (score.value, score.count, score.how) == (0.3, 100, "how")
-    assert score.standard_error == pytest.approx((0.3 * 0.7 / 100) ** 0.5)
+def test_the_mean_of_right_and_wrong_has_the_textbooks_error():
+    score = mean([1.0] * 30 + [0.0] * 70, "how")
+    assert (score.value, score.count, score.how, score.clusters) == (0.3, 100, "how", None)
+    assert score.standard_error == pytest.approx((0.3 * 0.7 / 99) ** 0.5)
+
+
+def test_a_score_and_a_comparison_have_one_standard_error():
+    bits, sizes, passages = [8.0, 3.0, 9.0, 40.0, 2.0], [5.0, 1.0, 4.0, 11.0, 2.0], ["a", "b", "b", "c", "d"]
+    score = ratio(bits, sizes, "", passages)
+    assert (score.value, score.standard_error) == clustered_mean(cluster_sums(bits, sizes, [0, 1, 3, 4]))
+    assert (score.count, score.clusters) == (5, 4)
 
 
 def test_ratio_weighs_by_the_denominators():

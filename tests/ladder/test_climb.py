@@ -1,6 +1,7 @@
 """A whole ladder of the tiniest sizes: trained once, its text and its baseline shared, everything in the ledger."""
 
 import gc
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from rich.console import Console
 from tests.train.tiny_text import text
 
 from inhouse.ladder import climb as climbing
+from inhouse.ladder import job as working
 from inhouse.ladder.climb import climb
-from inhouse.ladder.job import measured, new_job, train
+from inhouse.ladder.job import is_begun, measured, new_job, train
 from inhouse.ladder.ledger import read
 from inhouse.ladder.page import write_page
 from inhouse.ladder.plan import Plan, new_plan
@@ -84,6 +86,67 @@ def test_every_run_is_trained_once_and_the_text_made_once(ladder: dict[str, Any]
     assert len(list((ladder["folder"] / "runs").glob("text-*"))) == 1
 
 
+def test_a_folder_with_another_name_is_the_same_ladder(
+    ladder: dict[str, Any], recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(climbing, "train", lambda job: pytest.fail(f"{job.run} is trained again"))
+    elsewhere = ladder["folder"].with_name("elsewhere")
+    ladder["folder"].rename(elsewhere)
+    try:
+        entry = climb(plan(recipe, "square-root"), elsewhere, 1, 100, say=lambda line: None)
+    finally:
+        elsewhere.rename(ladder["folder"])
+    assert entry == ladder["entry"]
+
+
+def test_other_code_makes_another_ladder(ladder: dict[str, Any], recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose predictions and verdict are its own: those of the code before are not said again."""
+    made = plan(recipe, "square-root")
+
+    def id_of() -> str:
+        jobs = {
+            ("sums", arm.name): climbing._jobs(ladder["folder"], arm, made.seeds, climbing._cores())
+            for arm in made.corpora["sums"]
+        }
+        return climbing._id_of(made, jobs)
+
+    assert id_of() == ladder["entry"]["ladder"]
+    monkeypatch.setattr(working, "_code", lambda parts: "another")
+    assert id_of() != ladder["entry"]["ladder"]
+
+
+def test_a_run_on_other_text_is_made_anew_without_asking(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[bool] = []
+    monkeypatch.setattr(working, "run_stages", lambda *of, agrees: answers.append(agrees("much work again?")))
+    job = new_job(tmp_path, plan(recipe, "cosine").corpora["sums"][0].rungs(1)[0], (), 1)
+    working.make_text(job)
+    train(job)
+    assert answers == [True, True]
+
+
+def test_the_code_of_a_verdict_makes_no_other_runs() -> None:
+    names = {path.name for path in working._code_files(working._ROOMS + working._OF_EXPERIMENTS)}
+    assert {"experiments.py", "all_adamw.py", "loop.py", "muon.py"} <= names
+    assert not names & {"climb.py", "fit.py", "verdict.py", "efficiency_gain.py"}
+
+
+def test_who_looks_again_is_told(ladder: dict[str, Any], recipe: Path) -> None:
+    made = plan(recipe, "square-root")
+    assert not any("single look" in remark for remark in ladder["entry"]["remarks"])
+    (remark,) = climbing._looks(made, read(ladder["folder"]))
+    assert remark.startswith("tried on tiny by 1 ladders before")
+
+
+def test_one_text_under_two_names_is_no_second_corpus(recipe: Path, tmp_path: Path) -> None:
+    shutil.copytree(recipe.parent / "sums", tmp_path / "prose")
+    made = new_plan(recipe, [], ["cosine"], [tmp_path / "prose"], rungs=4, seeds=1, top=4)
+    with pytest.raises(ValueError, match="prose and sums hold out the same text; --also wants another kind"):
+        climb(made, tmp_path / "ladder", 1, 100, say=lambda line: None)
+    assert not list((tmp_path / "ladder" / "runs").glob("depth-*"))
+
+
 def test_ladders_share_a_baseline_and_nothing_that_is_another(ladder: dict[str, Any], recipe: Path) -> None:
     def runs(arm: int, *tried: str) -> list[Path]:
         rungs = plan(recipe, *tried).corpora["sums"][arm].rungs(1)
@@ -98,8 +161,21 @@ def test_ladders_share_a_baseline_and_nothing_that_is_another(ladder: dict[str, 
 def test_a_loss_on_another_text_is_no_baseline(ladder: dict[str, Any], recipe: Path) -> None:
     made = plan(recipe, "cosine").corpora["sums"][0].rungs(1)[0]
     job = new_job(ladder["folder"], made, (), climbing._cores())
-    assert measured(job)
-    assert measured(job._replace(text=ladder["folder"] / "runs" / "text-of-another")) is None
+    other = job._replace(text=ladder["folder"] / "runs" / "text-of-another")
+    assert measured(job) and is_begun(job)
+    assert not measured(other) and not is_begun(other)
+
+
+def test_a_loss_of_an_earlier_training_is_none_of_this_one(
+    ladder: dict[str, Any], recipe: Path, tmp_path: Path
+) -> None:
+    job = new_job(ladder["folder"], plan(recipe, "cosine").corpora["sums"][0].rungs(1)[0], (), climbing._cores())
+    copied = job._replace(run=tmp_path / "run")
+    shutil.copytree(job.run, copied.run, symlinks=True)
+    assert measured(copied) == measured(job)
+    record = copied.run / "loss" / "stage.json"
+    record.write_text(record.read_text().replace('"pretrain": "sha256:', '"pretrain": "sha256:0'))
+    assert measured(copied) is None
 
 
 def test_the_entry_has_gains_in_flops_and_seconds(ladder: dict[str, Any]) -> None:
@@ -164,7 +240,7 @@ def test_runs_go_side_by_side_and_one_that_fails_ends_the_others(
     def start(job: Any) -> "subprocess.Popen[str]":
         nonlocal most
         most = max(most, 1 + sum(each.poll() is None for each in started))
-        command = "exit 3" if job is failing else "sleep 0.1"
+        command = ending if job is failing else "sleep 0.1"
         started.append(subprocess.Popen(["sh", "-c", command], text=True))
         return started[-1]
 
@@ -172,7 +248,10 @@ def test_runs_go_side_by_side_and_one_that_fails_ends_the_others(
     failing = None
     climbing.carry_out(jobs, 2, tmp_path)
     assert (len(started), most) == (len(jobs), 2)
-    failing = jobs[0]
+    failing, ending = jobs[0], "exit 3"
     with pytest.raises(ValueError, match="ended with exit status 3"):
+        climbing.carry_out(jobs, 2, tmp_path)
+    ending = "kill -9 $$"
+    with pytest.raises(ValueError, match="was killed by signal 9; where"):
         climbing.carry_out(jobs, 2, tmp_path)
     assert all(each.poll() is not None for each in started)

@@ -109,6 +109,36 @@ def test_flops_and_seconds_that_disagree_are_flagged_and_nothing_adopted() -> No
     assert "FLOPs and seconds disagree" in words
 
 
+def test_a_gain_that_falls_to_nothing_at_the_largest_rung_is_not_adopted() -> None:
+    fading = gained(np.array([1.6, 1.4, 1.2, 1.02]))
+    assert fading.rungs[-1].value > 1.0 > fading.rungs[-1].low
+    word, words = verdict_of(fading, fading)
+    assert word == NOT_RESOLVED
+    assert "its gain falls with scale on code, to 1.0" in words
+    assert "code: the gain changes with scale, by × 0.7" in words
+
+
+def test_rungs_that_lie_off_the_law_widen_the_intervals() -> None:
+    straight, other = losses(noise=0.002, seed=1), losses(1.2, 0.002, seed=2)
+    bent = straight._replace(loss_KS=straight.loss_KS + np.array([0.0, 0.02, -0.02, 0.0])[:, None])
+    narrow, wide = (compare(each, other).overall for each in (straight, bent))
+    assert math.log(wide.high / wide.low) > 2 * math.log(narrow.high / narrow.low)
+
+
+def test_a_rung_that_spreads_more_weighs_less() -> None:
+    """The gain is 1.2 at the smallest rungs and nothing at the largest, whose seeds are all over the place."""
+    sure, unsure = (np.array([0.001, 0.001, 0.001, last])[:, None] for last in (0.001, 0.03))
+    pattern = np.array([-1.0, 0.0, 1.0])
+    gains_K = np.array([1.2, 1.2, 1.2, 1.0])
+    found = [
+        compare(*(losses(gains)._replace(loss_KS=losses(gains).loss_KS + width * pattern) for gains in (1.0, gains_K)))
+        for width in (sure, unsure)
+    ]
+    widths = [math.log(each.rungs[-1].high / each.rungs[-1].low) for each in found]
+    assert widths[1] > 3 * widths[0]
+    assert found[1].overall.value > found[0].overall.value
+
+
 def test_what_is_not_resolved_says_what_would_have_been_seen_and_what_would_resolve_it() -> None:
     word, words = verdict_of(gained(1.03, noise=0.01))
     assert word == NOT_RESOLVED

@@ -1,5 +1,6 @@
 """Sizes from the dial, in the recipe's own proportions; what does not fit is a sentence before anything runs."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from inhouse.recipe.recipe import load_recipe
 def test_depths_are_a_quarter_of_the_compute_apart_or_one_layer() -> None:
     assert depths(4, 4) == [1, 2, 3, 4]
     assert depths(20, 4) == [10, 13, 16, 20]
-    with pytest.raises(ValueError, match=r"--rungs 5: below a depth of 4 there are 3 .* or give --top 5"):
+    with pytest.raises(ValueError, match=r"--rungs 5: from a depth of 4 down there are 4; ask for at most 4"):
         depths(4, 5)
+    with pytest.raises(ValueError, match=r"--rungs 1000000000: from a depth of 20 down there are 11; ask"):
+        depths(20, 10**9)
 
 
 @pytest.mark.parametrize("name", list(ready_recipes()))
@@ -65,7 +68,14 @@ def test_only_a_candidate_that_tries_another_length_has_one() -> None:
         (["pretrain.matrix_lr=0.03"], {}, "this is what the recipe has already"),
         (["adamw"], {"rungs": 2}, "--rungs 2: a law of three parameters"),
         (["adamw"], {"seeds": 0}, "--seeds 0: at least one"),
-        (["adamw"], {"rungs": 6}, "--rungs 6: below a depth of 4"),
+        (["adamw"], {"seeds": 10**9}, "at most 100"),
+        (["adamw"], {"per_parameter": math.nan}, "--tokens-per-parameter nan: a number above 0"),
+        (["cosine", "square-root"], {}, "--try cosine and --try square-root both change the schedule"),
+        (["adamw", "adamw"], {}, "both change the optimizer"),
+        (["seed=5"], {}, "changes nothing that a ladder trains: both recipes would be the same runs"),
+        (["model.num_kv_heads=4"], {}, "changes nothing at a depth of 1, where both recipes are the same"),
+        (["evaluate.stride=64"], {}, "both losses are measured in one way"),
+        (["adamw"], {"rungs": 6}, "--rungs 6: from a depth of 4"),
         (["adamw"], {"per_parameter": 0.01}, r"depth 1: .* are 5 steps of 1,024, fewer than 8; give more"),
         (["adamw"], {"also": [Path("nowhere")]}, "--also nowhere: does not exist"),
         (["pretrain.heat=3"], {}, "has no key"),

@@ -34,3 +34,8 @@ def test_what_fine_tuning_costs_is_the_difference_where_both_were_measured() -> 
     tuned = SCORES["base/bits_per_byte"] | {"value": 1.25}
     assert bits_lost({"model/bits_per_byte": tuned}) is None
     assert round(bits_lost(SCORES | {"model/bits_per_byte": tuned}) or 0, 4) == 0.0155
+
+
+def test_what_rounds_to_nothing_has_no_sign() -> None:
+    (row,) = score_rows({"core/arc/centred": {"value": -0.0004, "standard_error": 0.02, "count": 9, "how": ""}})
+    assert row.value == "0.0 %"

@@ -71,9 +71,11 @@ def show(folder: Folder = Path("ladder")) -> None:
     from inhouse.ladder.ledger import read
     from inhouse.ladder.show import ledger_tables
 
-    for part in ledger_tables(read(folder), folder):
+    entries = read(folder)
+    for part in ledger_tables(entries, folder):
         print_rich(part)
-    _write_page(folder)
+    if entries:
+        _write_page(folder)
 
 
 def _write_page(folder: Path) -> None:

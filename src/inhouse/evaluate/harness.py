@@ -11,7 +11,7 @@ from inhouse.engine.engine import Engine
 from inhouse.engine.request import Completion, SamplingParams, checked
 from inhouse.environments.environment import Environment, Problem
 from inhouse.environments.registry import ENVIRONMENTS
-from inhouse.evaluate.score import Score, share
+from inhouse.evaluate.score import Score, mean
 from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, encode_prompt
 
@@ -89,12 +89,12 @@ def summarise(samples: Sequence[Sample]) -> dict[str, Score]:
     scores = {}
     for kind in dict.fromkeys(sample.kind for sample in samples if sample.is_right is not None):
         outcomes = [bool(sample.is_right) for sample in samples if sample.kind == kind]
-        scores[f"exact_match/{kind}"] = share(outcomes, "held-out problems, greedy, final answer right to the letter")
+        scores[f"exact_match/{kind}"] = mean(outcomes, "held-out problems, greedy, final answer right to the letter")
     scored = [sample for sample in samples if sample.is_right is not None]
     if scored:
         unparsable = [not sample.is_parsed for sample in scored]
-        scores["unparsable"] = share(unparsable, "answers to problems without a last line `Answer: …`; counted wrong")
+        scores["unparsable"] = mean(unparsable, "answers to problems without a last line `Answer: …`; counted wrong")
     if samples:
         ended = [sample.is_ended for sample in samples]
-        scores["ends_by_itself"] = share(ended, "answers to held-out prompts ended by the model within the token limit")
+        scores["ends_by_itself"] = mean(ended, "answers to held-out prompts ended by the model within the token limit")
     return scores

@@ -1,9 +1,9 @@
 """Results of an evaluation on the disk: every single answer, so that no score needs a second run. No torch.
 
-A folder of results holds `answers.jsonl` (an `Answer` a line), `scores.json` (`Score`s by `task/metric`) and
-`about.json` (what was asked, by whom, how). The three are written when all is answered; until then the answers
-stand in `answers.partial.….jsonl`, a file for each model and settings, from which an evaluation that was interrupted
-goes on. There also stay answers that a later evaluation of the same model did not ask for.
+A folder of results holds `answers.jsonl` (an `Answer` a line), `scores.json` (`Score`s by `task/metric`), the exports
+of these, and `about.json` (what was asked, by whom, how). They are written when all is answered, `about.json` last;
+until then the answers stand in `answers.partial.….jsonl`, a file for each model and settings, from which an evaluation
+that was interrupted goes on. There also stay answers that a later evaluation of the same model did not ask for.
 """
 
 import json
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Self
 
 from inhouse.common.files import lock_folder, read_json, write_atomic, write_json
 from inhouse.common.lineage import digest_of
+from inhouse.evaluate.exports import write_exports
 from inhouse.evaluate.score import Score
 
 ANSWERS, SCORES, ABOUT = "answers.jsonl", "scores.json", "about.json"
@@ -34,7 +35,9 @@ class Choice(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """One answered item. `item` and `prompt_hash` are SHA-256 in hex: the item's document, the prompt's text.
+    """One answered item. `item` and `prompt_hash` are SHA-256 in hex: the item's document, and what was asked.
+
+    `prompt` is for people to read: what the model saw. `why`: what its verifier found wrong.
 
     `cluster` names what items share (a passage, a prompt), `cost` is in US dollars; either may be None, as are tokens
     of an endpoint that does not count them.
@@ -55,6 +58,7 @@ class Answer(NamedTuple):
     tokens_out: int | None
     cost: float | None = None
     answered_by: str | None = None  # of an endpoint: which model it says that it was
+    why: str | None = None
 
 
 Asked = tuple[str, str, str, str | None, tuple[str, ...]]  # task, item, prompt, gold, choices: a suite may change these
@@ -201,6 +205,7 @@ class ResultsWriter:
         (self.folder / ABOUT).unlink(missing_ok=True)  # what it is about is there when all of it is
         write_atomic(self.folder / ANSWERS, "".join(map(_line, answers)))
         write_json(self.folder / SCORES, {name: score._asdict() for name, score in scores.items()})
+        write_exports(self.folder, self.about, scores)
         write_json(self.folder / ABOUT, self.about)
         self._file.close()
         given = _by_key(answers)

@@ -1,7 +1,12 @@
 """One score as it is reported everywhere: a value, its standard error, how many it rests on, how it was got."""
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
+
+import numpy as np
+
+from inhouse.evaluate.cluster_robust import ClusterSums, clustered_mean
 
 
 class Score(NamedTuple):
@@ -17,30 +22,21 @@ class Score(NamedTuple):
     clusters: int | None = None
 
 
-def share(outcomes: Sequence[bool], how: str) -> Score:
-    """The share of true outcomes with its binomial standard error; needs at least one."""
-    count = len(outcomes)
-    value = sum(outcomes) / count
-    return Score(value, (value * (1 - value) / count) ** 0.5, count, how)
-
-
 def ratio(
     numerators: Sequence[float], denominators: Sequence[float], how: str, clusters: Sequence[Hashable] | None = None
 ) -> Score:
-    """sum / sum with the standard error of a ratio over its pairs (Cochran, Sampling Techniques, section 2.11).
+    """sum / sum, with the standard error that a comparison of two models has too (CR2, `clustered_mean`).
 
-    Where pairs share a cluster, over the clusters' totals (section 9A.2 there): within one, errors may go together.
+    Where pairs share a cluster, it is over the clusters' totals: within one, errors may go together.
     """
-    count, total = len(numerators), sum(denominators)
-    value = sum(numerators) / total
-    groups: dict[Hashable, float] = {}
-    for key, a, b in zip(range(count) if clusters is None else clusters, numerators, denominators, strict=True):
-        groups[key] = groups.get(key, 0.0) + (a - value * b)
-    num_groups = None if len(groups) == count else len(groups)
-    if len(groups) < 2:
-        return Score(value, None, count, how, num_groups)
-    squares = sum(residual**2 for residual in groups.values())
-    return Score(value, (squares * len(groups) / (len(groups) - 1)) ** 0.5 / total, count, how, num_groups)
+    keys: Sequence[Hashable] = range(len(numerators)) if clusters is None else clusters
+    totals: dict[Hashable, tuple[float, float]] = {}
+    for key, a, b in zip(keys, numerators, denominators, strict=True):
+        y, w = totals.get(key, (0.0, 0.0))
+        totals[key] = (y + a, w + b)
+    value, error = map(float, clustered_mean(ClusterSums(*np.array(list(totals.values()), float).T)))
+    num_groups = None if len(totals) == len(numerators) else len(totals)
+    return Score(value, error if math.isfinite(error) else None, len(numerators), how, num_groups)
 
 
 def mean(values: Sequence[float], how: str, clusters: Sequence[Hashable] | None = None) -> Score:

@@ -6,8 +6,8 @@ from typing import Any
 
 from inhouse.common.lineage import Record, input_digests
 from inhouse.common.progress import short_count
+from inhouse.evaluate.exports import model_index
 from inhouse.evaluate.score import Score
-from inhouse.evaluate.suite.exports import model_index
 from inhouse.model.config import ModelConfig
 from inhouse.model.huggingface import CLASSES
 

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from inhouse.common.files import lock_folder
-from inhouse.common.lineage import read_record
+from inhouse.common.lineage import digest_of, read_record
 from inhouse.data.text_size import counted_tokens
 from inhouse.ladder.efficiency_gain import Comparison, Losses, compare
 from inhouse.ladder.fit import fit
@@ -35,6 +35,16 @@ Say = Callable[[str], None]
 _Jobs = dict[tuple[str, str], list[list[Job]]]
 
 
+class _Ladder(NamedTuple):
+    """A plan with its runs. `id` is another one where a run of it is another, by its code, or its text."""
+
+    plan: Plan
+    folder: Path
+    jobs: _Jobs
+    id: str
+    say: Say
+
+
 def climb(
     plan: Plan, folder: Path, side_by_side: int | None = None, max_epochs: float = MAX_EPOCHS, say: Say = print
 ) -> Entry:
@@ -45,6 +55,8 @@ def climb(
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("one process climbs a ladder and starts those of its runs; start it without torchrun")
+    if not max_epochs > 0:
+        raise ValueError(f"--max-epochs {max_epochs:g}: a number above 0")
     at_a_time = side_by_side or _cores_for(plan)
     threads = max(1, _cores() // at_a_time)
     with lock_folder(folder):
@@ -59,10 +71,12 @@ def climb(
                 text = counted_tokens(jobs[corpus, arm.name][0][0].text / "tokenizer") or 0
                 passes = check_passes(arm.rungs(1), text, max_epochs, corpus)
                 say(f"{corpus}, {arm.name}: {text:,} tokens of text, {passes:.2f} epochs at the largest rung")
+        _check_texts(plan, jobs)
+        ladder = _Ladder(plan, folder, jobs, _id_of(plan, jobs), say)
         for number, depth in enumerate(plan.depths):
-            _climb_rung(plan, folder, jobs, number, at_a_time, say)
+            _climb_rung(ladder, number, at_a_time)
             say(f"depth {depth}: " + "; ".join(_told(*key, rungs[number]) for key, rungs in jobs.items()))
-        return _conclude(plan, folder, jobs)
+        return _conclude(ladder)
 
 
 def _cores() -> int:
@@ -99,16 +113,32 @@ def _held_out(text: Path) -> dict[str, str]:
     return {name: digest for name, digest in outputs.items() if name.startswith("heldout")}
 
 
-def _climb_rung(plan: Plan, folder: Path, jobs: _Jobs, number: int, at_a_time: int, say: Say) -> None:
-    for (corpus, arm), rungs in jobs.items():
+def _check_texts(plan: Plan, jobs: _Jobs) -> None:
+    """Raises `ValueError` where two corpora are one text under two names: a gain on both would be one piece of news."""
+    known: dict[str, str] = {}
+    for corpus, arms in plan.corpora.items():
+        held_out = digest_of(_held_out(jobs[corpus, arms[0].name][0][0].text))
+        if held_out in known:
+            raise ValueError(f"{corpus} and {known[held_out]} hold out the same text; --also wants another kind")
+        known[held_out] = corpus
+
+
+def _id_of(plan: Plan, jobs: _Jobs) -> str:
+    runs = [[job.run.name, text_digest(job)] for rungs in jobs.values() for rung in rungs for job in rung]
+    return digest_of([plan.id, runs]).removeprefix("sha256:")[:12]
+
+
+def _climb_rung(ladder: _Ladder, number: int, at_a_time: int) -> None:
+    jobs = ladder.jobs
+    for key, rungs in jobs.items():
         if number >= 2 and not any(map(is_begun, rungs[number])):
-            _foretell(plan, folder, corpus, arm, rungs, number, say)
+            _foretell(ladder, key, number)
     # both arms of a seed one after the other: what changes on the machine meanwhile concerns both
-    seeds = range(len(plan.seeds))
+    seeds = range(len(ladder.plan.seeds))
     unfinished = {job.run: job for seed in seeds for rungs in jobs.values() if not measured(job := rungs[number][seed])}
-    carry_out(list(unfinished.values()), at_a_time, folder)
-    for (corpus, arm), rungs in jobs.items():
-        _keep_error(plan, folder, corpus, arm, rungs[number], plan.depths[number])
+    carry_out(list(unfinished.values()), at_a_time, ladder.folder)
+    for key in jobs:
+        _keep_error(ladder, key, number)
 
 
 def carry_out(jobs: list[Job], at_a_time: int, folder: Path) -> None:
@@ -117,16 +147,15 @@ def carry_out(jobs: list[Job], at_a_time: int, folder: Path) -> None:
         for job in jobs:
             train(job)
         return
-    waiting, running = jobs[::-1], list[subprocess.Popen[str]]()
+    waiting, running = jobs[::-1], dict[subprocess.Popen[str], Job]()
     try:
         while waiting or running:
             while waiting and len(running) < at_a_time:
-                running.append(_start(waiting.pop()))
+                job = waiting.pop()
+                running[_start(job)] = job
             time.sleep(_POLL_SECONDS)
             for process in [each for each in running if each.poll() is not None]:
-                running.remove(process)
-                if process.returncode:
-                    raise ValueError(f"a run of the ladder ended with exit status {process.returncode}, and said why")
+                _check_end(running.pop(process), process.returncode)
     except KeyboardInterrupt:
         sentence = f"stopped; what was trained is kept in {folder}: the same command goes on from there"
         raise Stopped(sentence, 130) from None
@@ -135,6 +164,16 @@ def carry_out(jobs: list[Job], at_a_time: int, folder: Path) -> None:
             process.terminate()
         for process in running:
             process.wait()
+
+
+def _check_end(job: Job, status: int) -> None:
+    if status < 0:
+        raise ValueError(
+            f"{job.run} was killed by signal {-status}; where the machine's memory was full, fewer at a time: "
+            "--side-by-side 1. The same command goes on from there"
+        )
+    if status:
+        raise ValueError(f"{job.run} ended with exit status {status}, and said why")
 
 
 def _start(job: Job) -> "subprocess.Popen[str]":
@@ -163,50 +202,50 @@ def _told(corpus: str, arm: str, jobs: list[Job]) -> str:
     return f"{corpus} {arm} {np.mean(losses):.4f}{spread} bits per byte (n = {len(losses)})"
 
 
-def _foretell(plan: Plan, folder: Path, corpus: str, arm: str, rungs: list[list[Job]], number: int, say: Say) -> None:
+def _foretell(ladder: _Ladder, key: tuple[str, str], number: int) -> None:
     """Write down what the next rung's loss will be, by the law of the smaller ones."""
-    where = _where(plan, corpus, arm, plan.depths[number])
-    if find(read(folder), kind="prediction", **where):
+    where, rungs = _where(ladder, key, number), ladder.jobs[key]
+    if find(read(ladder.folder), kind="prediction", **where):
         return
+    told = f"depth {where['depth']}, {' '.join(key)}"
     runs = [(run["flops"], run["value"]) for jobs in rungs[:number] for run in _runs(jobs)]
     compute, losses = [list(x) for x in zip(*runs, strict=True)]
     irreducible = _ASSUMED * min(losses) if number == 2 else None
     try:
         law = fit(compute, losses, irreducible)
     except ValueError as error:
-        say(f"depth {plan.depths[number]}, {corpus} {arm}: not foretold ({error})")
+        ladder.say(f"{told}: not foretold ({error})")
         return
     degrees, at, seeds = len(losses) - (2 if number == 2 else 3), rungs[number][0].flops, len(rungs[number])
     loss, reach = law.loss(at), None
     if degrees:
         reach = math.sqrt(law.squares / degrees * (law.variance(at) + 1 / seeds)) * quantile(0.975, degrees)
-    append(folder, {
+    append(ladder.folder, {
         "kind": "prediction", **where, "flops": at, "times_the_last": at / max(compute), "loss": loss,
         "low": None if reach is None else loss - reach, "high": None if reach is None else loss + reach,
         "assumed_irreducible": irreducible, "written": _now(),
     })  # fmt: skip
     shown = "" if reach is None else f" ± {reach:.4f}"
-    say(f"depth {plan.depths[number]}, {corpus} {arm}: {loss:.4f}{shown} bits per byte foretold")
+    ladder.say(f"{told}: {loss:.4f}{shown} bits per byte foretold")
 
 
-def _keep_error(plan: Plan, folder: Path, corpus: str, arm: str, jobs: list[Job], depth: int) -> None:
-    where, entries = _where(plan, corpus, arm, depth), read(folder)
+def _keep_error(ladder: _Ladder, key: tuple[str, str], number: int) -> None:
+    where, entries = _where(ladder, key, number), read(ladder.folder)
     foretold = find(entries, kind="prediction", **where)
     if foretold is None or find(entries, kind="outcome", **where):
         return
-    loss = float(np.mean([run["value"] for run in _runs(jobs)]))
+    loss = float(np.mean([run["value"] for run in _runs(ladder.jobs[key][number])]))
     error = foretold["loss"] / loss - 1
-    append(folder, {"kind": "outcome", **where, "loss": loss, "foretold": foretold["loss"], "error": error})
+    append(ladder.folder, {"kind": "outcome", **where, "loss": loss, "foretold": foretold["loss"], "error": error})
 
 
-def _where(plan: Plan, corpus: str, arm: str, depth: int) -> Entry:
-    return {"ladder": plan.id, "corpus": corpus, "arm": arm, "depth": depth}
+def _where(ladder: _Ladder, key: tuple[str, str], number: int) -> Entry:
+    return {"ladder": ladder.id, "corpus": key[0], "arm": key[1], "depth": ladder.plan.depths[number]}
 
 
-def _conclude(plan: Plan, folder: Path, jobs: _Jobs) -> Entry:
-    texts = {corpus: text_digest(jobs[corpus, arms[0].name][0][0]) for corpus, arms in plan.corpora.items()}
-    known = find(read(folder), kind="ladder", ladder=plan.id, texts=texts)
-    if known:
+def _conclude(ladder: _Ladder) -> Entry:
+    plan, jobs, entries = ladder.plan, ladder.jobs, read(ladder.folder)
+    if known := find(entries, kind="ladder", ladder=ladder.id):
         return known
     corpora, found = {}, {}
     for corpus, arms in plan.corpora.items():
@@ -223,15 +262,24 @@ def _conclude(plan: Plan, folder: Path, jobs: _Jobs) -> Entry:
         }
     verdict, code, host = decide(found, len(plan.seeds)), code_facts(), host_facts()
     entry = {
-        "kind": "ladder", "ladder": plan.id, "date": _now(), "recipe": plan.name, "tried": list(plan.tried),
-        "texts": texts,
+        "kind": "ladder", "ladder": ladder.id, "date": _now(), "recipe": plan.name, "tried": list(plan.tried),
+        "texts": {corpus: text_digest(jobs[corpus, arms[0].name][0][0]) for corpus, arms in plan.corpora.items()},
         "tokens_per_parameter": plan.per_parameter, "seeds": len(plan.seeds), "verdict": verdict.word,
-        "reason": verdict.reason, "remarks": verdict.remarks, "corpora": corpora,
+        "reason": verdict.reason, "remarks": [*verdict.remarks, *_looks(plan, entries)], "corpora": corpora,
         "code": {key: code.get(key) for key in ("version", "commit", "modified")},
         "machine": ", ".join(host["gpus"]) or f"{host['cpu']}, {host['cores']} cores",
     }  # fmt: skip
-    append(folder, entry)
+    append(ladder.folder, entry)
     return entry
+
+
+def _looks(plan: Plan, entries: list[Entry]) -> list[str]:
+    """An interval of 95 % is that of one look: who looks until it suits finds something."""
+    same = {"kind": "ladder", "recipe": plan.name, "tried": list(plan.tried)}
+    before = sum(all(entry.get(key) == value for key, value in same.items()) for entry in entries)
+    if not before:
+        return []
+    return [f"tried on {plan.name} by {before} ladders before this one; an interval of 95 % is that of a single look"]
 
 
 def _losses(rungs: list[list[dict[str, Any]]], unit: str) -> Losses:

@@ -1,8 +1,8 @@
 """The efficiency gain: how much more compute the baseline would need to reach a candidate's loss, with its interval.
 
 At a rung it is f^-1(L') / C', where f is the law of the baseline's losses, and L' and C' are the candidate's (MAI,
-2026). Its logarithm is nearly normal, so intervals are made there: from the spread of the seeds, pooled over rungs and
-both recipes, and from the law's own uncertainty, by the delta method with Student's t. Shapes: K rungs, S seeds.
+2026). Its logarithm is nearly normal, so intervals are made there: from the spread of the seeds and from the law's own
+uncertainty, by the delta method with Student's t. Shapes: K rungs, S seeds, N runs of a recipe, P parameters of a law.
 """
 
 import math
@@ -15,7 +15,8 @@ from inhouse.ladder.student import quantile
 
 LEVEL, POWER = 0.95, 0.8
 ASSUMED = (0.3, 0.5, 0.7)  # irreducible losses, over the lowest loss of the baseline
-_OFF_LAW = 2.5  # times the variance of seeds: from there on (p < 0.05) runs lie off the law for more than their seeds
+_PRIOR = 12  # runs' worth of the spread of all rungs in that of one (Smyth, 2004): bench/ladder.py, LOG.md 2026-11-30
+_OFF_LAW = 5.0  # times what seeds make of it (F of 1 or 2 degrees, p about 0.04): rungs lie off the law for more
 AHEAD = 10.0  # times the compute of the largest rung
 
 
@@ -81,7 +82,8 @@ def compare(baseline: Losses, candidate: Losses) -> Comparison:
     """
     deviation, degrees = spread(baseline, candidate)
     law = _fitted(baseline, candidate)
-    logs, t = _logarithms(law, baseline, candidate, deviation), quantile((1 + LEVEL) / 2, degrees)
+    variance_K = _variance_of_run(deviation, baseline, candidate)
+    logs, t = _logarithms(law, baseline, candidate, variance_K), quantile((1 + LEVEL) / 2, degrees)
     at_K = np.log(candidate.compute_K / baseline.compute_K.max())
     ones_KP, line_KP = np.ones((len(at_K), 1)), np.stack([np.ones_like(at_K), at_K], axis=1)
     overall = _weighted(logs, ones_KP, np.array([1.0]))
@@ -89,7 +91,7 @@ def compare(baseline: Losses, candidate: Losses) -> Comparison:
     ahead = []
     for share in ASSUMED:
         irreducible = share * float(min(baseline.loss_K.min(), candidate.loss_K.min()))
-        other = _logarithms(_fitted(baseline, candidate, irreducible), baseline, candidate, deviation)
+        other = _logarithms(_fitted(baseline, candidate, irreducible), baseline, candidate, variance_K)
         ahead.append((irreducible, _gain(*_weighted(other, line_KP, np.array([1.0, math.log(AHEAD)])), t)))
     errors_K = np.sqrt(np.diag(logs.covariance_KK))
     return Comparison(
@@ -107,10 +109,17 @@ def spread(*recipes: Losses) -> tuple[float, int]:
     degrees = sum(each.loss_KS.size - len(each.loss_K) for each in recipes)
     if not degrees:
         laws = [fit(each.compute_K.tolist(), each.loss_K.tolist()) for each in recipes]
-        squares, degrees = sum(law.squares for law in laws), sum(law.num_runs - 3 for law in laws)
+        squares, degrees = sum(law.squares for law in laws), sum(len(law.influence_PN[0]) - 3 for law in laws)
     if not degrees:
         raise ValueError("one seed on three rungs tells nothing about the spread; give --seeds 2, or a fourth rung")
     return math.sqrt(squares / degrees), degrees
+
+
+def _variance_of_run(deviation: float, *recipes: Losses) -> np.ndarray:
+    """Of a run's loss by its seed at each rung (K,): the rung's own, drawn towards that of all rungs."""
+    squares_K = sum(((each.loss_KS - each.loss_K[:, None]) ** 2).sum(axis=1) for each in recipes)
+    degrees = sum(each.loss_KS.shape[1] - 1 for each in recipes)
+    return np.asarray((_PRIOR * deviation**2 + squares_K) / (_PRIOR + degrees))
 
 
 def _fitted(baseline: Losses, candidate: Losses, irreducible: float | None = None) -> Law:
@@ -119,18 +128,28 @@ def _fitted(baseline: Losses, candidate: Losses, irreducible: float | None = Non
     return fit(compute.tolist(), baseline.loss_KS.flatten().tolist(), irreducible, lowest)
 
 
-def _logarithms(law: Law, baseline: Losses, candidate: Losses, deviation: float) -> _Logarithms:
+def _logarithms(law: Law, baseline: Losses, candidate: Losses, variance_K: np.ndarray) -> _Logarithms:
     needed_K = [law.compute(loss) for loss in candidate.loss_K]
     mean_K = np.log(needed_K) - np.log(candidate.compute_K)
     slopes_K = np.array([law.slope(loss) for loss in candidate.loss_K])
     gradients_KP = np.array([law.gradient(compute) for compute in needed_K])
-    degrees = law.num_runs - np.count_nonzero(np.diag(law.covariance))
-    off_law = law.squares / degrees if degrees else 0.0
-    of_run = off_law if off_law > _OFF_LAW * deviation**2 else deviation**2
-    of_law_KK = of_run * gradients_KP @ law.covariance @ gradients_KP.T
-    of_seeds_KK = np.eye(len(mean_K)) * deviation**2 / candidate.loss_KS.shape[1]
+    moved_KN = gradients_KP @ law.influence_PN
+    variance_N = variance_K.repeat(baseline.loss_KS.shape[1]) * _off_law(law, baseline, variance_K)
+    of_law_KK = (moved_KN * variance_N) @ moved_KN.T
+    of_seeds_KK = np.diag(variance_K) / candidate.loss_KS.shape[1]
     of_time_KK = np.diag(_variance_of_mean(baseline) + _variance_of_mean(candidate))
     return _Logarithms(mean_K, slopes_K[:, None] * (of_law_KK + of_seeds_KK) * slopes_K + of_time_KK)
+
+
+def _off_law(law: Law, baseline: Losses, variance_K: np.ndarray) -> float:
+    """By how much rungs lie off the law for more than the seeds of their runs, as a factor of the variance; else 1."""
+    degrees = len(variance_K) - law.num_free
+    foretold_K = np.array([law.loss(compute) for compute in baseline.compute_K])
+    of_mean_K = variance_K / baseline.loss_KS.shape[1]
+    if degrees < 1 or not of_mean_K.all():
+        return 1.0
+    factor = float(((baseline.loss_K - foretold_K) ** 2 / of_mean_K).sum() / degrees)
+    return factor if factor > _OFF_LAW else 1.0
 
 
 def _variance_of_mean(recipe: Losses) -> np.ndarray:

@@ -14,11 +14,12 @@ from inhouse.optim.settings import OptimizerSettings
 
 
 class Experiment(NamedTuple):
-    """What it is called after `--try`, what it does, and the context that does it."""
+    """What it is called after `--try`, what it does, the context that does it, and what no other may change too."""
 
     name: str
     about: str
     changed: Callable[[], AbstractContextManager[None]]
+    what: str
 
 
 @contextmanager
@@ -110,9 +111,16 @@ def square_root(step: int, num_steps: int, settings: OptimizerSettings) -> float
 EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
-        Experiment("adamw", "AdamW for matrices too, at the update size in RMS an element that Muon has", _adamw),
-        Experiment("random-outputs", "output and down projections random, not zero, at the start", _random_outputs),
-        Experiment("cosine", "the rates fall as half a cosine, without a flat part", _schedule(cosine)),
-        Experiment("square-root", "the decay of the rates falls as 1 - √share", _schedule(square_root)),
+        Experiment(
+            "adamw",
+            "AdamW for matrices too, at the update size in RMS an element that Muon has",
+            _adamw,
+            "the optimizer",
+        ),
+        Experiment(
+            "random-outputs", "output and down projections random, not zero, at the start", _random_outputs, "the start"
+        ),
+        Experiment("cosine", "the rates fall as half a cosine, without a flat part", _schedule(cosine), "the schedule"),
+        Experiment("square-root", "the decay of the rates falls as 1 - √share", _schedule(square_root), "the schedule"),
     )
 }

@@ -18,18 +18,27 @@ _HIGHEST = 0.95  # of the lowest loss: an E closer to it would make any gain inf
 
 
 class Law(NamedTuple):
-    """A law of one recipe's loss. `covariance` is that of (A, alpha, E) for runs that spread by 1; a fixed E has none.
+    """A law of one recipe's loss, fitted to N runs. `squares`: the sum of their squared residuals.
 
-    `squares`: sum of squared residuals, over `num_runs` runs.
+    `influence_PN`: how far a loss moves (A, alpha, E); a fixed E not at all.
     """
 
     scale: float  # A
     alpha: float
     irreducible: float  # E
     unit: float  # compute that A is the loss at, above E
-    covariance: np.ndarray
+    influence_PN: np.ndarray
     squares: float
-    num_runs: int
+
+    @property
+    def num_free(self) -> int:
+        """How many of the three were found by the fit."""
+        return int(np.count_nonzero(self.influence_PN.any(axis=1)))
+
+    @property
+    def degrees(self) -> int:
+        """Of freedom that are left."""
+        return self.influence_PN.shape[1] - self.num_free
 
     def loss(self, compute: float) -> float:
         return self.scale * (compute / self.unit) ** -self.alpha + self.irreducible
@@ -52,8 +61,7 @@ class Law(NamedTuple):
 
     def variance(self, compute: float) -> float:
         """Of the law's loss at `compute`, for runs that spread by 1."""
-        gradient = self.gradient(compute)
-        return float(gradient @ self.covariance @ gradient)
+        return float(((self.gradient(compute) @ self.influence_PN) ** 2).sum())
 
 
 def fit(
@@ -83,12 +91,11 @@ def fit(
         best = int(np.argmin(errors_G))
         alpha, scale, offset, error = (float(x[best]) for x in (alphas_G, scales_G, offsets_G, errors_G))
         alphas_G = np.geomspace(alphas_G[max(0, best - 1)], alphas_G[min(len(alphas_G) - 1, best + 1)], len(_ALPHAS))
-    law = Law(scale, alpha, offset, unit, np.zeros((3, 3)), error, len(l_N))
+    law = Law(scale, alpha, offset, unit, np.zeros((3, len(l_N))), error)
     jacobian_NP = np.array([law.gradient(each) for each in c_N])
     free = [0, 1, 2] if least < offset < most else [0, 1]
-    covariance = np.zeros((3, 3))
-    covariance[np.ix_(free, free)] = np.linalg.pinv(jacobian_NP[:, free].T @ jacobian_NP[:, free])
-    return law._replace(covariance=covariance)
+    law.influence_PN[free] = np.linalg.pinv(jacobian_NP[:, free])
+    return law
 
 
 def _linear(

@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from inhouse.common.files import digest, read_json, write_json
-from inhouse.common.lineage import digest_of, read_record, result_digest
+from inhouse.common.lineage import Record, digest_of, read_record, result_digest
 from inhouse.ladder.experiments import applied
 from inhouse.ladder.rungs import Rung
 from inhouse.pipeline.identity import result_settings
 from inhouse.pipeline.runner import Stopped, run_stages
-from inhouse.pipeline.stages import Stage, stages_of
+from inhouse.pipeline.stages import Stage, partial_folder, stages_of
 from inhouse.recipe.recipe import Recipe
 
 LOSS = "loss"
+_PACKAGE = Path(__file__).parents[1]
 _ROOMS = ("data", "model", "optim", "train")  # whose code a loss depends on
+_OF_EXPERIMENTS = ("ladder/all_adamw.py", "ladder/experiments.py")  # and that of one with experiments
 _OF_TEXT = ("data", "tokenizer")
 _MEASURED = "loss.json"
 
@@ -51,27 +53,30 @@ def text_folder(ladder: Path, recipe: Recipe) -> Path:
 def new_job(ladder: Path, rung: Rung, experiments: tuple[str, ...], threads: int) -> Job:
     """The job of a rung, whose folder is the same for every ladder that has it."""
     recipe, text = rung.recipe, text_folder(ladder, rung.recipe)
-    own = [*_ROOMS, "ladder"] if experiments else _ROOMS
     depends = [
         text.name, recipe.seed, result_settings(recipe.model), result_settings(recipe.pretrain),
         result_settings(recipe.evaluate), recipe.parallel.model_dump(mode="json"), list(experiments), threads,
-        _code(tuple(own)),
+        _code(_ROOMS + (_OF_EXPERIMENTS if experiments else ())),
     ]  # fmt: skip
     name = f"depth-{rung.config.num_layers}-seed-{recipe.seed}-{digest_of(depends).removeprefix('sha256:')[:12]}"
     return Job(recipe, experiments, rung.flops, rung.tokens, threads, text, ladder / "runs" / name)
 
 
 @cache
-def _code(rooms: tuple[str, ...]) -> str:
-    package = Path(__file__).parents[1]
-    files = [path for room in rooms for path in sorted((package / room).rglob("*.py"))]
-    return digest_of({path.relative_to(package).as_posix(): digest(path) for path in files})
+def _code(parts: tuple[str, ...]) -> str:
+    return digest_of({path.relative_to(_PACKAGE).as_posix(): digest(path) for path in _code_files(parts)})
+
+
+def _code_files(parts: tuple[str, ...]) -> list[Path]:
+    """Those of rooms and single files: what only reads losses changes no run."""
+    found = [_PACKAGE / part for part in parts]
+    return [file for path in found for file in ([path] if path.is_file() else sorted(path.rglob("*.py")))]
 
 
 def make_text(job: Job) -> None:
     """Bring the text of a job up to date."""
     recipe = job.recipe
-    run_stages([each for each in stages_of(recipe, job.text) if each.name in _OF_TEXT], job.text, _quiet)
+    _bring_up_to_date([each for each in stages_of(recipe, job.text) if each.name in _OF_TEXT], job.text)
 
 
 def train(job: Job) -> None:
@@ -81,21 +86,29 @@ def train(job: Job) -> None:
         link = job.run / name
         if not link.is_symlink():
             link.symlink_to(os.path.relpath(job.text / name, job.run))
-    run_stages(_stages(job), job.run, _quiet)
+    _bring_up_to_date(_stages(job), job.run)
+
+
+def _bring_up_to_date(stages: list[Stage], folder: Path) -> None:
+    """Without asking: on other text than before a run is another one, and what was trained before is set aside."""
+    run_stages(stages, folder, _quiet, agrees=lambda question: True)
 
 
 def is_begun(job: Job) -> bool:
-    """Whether anything of a job has been trained."""
-    return any(job.run.glob("*pretrain*"))
+    """Whether anything of a job has been trained, on the text that there is now."""
+    return partial_folder(job.run, "pretrain").exists() or _trained(job) is not None
 
 
 def measured(job: Job) -> dict[str, Any] | None:
     """What the job's `loss` stage measured, or None where it is not done, or was on another text than there is now."""
-    trained = read_record(job.run / "pretrain")
-    if trained is None or read_record(job.run / LOSS) is None:
-        return None
-    is_of_text = trained["inputs"]["stages"]["tokenizer"] == text_digest(job)
-    return read_json(job.run / LOSS / _MEASURED) if is_of_text else None
+    trained, loss = _trained(job), read_record(job.run / LOSS)
+    is_whole = trained and loss and loss["inputs"]["stages"]["pretrain"] == result_digest(trained)
+    return read_json(job.run / LOSS / _MEASURED) if is_whole else None
+
+
+def _trained(job: Job) -> Record | None:
+    record = read_record(job.run / "pretrain")
+    return record if record and record["inputs"]["stages"]["tokenizer"] == text_digest(job) else None
 
 
 def text_digest(job: Job) -> str | None:

@@ -46,7 +46,7 @@ def _charts(corpus: str, found: dict[str, Any]) -> list[tuple[str, str]]:
     points = {arm: [_loss(rung[arm]) for rung in rungs] for arm in ("baseline", "candidate")}
     compute = [x for rows in points.values() for x, *_ in rows]
     xs = np.geomspace(min(compute), max(compute), _POINTS).tolist()
-    drawn = Law(law["A"], law["alpha"], law["E"], law["unit"], np.zeros((3, 3)), 0.0, 0)
+    drawn = Law(law["A"], law["alpha"], law["E"], law["unit"], np.zeros((3, 0)), 0.0)
     lines = {"baseline": (xs, [drawn.loss(x) for x in xs])}
     gains = {
         f"in {unit}": [

@@ -1,19 +1,22 @@
 """What a ladder will train: two recipes, the text, the sizes, the seeds; known and checked before anything runs."""
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from inhouse.common.lineage import digest_of
 from inhouse.data.settings import Source
 from inhouse.ladder.experiments import EXPERIMENTS
 from inhouse.ladder.rungs import Rung, check_recipe, depths, rung, tokens_per_parameter
+from inhouse.pipeline.identity import result_settings
 from inhouse.recipe.recipe import Recipe, load_recipe
 
 BASELINE, CANDIDATE = "baseline", "candidate"
 _LENGTH = ("pretrain.tokens", "pretrain.tokens_per_parameter")
 FEWEST_RUNGS = 3  # a law has three parameters
+MOST_SEEDS = 100
 
 
 class Arm(NamedTuple):
@@ -67,8 +70,10 @@ def new_plan(
     """
     if rungs < FEWEST_RUNGS:
         raise ValueError(f"--rungs {rungs}: a law of three parameters is fitted, so {FEWEST_RUNGS} is the fewest")
-    if seeds < 1:
-        raise ValueError(f"--seeds {seeds}: at least one")
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise ValueError(f"--seeds {seeds}: at least one, and at most {MOST_SEEDS}")
+    if per_parameter is not None and not 0 < per_parameter < math.inf:
+        raise ValueError(f"--tokens-per-parameter {per_parameter:g}: a number above 0")
     values, experiments = _split(tried)
     baseline = load_recipe(path, overrides)
     changed = load_recipe(path, [*overrides, *values])
@@ -81,6 +86,8 @@ def new_plan(
             )
     if not experiments and changed == baseline:
         raise ValueError(f"--try {', '.join(tried)}: this is what the recipe has already; try another value")
+    if result_settings(changed.evaluate) != result_settings(baseline.evaluate):
+        raise ValueError("--try evaluate.…: both losses are measured in one way; --set evaluate.… is for both recipes")
     own = baseline.model.depth_and_width()[0]
     chosen = depths(top or own, rungs)
     shares = tuple(depth / own for depth in chosen)
@@ -99,9 +106,30 @@ def new_plan(
         corpora[source.name] = (_on(arms[0], source), _on(arms[1], source))
     plan = Plan(baseline.name, tuple(tried), corpora, tuple(chosen), tuple(range(1, seeds + 1)), length)
     for both in corpora.values():
-        for arm in both:
-            arm.rungs(1)  # whose numbers fit together, or are refused
+        chosen_rungs = [arm.rungs(1) for arm in both]  # whose numbers fit together, or are refused
+        if not experiments:
+            _check_difference(*chosen_rungs)
     return plan
+
+
+def _check_difference(baseline: list[Rung], candidate: list[Rung]) -> None:
+    """Raises `ValueError` where a rung of both would be one and the same run."""
+    pairs = zip(baseline, candidate, strict=True)
+    same = [ours.config.num_layers for ours, theirs in pairs if _of(ours) == _of(theirs)]
+    if not same:
+        return
+    if len(same) == len(baseline):
+        raise ValueError("what is tried changes nothing that a ladder trains: both recipes would be the same runs")
+    raise ValueError(
+        f"what is tried changes nothing at a depth of {', '.join(map(str, same))}, where both recipes are the same; "
+        "ask for fewer --rungs, or give a larger --top, the depth of the largest"
+    )
+
+
+def _of(rung: Rung) -> list[Any]:
+    recipe = rung.recipe
+    parts = (recipe.data, recipe.tokenizer, recipe.model, recipe.pretrain)
+    return [rung.config, recipe.parallel, *map(result_settings, parts)]
 
 
 def _split(tried: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -112,7 +140,14 @@ def _split(tried: Sequence[str]) -> tuple[list[str], list[str]]:
     names = [text for text in tried if "=" not in text]
     if unknown := [name for name in names if name not in EXPERIMENTS]:
         raise ValueError(f"--try {unknown[0]}: no such experiment; write key=value, or one of {', '.join(EXPERIMENTS)}")
+    for number, name in enumerate(names):
+        if other := next((each for each in names[:number] if _what(each) == _what(name)), None):
+            raise ValueError(f"--try {other} and --try {name} both change {_what(name)}; try one of them")
     return values, names
+
+
+def _what(experiment: str) -> str:
+    return EXPERIMENTS[experiment].what
 
 
 def _source(text: Path) -> Source:

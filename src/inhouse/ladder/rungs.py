@@ -51,15 +51,20 @@ def depths(top: int, count: int) -> list[int]:
 
     Raises `ValueError` where there are not as many.
     """
-    found = [top]
-    while len(found) < count:
-        found.append(min(found[-1] - 1, round(found[-1] * _DEPTH_OF_A_QUARTER)))
-    if found[-1] < 1:
+    found = _down_from(top)
+    if len(found) < count:
         raise ValueError(
-            f"--rungs {count}: below a depth of {top} there are {top - 1} smaller ones; ask for at most {top} rungs, "
-            f"or give --top {count}, the depth of the largest"
+            f"--rungs {count}: from a depth of {top} down there are {len(found)}; ask for at most {len(found)} rungs, "
+            "or give a larger --top, the depth of the largest"
         )
-    return found[::-1]
+    return found[count - 1 :: -1]
+
+
+def _down_from(top: int) -> list[int]:
+    found = [top]
+    while (smaller := min(found[-1] - 1, round(found[-1] * _DEPTH_OF_A_QUARTER))) >= 1:
+        found.append(smaller)
+    return found
 
 
 def tokens_per_parameter(recipe: Recipe) -> float:

@@ -67,7 +67,7 @@ def ledger_tables(entries: Sequence[Entry], folder: Path) -> Iterator[Table | st
     """What was tried, what it was worth, at what scale, with which commit; then what was foretold."""
     ladders = [entry for entry in entries if entry["kind"] == "ladder"]
     if not ladders:
-        yield f"{folder}: no ladder has been climbed yet; inhouse ladder RECIPE --try key=value climbs one"
+        yield f"{escape(str(folder))}: no ladder has been climbed yet; inhouse ladder RECIPE --try key=value climbs one"
         return
     drawn = _table(*COLUMNS)
     for row in ladder_rows(ladders):

@@ -19,11 +19,23 @@ class Found(NamedTuple):
     median: float
 
 
-def simulate(gain: float, deviation: float, ladders: int, rungs: int = 4, seeds: int = 3, seed: int = 0) -> Found:
-    """Candidates that need 1 / `gain` of the baseline's compute: of 1 they are placebos, which differ in their seed."""
+def simulate(
+    gain: float,
+    deviation: float,
+    ladders: int,
+    rungs: int = 4,
+    seeds: int = 3,
+    seed: int = 0,
+    falls: float = 1.0,
+) -> Found:
+    """Candidates that need 1 / `gain` of the baseline's compute: of 1 they are placebos, which differ in their seed.
+
+    Runs spread by `deviation`; where it `falls`, by so many times more at the smallest rung than at the largest.
+    """
     generator = np.random.default_rng(seed)
     compute_K = _FACTOR ** np.arange(rungs)
-    noise_KN = deviation * generator.standard_normal((rungs, POOL))
+    deviation_K = deviation * np.geomspace(falls**0.5, falls**-0.5, rungs)
+    noise_KN = deviation_K[:, None] * generator.standard_normal((rungs, POOL))
     noise_KN -= noise_KN.mean(axis=1, keepdims=True)  # the pool's own law is the truth
     found = []
     for _ in range(ladders):

@@ -39,6 +39,10 @@ def decide(found: Mapping[str, Both], seeds: int) -> Verdict:
     for corpus, both in found.items():
         if any(gain.value <= 1.0 for gain in both.flops.rungs[-2:]):
             return Verdict(NOT_RESOLVED, f"its two largest rungs do not both gain on {corpus}: {shown}", remarks)
+        largest, trend = both.flops.rungs[-1], both.flops.trend
+        if trend.high < 1.0 and largest.low <= 1.0:
+            reason = f"its gain falls with scale on {corpus}, to {largest} at the largest rung"
+            return Verdict(NOT_RESOLVED, reason, remarks)
         if both.seconds.overall.high < 1.0:
             return Verdict(NOT_RESOLVED, f"it gains in FLOPs and loses in seconds on {corpus}: {shown}", remarks)
     if len(found) < _CORPORA:
@@ -57,6 +61,11 @@ def _remarks(corpus: str, both: Both, seeds: int) -> list[str]:
         found.append(f"{corpus}: {_would_resolve(flops, seeds)}")
     if (flops.overall.value - 1) * (seconds.overall.value - 1) < 0:
         found.append(f"{corpus}: FLOPs and seconds disagree: {flops.overall} in FLOPs, {seconds.overall} in seconds")
+    if flops.trend.is_resolved:
+        found.append(
+            f"{corpus}: the gain changes with scale, by × {flops.trend} with ten times the compute: go by the largest "
+            f"rung, {flops.rungs[-1]}, not by one gain for all"
+        )
     found += [f"{corpus}: {flip}" for flip in _flips(flops.rungs)]
     return found
 

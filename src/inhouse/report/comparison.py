@@ -95,7 +95,7 @@ def rows(compared: Comparison) -> Iterator[list[str]]:
     has_signal = "signal / noise" in columns(compared)
     for row in compared.tasks:
         places = 4 if row.metric == "bits_per_byte" else 3
-        show = f"{{:+.{places}f}}".format
+        show = f"{{:+z.{places}f}}".format
         interval = "n/a" if row.low is None or row.high is None else f"{show(row.low)} to {show(row.high)}"
         cells = [row.task, row.metric, f"{row.n:,}", f"{row.clusters:,}"]
         cells += [_with_error(row.a, row.a_error, places), _with_error(row.b, row.b_error, places)]
@@ -111,7 +111,7 @@ def rows(compared: Comparison) -> Iterator[list[str]]:
 
 
 def _with_error(value: float, error: float | None, places: int) -> str:
-    return f"{value:.{places}f}" + ("" if error is None else f" ± {error:.{places}f}")
+    return f"{value:z.{places}f}" + ("" if error is None else f" ± {error:.{places}f}")
 
 
 def _p(value: float | None) -> str:

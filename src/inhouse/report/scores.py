@@ -31,7 +31,8 @@ def bits_lost(scores: dict[str, dict[str, Any]]) -> float | None:
 def score_rows(scores: dict[str, dict[str, Any]]) -> list[ScoreRow]:
     rows = []
     for name, score in scores.items():
-        show = (lambda x: f"{x:.4f}") if "bits_per_byte" in name else (lambda x: f"{100 * x:.1f} %")
+        # z: what rounds to nothing has no sign
+        show = (lambda x: f"{x:z.4f}") if "bits_per_byte" in name else (lambda x: f"{100 * x:z.1f} %")
         error = show(score["standard_error"]) if score.get("standard_error") is not None else ""
         rows.append(ScoreRow(name, show(score["value"]), error, f"{score['count']:,}", score["how"]))
     return rows

@@ -1,6 +1,7 @@
 """Whose answer belongs to whose; what must not be compared."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from tests.evaluate.compare.other_programs import answer
 from inhouse.evaluate.compare.matching import match_tasks, unshared_tasks
 from inhouse.evaluate.compare.sides import Sides
 from inhouse.evaluate.results import Answer, Results
+from inhouse.evaluate.suite.reused import asked_hash
+from inhouse.evaluate.tasks.task import Item
 
 
 def sides(a: Sequence[Answer], b: Sequence[Answer], *settings: dict[str, Any]) -> Sides:
@@ -100,3 +103,17 @@ def test_tasks_of_one_side_are_told() -> None:
     both = sides([right(0), right(0, task="a/b")], [right(0), right(0, task="a/c")])
     assert unshared_tasks(both) == (["a/b"], ["a/c"])
     assert [matched.task for matched in match_tasks(both)] == ["letters"]
+
+
+def test_a_folder_and_an_endpoint_that_were_sent_the_same_messages_are_compared() -> None:
+    messages = Item({}, "question")
+    hashes = [asked_hash(messages, seen, is_chat=True) for seen in ("<|user|>question<|assistant|>", "question")]
+    sides = [[right(0, prompt=hashed[:3], prompt_hash=hashed)] for hashed in hashes]
+    kinds = [Results({"kind": kind}, answers) for kind, answers in zip(("folder", "endpoint"), sides, strict=True)]
+    assert len(match_tasks(Sides(*kinds))[0].pairs) == 1
+    system = replace(messages, messages=({"role": "system", "content": "Be brief."}, *messages.as_chat()))
+    others = [right(0, prompt=hashes[0][:3], prompt_hash=asked_hash(system, "question", is_chat=True))]
+    plain = [right(0, prompt=hashes[0][:3], prompt_hash=asked_hash(messages, "question", is_chat=False))]
+    for answers in (others, plain):
+        with pytest.raises(ValueError, match="prompt_hash differs in 1 of 1 items: other prompts"):
+            match_tasks(Sides(kinds[0], Results({"kind": "endpoint"}, answers)))

@@ -20,6 +20,7 @@ from inhouse.environments.product.suite import documents
 from inhouse.evaluate.results import read_results, read_scores
 from inhouse.evaluate.settings import EndpointSettings
 from inhouse.evaluate.suite.endpoint import Target, evaluate_endpoint
+from inhouse.evaluate.suite.reused import asked_hash
 from inhouse.evaluate.suite.suite import Suite, open_suite
 from inhouse.providers.retries import Retries
 from inhouse.providers.settings import LimitSettings
@@ -67,6 +68,8 @@ def test_right_answers_are_worth_1_and_all_is_booked(tmp_path: Path) -> None:
     assert (about["model"], about["kind"], about["url"]) == ("m", "endpoint", f"{there.url}/v1")
     assert about["answered_by"] == ["m-2"]
     assert [answer.number for answer in answers] == list(range(8))
+    asked = [asked_hash(item, "", is_chat=True) for item in suite_of("chat").tasks[0].items()]
+    assert [answer.prompt_hash for answer in answers] == asked  # the same as of a folder that has a template
     assert all(
         answer.metrics == {"score": 1, "exact": 1, "unparsable": 0, "refused": 0, "cut_off": 0} for answer in answers
     )

@@ -13,6 +13,7 @@ import torch
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.evaluate.bits_per_byte import document_bits
 from inhouse.evaluate.results import Answer, ResultsWriter, read_results
+from inhouse.evaluate.suite.reused import asked_hash
 from inhouse.evaluate.suite.runner import Runner
 from inhouse.evaluate.tasks.jsonl import Shape, jsonl_task
 from inhouse.evaluate.tasks.task import Task
@@ -106,6 +107,7 @@ def test_generations_are_asked_as_the_model_was_taught(
     task = task_of(tmp_path, [{"prompt": "import", "answer": "json"}, {"prompt": "def " * 300, "answer": "x"}])
     answers = answers_of(opened._replace(chat_template=template), task, tmp_path)
     assert ("<|im_start|>user\nimport<|im_end|>" in answers[0].prompt) == (template is not None)
+    assert answers[0].prompt_hash == asked_hash(next(task.items()), answers[0].prompt, template is not None)
     assert "exact_match" in answers[0].metrics and answers[0].tokens_out > 0
     assert answers[1].metrics["truncated"] == 1.0
 

@@ -54,6 +54,12 @@ def test_what_a_suite_cannot_mean_is_refused_in_a_sentence(text: str, sentence: 
         open_suite(write(tmp_path, text))
 
 
+def test_a_file_that_is_no_suite_is_told_what_one_is(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("question,answer\nwhy?,so\n")
+    with pytest.raises(ValueError, match=r"mine\.csv: a suite is a \.toml file, or one task's \.jsonl or \.jsonl\.gz$"):
+        open_suite(str(tmp_path / "mine.csv"))
+
+
 def test_unknown_suites_and_tasks_are_refused_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no suite cor: no such file, and did you mean core\?"):
         open_suite("cor")

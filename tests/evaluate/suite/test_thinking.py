@@ -5,7 +5,7 @@ import pytest
 from inhouse.evaluate.results import Answer
 from inhouse.evaluate.suite.summary import judged_again
 from inhouse.evaluate.suite.thinking import without_thinking
-from inhouse.evaluate.tasks.task import Item, Task
+from inhouse.evaluate.tasks.task import Item, Judged, Task
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,8 @@ def test_the_answer_is_what_stands_behind(reply: str, prompt: str, answer: str) 
 
 
 def test_a_kept_answer_is_judged_without_its_thinking() -> None:
-    task = Task("t", "generation", list, score=lambda item, reply: {"no_comma": float("," not in reply)})
+    task = Task("t", "generation", list, score=lambda item, reply: Judged({"no_comma": float("," not in reply)}, "so"))
     kept = Answer("t", "0", 0, None, "", "", None, "<think>a, b</think>c", {}, [], 0.0, 0, 0)
     again = judged_again(task, Item({}, "q"), kept)
-    assert again is not None and again.metrics == {"no_comma": 1.0} and again.output == kept.output
+    assert again is not None
+    assert (again.metrics, again.why, again.output) == ({"no_comma": 1.0}, "so", kept.output)

@@ -145,13 +145,12 @@ def test_what_is_no_file_of_items_is_refused(tmp_path: Path) -> None:
 def test_a_generation_is_right_to_the_letter_or_leniently_in_its_last_line(tmp_path: Path) -> None:
     task = task_of(tmp_path, [{"prompt": "Capital of France?", "answer": "Paris"}])
     item = only(task)
-    assert task.score(item, " Paris\n") == {"exact_match": 1.0, "exact_match_lenient": 1.0}
-    assert task.score(item, "I think.\nIt is Paris.") == {"exact_match": 0.0, "exact_match_lenient": 1.0}
-    assert task.score(item, "Paris? No:\nRome") == {"exact_match": 0.0, "exact_match_lenient": 0.0}
+    assert task.score(item, " Paris\n").metrics == {"exact_match": 1.0, "exact_match_lenient": 1.0}
+    assert task.score(item, "I think.\nIt is Paris.").metrics == {"exact_match": 0.0, "exact_match_lenient": 1.0}
+    assert task.score(item, "Paris? No:\nRome").metrics == {"exact_match": 0.0, "exact_match_lenient": 0.0}
     five = only(task_of(tmp_path, [{"prompt": "2 + 3?", "answer": "5"}]))
-    lenient = {
-        said: task.score(five, said)["exact_match_lenient"] for said in ("It is 15.", "0.5", "-5", "So: 5.", "$5")
-    }
+    said = ("It is 15.", "0.5", "-5", "So: 5.", "$5")
+    lenient = {each: task.score(five, each).metrics["exact_match_lenient"] for each in said}
     assert lenient == {"It is 15.": 0.0, "0.5": 0.0, "-5": 0.0, "So: 5.": 1.0, "$5": 1.0}
 
 
@@ -165,4 +164,4 @@ def test_a_generation_is_right_to_the_letter_or_leniently_in_its_last_line(tmp_p
 )  # fmt: skip
 def test_leniently_right_is_no_end_of_another_word(answer: Any, reply: str, is_right: bool, tmp_path: Path) -> None:
     task = task_of(tmp_path, [{"prompt": "?", "answer": answer}])
-    assert task.score(only(task), reply)["exact_match_lenient"] == is_right
+    assert task.score(only(task), reply).metrics["exact_match_lenient"] == is_right

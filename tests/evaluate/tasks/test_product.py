@@ -28,8 +28,8 @@ def test_the_ready_suite_has_all_of_them_and_needs_no_files() -> None:
 def test_what_stands_as_answer_is_worth_1(name: str) -> None:
     task = product_task(name, None, 8)
     for item in task.items():
-        assert task.score(item, item.gold_text) == {"score": 1.0, "exact": 1.0, "unparsable": 0.0}
-        assert task.score(item, "")["score"] == 0
+        assert task.score(item, item.gold_text).metrics == {"score": 1.0, "exact": 1.0, "unparsable": 0.0}
+        assert task.score(item, "").metrics["score"] == 0
         assert all(message["content"] in item.prompt for message in item.as_chat())
 
 

@@ -37,10 +37,10 @@ def test_gsm8k_stands_behind_five_worked_problems_and_is_judged_strictly_and_len
     (item,) = task.items()
     assert item.answer == "1,234" and item.context.count("####") == 5
     assert item.context.endswith("Question: 600 + 634?\nAnswer:")
-    assert task.score(item, "so\n#### $1,234.") == {"exact_match": 1, "exact_match_lenient": 1, "unparsable": 0}
-    assert task.score(item, "That is 1234.") == {"exact_match": 0, "exact_match_lenient": 1, "unparsable": 1}
-    assert task.score(item, "#### 12345") == {"exact_match": 0, "exact_match_lenient": 0, "unparsable": 0}
-    assert task.score(item, "no idea") == {"exact_match": 0, "exact_match_lenient": 0, "unparsable": 1}
+    assert task.score(item, "so\n#### $1,234.").metrics == {"exact_match": 1, "exact_match_lenient": 1, "unparsable": 0}
+    assert task.score(item, "That is 1234.").metrics == {"exact_match": 0, "exact_match_lenient": 1, "unparsable": 1}
+    assert task.score(item, "#### 12345").metrics == {"exact_match": 0, "exact_match_lenient": 0, "unparsable": 0}
+    assert task.score(item, "no idea").metrics == {"exact_match": 0, "exact_match_lenient": 0, "unparsable": 1}
 
 
 def test_bbh_stands_behind_its_worked_examples(tmp_path: Path) -> None:
@@ -52,11 +52,11 @@ def test_bbh_stands_behind_its_worked_examples(tmp_path: Path) -> None:
     task = ready_task("bbh/snarks", tmp_path)
     (item,) = task.items()
     assert item.context.startswith("Say which.") and item.context.endswith("(A) yes\nA: Let's think step by step.")
-    assert task.score(item, "Thus. So the answer is (A).\n") == {
+    assert task.score(item, "Thus. So the answer is (A).\n").metrics == {
         "exact_match": 1, "exact_match_lenient": 1, "unparsable": 0,
     }  # fmt: skip
-    assert task.score(item, "the answer is A")["exact_match"] == 0
-    assert task.score(item, "the answer is A")["exact_match_lenient"] == 1
+    assert task.score(item, "the answer is A").metrics["exact_match"] == 0
+    assert task.score(item, "the answer is A").metrics["exact_match_lenient"] == 1
     (tmp_path / "bbh" / "bbh" / "snarks.json").write_text("[]")
     with pytest.raises(ValueError, match="it has no list of examples"):
         list(ready_task("bbh/snarks", tmp_path).items())
@@ -67,8 +67,8 @@ def test_ifeval_and_human_eval_ask_what_their_files_say(tmp_path: Path) -> None:
     write_lines(tmp_path / "ifeval" / "input_data.jsonl.gz", row)
     task = ready_task("ifeval", tmp_path)
     (item,) = task.items()
-    assert task.score(item, "It.")["credit"] == task.score(item, "It.")["exact_match"] == 1.0
-    assert task.score(item, "It, well.")["exact_match"] == 0.0
+    assert task.score(item, "It.").metrics["credit"] == task.score(item, "It.").metrics["exact_match"] == 1.0
+    assert task.score(item, "It, well.").metrics["exact_match"] == 0.0
     code = {"task_id": "HumanEval/0", "prompt": "def one():\n", "entry_point": "one"}
     code |= {"canonical_solution": "    return 1\n", "test": "def check(candidate):\n    assert candidate() == 1\n"}
     write_lines(tmp_path / "humaneval" / "HumanEval.jsonl.gz", code)

@@ -7,16 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from inhouse.evaluate.cluster_robust import Array, Estimate, cluster_sums, clustered_mean
 from inhouse.evaluate.compare.matching import Matched, match_tasks, unshared_tasks
 from inhouse.evaluate.compare.sides import Sides, read_side, read_sides
 from inhouse.evaluate.compare.statistics import (
     ALPHA,
     LEAST_CHECKPOINTS,
     LEAST_SIGNAL,
-    Array,
-    Estimate,
-    cluster_sums,
-    clustered_mean,
     exact_p,
     holm,
     signal_to_noise,

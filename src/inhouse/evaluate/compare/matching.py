@@ -107,7 +107,9 @@ def _paired(a: dict[int, Answer], b: dict[int, Answer]) -> list[tuple[Answer, An
 
 def _check_questions(task: str, pairs: list[tuple[Answer, Answer]], sides: Sides) -> None:
     settings = [(side.about.get("settings") or {}).get(task.partition(" [")[0]) for side in sides]
-    is_one_program = sides.a.about.get("kind") == sides.b.about.get("kind")
+    kinds = [side.about.get("kind") for side in sides]
+    are_ours = all(kind in ("folder", "endpoint") for kind in kinds)
+    is_one_program = are_ours or kinds[0] == kinds[1]
     is_known = is_one_program and all(isinstance(each, dict) for each in settings)
     keys = list(differing_keys(settings[0], settings[1])) if is_known else []
     if others := sum(not _is_one_prompt(*pair, is_one_program) for pair in pairs):
@@ -115,7 +117,6 @@ def _check_questions(task: str, pairs: list[tuple[Answer, Answer]], sides: Sides
         raise ValueError(f"{task}: prompt_hash differs in {others:,} of {len(pairs):,} items: other prompts{why}")
     if scorers := [key for key in keys if key.startswith(("scorers", "task_version"))]:
         raise ValueError(f"{task}: {', '.join(scorers)} differ, so its scores cannot be compared")
-    are_ours = all(side.about.get("kind") in ("folder", "endpoint") for side in sides)
     are_alike = is_known or are_ours  # lm-eval's gold is a number at times where ours is a text
     if others := sum(None not in (a.gold, b.gold) and a.gold != b.gold for a, b in pairs) if are_alike else 0:
         raise ValueError(f"{task}: target differs in {others:,} of {len(pairs):,} items: other right answers")

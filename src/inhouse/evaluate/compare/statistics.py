@@ -1,6 +1,6 @@
-"""How sure a mean, or the difference of two models on the same items, is where items come in clusters. numpy alone.
+"""How sure the difference of two models on the same items is, where items come in clusters. numpy alone.
 
-Shapes: N items, sorted so that those of a cluster stand together; G clusters; any axes before them are simulations.
+Shapes: G clusters; any axes before them are simulations.
 """
 
 import math
@@ -9,9 +9,8 @@ from statistics import NormalDist, stdev
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float64]
+from inhouse.evaluate.cluster_robust import Array, ClusterSums
 
 ALPHA, POWER = 0.05, 0.8
 PAIRS_OF_HALVES = 10_000  # the standard error of a p-value of 0.05 is 0.002, and none is below 0.0001
@@ -21,51 +20,12 @@ LEAST_CHECKPOINTS = 3
 LEAST_SIGNAL = 3.0  # times the noise: two runs that both vary so differ by 2.8 in one case of twenty
 
 
-class ClusterSums(NamedTuple):
-    """What the items of each cluster come to: y (…, G), the sum of values times weights, and w (G,), that of weights.
-
-    The weight of an item is 1 in a mean, its bytes in bits per byte.
-    """
-
-    y: Array
-    w: Array
-
-    def __sub__(self, other: "ClusterSums") -> "ClusterSums":
-        """Of the differences, item by item; the weights are the same."""
-        return ClusterSums(self.y - other.y, self.w)
-
-
-class Estimate(NamedTuple):
-    """A mean with its standard error, (…): NaN where there is one cluster only."""
-
-    value: Array
-    standard_error: Array
-
-
 class SwapTest(NamedTuple):
     """Whether a mean is 0: the p-value, and the bounds of the 95 % interval, infinite where too few clusters differ."""
 
     p: float
     low: float
     high: float
-
-
-def cluster_sums(y: ArrayLike, w: ArrayLike, starts: Sequence[int] | NDArray[np.int64]) -> ClusterSums:
-    """Sums over items, y (…, N) and w (N,), by clusters; cluster g begins at item `starts[g]`."""
-    return ClusterSums(*(np.add.reduceat(np.asarray(part, float), np.asarray(starts), axis=-1) for part in (y, w)))
-
-
-def clustered_mean(sums: ClusterSums) -> Estimate:
-    """sum y / sum w over all clusters with its cluster-robust standard error.
-
-    CR2: unbiased where items have one variance and are not correlated, whatever the clusters' sizes (Bell and
-    McCaffrey 2002; Pustejovsky and Tipton 2018). For the mean of items that share nothing it is s / sqrt(n).
-    """
-    all_w = sums.w.sum(-1, keepdims=True)
-    value = sums.y.sum(-1, keepdims=True) / all_w
-    with np.errstate(divide="ignore", invalid="ignore"):
-        variance = ((sums.y - value * sums.w) ** 2 / (1 - sums.w / all_w)).sum(-1) / all_w[..., 0] ** 2
-    return Estimate(value[..., 0], np.sqrt(variance))
 
 
 def swap_test(differences: ClusterSums) -> SwapTest:

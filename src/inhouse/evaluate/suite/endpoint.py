@@ -22,8 +22,7 @@ from inhouse.evaluate.results import Answer, Key, ResultsWriter
 from inhouse.evaluate.score import Score
 from inhouse.evaluate.settings import EndpointSettings
 from inhouse.evaluate.suite.booked import Booked, booked
-from inhouse.evaluate.suite.exports import write_exports
-from inhouse.evaluate.suite.reused import item_keys, reused
+from inhouse.evaluate.suite.reused import asked_hash, item_keys, reused
 from inhouse.evaluate.suite.suite import Suite
 from inhouse.evaluate.suite.summary import summarise
 from inhouse.evaluate.suite.thinking import without_thinking
@@ -81,7 +80,6 @@ def evaluate_endpoint(
         scores = summarise(given)
         writer.about["answered_by"] = sorted({answer.answered_by for answer in given if answer.answered_by})
         writer.finish(given, scores)
-        write_exports(folder, writer.about, scores)
     return scores, booked(given)
 
 
@@ -92,7 +90,7 @@ def _questions(task: Task, model: str, settings: EndpointSettings) -> list[_Ques
             "name the tasks that are generations with --task, or another suite"
         )
     items = list(task.items())
-    keys = item_keys(task, items, [item.prompt for item in items])
+    keys = item_keys(task, items, [asked_hash(item, item.prompt, is_chat=True) for item in items])
     return [
         _Question(task, number, item, _request(task, item, model, settings), key)
         for number, (item, key) in enumerate(zip(items, keys, strict=True))
@@ -184,11 +182,11 @@ class _Asking:
         self, question: _Question, said: str, usage: Usage | None, seconds: float, flags: dict[str, float]
     ) -> Answer:
         task, item, (_, hashed, prompt_hash, *_) = question.task, question.item, question.key[0]
-        metrics = task.score(item, without_thinking(said)) | flags
+        judged = task.score(item, without_thinking(said))
         return Answer(
             task.name, hashed, question.number, item.cluster, item.prompt, prompt_hash, item.gold_text, said,
-            metrics, [], round(seconds, 3), usage and usage.prompt, usage and usage.completion,
-            cost_of(usage, self._price),
+            judged.metrics | flags, [], round(seconds, 3), usage and usage.prompt, usage and usage.completion,
+            cost_of(usage, self._price), why=judged.why,
         )  # fmt: skip
 
     def check_complete(self) -> None:

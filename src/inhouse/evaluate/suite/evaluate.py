@@ -10,7 +10,6 @@ from inhouse.common.lineage import digest_of
 from inhouse.common.model_paths import find_model, model_files, model_name
 from inhouse.evaluate.results import Answer, ResultsWriter
 from inhouse.evaluate.score import Score
-from inhouse.evaluate.suite.exports import write_exports
 from inhouse.evaluate.suite.overlap import overlaps, training_shards
 from inhouse.evaluate.suite.runner import Runner
 from inhouse.evaluate.suite.suite import Suite
@@ -43,7 +42,6 @@ def evaluate_suite(
             answers = _marked(answers, [found.share for found in overlaps(documents, trained)])
         scores = summarise(answers)
         writer.finish(answers, scores)
-        write_exports(folder, writer.about, scores)
     return scores
 
 

@@ -7,11 +7,16 @@ from inhouse.evaluate.suite.summary import judged_again
 from inhouse.evaluate.tasks.task import Item, Task
 
 
-def item_keys(task: Task, items: Sequence[Item], prompts: Sequence[str]) -> list[Key]:
-    """By what the answers to a task's items are known; `prompts` are what the model sees of each."""
+def asked_hash(item: Item, prompt: str, is_chat: bool) -> str:
+    """Of what is asked: the messages, whatever the template that each model has for them; without a chat the prompt."""
+    return item_hash(item.as_chat()) if is_chat else text_hash(prompt)
+
+
+def item_keys(task: Task, items: Sequence[Item], hashes: Sequence[str]) -> list[Key]:
+    """By what the answers to a task's items are known; `hashes` are those of what is asked."""
     return keys_of(
-        (task.name, item_hash(item.document), text_hash(prompt), item.gold_text, item.choices)
-        for item, prompt in zip(items, prompts, strict=True)
+        (task.name, item_hash(item.document), hashed, item.gold_text, item.choices)
+        for item, hashed in zip(items, hashes, strict=True)
     )
 
 

@@ -11,9 +11,9 @@ from inhouse.engine.continuations import Scored, log_likelihoods
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams, checked
 from inhouse.evaluate.bits_per_byte import document_bits
-from inhouse.evaluate.results import Answer, Choice, ResultsWriter, item_hash, text_hash
+from inhouse.evaluate.results import Answer, Choice, ResultsWriter, item_hash
 from inhouse.evaluate.suite.encoded_item import EncodedItem, encode_items
-from inhouse.evaluate.suite.reused import item_keys, reused
+from inhouse.evaluate.suite.reused import asked_hash, item_keys, reused
 from inhouse.evaluate.suite.summary import TRUNCATED, choice_metrics
 from inhouse.evaluate.suite.thinking import CLOSE, OPEN, without_thinking
 from inhouse.evaluate.tasks.task import Item, Task
@@ -39,8 +39,10 @@ class Runner:
     def answer(self, task: Task, items: Sequence[Item], writer: ResultsWriter) -> list[Answer]:
         """An answer to each of a task's items, in their order. Raises ValueError where an item cannot be asked."""
         prompts = [self._prompt(task, item) for item in items]
+        is_chat = task.kind == "generation" and self.opened.chat_template is not None
+        hashes = [asked_hash(item, prompt, is_chat) for item, prompt in zip(items, prompts, strict=True)]
         answers: dict[int, Answer] = {}
-        for number, (item, key) in enumerate(zip(items, item_keys(task, items, prompts), strict=True)):
+        for number, (item, key) in enumerate(zip(items, item_keys(task, items, hashes), strict=True)):
             if (known := reused(writer.known, key, task, item, number)) is not None:
                 answers[number] = known
         left = [(number, item) for number, item in enumerate(items) if number not in answers]
@@ -48,7 +50,7 @@ class Runner:
         with Progress(task.name, len(items), "items", done=len(answers)) as progress:
             for group in ask(task, left):
                 made = {
-                    number: answer._replace(prompt=prompts[number], prompt_hash=text_hash(prompts[number]))
+                    number: answer._replace(prompt=prompts[number], prompt_hash=hashes[number])
                     for number, answer in group
                 }
                 writer.add(made.values())
@@ -140,11 +142,11 @@ class _Asked(NamedTuple):
 
 
 def _reply(task: Task, asked: _Asked, text: str, tokens_out: int) -> Answer:
-    metrics = task.score(asked.item, without_thinking(text, asked.prompt_end)) | (
-        {TRUNCATED: 1.0} if asked.is_truncated else {}
-    )
+    judged = task.score(asked.item, without_thinking(text, asked.prompt_end))
+    metrics = judged.metrics | ({TRUNCATED: 1.0} if asked.is_truncated else {})
     seconds = time.perf_counter() - asked.since
-    return _answer(task, asked.number, asked.item, text, metrics, [], seconds, asked.tokens_in, tokens_out)
+    answer = _answer(task, asked.number, asked.item, text, metrics, [], seconds, asked.tokens_in, tokens_out)
+    return answer._replace(why=judged.why)
 
 
 def _choice_answer(

@@ -103,6 +103,8 @@ def _read(path: Path) -> SuiteSettings:
         place = ".".join(str(part + 1) if isinstance(part, int) else part for part in detail["loc"])
         raise ValueError(f"{path}: {place}: {detail['msg'].lower()} (given: {detail['input']!r})") from error
     except (ValueError, TypeError) as error:
+        if path.suffix != ".toml":
+            raise ValueError(f"{path}: a suite is a .toml file, or one task's .jsonl or .jsonl.gz") from error
         raise ValueError(f"{path}: not valid TOML: {error}") from error
     for entry in settings.task:
         if unknown := sorted(entry.fields.keys() - NAMES.keys()):

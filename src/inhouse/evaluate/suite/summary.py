@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from inhouse.evaluate.results import Answer, Choice
 from inhouse.evaluate.score import Score, mean, ratio
 from inhouse.evaluate.suite.thinking import without_thinking
-from inhouse.evaluate.tasks.task import Item, Task
+from inhouse.evaluate.tasks.task import Item, Judged, Task
 
 TOUCHED = "touched"  # 1 where an item shares an n-gram with the training text, 0 where it does not
 TRUNCATED = "truncated"  # 1 where the beginning of an item did not fit the context; absent elsewhere
@@ -61,10 +61,11 @@ def judged_again(task: Task, item: Item, kept: Answer) -> Answer | None:
         return None
     beside = {name: kept.metrics[name] for name in (TRUNCATED, "refused", "cut_off") if name in kept.metrics}
     if task.kind == "generation":
-        metrics = task.score(item, without_thinking(kept.output, kept.prompt))
+        judged = task.score(item, without_thinking(kept.output, kept.prompt))
     else:
-        metrics = choice_metrics(task, item, kept.choices, bool(kept.metrics.get("greedy")))
-    return kept._replace(cluster=item.cluster, gold=item.gold_text, metrics=metrics | beside)
+        judged = Judged(choice_metrics(task, item, kept.choices, bool(kept.metrics.get("greedy"))))
+    metrics = judged.metrics | beside
+    return kept._replace(cluster=item.cluster, gold=item.gold_text, metrics=metrics, why=judged.why)
 
 
 def _centred(task: Task, metrics: dict[str, float]) -> dict[str, float]:

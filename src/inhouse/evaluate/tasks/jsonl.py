@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from inhouse.evaluate.tasks.records import Record, answer_of, number_of, read_records, text_of, texts_of
-from inhouse.evaluate.tasks.task import Item, Kind, Task
+from inhouse.evaluate.tasks.task import Item, Judged, Kind, Task
 
 NAMES = {
     "context": ("context", "query", "question"),
@@ -172,13 +172,13 @@ def _solved(item: Item) -> str:
     return f"{item.context}{item.delimiter}{item.answer}"
 
 
-def _exact_match(item: Item, reply: str) -> dict[str, float]:
+def _exact_match(item: Item, reply: str) -> Judged:
     """Strict: the whole reply is the answer. Lenient: its last line that is not empty ends with it, as a word or number
     of its own (14 is not 4, nor is -4)."""
     said, answer = reply.strip(), item.answer or ""
     last, wanted = said.rsplit("\n", 1)[-1].strip().rstrip("."), answer.rstrip(".")
     is_in = bool(wanted) and last.endswith(wanted) and not _is_cut(last[: -len(wanted)], wanted)
-    return {"exact_match": float(said == answer), "exact_match_lenient": float(said == answer or is_in)}
+    return Judged({"exact_match": float(said == answer), "exact_match_lenient": float(said == answer or is_in)})
 
 
 def _is_cut(before: str, wanted: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from inhouse.environments.product.registry import SUITES
 from inhouse.environments.product.suite import ITEMS, documents
-from inhouse.evaluate.tasks.task import Item, Task
+from inhouse.evaluate.tasks.task import Item, Judged, Task
 
 FAMILY = "product/"
 NAMES = tuple(f"{FAMILY}{name}" for name in SUITES)
@@ -32,9 +32,10 @@ def product_task(name: str, data: Path, limit: int | None) -> Task:
             for document in documents(suite, limit or ITEMS)
         ]
 
-    def score(item: Item, reply: str) -> dict[str, float]:
+    def score(item: Item, reply: str) -> Judged:
         grade = suite.check(item.document["expected"], reply)
-        return {"score": grade.score, "exact": float(grade.score == 1), "unparsable": float(not grade.is_parsed)}
+        metrics = {"score": grade.score, "exact": float(grade.score == 1), "unparsable": float(not grade.is_parsed)}
+        return Judged(metrics, grade.why)
 
     return Task(name, "generation", read, max_tokens=suite.max_tokens, score=score)
 

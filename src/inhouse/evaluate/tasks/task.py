@@ -7,7 +7,7 @@ the first of two whole texts the likelier one. `generation`: what the model says
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Kind = Literal["log_likelihood", "multiple_choice", "minimal_pairs", "generation"]
 Message = dict[str, Any]
@@ -56,13 +56,20 @@ class Item:
         return list(self.messages) or [{"role": "user", "content": self.context}]
 
 
-def _no_verifier(item: Item, reply: str) -> dict[str, float]:
+class Judged(NamedTuple):
+    """What a reply is worth by each metric (1 is right), and what the verifier found wrong, where it says so."""
+
+    metrics: dict[str, float]
+    why: str | None = None
+
+
+def _no_verifier(item: Item, reply: str) -> Judged:
     raise AssertionError("only generation tasks are judged")
 
 
 @dataclass(frozen=True)
 class Task:
-    """`items` are read when they are asked for. Of a generation task: `score` gives metrics of a reply (1 is right),
+    """`items` are read when they are asked for. Of a generation task: `score` judges a reply,
     an answer has at most `max_tokens` and ends before any of `stop`.
 
     `chance`: the accuracy of who guesses; where it is given, `centred` accuracy is 0 there and 1 where all is right.
@@ -74,7 +81,7 @@ class Task:
     read: Callable[[], Sequence[Item]]
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
-    score: Callable[[Item, str], dict[str, float]] = field(default=_no_verifier)
+    score: Callable[[Item, str], Judged] = field(default=_no_verifier)
     chance: float | None = None
     centred_metric: str = "accuracy"
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from inhouse.environments.environment import Grade, Problem
 from inhouse.evaluate.tasks.records import Record, find_file, read_records, text_of
-from inhouse.evaluate.tasks.task import Item, Task
+from inhouse.evaluate.tasks.task import Item, Judged, Task
 
 Row = Mapping[str, Any]
 
@@ -22,19 +22,19 @@ class Verifier(Protocol):
     def lenient(self) -> Callable[[Problem, str], Grade] | None: ...
 
 
-def score_by(verifier: Verifier, gives_credit: bool = False) -> Callable[[Item, str], dict[str, float]]:
+def score_by(verifier: Verifier, gives_credit: bool = False) -> Callable[[Item, str], Judged]:
     """The `score` of a task: what the verifier says of a reply to an item's document.
 
     `gives_credit`: for a part of what is asked there is a part of the mark, which is kept beside full marks.
     """
 
-    def score(item: Item, reply: str) -> dict[str, float]:
+    def score(item: Item, reply: str) -> Judged:
         problem = verifier.problem(item.document)
         grade = verifier.score(problem, reply)
         metrics = {"exact_match": float(grade.score == 1.0), "unparsable": float(not grade.is_parsed)}
         if verifier.lenient is not None:
             metrics["exact_match_lenient"] = float(verifier.lenient(problem, reply).score == 1.0)
-        return metrics | ({"credit": grade.score} if gives_credit else {})
+        return Judged(metrics | ({"credit": grade.score} if gives_credit else {}), grade.why)
 
     return score
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from inhouse.evaluate.exports import CSV, JSON_LINES, model_index, write_exports
 from inhouse.evaluate.score import Score
-from inhouse.evaluate.suite.exports import CSV, JSON_LINES, model_index, write_exports
 
 SCORES = {
     "core/copa/accuracy": Score(0.625, 0.048, 100, "the likeliest, or not"),
