@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inhouse.common.lineage import BRANCH, MIDTRAIN, POSSIBLE_STAGES, SETTINGS_CHANGED, STAGES, UNTRAINED
+from inhouse.common.lineage import BRANCH, MIDTRAIN, POSSIBLE_STAGES, RL, SETTINGS_CHANGED, UNTRAINED
 from inhouse.common.model_paths import find_model, model_name
 from inhouse.data.settings import Source
 from inhouse.data.sources import describe
 from inhouse.recipe.recipe import Recipe
+from inhouse.rl.settings import climbs
 from inhouse.train.step_count import midtrains, pretrains
 
 # of a stage that trains: how it went, which no later stage reads
@@ -85,6 +86,11 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
 
         fine_tune(recipe.sft, run / before_sft, run / "data", run / "tokenizer", output, recipe.seed, recipe.parallel)
 
+    def rl(output: Path) -> None:
+        from inhouse.rl.stage import climb
+
+        climb(recipe.rl, run / "sft", output, recipe.seed, recipe.parallel)
+
     def sample_otherwise(folder: Path) -> None:
         from inhouse.posttrain.sft import write_sampling_defaults
 
@@ -93,17 +99,17 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
     def evaluate(output: Path) -> None:
         from inhouse.evaluate.stage import evaluate
 
-        evaluate(recipe.evaluate, run / "data", run / before_sft, run / "sft", output)
+        evaluate(recipe.evaluate, run / "data", run / before_sft, run / trained, output)
 
     def export(output: Path) -> None:
         from inhouse.export.stage import export
 
-        export(recipe.export, recipe.evaluate, run / "sft", run, output)
+        export(recipe.export, recipe.evaluate, run / trained, run, output)
 
     def describe_again(folder: Path) -> None:
         from inhouse.export.stage import write_documents
 
-        write_documents(run / "sft", run, folder)
+        write_documents(run / trained, run, folder)
 
     model = recipe.model
     base: tuple[Path, ...] = () if model.base is None else (find_model(model.base),)
@@ -117,6 +123,7 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
     asks = ("data",) if recipe.sft.generated.get("library") else ()  # about the documents
     replays = ("tokenizer",) if recipe.sft.replay else ()  # its shards
     before_sft = MIDTRAIN if midtrains(recipe.midtrain) else "pretrain"
+    trained = RL if climbs(recipe.rl) else "sft"
     # by place, too: names are labels, and may be exchanged
     shares = [recipe.midtrain.mixture.get(source.name, 0) for source in recipe.data.sources]
     trains: dict[str, Any] = {"resumes": True, "ranks_of": recipe}
@@ -146,9 +153,13 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
             conversations=tuple(each.path for each in recipe.sft.conversations), unread=_DIARY, **trains,
             labels=taught, label_files=("generation_config.json",), relabel=sample_otherwise,
         ),
-        Stage("evaluate", {"evaluate": recipe.evaluate}, ("data", before_sft, "sft"), evaluate),
         Stage(
-            "export", {"export": recipe.export}, ("data", "sft", "evaluate"), export,
+            RL, {"rl": recipe.rl, "seed": recipe.seed}, ("sft",), rl, unread=(*_DIARY, "rollouts/*"), **trains,
+            labels={"sampling": taught["sampling"]}, label_files=("generation_config.json",), relabel=sample_otherwise,
+        ),
+        Stage("evaluate", {"evaluate": recipe.evaluate}, ("data", before_sft, trained), evaluate),
+        Stage(
+            "export", {"export": recipe.export}, ("data", trained, "evaluate"), export,
             labels=sources | taught | from_base,
             label_files=("*lineage.json", "huggingface/README.md", "huggingface/generation_config.json"),
             relabel=describe_again,
@@ -160,7 +171,8 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
 
 def stage_names(recipe: Recipe) -> tuple[str, ...]:
     """Those of a recipe's pipeline, in order."""
-    return POSSIBLE_STAGES if midtrains(recipe.midtrain) else STAGES
+    asked = {MIDTRAIN: midtrains(recipe.midtrain), RL: climbs(recipe.rl)}
+    return tuple(name for name in POSSIBLE_STAGES if asked.get(name, True))
 
 
 def _base_label(folder: Path, licence: str) -> dict[str, str]:

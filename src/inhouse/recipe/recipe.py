@@ -27,6 +27,7 @@ from inhouse.recipe.errors import SENTENCE, Positions, keys_at, sentences, short
 from inhouse.recipe.follow import follow
 from inhouse.recipe.lines import Location
 from inhouse.recipe.overrides import override
+from inhouse.rl.settings import RlSettings, check_climb
 from inhouse.train.settings import MidtrainSettings, PretrainSettings
 from inhouse.train.step_count import lengthened, midtrains, plan_steps
 
@@ -44,6 +45,7 @@ class Recipe(Settings):
     pretrain: PretrainSettings = PretrainSettings()
     midtrain: MidtrainSettings = MidtrainSettings()
     sft: SftSettings = SftSettings()
+    rl: RlSettings = RlSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     export: ExportSettings = ExportSettings()
     parallel: ParallelSettings = ParallelSettings()
@@ -141,6 +143,7 @@ def _check_shape(recipe: Recipe, positions: Positions) -> None:
         check_layout(recipe.parallel, config, sft.rows(), sft.sequence_length, sft.micro_batch_tokens, sft.compile)
         if sft.is_fp8:
             check_sides(config, sft.sequence_length // recipe.parallel.context, "sft")
+        check_climb(recipe.rl, config.max_position, recipe.parallel.processes)
         if recipe.export.gguf and config.rope_scaling and not config.rope_scaling.has_usual_ramp:
             raise ValueError(NO_RAMP.format(scaling=config.rope_scaling))
     except ValidationError as error:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from inhouse.common.settings import Settings
 from inhouse.environments.registry import check_name
@@ -81,11 +81,6 @@ class RlSettings(TrainSettings):
     checkpoint_every: PositiveInt = Field(default=10, description="steps between checkpoints")
     log_every: PositiveInt = Field(default=1, description="steps between lines of metrics.jsonl")
 
-    @field_validator("first_max_tokens")
-    @classmethod
-    def _starts_below(cls, first: int | None) -> int | None:
-        return first
-
     @model_validator(mode="after")
     def _fits_together(self) -> "RlSettings":
         if "batch_tokens" in self.model_fields_set:
@@ -106,3 +101,21 @@ class RlSettings(TrainSettings):
 def climbs(settings: RlSettings) -> bool:
     """Whether a recipe has this stage."""
     return bool(settings.environments)
+
+
+def check_climb(settings: RlSettings, context: int, processes: int) -> None:
+    """Raise `ValueError` where a model of this `context` cannot climb so, or not in so many processes."""
+    if not climbs(settings):
+        return
+    if settings.max_tokens >= context:
+        raise ValueError(
+            f"[rl] max_tokens = {settings.max_tokens} leaves no room for a problem in the context of {context} tokens; "
+            f"at most {context // 2} leaves half of it"
+        )
+    if processes > 1:
+        raise ValueError(
+            f"[rl] environments: a climb runs in one process so far, and [parallel] asks for {processes}; make the "
+            "run up to sft with them, then the climb with one"
+        )
+    if settings.is_fp8:
+        raise ValueError(f"[rl] precision = {settings.precision}: a climb computes in bf16 or fp32, as it samples")
