@@ -5,8 +5,15 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from inhouse.common.settings import Settings
-from inhouse.environments.registry import check_name
+from inhouse.environments.registry import environment_of
+from inhouse.environments.reward import RewardSettings
+from inhouse.rl.objective.settings import ObjectiveSettings
 from inhouse.train.settings import TrainSettings
+
+
+def _known(name: str) -> str:
+    environment_of(name)
+    return name
 
 
 class CollapseSettings(Settings):
@@ -27,7 +34,7 @@ class RlSettings(TrainSettings):
     table: ClassVar[str] = "rl"
     beside_the_result = TrainSettings.beside_the_result | {"workers"}
 
-    environments: dict[Annotated[str, AfterValidator(check_name)], PositiveFloat] = Field(
+    environments: dict[Annotated[str, AfterValidator(_known)], PositiveFloat] = Field(
         default={}, description="problems by environment, with the share of each as a weight; empty: no such stage"
     )
     steps: PositiveInt = Field(default=60, description="optimizer steps")
@@ -52,6 +59,9 @@ class RlSettings(TrainSettings):
     )  # fmt: skip
     temperature: PositiveFloat = Field(default=1.0, le=10)
     top_p: float = Field(default=0.97, gt=0, le=1)
+    updates: PositiveInt = Field(
+        default=1, description="optimizer steps on the answers of one sampling, each on a part of the problems"
+    )
     staleness: int = Field(default=0, ge=0, le=64, description="step k learns from answers by the weights of k - this")
     # verifiers
     workers: PositiveInt = Field(default=2, description="processes that score answers")
@@ -63,6 +73,8 @@ class RlSettings(TrainSettings):
     evaluate_every: PositiveInt = Field(default=20, description="steps between scores on held-out problems")
     evaluate_problems: PositiveInt = Field(default=32, description="held-out problems of each environment")
     keep_rollouts: PositiveInt = Field(default=4, description="answers that are kept to be looked at, of each evaluation")
+    objective: ObjectiveSettings = ObjectiveSettings()
+    reward: RewardSettings = RewardSettings()
     collapse: CollapseSettings = CollapseSettings()
     # small, flat rates; what the model knows is to stay
     matrix_lr: PositiveFloat = Field(default=0.002, description="Muon: matrices and expert stacks")
@@ -87,6 +99,11 @@ class RlSettings(TrainSettings):
             raise ValueError("batch_tokens is no setting of a climb, whose steps are prompts × samples; leave it out")
         if self.samples < 2:
             raise ValueError(f"samples = {self.samples}: an advantage needs a group of at least 2 answers")
+        if self.prompts % self.updates or self.checkpoint_every % self.updates:
+            raise ValueError(
+                f"updates = {self.updates}: prompts = {self.prompts} and checkpoint_every = {self.checkpoint_every} must "
+                "be multiples of it"
+            )
         if self.pass_rate_low > self.pass_rate_high:
             raise ValueError(
                 f"pass_rate_low = {self.pass_rate_low} is above pass_rate_high = {self.pass_rate_high}; exchange them"

@@ -154,6 +154,10 @@ class Trainer:
         """What gives the batches of steps, read ahead."""
         return Prefetcher(self.batch_of, self.device)
 
+    def _reading(self) -> AbstractContextManager[None]:
+        """Around the wait for a batch."""
+        return self.supervisor.reading()
+
     def _open_progress(self) -> Progress:
         total, done = self.num_steps * self.settings.batch_tokens, self.tokens
         return Progress(self.name, total, "tokens", done=done, shown=self.mesh.is_first)
@@ -201,7 +205,7 @@ class Trainer:
     def _advance(self) -> None:
         """One step further: done, skipped, or rewound to an earlier one."""
         step = self.done
-        with self.supervisor.reading():
+        with self._reading():
             batch = self._batch(self.guard.batch(step))
         if step + 1 < self.num_steps:
             self.batches.begin(self.guard.batch(step + 1))  # what a rewind makes of it, `take` sees
