@@ -11,8 +11,10 @@ from inhouse.rl.objective.settings import ObjectiveSettings
 from inhouse.train.settings import TrainSettings
 
 
-def _known(name: str) -> str:
-    environment_of(name)
+def _checked(name: str) -> str:
+    """Raises `ValueError` where there is no such environment, or nothing that scores replies to its problems."""
+    if environment_of(name).score is None:
+        raise ValueError(f'replies to the problems of "{name}" cannot be scored, so nothing can be learnt from them')
     return name
 
 
@@ -34,7 +36,7 @@ class RlSettings(TrainSettings):
     table: ClassVar[str] = "rl"
     beside_the_result = TrainSettings.beside_the_result | {"workers"}
 
-    environments: dict[Annotated[str, AfterValidator(_known)], PositiveFloat] = Field(
+    environments: dict[Annotated[str, AfterValidator(_checked)], PositiveFloat] = Field(
         default={}, description="problems by environment, with the share of each as a weight; empty: no such stage"
     )
     steps: PositiveInt = Field(default=60, description="optimizer steps")
@@ -63,6 +65,12 @@ class RlSettings(TrainSettings):
         default=1, description="optimizer steps on the answers of one sampling, each on a part of the problems"
     )
     staleness: int = Field(default=0, ge=0, le=64, description="step k learns from answers by the weights of k - this")
+    max_sequences: PositiveInt = Field(default=64, le=4096, description="answers that are sampled at the same time")
+    cache_gib: PositiveFloat = Field(default=1.0, description="memory for their keys and values at most")
+    sequence_length: PositiveInt | None = Field(
+        default=None,
+        description="tokens of a row, filled with whole problems and answers; default: the context, at most 4,096",
+    )
     # verifiers
     workers: PositiveInt = Field(default=2, description="processes that score answers")
     verifier_seconds: PositiveFloat = Field(default=5.0, description="for one answer; what takes longer scores 0")
@@ -120,14 +128,28 @@ def climbs(settings: RlSettings) -> bool:
     return bool(settings.environments)
 
 
+_LONGEST_ROW = 4096
+
+
+def row_length(settings: RlSettings, context: int) -> int:
+    """Tokens of a row, which a problem and its answer must fit."""
+    return min(context, settings.sequence_length or _LONGEST_ROW)
+
+
 def check_climb(settings: RlSettings, context: int, processes: int) -> None:
     """Raise `ValueError` where a model of this `context` cannot climb so, or not in so many processes."""
     if not climbs(settings):
         return
-    if settings.max_tokens >= context:
+    length = row_length(settings, context)
+    if settings.sequence_length is not None and settings.sequence_length > context:
         raise ValueError(
-            f"[rl] max_tokens = {settings.max_tokens} leaves no room for a problem in the context of {context} tokens; "
-            f"at most {context // 2} leaves half of it"
+            f"[rl] sequence_length = {settings.sequence_length} is more than the model's context of {context} tokens; "
+            "lower it"
+        )
+    if settings.max_tokens >= length:
+        raise ValueError(
+            f"[rl] max_tokens = {settings.max_tokens} leaves no room for a problem in {length} tokens (sequence_length, "
+            f"at most the context); {length // 2} leaves half of them"
         )
     if processes > 1:
         raise ValueError(

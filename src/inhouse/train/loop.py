@@ -209,7 +209,7 @@ class Trainer:
             batch = self._batch(self.guard.batch(step))
         if step + 1 < self.num_steps:
             self.batches.begin(self.guard.batch(step + 1))  # what a rewind makes of it, `take` sees
-        gradients = self.step.gradients(batch, self.supervisor.stop_requested)
+        gradients = self.step.gradients(batch, self._is_asked_to_stop())
         due = step - step % self.settings.checkpoint_every
         verdict = self._judge(step, gradients, due)
         self.supervisor.phase("update")
@@ -235,6 +235,10 @@ class Trainer:
     def _judge(self, step: int, gradients: Gradients, due: int) -> Verdict:
         """What becomes of a step; a rewind goes back to the checkpoint that was `due`."""
         return self.guard.judge(step, gradients.loss, gradients.flags, due)
+
+    def _is_asked_to_stop(self) -> bool:
+        """Whether this process may end the run after the step under way, and is to."""
+        return self.supervisor.stop_requested
 
     def _batch(self, number: int) -> Batch:
         return self.batches.take(number)
@@ -280,9 +284,10 @@ class Trainer:
         if resumed is None:
             self.guard.skip(step)
             return False
-        left_out = self.guard.rewind(step, due, resumed.extra["guard"])  # from an earlier one it gets there again
+        # from an earlier one it gets there again
+        left_out = self.guard.rewind(self._last_left_out(step), due, resumed.extra["guard"])
         self.say(
-            f"loss {loss:g} at step {step + 1:,} is a spike: back to step {resumed.step:,}, leaving out batches "
+            f"{self._reason_to_rewind(step, loss)}: back to step {resumed.step:,}, leaving out batches "
             f"{left_out.first:,} to {left_out.end - 1:,}"
         )
         self._show_progress(resumed.step - step)
@@ -290,3 +295,10 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_rewind(self)
         return True
+
+    def _last_left_out(self, step: int) -> int:
+        """The last step whose batch is left out where `step` is rewound."""
+        return step
+
+    def _reason_to_rewind(self, step: int, loss: float) -> str:
+        return f"loss {loss:g} at step {step + 1:,} is a spike"
