@@ -61,7 +61,7 @@ def climb(
         model = Transformer(trained_shape(config, settings))
     with join(parallel, settings.device, "rl") as mesh, opening.verdicts:
         Climb(
-            model, _unread, settings.steps, settings, output, name="rl", run_identity={"seed": seed},
+            model, _unread, settings.steps, settings=settings, output=output, name="rl", run_identity={"seed": seed},
             callbacks=[ClimbFigures(), opening.scores(), *default_callbacks()], mesh=mesh,
             init_weights=partial(fill_from, folder=base), open_rollouts=opening.rollouts,
         ).run()  # fmt: skip
@@ -110,7 +110,7 @@ class Opening:
         settings = EngineSettings(
             max_sequences=self.settings.max_sequences, cache_gib=self.settings.cache_gib, compile=self.settings.compile
         )
-        return Engine(model, self.tokenizer, settings, self.end_ids)
+        return Engine(model, self.tokenizer, settings, self.end_ids, max_context=length)
 
     def _reward(self, problem: Problem, rollouts: Sequence[Rollout], grades: Sequence[Grade]) -> list[float]:
         answered = [
