@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from inhouse.common.files import read_json
-from inhouse.environments.registry import check_name
+from inhouse.environments.registry import check_name, file_of
 
 CONVERSATIONS = "conversations.json"  # in a fine-tuned folder: what it was trained on
 TAUGHT = "taught.jsonl"  # in one that held no own conversation out: some of those that it was trained on
@@ -23,10 +23,10 @@ def trained_on(folder: Path) -> list[str]:
     """The environments whose problems the model in `folder` was trained on; none where the folder does not say.
 
     Those of fine-tuning, then those of reinforcement learning. A stage folder says it in its own files, an exported one
-    in its lineage.
+    in its lineage. Those whose files are not here, where the model may have come to from another machine, are left out.
     """
     told = [*_said(folder, _TAUGHT_BY), *_said(folder, _CLIMBED_ON)]
-    return [check_name(name) for name in dict.fromkeys(told)]
+    return [check_name(name) for name in dict.fromkeys(told) if _is_here(name)]
 
 
 def _said(folder: Path, places: dict[str, tuple[str, ...]]) -> list[str]:
@@ -38,3 +38,8 @@ def _said(folder: Path, places: dict[str, tuple[str, ...]]) -> list[str]:
         if found:
             return [name for name, count in found.items() if count]
     return []
+
+
+def _is_here(name: str) -> bool:
+    file = file_of(name)
+    return file is None or file.is_file()

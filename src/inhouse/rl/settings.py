@@ -5,17 +5,10 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from inhouse.common.settings import Settings
-from inhouse.environments.registry import environment_of
+from inhouse.environments.registry import check_name
 from inhouse.environments.reward import RewardSettings
 from inhouse.rl.objective.settings import ObjectiveSettings
 from inhouse.train.settings import TrainSettings
-
-
-def _checked(name: str) -> str:
-    """Raises `ValueError` where there is no such environment, or nothing that scores replies to its problems."""
-    if environment_of(name).score is None:
-        raise ValueError(f'replies to the problems of "{name}" cannot be scored, so nothing can be learnt from them')
-    return name
 
 
 class CollapseSettings(Settings):
@@ -36,7 +29,7 @@ class RlSettings(TrainSettings):
     table: ClassVar[str] = "rl"
     beside_the_result = TrainSettings.beside_the_result | {"workers"}
 
-    environments: dict[Annotated[str, AfterValidator(_checked)], PositiveFloat] = Field(
+    environments: dict[Annotated[str, AfterValidator(check_name)], PositiveFloat] = Field(
         default={}, description="problems by environment, with the share of each as a weight; empty: no such stage"
     )
     steps: PositiveInt = Field(default=60, description="optimizer steps")

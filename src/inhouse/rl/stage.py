@@ -13,7 +13,7 @@ from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.settings import EngineSettings
 from inhouse.environments.environment import Grade, Problem
-from inhouse.environments.registry import environment_of
+from inhouse.environments.registry import checked_environment
 from inhouse.environments.reward import Answered, rewards
 from inhouse.environments.verdicts import Verdicts
 from inhouse.model.transformer import Transformer
@@ -127,7 +127,7 @@ def heldout_problems(settings: RlSettings, seed: int) -> list[Asked]:
     """Of each environment, in the order of their names. Raises `ValueError` where one has none."""
     found = []
     for name in sorted(settings.environments):
-        environment = environment_of(name)
+        environment = checked_environment(name)
         own = [Asked(environment, each) for each in environment.draw("heldout", settings.evaluate_problems, seed, None)]
         if not own:
             raise ValueError(f"[rl] environments: {name} has no held-out problems, so that nobody sees what is learnt")
