@@ -27,6 +27,7 @@ from inhouse.engine.request import (
     Completion,
     Failure,
     FinishReason,
+    Kept,
     SamplingParams,
     StepOutput,
     TokenLogprobs,
@@ -393,6 +394,7 @@ class Engine:
         embedding = None
         if sequence.num_summed == sequence.num_prompt:
             embedding = np.asarray(sequence.hidden_sum / sequence.num_summed, dtype=np.float32)
+        kept = [known.kept for known in sequence.logprobs if known.kept is not None]
         self._scheduler.remove(sequence)
         del self._sequences[sequence.id]
         return Completion(
@@ -404,6 +406,7 @@ class Engine:
             sampling_logprobs=[known.sampling_logprob for known in sequence.logprobs],
             top_logprobs=[known.top for known in sequence.logprobs],
             prompt_logprobs=sequence.prompt_logprobs if sequence.params.prompt_logprobs else None,
+            kept=Kept.of(kept) if sequence.params.kept else None,
             experts=experts,
             embedding=embedding,
         )

@@ -7,18 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from inhouse.engine.request import Kept
 from inhouse.environments.environment import Grade, Problem
 
-
-class Kept(NamedTuple):
-    """The tokens that top-k, top-p and min-p left possible: a set for each sampled token, one after another.
-
-    `ids` int32: all sets, each ascending. `ends` (positions,) int64: where in `ids` the set of each position ends;
-    it begins where the one before it ends.
-    """
-
-    ids: np.ndarray
-    ends: np.ndarray
+__all__ = ["Group", "Kept", "Rollout"]
 
 
 class Rollout(NamedTuple):
