@@ -1,4 +1,4 @@
-"""CISPO: the weight of a token is clipped, not its update, so that every token teaches (MiniMax-M1, 2025, section 3)."""
+"""CISPO: the weight of a token is clipped, not its update: every token teaches (MiniMax-M1, 2025, section 3)."""
 
 from inhouse.rl.objective.settings import ObjectiveSettings
 from inhouse.rl.objective.terms import Objective, Outcome, Terms

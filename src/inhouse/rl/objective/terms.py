@@ -37,12 +37,9 @@ class Terms(NamedTuple):
 
     def mean_of_rollouts(self, x_N: Tensor) -> Tensor:
         """At every trained token the mean of x over the trained tokens of its rollout; elsewhere 0."""
-        count_S, sum_S = (
-            x_N.new_zeros(self.rollout_N.shape).index_add(0, self.rollout_N, torch.where(self.is_trained_N, each_N, 0.0))
-            for each_N in (torch.ones_like(x_N), x_N)
-        )
-        mean_N = (sum_S / count_S.clamp_min(1.0))[self.rollout_N]
-        return torch.where(self.is_trained_N, mean_N, 0.0)
+        own_N = torch.where(self.is_trained_N, x_N, 0.0)
+        sum_S = torch.zeros_like(own_N).index_add(0, self.rollout_N, own_N)
+        return torch.where(self.is_trained_N, sum_S[self.rollout_N] / self.num_in_rollout(), 0.0)
 
     def num_in_rollout(self) -> Tensor:
         """At every token, how many trained ones its rollout has; at least 1."""
