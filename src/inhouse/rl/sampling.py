@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams
+from inhouse.environments import tools
 from inhouse.environments.environment import Environment, Grade, Problem
 from inhouse.environments.verdicts import Ask
 from inhouse.posttrain.chat_template import encode_prompt
@@ -186,7 +187,7 @@ class Sampler:
 
     def _opened(self, number: int, asked: Asked) -> _Open | None:
         """None where the prompt leaves no room for an answer."""
-        messages: list[Message] = [{"role": "user", "content": asked.problem.prompt}]
+        messages = tools.asked(*asked)
         prompt = encode_prompt(self.tokenizer, messages, self.template)
         return _Open(number, asked, messages, prompt) if len(prompt) < self.engine.max_context else None
 
@@ -243,7 +244,8 @@ class Sampler:
 
     def _begun(self, job: _Job, step: int, params: SamplingParams) -> Answer:
         seed = partial(seed_of, self.seed, step, job.open.number, job.sample)
-        return Answer(job.open.prompt, job.open.messages, params, seed)
+        use_tools = partial(tools.results, job.open.asked.environment.tools)
+        return Answer(job.open.prompt, job.open.messages, params, seed, use_tools)
 
     def _is_worth_more(self, each: _Open) -> bool:
         is_between = self.settings.pass_rate_low <= each.pass_rate <= self.settings.pass_rate_high
