@@ -46,7 +46,10 @@ class Climb(Trainer):
         self._seconds, self._since = 0.0, time.perf_counter()
         super().__post_init__()
         self._best_weights = Checkpointer(
-            self.output / _BEST, self.run_identity, may_change=KEYS_THAT_MAY_CHANGE, defaults=default_settings(self.settings)
+            self.output / _BEST,
+            self.run_identity,
+            may_change=KEYS_THAT_MAY_CHANGE,
+            defaults=default_settings(self.settings),
         )
         self.rollouts = self.open_rollouts(self)
 
