@@ -12,7 +12,6 @@ from inhouse.pipeline.identity import Identity, listings_of, result_settings
 from inhouse.pipeline.stages import Stage, stages_of
 from inhouse.recipe.recipe import Recipe
 
-
 _CALLED = {MIDTRAIN: "mid-training", RL: "reinforcement learning"}
 
 

@@ -82,9 +82,7 @@ class RlSettings(TrainSettings):
     # held-out problems
     evaluate_every: PositiveInt = Field(default=20, description="steps between scores on held-out problems")
     evaluate_problems: PositiveInt = Field(default=32, description="held-out problems of each environment")
-    keep_rollouts: PositiveInt = Field(
-        default=4, description="answers that are kept to be looked at, of each evaluation"
-    )
+    keep_rollouts: PositiveInt = Field(default=4, description="answers kept of each evaluation, to be looked at")
     objective: ObjectiveSettings = ObjectiveSettings()
     reward: RewardSettings = RewardSettings()
     collapse: CollapseSettings = CollapseSettings()
