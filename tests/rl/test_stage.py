@@ -105,7 +105,7 @@ def test_killed_at_any_instant_it_ends_in_the_same_bits(moe_base: Path, tmp_path
     """With all that a climb keeps: rollouts sampled ahead, a batch of two updates, the clip's controller, experts."""
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     command = [sys.executable, "-c", KILLED, str(moe_base), str(killed), str(Path(__file__).parents[2])]
-    done = subprocess.run(command, check=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE, timeout=600)
+    done = subprocess.run(command, check=True, capture_output=True, timeout=600)
     assert int(done.stdout) >= 6, done.stderr.decode()  # an instant that has passed kills nobody
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -40,7 +40,7 @@ class ClimbFigures(Callback):
         if settings.objective.entropy_target is not None:
             trainer.figures["entropy_target"] = settings.objective.entropy_target
         if trainer.mesh.is_first and (trainer.done == 1 or is_evaluated(trainer)):
-            self._answers.add(trainer.done, kept_answers(rollouts.groups, settings.keep_rollouts))
+            self._answers.add(trainer.done, kept_answers(rollouts.groups, settings.keep_answers))
 
 
 class HeldoutScores(Callback):

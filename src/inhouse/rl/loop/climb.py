@@ -156,8 +156,8 @@ class Climb(Trainer):
         shortage = self.rollouts.sampled.shortage
         if self._num_empty >= self.settings.max_skipped_steps:
             raise Refusal(
-                f"[rl] environments: nothing to learn from at step {step + 1:,}, as at the {self._num_empty - 1} before "
-                f"it: {shortage}; choose easier problems, or harder ones, or more samples"
+                f"[rl] environments: nothing to learn from at step {step + 1:,}, as at the {self._num_empty - 1} "
+                f"before it: {shortage}; choose easier problems, or harder ones, or more samples"
             )
         return Verdict.SKIP
 
