@@ -268,9 +268,7 @@ class Sampler:
         return each, tried, group
 
 
-def _shortage(
-    groups: Sequence[Group], tried: Sequence[Tried], num_too_long: int, settings: SamplingSettings
-) -> str:
+def _shortage(groups: Sequence[Group], tried: Sequence[Tried], num_too_long: int, settings: SamplingSettings) -> str:
     if len(groups) >= settings.prompts:
         return ""
     dropped = [each for each in tried if each.is_dropped]
