@@ -174,8 +174,10 @@ _STORED = {
 def _arrays(rollouts: list[Rollout]) -> dict[str, np.ndarray]:
     arrays = {}
     for name, stored in _STORED.items():
-        parts = [np.asarray(part, dtype=stored.dtype) for each in rollouts if (part := stored.of(each)) is not None]
-        arrays[name] = np.concatenate(parts) if parts else np.empty(0, dtype=stored.dtype)
+        parts = [part for each in rollouts if (part := stored.of(each)) is not None]
+        arrays[name] = (
+            np.concatenate([np.asarray(part, dtype=stored.dtype) for part in parts]) if parts else np.empty(0)
+        )
     return arrays
 
 
