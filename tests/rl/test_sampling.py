@@ -41,8 +41,9 @@ def scores(problem, rollouts, grades):
     return [each.score for each in grades]
 
 
-def new_sampler(engine=None, settings=Settings(), grade=grade, reward=scores, **options):
-    return Sampler(engine or new_engine(), tokenizer(), CHAT_TEMPLATE, settings, 5, grade, reward, **options)
+def new_sampler(engine=None, settings=None, grade=grade, **options):
+    settings = settings or Settings()
+    return Sampler(engine or new_engine(), tokenizer(), CHAT_TEMPLATE, settings, 5, grade, scores, **options)
 
 
 def tokens_of(sampled):

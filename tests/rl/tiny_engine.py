@@ -22,7 +22,6 @@ MOE = DENSE | {
     "architecture": "glm4_moe", "num_layers": 3, "num_experts": 16, "num_experts_per_token": 2,
     "moe_intermediate_size": 16, "num_shared_experts": 1, "num_dense_layers": 1,
 }  # fmt: skip
-TOOL = {"type": "function", "function": {"name": "double", "parameters": {"type": "object", "properties": {}}}}
 
 
 @cache
