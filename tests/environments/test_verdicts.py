@@ -79,7 +79,9 @@ def test_a_worker_that_dies_with_nothing_to_do_costs_no_verdict():
 def test_too_many_failures_end_it_with_one_sentence():
     with Verdicts(1, most_failed=0.5, resolve=odd) as verdicts:
         assert len(verdicts.grade(asks(*["fine", "crash"] * 10))) == 20
-        with pytest.raises(ValueError, match="verifier of odd failed on 11 of the last 21 replies, more .* 0.5: 11 "):
+        with pytest.raises(
+            ValueError, match=r"verifier of odd failed on 11 of the last 21 replies, more .* 0[.]5: 11 "
+        ):
             verdicts.grade(asks("crash"))
 
 
@@ -91,5 +93,5 @@ def test_an_environment_that_is_not_there_is_a_failure_as_any_other():
 
 
 def test_settings_that_grade_nothing_are_a_sentence():
-    with pytest.raises(ValueError, match="not 0, 5 and 0.5"):
+    with pytest.raises(ValueError, match=r"not 0, 5 and 0[.]5"):
         Verdicts(0)

@@ -19,6 +19,7 @@ from inhouse.environments.environment import Grade, Problem
 from inhouse.environments.verifiers.languages import language_of
 
 Goal = Literal["task", "language", "format", "length"]
+_SIGNS = {"language": 1, "format": 1, "length": -1}  # of what is added to the task
 _LESSER = 0.1  # of the step to a goal's next value: what all later ones are worth, which with theirs is a ninth
 
 

@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -21,7 +22,7 @@ from inhouse.environments.registry import environment_of
 
 Resolve = Callable[[str], Environment]
 _LOADING_SECONDS = 60.0  # for a process to start and to load an environment, which may import a large package
-_GRACE = 2.0  # seconds after which a process ends itself: the one that waits for it may be gone
+_EXTENSIONS = 5  # times that a process which waits for a processor gets its seconds again
 _WINDOW, _LEAST = 200, 20  # the latest verdicts of an environment, and how many of them a share needs
 _LONGEST_WHY = 500  # characters
 
@@ -35,7 +36,7 @@ class Ask(NamedTuple):
 
 
 class Verdicts:
-    """Grades replies in `workers` processes, each verdict within `seconds` by the clock.
+    """Grades replies in `workers` processes, each within `seconds`, or its environment's own where these are more.
 
     A verifier that crashes, hangs, gives no grade between 0 and 1, or whose process dies: its reply is graded 0, not
     parsed, with why; `is_late` where it was no error of the verifier's own code, so that another time it may be
@@ -105,12 +106,12 @@ class Verdicts:
         worker = self._workers[place]
         if worker is not None:
             with suppress(OSError):
-                worker.give(ask, self.seconds)
+                worker.give(ask)
                 return
             self._replace(place)
         worker = self._workers[place] = _Worker(self._resolve, self.seconds)
         with suppress(OSError):  # heard as the end of its process
-            worker.give(ask, self.seconds)
+            worker.give(ask)
 
     def _heard(self, busy: Sequence[int]) -> list[int]:
         """The workers that have answered, died, or used up their time, after waiting for one."""
@@ -121,18 +122,17 @@ class Verdicts:
         for place, worker in workers.items():
             assert worker is not None
             if worker.ours in answered:
-                worker.hear(self.seconds)
-            if worker.answer is not None or worker.deadline <= time.monotonic():
+                worker.hear()
+            if worker.answer is not None or worker.is_overdue():
                 heard.append(place)
         return heard
 
     def _settled(self, place: int, ask: Ask) -> Grade:
         worker = self._workers[place]
-        assert worker is not None
-        grade, why, is_late = worker.answer or (None, worker.overdue(self.seconds), True)
-        if worker.is_useless():
+        assert worker is not None and worker.answer is not None
+        grade, why, is_late = worker.answer
+        if worker.is_lost:
             self._replace(place)
-        worker.answer = None
         self.num_graded += 1
         recent = self._recent.setdefault(ask.environment, deque(maxlen=_WINDOW))
         recent.append(why)
@@ -157,9 +157,18 @@ class Verdicts:
                 )
 
 
-_Answer = tuple[
-    Grade | None, str | None, bool
-]  # the grade, or why there is none and whether that is no verifier's fault
+class _Answer(NamedTuple):
+    """The grade; or why there is none, and whether that is no fault of the verifier's own code."""
+
+    grade: Grade | None
+    why: str | None = None
+    is_late: bool = False
+
+
+class _Loaded(NamedTuple):
+    """An environment is ready in its worker; `seconds` where its verifier bounds itself."""
+
+    seconds: float | None
 
 
 class _Worker:
@@ -170,40 +179,52 @@ class _Worker:
         self._process = CONTEXT.Process(target=_serve, args=(theirs, resolve, seconds), daemon=True)
         self._process.start()
         theirs.close()
-        self._loaded: set[str] = set()
-        self._loading: str | None = None
+        self._usual = seconds
+        self._seconds: dict[str, float] = {}  # of the environments that it has loaded
+        self._asked = ""
+        self._computed = 0.0  # seconds of the processor, until it was asked
+        self._extensions = 0
         self.answer: _Answer | None = None
+        self.is_lost = False  # gone, or still at what nobody waits for any more
         self.deadline = 0.0
 
-    def give(self, ask: Ask, seconds: float) -> None:
+    def give(self, ask: Ask) -> None:
         """Raises `OSError` where the process is gone."""
+        self.answer, self._asked = None, ask.environment
+        self._begin()
         self.ours.send(ask)
-        self._loading = None if ask.environment in self._loaded else ask.environment
-        self.deadline = time.monotonic() + (_LOADING_SECONDS if self._loading else seconds)
 
-    def hear(self, seconds: float) -> None:
+    def hear(self) -> None:
         """Takes one message: that the environment is loaded, or the answer."""
         try:
             message = self.ours.recv()
         except (EOFError, OSError):
             self._process.join(1.0)
-            self.answer = (None, f"the verifier's process died ({_how(self._process.exitcode)})", True)
+            self._lose(f"the verifier's process died ({_how(self._process.exitcode)})")
             return
-        if message is None and self._loading is not None:
-            self._loaded.add(self._loading)
-            self._loading = None
-            self.deadline = time.monotonic() + seconds
+        if isinstance(message, _Loaded):
+            self._seconds[self._asked] = max(self._usual, message.seconds or 0.0)
+            self._begin()
         else:
             self.answer = message
 
-    def overdue(self, seconds: float) -> str:
-        if self._loading is not None:
-            return f"the environment was not loaded after {_LOADING_SECONDS:g} s"
-        return f"the verifier has not ended after {seconds:g} s"
+    def is_overdue(self) -> bool:
+        """Whether its time is over. A process that waits for a processor, and has not computed for so long, gets more:
+        a busy machine is no verdict."""
+        if time.monotonic() < self.deadline:
+            return False
+        state, computed = _state(self._process.pid)
+        if state == "R" and computed - self._computed < self._allowed() and self._extensions < _EXTENSIONS:
+            self._extensions += 1
+            self.deadline = time.monotonic() + self._allowed()
+            return False
+        is_loaded = self._asked in self._seconds
+        what = "the verifier has not ended" if is_loaded else "the environment was not loaded"
+        self._lose(f"{what} after {self._allowed():g} s")
+        return True
 
-    def is_useless(self) -> bool:
-        """Whether it is gone, or still at what nobody waits for any more."""
-        return self.answer is None or not self._process.is_alive()
+    def _lose(self, why: str) -> None:
+        self.answer, self.is_lost = _Answer(None, why, is_late=True), True
 
     def end(self) -> None:
         self.ours.close()
@@ -215,6 +236,23 @@ class _Worker:
         self._process.kill()
         self._process.join()
 
+    def _begin(self) -> None:
+        self.deadline = time.monotonic() + self._allowed()
+        self._computed, self._extensions = _state(self._process.pid)[1], 0
+
+    def _allowed(self) -> float:
+        return self._seconds.get(self._asked, _LOADING_SECONDS)
+
+
+def _state(pid: int | None) -> tuple[str, float]:
+    """What a process does (`R`: it computes, or waits for a processor), and how long it has computed; "" and 0 where
+    the system does not say."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return "", 0.0
+    return fields[0], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
 
 def _how(code: int | None) -> str:
     if code is None or code >= 0:
@@ -222,7 +260,7 @@ def _how(code: int | None) -> str:
     return signal.Signals(-code).name
 
 
-def _serve(asked: Connection, resolve: Resolve, seconds: float) -> None:
+def _serve(asked: Connection, resolve: Resolve, usual: float) -> None:
     """What a worker does until the other end of its pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent alone answers it
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends the process, even in a search that lets no thread run
@@ -233,11 +271,14 @@ def _serve(asked: Connection, resolve: Resolve, seconds: float) -> None:
             try:
                 if ask.environment not in environments:
                     environments[ask.environment] = resolve(ask.environment)
-                    asked.send(None)
-                signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE)
-                answer: _Answer = (_grade(environments[ask.environment], ask), None, False)
+                    asked.send(_Loaded(environments[ask.environment].seconds))
+                environment = environments[ask.environment]
+                allowed = max(usual, environment.seconds or 0.0)
+                signal.setitimer(signal.ITIMER_REAL, (_EXTENSIONS + 2) * allowed)  # whoever waits may be gone
+                answer = _Answer(_grade(environment, ask))
             except (Exception, SystemExit) as error:
-                answer = (None, f"{type(error).__name__}: {error}"[:_LONGEST_WHY], isinstance(error, OSError))
+                why = f"{type(error).__name__}: {error}"[:_LONGEST_WHY]
+                answer = _Answer(None, why, isinstance(error, OSError))
             signal.setitimer(signal.ITIMER_REAL, 0)
             asked.send(answer)
     os._exit(0)

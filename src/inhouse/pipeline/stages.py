@@ -1,6 +1,6 @@
 """The table of stages: what each depends on, what it reads, and the function that writes its folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +8,7 @@ from inhouse.common.lineage import BRANCH, MIDTRAIN, POSSIBLE_STAGES, SETTINGS_C
 from inhouse.common.model_paths import find_model, model_name
 from inhouse.data.settings import Source
 from inhouse.data.sources import describe
+from inhouse.environments.registry import file_of
 from inhouse.recipe.recipe import Recipe
 from inhouse.train.step_count import midtrains, pretrains
 
@@ -23,8 +24,8 @@ class Stage(NamedTuple):
 
     A stage that `resumes` finds its own unfinished folder again after a crash. One with `ranks_of` is carried out by
     all processes of that recipe together, any other by one. From outside the run it reads the text of `sources`, the
-    files of `conversations` and the model folder `base`. `unread` are patterns of files that it writes and that no
-    later stage's result depends on.
+    files of `conversations` and of `environments`, and the model folder `base`. `unread` are patterns of files that it
+    writes and that no later stage's result depends on.
 
     `labels` are names and places: they stand in its record, and in the files `label_files`, which `relabel` writes
     anew in the finished folder where nothing but labels changed.
@@ -38,6 +39,7 @@ class Stage(NamedTuple):
     ranks_of: Recipe | None = None
     sources: tuple[Source, ...] = ()
     conversations: tuple[Path, ...] = ()
+    environments: tuple[Path, ...] = ()
     base: tuple[Path, ...] = ()
     unread: tuple[str, ...] = ()
     labels: dict[str, Any] = {}  # noqa: RUF012  (nobody writes into it)
@@ -143,10 +145,14 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
         ),
         Stage(
             "sft", {"sft": recipe.sft, "seed": recipe.seed}, (*asks, *replays, before_sft), sft,
-            conversations=tuple(each.path for each in recipe.sft.conversations), unread=_DIARY, **trains,
+            conversations=tuple(each.path for each in recipe.sft.conversations),
+            environments=_files(recipe.sft.generated), unread=_DIARY, **trains,
             labels=taught, label_files=("generation_config.json",), relabel=sample_otherwise,
         ),
-        Stage("evaluate", {"evaluate": recipe.evaluate}, ("data", before_sft, "sft"), evaluate),
+        Stage(
+            "evaluate", {"evaluate": recipe.evaluate}, ("data", before_sft, "sft"), evaluate,
+            environments=_files(recipe.evaluate.environments or ()),
+        ),
         Stage(
             "export", {"export": recipe.export}, ("data", "sft", "evaluate"), export,
             labels=sources | taught | from_base,
@@ -161,6 +167,11 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
 def stage_names(recipe: Recipe) -> tuple[str, ...]:
     """Those of a recipe's pipeline, in order."""
     return POSSIBLE_STAGES if midtrains(recipe.midtrain) else STAGES
+
+
+def _files(names: Iterable[str]) -> tuple[Path, ...]:
+    """Those that environments' names have in them."""
+    return tuple(file for name in names if (file := file_of(name)) is not None)
 
 
 def _base_label(folder: Path, licence: str) -> dict[str, str]:

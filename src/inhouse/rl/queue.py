@@ -10,11 +10,6 @@ from inhouse.rl.journal import Journal
 from inhouse.rl.sampling import Sampled
 
 
-def sampled_by(step: int, staleness: int) -> range:
-    """The steps whose rollouts the weights sample that have learnt from so many steps."""
-    return range(0 if step == 0 else step + staleness, step + staleness + 1)
-
-
 class RolloutQueue:
     """A step's rollouts in their time: from the journal where they are in it, else sampled now and put there.
 
@@ -29,21 +24,21 @@ class RolloutQueue:
         self._waiting: dict[int, Sampled] = {}
 
     def next(self, step: int, weights: str) -> Sampled:
-        """What `step` learns from. The engine has the weights that have learnt from so many steps, of this digest.
+        """What `step` learns from; the engine has the learner's weights as they are now, of this digest.
 
-        Raises `ValueError` as `Journal.read` does, and where rollouts are gone that earlier weights sampled.
+        Steps come in order; where some are left out, what was sampled ahead for them is of no use, and the first ones
+        after them are all sampled now. Raises `ValueError` as `Journal.read` does.
         """
-        for each in sampled_by(step, self._staleness):
-            known = self._journal.read(each, weights)
+        self._waiting = {number: sampled for number, sampled in self._waiting.items() if number >= step}
+        newest = step + self._staleness
+        for number in range(step, newest + 1):
+            if number in self._waiting:
+                continue
+            # the newest is by the weights of now, others may be by those of steps before
+            known = self._journal.read(number, weights if number == newest else None)
             if known is None:
-                known = self._sample(each)
+                known = self._sample(number)
                 if self._is_first:
-                    self._journal.write(each, known, weights)
-            self._waiting[each] = known
-        found = self._waiting.pop(step, None) or self._journal.read(step)
-        if found is None:
-            raise ValueError(
-                f"the rollouts of step {step} are not in {self._journal.folder}, and the weights that sampled them are "
-                "gone; start from an earlier checkpoint"
-            )
-        return found
+                    self._journal.write(number, known, weights)
+            self._waiting[number] = known
+        return self._waiting.pop(step)
