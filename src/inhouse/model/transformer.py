@@ -217,7 +217,7 @@ class Transformer(nn.Module):
                 raise ValueError("the model's weights are laid out otherwise already; open its folder again")
             return
         layout = choice.layout(self.lm_head.weight, to_int8)
-        if layout is None:
+        if layout is None or (layout is choice.Layout.ONEDNN and self.head_in_fp32):  # which would round logits
             return
         for module in list(self.modules()):
             if isinstance(module, Attention | SwiGLU | Experts):
