@@ -131,7 +131,7 @@ def test_names_with_a_level():
         environment_of("sums")
     with pytest.raises(
         ValueError,
-        match=r'there is no environment "chess:1"; there are addition, .*, sums:1 to :9, .*, and questions:FILE',
+        match=r'no environment "chess:1"; there are addition, .*, sums:1 to :9, .*, and questions:FILE',
     ):
         environment_of("chess:1")
 
@@ -149,7 +149,7 @@ def test_files_of_questions_are_environments(tmp_path):
     assert file_of(name) == file_of(f"{name}+calculator+python") == file
     assert with_file("gsm8k:a.jsonl+python", file) == f"gsm8k:{file}+python"
     assert file_of("sums:3") is None
-    with pytest.raises(ValueError, match='"questions" names no file: questions:FILE.jsonl'):
+    with pytest.raises(ValueError, match='"questions" names no file: questions:FILE'):
         check_name("questions")
 
 

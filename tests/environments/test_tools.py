@@ -15,8 +15,8 @@ from inhouse.posttrain.messages import check_messages
     [
         ("12 * (3 + 4)", "84"), ("2**10 % 7", "2"), ("2^3", "8"), ("7 / 2", "3.5"), ("1/3", "0.333333333333333"),
         ("-7 // 2", "-4"), ("0.1 + 0.2", "0.3"), ("10**30", "1" + "0" * 30), ("2**-2", "0.25"),
-        ("1 / 0", "error: Fraction(1, 0)"), ("2**0.5", "error: the exponent is no whole number"),
-        ("9**9**9", "error: the number is too large"), ("10**1000", "error: the number is too large"),
+        ("1 / 0", "error: division by zero"), ("2**0.5", "error: the exponent is no whole number"),
+        ("9**9**9", "error: the number is too large"), ("10**2000", "error: the number is too large"),
         ("x + 1", "error: numbers, brackets and + - * / // % ** alone can be calculated"),
         ("__import__('os')", "error: numbers, brackets and + - * / // % ** alone can be calculated"),
         ("True + 1", "error: numbers, brackets and + - * / // % ** alone can be calculated"),

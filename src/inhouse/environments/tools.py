@@ -75,7 +75,9 @@ def calculate(expression: str) -> str:
     """The exact value of sums, products, quotients and whole powers, or what is wrong with the expression."""
     try:
         value = _value(ast.parse(expression.strip().replace("^", "**"), mode="eval").body)
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError, ZeroDivisionError) as error:
+    except ZeroDivisionError:
+        return "error: division by zero"
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         return f"error: {error.msg if isinstance(error, SyntaxError) else error}"
     if value.denominator == 1:
         return str(value.numerator)
