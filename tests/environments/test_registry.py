@@ -131,7 +131,7 @@ def test_names_with_a_level():
         environment_of("sums")
     with pytest.raises(
         ValueError,
-        match=r'no environment "chess:1"; there are addition, .*, sums:1 to :9, .*, and questions:FILE',
+        match=r'no environment "chess:1"; there are addition, .*, sums:1 to :9, .*, questions:FILE, ',
     ):
         environment_of("chess:1")
 

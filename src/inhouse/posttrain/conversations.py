@@ -31,4 +31,4 @@ def trained_on(folder: Path) -> list[str]:
 
 def _is_here(name: str) -> bool:
     file = file_of(name)
-    return file is None or file.is_file()
+    return file is None or file.exists()
