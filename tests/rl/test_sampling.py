@@ -41,9 +41,9 @@ def scores(problem, rollouts, grades):
     return [each.score for each in grades]
 
 
-def new_sampler(engine=None, settings=None, grade=grade, **options):
+def new_sampler(engine=None, settings=None, grade=grade, reward=scores, **options):
     settings = settings or Settings()
-    return Sampler(engine or new_engine(), tokenizer(), CHAT_TEMPLATE, settings, 5, grade, scores, **options)
+    return Sampler(engine or new_engine(), tokenizer(), CHAT_TEMPLATE, settings, 5, grade, reward, **options)
 
 
 def tokens_of(sampled):
@@ -150,14 +150,19 @@ def test_it_ends_with_fewer_groups_after_so_many_problems():
 
 
 def test_an_answer_that_was_cut_off_is_worth_nothing_and_asked_of_nobody():
-    seen = []
-    sampler = new_sampler(settings=Settings(tried=1), grade=lambda asks: seen.extend(asks) or grade(asks))
-    sampled = sampler.sample(0, 0, problems(), 3)
-    rollouts = [each for group in sampled.groups for each in zip(group.rollouts, group.grades, strict=True)]
-    cut = [grade for rollout, grade in rollouts if rollout.finish_reason == "length"]
-    assert cut
-    assert all(each == Grade(0.0, False, "not ended within 3 tokens") for each in cut)
-    assert len(seen) + sum(each.num_cut for each in sampled.tried) == sum(each.num_samples for each in sampled.tried)
+    seen, judged = [], []
+
+    def reward(problem, rollouts, grades):
+        judged.extend(zip(rollouts, grades, strict=True))
+        return [each.score for each in grades]
+
+    sampler = new_sampler(grade=lambda asks: seen.extend(asks) or grade(asks), reward=reward)
+    sampled = sampler.sample(0, 0, problems(), 5)
+    cut = [grade for rollout, grade in judged if rollout.finish_reason == "length"]
+    assert 0 < len(cut) < len(judged)
+    assert all(each == Grade(0.0, False, "not ended within 5 tokens") for each in cut)
+    assert len(seen) + len(cut) == len(judged) == sum(each.num_samples for each in sampled.tried)
+    assert sum(each.num_cut for each in sampled.tried) == len(cut)
 
 
 def test_a_problem_that_fills_the_context_is_passed_over():
