@@ -103,19 +103,10 @@ def test_a_step_is_whole_or_absent_and_what_a_killed_process_left_is_in_nobodys_
     assert journal.steps == [0]
     assert journal.read(1) is None
     journal.write(1, sampled(4), "ab")
+    journal.write(0, sampled(5), "ac")
     assert_same(journal.read(1), sampled(4))
-    journal.drop_from(0)
-    assert journal.steps == []
+    assert_same(journal.read(0), sampled(5))
     assert not list(tmp_path.glob(".*"))
-
-
-def test_what_is_not_asked_for_any_more_is_dropped(tmp_path):
-    journal = Journal(tmp_path)
-    for step in range(5):
-        journal.write(step, sampled(step), "aa")
-    journal.drop_before(2)
-    journal.drop_from(4)
-    assert journal.steps == [2, 3]
 
 
 @pytest.mark.parametrize("staleness", [0, 1, 3])
