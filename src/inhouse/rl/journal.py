@@ -69,8 +69,10 @@ class Journal:
         folder = self.path(step)
         if not folder.is_dir():
             return None
-        said = read_json(folder / STEP)
-        if said["files"] != {name: each for name, each in digests(folder).items() if name != STEP}:
+        found, said = digests(folder), {}
+        if found.pop(STEP, None) is not None:
+            said = read_json(folder / STEP)
+        if said.get("files") != found:
             raise ValueError(f"{folder}: rollouts are damaged; remove the folder, and they are sampled again")
         if weights is not None and said["weights"] != weights:
             raise ValueError(
