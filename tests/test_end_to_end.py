@@ -24,6 +24,9 @@ SHRUNK = [
     "pretrain.tokens=16384", "pretrain.batch_tokens=1024", "pretrain.sequence_length=128", "pretrain.compile=false",
     "sft.generated={addition=20,subtraction=20,brackets=5,strings=5,library=5}",
     "sft.epochs=1", "sft.batch_tokens=1024", "sft.sequence_length=256", "sft.compile=false",
+    "rl.steps=2", "rl.prompts=2", "rl.samples=4", "rl.first_samples=4", "rl.max_tokens=16", "rl.evaluate_problems=2",
+    "rl.compile=false", "rl.workers=1", "rl.pass_rate_low=0.0",
+    'rl.reward.refused=["e"]',  # what so small a model can learn: not to write it
     "evaluate.problems_per_kind=2", "evaluate.unscored_per_kind=2", "evaluate.max_answer_tokens=16",
 ]  # fmt: skip
 
@@ -88,7 +91,14 @@ def test_a_ready_recipe_gives_a_model_that_answers(name: str, text: Path, tmp_pa
     said.clear()
     renamed = ["data.sources.0.licence=CC-BY-4.0", "data.sources.0.name=handbook", "sft.sampling.temperature=0.25"]
     make(shrunk(name, text, *renamed), tmp_path, say=said.append)
-    assert [line.partition(":")[0] for line in said if line.endswith("into its records")] == ["data", "sft", "export"]
+    climbs = ["rl"] if name == "preview" else []
+    told = [line.partition(":")[0] for line in said if line.endswith("into its records")]
+    assert told == ["data", "sft", *climbs, "export"]
+    if climbs:
+        rows = [json.loads(line) for line in (run / "rl" / "metrics.jsonl").read_text().splitlines()]
+        assert [row["step"] for row in rows] == [1, 2] and rows[0]["groups"] == 2
+        assert "Answers of the climb" in page
+        assert {"model/exact_match/sums:3", "model/exact_match/addition"} <= scores.keys()
     assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in run.rglob("*.safetensors")} == weights
     exported = run / "export" / "huggingface"
     assert "| handbook | CC-BY-4.0 |" in (exported / "README.md").read_text()

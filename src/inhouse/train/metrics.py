@@ -53,8 +53,8 @@ class MetricsLogger(Callback):
         known, self._slow_ranks = self._slow_ranks, trainer.supervisor.slow_ranks()
         if self._slow_ranks and self._slow_ranks != known:
             trainer.say(f"rank {', '.join(map(str, self._slow_ranks))} holds up the others")
-        tokens, num_steps = settings.batch_tokens, done - self._first_step
-        rate, length = num_steps * tokens / (_stepping_time(trainer) - self._started), self._length / num_steps
+        tokens, length = trainer.tokens, self._length / (done - self._first_step)
+        rate = (tokens - self._first_tokens) / (_stepping_time(trainer) - self._started)
         self._begin(trainer)
         figures, trainer.figures = trainer.figures, {}
         if self._board is None:
@@ -62,7 +62,7 @@ class MetricsLogger(Callback):
         trainer.checkpointer.lease.check()  # a writer that was replaced must not write in its successor's log
         self._write(
             done,
-            tokens=done * tokens,
+            tokens=tokens,
             loss=_finite(gradients.loss),
             **({} if gradients.mtp_loss is None else {"mtp_loss": _finite(gradients.mtp_loss)}),
             gradient_norm=_finite(gradients.norm),
@@ -85,7 +85,7 @@ class MetricsLogger(Callback):
     def _begin(self, trainer: Trainer) -> None:
         """What the next entry counts from."""
         self._started, self._first_step = _stepping_time(trainer), trainer.done
-        self._length = 0.0
+        self._first_tokens, self._length = trainer.tokens, 0.0
 
     def _open(self, trainer: Trainer) -> None:
         self._path = trainer.output / "metrics.jsonl"
