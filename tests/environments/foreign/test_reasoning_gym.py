@@ -18,6 +18,7 @@ class Squares:
         self.size, self.seed, self.is_generous = size, seed, is_generous
 
     def __getitem__(self, number: int) -> dict:
+        assert number < self.size
         n = random.Random(self.seed + number).randrange(10_000)
         return {"question": f"What is {n} squared?", "answer": f"{n}\nsquared: {n * n}", "metadata": {"n": {n}}}
 
@@ -48,6 +49,7 @@ def test_items_are_problems_and_the_package_scores_them(package):
     assert len(trained) == len({each.prompt for each in heldout}) == 40
     assert not {each.prompt for each in trained} & {each.prompt for each in heldout}
     assert trained == list(environment.draw("train", 40, 1, None)) != list(environment.draw("train", 40, 2, None))
+    assert len({each.prompt for each in environment.draw("heldout", 600, 1, None)}) == 600  # of several data sets
     problem = trained[0]
     room._items.cache_clear()  # a worker has drawn nothing
     assert environment.score(problem, f"<think>Answer: 1</think>Well.\n{problem.worked}") == Grade(1, True)
