@@ -60,7 +60,7 @@ def test_items_are_problems_and_the_package_scores_them(package):
 def test_sets_that_do_not_know_their_own_answers_are_refused(package):
     with pytest.raises(ValueError, match=r"reasoning_gym:mean is not to be learnt from: .* problem 1 0[.]01, not 1"):
         checked_environment("reasoning_gym:mean")
-    with pytest.raises(ValueError, match="reasoning_gym:cubes: the package has no such data set"):
+    with pytest.raises(ValueError, match="reasoning_gym:cubes: it is no data set of the package"):
         environment_of("reasoning_gym:cubes")
 
 

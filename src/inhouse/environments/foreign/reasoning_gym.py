@@ -74,5 +74,7 @@ def _items(dataset: str, seed: int) -> Any:
         raise ValueError(f"reasoning_gym:{dataset}: the package is not installed ({error}): {INSTALL}") from None
     try:
         return package.create_dataset(dataset, size=_SIZE, seed=seed)
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"reasoning_gym:{dataset}: the package has no such data set ({error})") from None
+    except (ValueError, KeyError, AssertionError) as error:
+        raise ValueError(
+            f"reasoning_gym:{dataset}: it is no data set of the package that can be made as it is ({error})"
+        ) from None
