@@ -70,10 +70,11 @@ def fill_from(model: Transformer, folder: Path) -> None:
             raise ValueError(f"{folder}: {error}") from error
         for name, tensor in model.state_dict().items():
             names, part, where = tensor_names(name, model.config), to_local(tensor), shard_slices(tensor)
+            if not names:  # a tied head, an adapter
+                continue
+            parts = [part]
             if tensor.ndim == 3:  # one on disk for each expert
                 names, parts, where = names[where[0]], [*part], where[1:]
-            else:
-                parts = [part] if names else []  # a tied head has none
             for name_on_disk, own in zip(names, parts, strict=True):
                 if own.numel():
                     own.copy_(pieces[name_on_disk][where])

@@ -102,13 +102,13 @@ def read_generation(folder: Path) -> Generation:
 def resolve_dtype(folder: Path, dtype: str) -> str:
     """fp32 or bf16 for what was asked for (auto: as `folder` stores its weights). Raises `ValueError`."""
     if dtype == AUTO:
-        return _stored_dtype(folder)
+        return stored_dtype(folder)
     if dtype not in DTYPES:
         raise ValueError(f"dtype = {dtype!r} is not known; it is one of {', '.join((AUTO, *DTYPES))}")
     return dtype
 
 
-def _stored_dtype(folder: Path) -> str:
+def stored_dtype(folder: Path) -> str:
     """As config.json says; fp16, in which nothing here computes, becomes fp32, which holds all of its numbers."""
     path = folder / CONFIG
     said = read_json(path) if path.is_file() else {}
