@@ -40,7 +40,5 @@ def test_what_cannot_be_merged_is_a_sentence(adapter: Path, tmp_path: Path) -> N
     with pytest.raises(ValueError, match=r"its base, 'their/model', is no folder here; say where it lies \(--base\)"):
         merge_folder(adapter, tmp_path / "merged")
     merge_folder(adapter, tmp_path / "merged", tmp_path / "base")
-    with pytest.raises(
-        ValueError, match=f"adapters without their base; `inhouse merge {adapter} FOLDER` makes"
-    ):
+    with pytest.raises(ValueError, match=f"adapters without their base; `inhouse merge {adapter} FOLDER` makes"):
         merge_folder(adapter, tmp_path / "other", adapter)

@@ -114,6 +114,14 @@ def read_config(folder: Path) -> ModelConfig:
     return shape
 
 
+def stored_dtype(folder: Path) -> str:
+    """As config.json says; fp16, in which nothing here computes, becomes fp32, which holds all of its numbers."""
+    path = folder / CONFIG
+    said = read_json(path) if path.is_file() else {}
+    name = said.get("dtype", said.get("torch_dtype")) if isinstance(said, dict) else None
+    return "bf16" if name == "bfloat16" else "fp32"
+
+
 def copy_tokenizer(source: Path, target: Path) -> None:
     """Copy the tokenizer's files that `source` has; a config.json in `target` learns the special ids."""
     target.mkdir(parents=True, exist_ok=True)

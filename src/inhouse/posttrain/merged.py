@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from inhouse.checkpoint.adapter_folder import load_adapters, read_adapter_config
-from inhouse.checkpoint.model_folder import CONFIG, DTYPES, copy_tokenizer, load_model, save_model
+from inhouse.checkpoint.model_folder import CONFIG, DTYPES, copy_tokenizer, load_model, save_model, stored_dtype
 from inhouse.common.model_paths import find_model
 from inhouse.model.lora.adapters import merge_adapters
-from inhouse.posttrain.opened_model import stored_dtype
 
 
 def merge_folder(adapter: Path, output: Path, base: Path | None = None) -> None:

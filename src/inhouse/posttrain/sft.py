@@ -9,29 +9,24 @@ from pathlib import Path
 
 import torch
 
-from inhouse.checkpoint.adapter_folder import save_adapters
 from inhouse.checkpoint.model_folder import (
-    DTYPES,
     GENERATION_CONFIG,
     copy_tokenizer,
-    fill_from,
     read_config,
-    save_model,
     write_generation_config,
 )
 from inhouse.common.files import digest, read_json, write_atomic, write_json
-from inhouse.common.model_paths import model_files
 from inhouse.data.shards import INDEX
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.model.fp8.needs import check_sides
-from inhouse.model.lora.adapters import add_adapters, initialize_adapters, merge_adapters
 from inhouse.model.transformer import Transformer
 from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.layout import ParallelSettings, check_layout
 from inhouse.parallel.process_group import join, rank
+from inhouse.posttrain.adaptation import Adaptation
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
 from inhouse.posttrain.conversations import CONVERSATIONS, TAUGHT
-from inhouse.posttrain.opened_model import read_chat_template, stored_dtype
+from inhouse.posttrain.opened_model import read_chat_template
 from inhouse.posttrain.replay import Replay
 from inhouse.posttrain.rows.encode import HELDOUT, encode_all, repeats
 from inhouse.posttrain.rows.encoded import is_written
@@ -45,7 +40,6 @@ from inhouse.train.stage import held_out
 from inhouse.train.step_count import trained_shape
 from inhouse.train.validation import STEPS, Validation
 
-ADAPTER = "adapter"  # the folder in the stage's, in PEFT's layout
 _FEW_STEPS = 50  # below, most answers are not learnt (docs/conversations.md)
 
 
@@ -67,11 +61,8 @@ def fine_tune(
     template = CHAT_TEMPLATE if own_template is None else own_template
     with torch.device("meta"):
         model = Transformer(trained_shape(read_config(base), settings))
-    stored = torch.float32
-    if settings.lora is not None:
-        stored = DTYPES[stored_dtype(base)]
-        _check_adapted(settings, parallel)
-        add_adapters(model, settings.lora, stored)
+    adaptation = Adaptation(settings.lora, base, seed)
+    adaptation.prepare(model, parallel, "sft")
     check_layout(
         parallel, model.config, settings.rows(), settings.sequence_length, settings.micro_batch_tokens, settings.compile
     )
@@ -98,9 +89,7 @@ def fine_tune(
         **settings.model_dump(include=set(TrainSettings.model_fields)) | {"batch_tokens": rows.total * length}
     )
     run_identity = {"seed": seed, "conversations": packed.digest(), "replayed_rows": rows.replayed}
-    if settings.lora is not None:
-        run_identity["lora"] = settings.lora.model_dump(mode="json")
-        run_identity["base"] = [digest(path) for path in model_files(base)]  # of whose weights a checkpoint has none
+    run_identity |= adaptation.identity()
     if rows.replayed:
         run_identity["text"] = digest(shards / "train" / INDEX)  # which holds every shard's digest
     if rank() == 0:
@@ -116,8 +105,7 @@ def fine_tune(
             validations += held_out(shards / "heldout", loaded, shape, mesh, name="text")
         Trainer(
             model, batch_of, steps, training, output, name="sft", run_identity=run_identity,
-            callbacks=[*validations, *default_callbacks()], mesh=mesh,
-            init_weights=partial(_begin, folder=base, seed=seed),
+            callbacks=[*validations, *default_callbacks()], mesh=mesh, init_weights=adaptation.begin,
         ).run()  # fmt: skip
         if mesh.is_first:
             counts = {key: packed.encoded.index[key] for key in ("conversations", "files", "heldout", "too_long")}
@@ -125,28 +113,11 @@ def fine_tune(
             write_json(output / CONVERSATIONS, {"generated": settings.generated, **told, **counts})
             _keep_own(packed_folder, output)
             _write_beside(base, output, settings.sampling)
-        if settings.lora is not None:
-            save_adapters(model, output / ADAPTER, base)
-            merge_adapters(model)
-        save_model(model, output, stored)
+        adaptation.save(model, output)
         if mesh.is_first:
             for index in packed_folder.glob("*/index.json"):
                 index.unlink()  # first: a kill half way leaves nothing that looks whole
             shutil.rmtree(packed_folder)
-
-
-def _begin(model: Transformer, folder: Path, seed: int) -> None:
-    """The base's weights, and fresh adapters where there are to be any."""
-    fill_from(model, folder)
-    initialize_adapters(model, seed)
-
-
-def _check_adapted(settings: SftSettings, parallel: ParallelSettings) -> None:
-    if parallel.pipeline > 1:
-        raise ValueError(
-            f"[sft] lora does not go with [parallel] pipeline = {parallel.pipeline}, whose schedules "
-            "give every weight a gradient; set pipeline = 1"
-        )
 
 
 def _write_beside(base: Path, output: Path, sampling: SamplingDefaults) -> None:
