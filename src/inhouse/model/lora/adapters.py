@@ -140,16 +140,28 @@ def adapters_of(model: Transformer) -> Iterator[Adapter]:
 
 @torch.no_grad()
 def merged_weight(adapter: Adapter) -> Tensor:
-    """This process's part of the weight with the adapter in it, summed in fp32, of the weight's type.
+    """The whole weight with the adapter in it, in fp32, in every process; all that share it must call this together."""
+    weight, a, b = (full_tensor(part) for part in (adapter.weight, adapter.a, adapter.b))
+    return _sum(weight, _of_each(a, adapter, slice(0, len(weight))), b, adapter.scale)
 
-    All processes that share the weight must call this together.
-    """
-    weight, b, a = to_local(adapter.weight), to_local(adapter.b), full_tensor(adapter.a)
-    if a.ndim == 3:
-        matrices = shard_slices(adapter.weight)[0]
-        each = len(adapter.weight) // len(a)  # of one expert
-        a = a[matrices.start // each : matrices.stop // each].repeat_interleave(each, dim=0)
-    return (weight.float() + adapter.scale * (b.float() @ a.float())).to(weight.dtype)
+
+@torch.no_grad()
+def _merged_part(adapter: Adapter) -> Tensor:
+    """The same of this process's part: weight and b are cut alike, and a is needed whole."""
+    a = _of_each(full_tensor(adapter.a), adapter, shard_slices(adapter.weight)[0])
+    return _sum(to_local(adapter.weight), a, to_local(adapter.b), adapter.scale)
+
+
+def _of_each(a: Tensor, adapter: Adapter, matrices: slice) -> Tensor:
+    """The a of each of a stack's matrices in a range; of a single matrix it is a itself."""
+    if a.ndim == 2:
+        return a
+    together = len(adapter.weight) // len(a)  # of one expert
+    return a[torch.arange(matrices.start, matrices.stop, device=a.device) // together]
+
+
+def _sum(weight: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
+    return weight.float() + scale * (b.float() @ a.float())
 
 
 @torch.no_grad()
@@ -159,7 +171,7 @@ def merge_adapters(model: Transformer) -> None:
     All processes that share the model must call this together.
     """
     for adapter in list(adapters_of(model)):
-        to_local(adapter.weight).copy_(merged_weight(adapter))
+        to_local(adapter.weight).copy_(_merged_part(adapter))
     for module in model.modules():
         for name, _ in list(module.named_parameters(recurse=False)):
             if is_adapter(name):
