@@ -180,7 +180,7 @@ def test_adapters_go_on_to_the_bit_from_a_checkpoint_without_the_base(tmp_path, 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"lora": {"targets": ["experts"]}}, "none of the targets experts"),
+        ({"lora": {"targets": ["experts"]}}, "targets = experts, and qwen3 is dense"),
         ({"generated": {}}, "no conversations to fine-tune on"),
         ({"generated": {"addition": 0}}, "no conversations to fine-tune on"),
         ({"batch_tokens": 64}, "batch_tokens = 64 is not a multiple"),
