@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from inhouse.common.dtensor import full_tensor
 from inhouse.common.files import read_json, sync_file, write_json
@@ -31,7 +32,7 @@ def save_adapters(model: Transformer, folder: Path, base: Path) -> None:
 
     All processes that share the model must call this together; the first writes.
     """
-    adapters, tensors = list(adapters_of(model)), {}
+    adapters, tensors = list(adapters_of(model)), dict[str, Tensor]()
     for adapter in adapters:
         a, b = (full_tensor(part).detach().float().cpu() for part in (adapter.a, adapter.b))
         tensors |= to_peft(adapter.name, a, b)
