@@ -34,6 +34,8 @@ DENSE, EXPERTS = "model.architecture=qwen3", "model.architecture=glm4_moe"
         (["pretrain.micro_batch_tokens=8192"], ["pretrain.micro_batch_tokens=1024"], "[pretrain] micro_batch_tokens"),
         (["parallel.shard=4", "sft.micro_batch_tokens=2048"], ["sft.micro_batch_tokens=2048"], "[sft] micro_batch_tok"),
         (["sft.sampling={temperature=0, top_p=0.5}"], ["sft.sampling={temperature=1, top_p=0.5}"], "sampling.top_p"),
+        (["sft={lora={rank=8}, matrix_lr=0.1}"], ["sft={lora={rank=8}, adapter_lr=0.1}"], "[sft] matrix_lr"),
+        (["sft.adapter_lr=0.1"], ["sft.lora={}", "sft.adapter_lr=0.1"], "[sft] adapter_lr"),
         (["evaluate={environments=[], problems_per_kind=9}"], ["evaluate.problems_per_kind=9"], "problems_per_kind"),
         (["parallel.timeout_seconds=9"], ["parallel.shard=2", "parallel.timeout_seconds=9"], "timeout_seconds"),
     ],

@@ -70,10 +70,11 @@ def fill_from(model: Transformer, folder: Path) -> None:
             raise ValueError(f"{folder}: {error}") from error
         for name, tensor in model.state_dict().items():
             names, part, where = tensor_names(name, model.config), to_local(tensor), shard_slices(tensor)
+            if not names:  # a tied head, an adapter
+                continue
+            parts = [part]
             if tensor.ndim == 3:  # one on disk for each expert
                 names, parts, where = names[where[0]], [*part], where[1:]
-            else:
-                parts = [part] if names else []  # a tied head has none
             for name_on_disk, own in zip(names, parts, strict=True):
                 if own.numel():
                     own.copy_(pieces[name_on_disk][where])
@@ -111,6 +112,14 @@ def read_config(folder: Path) -> ModelConfig:
     if shape.num_nextn_predict_layers and _lacks(folder, tensor_names("mtp.eh_proj.weight", shape)[0]):
         return shape.model_copy(update={"num_nextn_predict_layers": 0})
     return shape
+
+
+def stored_dtype(folder: Path) -> str:
+    """As config.json says; fp16, in which nothing here computes, becomes fp32, which holds all of its numbers."""
+    path = folder / CONFIG
+    said = read_json(path) if path.is_file() else {}
+    name = said.get("dtype", said.get("torch_dtype")) if isinstance(said, dict) else None
+    return "bf16" if name == "bfloat16" else "fp32"
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

@@ -13,6 +13,7 @@ from inhouse.cli.compare import compare
 from inhouse.cli.evaluate import evaluate
 from inhouse.cli.ladder import ladder
 from inhouse.cli.make import make, plan, trace
+from inhouse.cli.merge import merge
 from inhouse.cli.runs import runs_app
 from inhouse.cli.serve import serve
 from inhouse.cli.show import data, sft
@@ -48,6 +49,7 @@ app.add_typer(arena, name="arena")
 app.command()(compare)
 app.add_typer(data, name="data")
 app.add_typer(sft, name="sft")
+app.command()(merge)
 app.command()(tune)
 app.add_typer(rl, name="rl")
 app.add_typer(ladder, name="ladder")

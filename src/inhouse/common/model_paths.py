@@ -28,6 +28,8 @@ def find_model(path: Path) -> Path:
     for folder in (path, *(path / part for part in _PARTS)):
         if (folder / "config.json").is_file():
             return folder
+    if (path / "adapter_config.json").is_file():
+        raise ValueError(f"{path}: adapters without their base; `inhouse merge {path} FOLDER` makes a model of both")
     raise ValueError(f"{path}: no model here yet (no config.json in it, in rl, in sft or in pretrain)")
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from inhouse.model.config import Architecture, ModelConfig, RopeScaling
+from inhouse.model.lora.names import is_adapter
 from inhouse.model.transformer import Transformer
 
 CLASSES: dict[Architecture, str] = {
@@ -232,7 +233,12 @@ def _sliding_window(fields: Mapping[str, Any]) -> dict[str, int]:
 
 
 def tensor_names(name: str, config: ModelConfig) -> list[str]:
-    """Names on disk of one of our tensors: one a tensor, one an expert for a stack, none for a tied head."""
+    """Names on disk of one of our tensors: one a tensor, one an expert for a stack, none for a tied head.
+
+    None for adapters either, which lie in files of their own.
+    """
+    if is_adapter(name):
+        return []
     if name == "lm_head.weight":
         return [] if config.tie_embeddings else [name]
     name = with_its_number(name, config)

@@ -21,20 +21,31 @@ class Multiply(Protocol):
 
 
 class Linear(nn.Linear):
-    """A linear map whose weight is cast to its input's type: fp32 masters, bf16 compute."""
+    """A linear map whose weight is cast to its input's type: fp32 masters, bf16 compute.
+
+    Where it has an adapter (`inhouse.model.lora`), it adds lora_scale lora_b lora_a x.
+    """
 
     packed: Tensor | Packed | None = None  # in oneDNN's layout, or in ours
+    lora_a: nn.Parameter | None
+    lora_b: nn.Parameter | None
+    lora_scale = 1.0
 
     def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
         super().__init__(in_features, out_features, bias=bias)
         self.multiply: Multiply = linear
+        self.register_parameter("lora_a", None)  # (rank, inputs)
+        self.register_parameter("lora_b", None)  # (outputs, rank)
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(self.packed, Packed):
             return packed_linear(x, self.packed, self.bias)
         if self.packed is not None:
             return onednn_linear.packed_linear(x, self.packed, self.bias)
-        return self.multiply(x, self.weight, self.bias)
+        out = self.multiply(x, self.weight, self.bias)
+        if self.lora_a is None or self.lora_b is None:
+            return out
+        return out + self.lora_scale * linear(linear(x, self.lora_a), self.lora_b)
 
     @classmethod
     @torch.no_grad()
@@ -43,6 +54,7 @@ class Linear(nn.Linear):
 
         It can be neither trained nor saved, and `maps` are empty after it.
         """
+        assert all(each.lora_a is None for each in maps), "adapters are merged before"
         with torch.device("meta"):
             one = cls(maps[0].in_features, sum(each.out_features for each in maps))
         weights = [each.weight.detach() for each in maps]

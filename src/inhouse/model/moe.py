@@ -115,14 +115,15 @@ def grouped_linear(x_MD: Tensor, weight_EOD: Tensor, ends_E: Tensor) -> Tensor:
 class _GroupedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_MD: Tensor, weight_EOD: Tensor, ends_E: Tensor) -> Tensor:
-        ctx.save_for_backward(x_MD, weight_EOD, ends_E)
+        is_frozen = not ctx.needs_input_grad[1]
+        ctx.save_for_backward(None if is_frozen else x_MD, weight_EOD, ends_E)
         return F.grouped_mm(x_MD, weight_EOD.mT, offs=ends_E)
 
     @staticmethod
     def backward(ctx: Any, grad_MO: Tensor) -> tuple[Tensor | None, ...]:
         x_MD, weight_EOD, ends_E = ctx.saved_tensors
         grad_x_MD = F.grouped_mm(grad_MO, weight_EOD, offs=ends_E)
-        return grad_x_MD, F.grouped_mm(grad_MO.mT, x_MD, offs=ends_E), None
+        return grad_x_MD, None if x_MD is None else F.grouped_mm(grad_MO.mT, x_MD, offs=ends_E), None
 
 
 @torch.library.custom_op("inhouse::grouped_linear", mutates_args=())
@@ -159,9 +160,17 @@ class _SiluTimes(torch.autograd.Function):
 
 
 class Experts(nn.Module):
-    """The routed experts of a layer as two stacks: every expert's gate and up, one after the other, and all downs."""
+    """The routed experts of a layer as two stacks: every expert's gate and up, one after the other, and all downs.
+
+    With adapters (`inhouse.model.lora`) each expert has two of its own: one for gate and up together, one for down.
+    """
 
     dispatch: Dispatch
+    gate_up_lora_a: nn.Parameter | None
+    gate_up_lora_b: nn.Parameter | None
+    down_lora_a: nn.Parameter | None
+    down_lora_b: nn.Parameter | None
+    lora_scale = 1.0
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -169,6 +178,9 @@ class Experts(nn.Module):
         # 2 e: gate of expert e; 2 e + 1: its up. So each is a matrix of its own to Muon, and both are one to a matmul
         self.gate_up_proj = nn.Parameter(torch.empty(2 * experts, inner, width))
         self.down_proj = nn.Parameter(torch.empty(experts, width, inner))
+        # of rank r: (E, r, D), (2 E, F, r) in the order of the stack, (E, r, F), (E, D, r)
+        for name in ("gate_up_lora_a", "gate_up_lora_b", "down_lora_a", "down_lora_b"):
+            self.register_parameter(name, None)
         self.dispatch = local_dispatch
         self.activate: Callable[[Tensor], Tensor] = silu_times
         self.multiply: Callable[[Tensor, Tensor, Tensor], Tensor] = grouped_linear
@@ -179,6 +191,7 @@ class Experts(nn.Module):
         """Lay the stacks out for generation: they can be neither trained nor saved after that."""
         if layout is choice.Layout.ONEDNN:
             return  # it has none for stacks
+        assert not self.has_adapters, "they are merged before"
         to_int8, (gate_up_EHD, down_EDF) = layout is choice.Layout.INT8, self._stacks()
         self.packed = pack([gate_up_EHD.detach()], to_int8), pack([down_EDF.detach()], to_int8)
         for name, weight in list(self.named_parameters()):
@@ -188,17 +201,34 @@ class Experts(nn.Module):
     def is_local(self) -> bool:
         return self.dispatch is local_dispatch
 
+    @property
+    def has_adapters(self) -> bool:
+        return self.gate_up_lora_a is not None or self.down_lora_a is not None
+
     def forward(self, x_MD: Tensor, ends_E: Tensor) -> Tensor:
         """Rows sorted by the experts that are here through their SwiGLU (M, D); see `Delivery.arrive`."""
         gate_up_EHD, down_EDF = self._stacks()
-        inner_MF = self.activate(self.multiply(x_MD, gate_up_EHD, ends_E))
-        return self.multiply(inner_MF, down_EDF, ends_E)
+        both_MH = self.multiply(x_MD, gate_up_EHD, ends_E)
+        if self.gate_up_lora_a is not None:
+            both_MH = both_MH + self._low_rank(x_MD, self.gate_up_lora_a, self.gate_up_lora_b, ends_E)
+        inner_MF = self.activate(both_MH)
+        out_MD = self.multiply(inner_MF, down_EDF, ends_E)
+        if self.down_lora_a is not None:
+            out_MD = out_MD + self._low_rank(inner_MF, self.down_lora_a, self.down_lora_b, ends_E)
+        return out_MD
+
+    def _low_rank(self, x: Tensor, a: Tensor, b: Tensor | None, ends_E: Tensor) -> Tensor:
+        """What the adapters add to the rows of their experts."""
+        assert b is not None
+        a_ErI, b_EOr = to_local(a), to_local(b)
+        b_EOr = b_EOr.view(len(a_ErI), -1, b_EOr.shape[-1])
+        return self.lora_scale * grouped_linear(grouped_linear(x, a_ErI, ends_E), b_EOr, ends_E)
 
     def without_sorting(self, x_ND: Tensor, routing: Routing) -> Tensor | None:
         """What becomes of few tokens (N, D), which it costs more to sort than that saves; None: they are many."""
         if self.packed is not None:
             return packed_experts(x_ND, routing.experts_NK, routing.weights_NK, *self.packed)
-        if not self.is_local:
+        if not self.is_local or self.has_adapters:
             return None
         if routing.experts_NK.numel() <= _FEW:
             out_NKD = _copied(x_ND, routing.experts_NK, *self._stacks())

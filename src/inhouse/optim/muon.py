@@ -52,11 +52,11 @@ class Muon(torch.optim.Optimizer):
     def __init__(
         self, parameters: list[nn.Parameter], lr: float, weight_decay: float, dtype: torch.dtype = torch.bfloat16
     ) -> None:
-        """`dtype` is what orthogonalisation is computed in."""
+        """`dtype` is what orthogonalisation is computed in. There may be no parameters: all matrices are frozen."""
         self.dtype = dtype
         shapes = sorted({tuple(p.shape) for p in parameters})
         groups = [{"params": [p for p in parameters if tuple(p.shape) == shape]} for shape in shapes]
-        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "step": 0})
+        super().__init__(groups or [{"params": []}], {"lr": lr, "weight_decay": weight_decay, "step": 0})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]

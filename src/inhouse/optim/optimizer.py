@@ -1,10 +1,14 @@
-"""Muon on matrices and expert stacks, AdamW on the embedding, the head, norms and the router; sharded or whole."""
+"""Muon on matrices and expert stacks, AdamW on the embedding, the head, norms, the router and adapters.
+
+Sharded or whole. What is frozen has no optimizer.
+"""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from inhouse.model.lora.names import is_adapter
 from inhouse.optim.muon import Muon
 from inhouse.optim.settings import OptimizerSettings
 
@@ -15,16 +19,18 @@ class Optimizers:
     def __init__(self, model: nn.Module, settings: OptimizerSettings, dtype: torch.dtype = torch.bfloat16) -> None:
         """`dtype` is what Muon orthogonalises in."""
         self._names: dict[Any, str] = {p: name for name, p in model.named_parameters()}
-        matrices, rest = [], {"embedding": [], "head": [], "router": [], "scalar": []}  # type: ignore[var-annotated]
-        for name, parameter in model.named_parameters():
-            kind = kind_of(name, parameter)
-            (matrices if kind == "matrix" else rest[kind]).append(parameter)
         rates = {
             "embedding": settings.embedding_lr,
             "head": settings.head_lr,
             "router": settings.router_lr,
             "scalar": settings.scalar_lr,
+            "adapter": settings.adapter_lr,
         }
+        matrices, rest = [], {kind: [] for kind in rates}  # type: ignore[var-annotated]
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                kind = kind_of(name, parameter)
+                (matrices if kind == "matrix" else rest[kind]).append(parameter)
         factor = settings.lr_factor
         self.muon = Muon(matrices, factor * settings.matrix_lr, settings.weight_decay, dtype)
         self.adamw = torch.optim.AdamW(
@@ -78,7 +84,9 @@ class Optimizers:
 
 
 def kind_of(name: str, parameter: nn.Parameter) -> str:
-    """Which rate a parameter has: embedding, head, router, matrix or scalar."""
+    """Which rate a parameter has: adapter, embedding, head, router, matrix or scalar."""
+    if is_adapter(name):
+        return "adapter"
     if name == "embed_tokens.weight":
         return "embedding"
     if name == "lm_head.weight":

@@ -25,6 +25,7 @@ class OptimizerSettings(Settings):
     head_lr: PositiveFloat = Field(default=0.014, description="AdamW: the head")
     scalar_lr: PositiveFloat = Field(default=0.01, description="AdamW: norms")
     router_lr: PositiveFloat = Field(default=0.001, description="AdamW: the router; faster ones starve experts")
+    adapter_lr: PositiveFloat = Field(default=0.0002, description="AdamW: adapters, where lora is given")
     weight_decay: float = Field(default=0.1, ge=0, description="of matrices, where it does not oppose the update")
     warmup_steps: int = Field(default=20, ge=0, description="at most a fifth of the run's steps")
     decay_fraction: float = Field(default=0.65, gt=0, le=1, description="the last part of the steps: linear decay")

@@ -28,8 +28,9 @@ def cast_once(model: Transformer) -> Iterator[None]:
         if master.ndim > 1 and master.dtype != model.dtype and not isinstance(module, Router)
     ]
     for module, name, master in copied:
-        copy = nn.Parameter(master.detach().to(model.dtype))
-        copy.register_post_accumulate_grad_hook(partial(_add_to, master))
+        copy = nn.Parameter(master.detach().to(model.dtype), requires_grad=master.requires_grad)
+        if master.requires_grad:
+            copy.register_post_accumulate_grad_hook(partial(_add_to, master))
         setattr(module, name, copy)
     try:
         yield

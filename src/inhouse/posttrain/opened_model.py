@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from pydantic import ValidationError
 
-from inhouse.checkpoint.model_folder import CONFIG, DTYPES, GENERATION_CONFIG, load_model
+from inhouse.checkpoint.model_folder import DTYPES, GENERATION_CONFIG, load_model, stored_dtype
 from inhouse.common.devices import pick_device
 from inhouse.common.files import read_json
 from inhouse.common.model_paths import find_model
@@ -102,18 +102,10 @@ def read_generation(folder: Path) -> Generation:
 def resolve_dtype(folder: Path, dtype: str) -> str:
     """fp32 or bf16 for what was asked for (auto: as `folder` stores its weights). Raises `ValueError`."""
     if dtype == AUTO:
-        return _stored_dtype(folder)
+        return stored_dtype(folder)
     if dtype not in DTYPES:
         raise ValueError(f"dtype = {dtype!r} is not known; it is one of {', '.join((AUTO, *DTYPES))}")
     return dtype
-
-
-def _stored_dtype(folder: Path) -> str:
-    """As config.json says; fp16, in which nothing here computes, becomes fp32, which holds all of its numbers."""
-    path = folder / CONFIG
-    said = read_json(path) if path.is_file() else {}
-    name = said.get("dtype", said.get("torch_dtype")) if isinstance(said, dict) else None
-    return "bf16" if name == "bfloat16" else "fp32"
 
 
 def read_chat_template(folder: Path) -> str | None:

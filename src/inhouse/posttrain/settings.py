@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, Posit
 
 from inhouse.common.settings import Settings
 from inhouse.environments.registry import check_name
+from inhouse.model.lora.settings import LoraSettings
 from inhouse.train.settings import TrainSettings
 
 
@@ -44,6 +45,9 @@ class SftSettings(TrainSettings):
     generated: dict[Annotated[str, AfterValidator(check_name)], NonNegativeInt] = Field(
         default={"addition": 4_000, "subtraction": 4_000, "brackets": 1_500, "strings": 3_000, "library": 2_000},
         description="conversations by environment, at most; what is given is all: one that is not named has none",
+    )
+    lora: LoraSettings | None = Field(
+        default=None, description="train adapters of the base's linear maps in place of all its weights; default: all"
     )
     replay: float = Field(
         default=0.25, ge=0, lt=1, description="share of a step's rows that is pretraining text; 0: none"

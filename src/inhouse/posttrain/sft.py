@@ -12,9 +12,7 @@ import torch
 from inhouse.checkpoint.model_folder import (
     GENERATION_CONFIG,
     copy_tokenizer,
-    fill_from,
     read_config,
-    save_model,
     write_generation_config,
 )
 from inhouse.common.files import digest, read_json, write_atomic, write_json
@@ -27,6 +25,7 @@ from inhouse.parallel.layout import ParallelSettings, check_layout
 from inhouse.parallel.process_group import join, rank
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
 from inhouse.posttrain.conversations import CONVERSATIONS, TAUGHT
+from inhouse.posttrain.lora.adaptation import Adaptation
 from inhouse.posttrain.opened_model import read_chat_template
 from inhouse.posttrain.replay import Replay
 from inhouse.posttrain.rows.encode import HELDOUT, encode_all, repeats
@@ -62,6 +61,8 @@ def fine_tune(
     template = CHAT_TEMPLATE if own_template is None else own_template
     with torch.device("meta"):
         model = Transformer(trained_shape(read_config(base), settings))
+    adaptation = Adaptation(settings.lora, base, seed)
+    adaptation.prepare(model, "sft", parallel.pipeline)
     check_layout(
         parallel, model.config, settings.rows(), settings.sequence_length, settings.micro_batch_tokens, settings.compile
     )
@@ -88,6 +89,7 @@ def fine_tune(
         **settings.model_dump(include=set(TrainSettings.model_fields)) | {"batch_tokens": rows.total * length}
     )
     run_identity = {"seed": seed, "conversations": packed.digest(), "replayed_rows": rows.replayed}
+    run_identity |= adaptation.identity()
     if rows.replayed:
         run_identity["text"] = digest(shards / "train" / INDEX)  # which holds every shard's digest
     if rank() == 0:
@@ -103,7 +105,7 @@ def fine_tune(
             validations += held_out(shards / "heldout", loaded, shape, mesh, name="text")
         Trainer(
             model, batch_of, steps, training, output, name="sft", run_identity=run_identity,
-            callbacks=[*validations, *default_callbacks()], mesh=mesh, init_weights=partial(fill_from, folder=base),
+            callbacks=[*validations, *default_callbacks()], mesh=mesh, init_weights=adaptation.begin,
         ).run()  # fmt: skip
         if mesh.is_first:
             counts = {key: packed.encoded.index[key] for key in ("conversations", "files", "heldout", "too_long")}
@@ -111,7 +113,7 @@ def fine_tune(
             write_json(output / CONVERSATIONS, {"generated": settings.generated, **told, **counts})
             _keep_own(packed_folder, output)
             _write_beside(base, output, settings.sampling)
-        save_model(model, output)
+        adaptation.save(model, output)
         if mesh.is_first:
             for index in packed_folder.glob("*/index.json"):
                 index.unlink()  # first: a kill half way leaves nothing that looks whole

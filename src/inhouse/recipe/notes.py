@@ -22,6 +22,7 @@ _OF_EXPERTS = (
     "num_expert_groups", "num_groups_per_token",
 )  # fmt: skip
 _OF_ROUTERS = ("router_lr", "balance_rate", "sequence_balance")
+_OF_WEIGHTS = ("matrix_lr", "embedding_lr", "head_lr", "scalar_lr", "router_lr", "weight_decay", "balance_rate")
 
 
 def notes(recipe: Recipe, passes: Passes) -> list[str]:
@@ -36,6 +37,7 @@ def notes(recipe: Recipe, passes: Passes) -> list[str]:
         _short_sequences,
         _micro_batches,
         _fine_tuning,
+        _adapters,
         _evaluation,
         _alone,
     )
@@ -153,6 +155,17 @@ def _micro_batches(recipe: Recipe) -> Iterator[str]:
 def _fine_tuning(recipe: Recipe) -> Iterator[str]:
     if recipe.sft.sampling.temperature == 0 and _written(recipe.sft.sampling, "top_p"):
         yield "[sft] sampling.top_p has no effect at temperature = 0, which always takes the likeliest token"
+
+
+def _adapters(recipe: Recipe) -> Iterator[str]:
+    """Beside them nothing is trained."""
+    tables = ("pretrain", "midtrain", "sft")
+    for section in tables if recipe.sft.lora is None else tables[:2]:
+        if _written(getattr(recipe, section), "adapter_lr"):
+            yield f"[{section}] adapter_lr has no effect without lora, which only [sft] has"
+    if recipe.sft.lora is not None:
+        for name in _written(recipe.sft, *_OF_WEIGHTS):
+            yield f"[sft] {name} has no effect beside lora, which trains nothing but adapters (adapter_lr)"
 
 
 def _evaluation(recipe: Recipe) -> Iterator[str]:

@@ -21,6 +21,7 @@ from inhouse.common.processes import Terminated
 from inhouse.common.progress import Progress
 from inhouse.model.fp8.hardware import check_hardware
 from inhouse.model.fp8.linear import use_fp8
+from inhouse.model.lora.adapters import has_adapters
 from inhouse.model.transformer import Transformer
 from inhouse.optim.schedule import learning_rate_fraction
 from inhouse.parallel.control_plane import check_alike
@@ -103,7 +104,8 @@ class Trainer:
         if self.init_weights is not None:
             allocate(model, self.device)
         self._is_initialized = self.init_weights is None
-        if not has_checkpoint(self.output / "checkpoints"):  # whose weights are loaded
+        has_all_weights = has_checkpoint(self.output / "checkpoints") and not has_adapters(model)
+        if not has_all_weights:
             self._initialize()
         self.step = self._new_step()
         if settings.compile and not self.step.compile():

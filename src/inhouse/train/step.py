@@ -15,6 +15,8 @@ from inhouse.model.attention import CausalAttention
 from inhouse.model.compilation import can_compile, compile_blocks
 from inhouse.model.cross_entropy import NOT_TRAINED, CrossEntropy
 from inhouse.model.layers import Linear
+from inhouse.model.lora.adapters import has_adapters
+from inhouse.model.lora.names import is_adapter
 from inhouse.model.moe import MoE
 from inhouse.model.transformer import Transformer
 from inhouse.optim.clip import clip_gradients
@@ -101,6 +103,7 @@ class TrainStep:
         self._expert_shares = ExpectedShares(model, mesh)
         self._sequence_balance = SequenceBalance(model, settings.sequence_balance, settings.batch_tokens, mesh)
         # of the layers here, among all MoE layers
+        self._has_adapters = has_adapters(model)
         self._places = [i for i, layer in enumerate(model.config.moe_layers) if layer in model.blocks]
         self._pipeline = Pipeline(model, self._pass_part) if mesh.pipeline is not None else None
 
@@ -237,8 +240,13 @@ class TrainStep:
         return cast_once(self.model) if has_several and self.mesh.layout.processes == 1 else nullcontext()
 
     def update(self, fraction: float, balances: list[Balance]) -> None:
-        """Bring the gradients into the weights, at `fraction` of the flat learning rates."""
+        """Bring the gradients into the weights, at `fraction` of the flat learning rates.
+
+        Where only adapters are trained, the routers' biases stay too.
+        """
         self.optimizers.step(fraction)
+        if self._has_adapters:
+            return
         move_biases(self.routers, [balances[place] for place in self._places], self.settings.balance_rate)
 
     def drop(self) -> None:
@@ -247,7 +255,9 @@ class TrainStep:
 
     def tensors(self) -> dict[str, Tensor]:
         """All that training changes, under one name each; sharing its memory."""
-        model = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        weights = self.model.state_dict()
+        changed = filter(is_adapter, weights) if self._has_adapters else weights
+        model = {f"model.{name}": weights[name] for name in changed}
         return model | {f"optimizer.{name}": tensor for name, tensor in self.optimizers.state().items()}
 
 

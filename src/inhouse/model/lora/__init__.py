@@ -1,0 +1,1 @@
+"""Low-rank adapters (LoRA): what is trained of a model whose own weights stay as they are."""
