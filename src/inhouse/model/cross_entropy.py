@@ -113,7 +113,7 @@ class _InSlices(torch.autograd.Function):
         grad_hidden_ND = torch.empty_like(hidden_ND) if for_hidden else None
         grad_head_RD = torch.zeros_like(head_RD, dtype=torch.float32) if for_head else None
         losses = []
-        for part in _slices(hidden_ND.shape[0], head_RD.shape[0]):
+        for part in slices(hidden_ND.shape[0], head_RD.shape[0]):
             logits = F.linear(hidden_ND[part], head_in_type)
             log_sum, score = rows.combine(*pieces.statistics(logits, row_N[part]))
             losses.append((log_sum - score).masked_fill(~is_trained_N[part], 0.0))
@@ -139,10 +139,12 @@ class _InSlices(torch.autograd.Function):
         return grad_hidden_ND, grad_head_RD, *[None] * 5
 
 
-def _slices(num_tokens: int, num_rows: int) -> Iterator[slice]:
-    """A power of two of them, so that they come out even: compiled code serves one number of tokens."""
+def slices(num_tokens: int, num_rows: int) -> Iterator[slice]:
+    """Of the tokens, each of at most `LOGITS_AT_ONCE`: a power of two of them, so that they come out even and compiled
+    code serves one number of tokens.
+    """
     at_least = math.ceil(num_tokens / max(1, LOGITS_AT_ONCE // num_rows))
-    step = math.ceil(num_tokens / (1 << (at_least - 1).bit_length()))
+    step = max(1, math.ceil(num_tokens / (1 << (at_least - 1).bit_length())))
     for start in range(0, num_tokens, step):
         yield slice(start, min(start + step, num_tokens))
 

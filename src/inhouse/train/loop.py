@@ -62,7 +62,8 @@ class Trainer:
     A model too large to be held whole comes on the `meta` device; `init_weights` then gives each process's part its
     weights. `batch_of(step)` must be a pure function of the step: the sequences of this process's rows
     (`Mesh.dp_rows`); another thread calls it, while the step before runs. `run_identity` (seed, data, …) tells this run
-    from another; `name` stands on the progress bar. The checkpoint of step `pinned` is kept for good.
+    from another; `name` stands on the progress bar. The checkpoint of step `pinned` is kept for good. `new_step` makes
+    the steps, of another loss than pretraining's where that is wanted.
     """
 
     model: Transformer
@@ -76,6 +77,7 @@ class Trainer:
     mesh: Mesh = SINGLE
     init_weights: Callable[[Transformer], None] | None = None
     pinned: int = 0
+    new_step: Callable[[Transformer, TrainSettings, Mesh, Callable[[str], None]], TrainStep] = TrainStep
 
     def __post_init__(self) -> None:
         self.done = 0  # steps
@@ -104,7 +106,7 @@ class Trainer:
         self._is_initialized = self.init_weights is None
         if not has_checkpoint(self.output / "checkpoints"):  # whose weights are loaded
             self._initialize()
-        self.step = TrainStep(model, settings, self.mesh, self.supervisor.phase)
+        self.step = self.new_step(model, settings, self.mesh, self.supervisor.phase)
         if settings.compile and not self.step.compile():
             self.say("torch.compile lacks a C++ compiler here, or knows no fp32 experts; slower")
 

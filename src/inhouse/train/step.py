@@ -149,7 +149,7 @@ class TrainStep:
             for number, micro in enumerate(micro_batches, 1):
                 begin_micro_batch(self.model, self.mesh, is_last=number == len(micro_batches))
                 self.on_phase("forward")
-                losses, balance = losses_of(self.model, micro, self._cross_entropy, self.mesh, self._ahead)
+                losses, balance = self._losses_of(micro, self._ahead)
                 self.on_phase("backward")
                 means = [loss / divisor for loss, divisor in zip(losses, divisors, strict=True)]
                 (means[0] + self.settings.mtp_weight * means[1] if self._ahead else means[0]).backward()
@@ -182,7 +182,11 @@ class TrainStep:
             return
         for micro in micro_batches:
             self.on_phase("validation")
-            yield loss_of(self.model, micro, self._cross_entropy, self.mesh)[0].detach()
+            yield self._losses_of(micro)[0][0].detach()
+
+    def _losses_of(self, micro: Batch, ahead: bool = False) -> tuple[tuple[Tensor, ...], list[Balance]]:
+        """This process's losses on a micro-batch; a step of another kind has others in their place."""
+        return losses_of(self.model, micro, self._cross_entropy, self.mesh, ahead)
 
     def _pass_part(self, part: Part, x_ND: Tensor | None, batch: Batch) -> tuple[Tensor, list[Balance]]:
         """A micro-batch through the layers of one part; the last one gives the loss."""
