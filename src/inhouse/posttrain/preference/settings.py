@@ -34,7 +34,7 @@ class PreferenceSettings(TrainSettings):
 
     @property
     def scale(self) -> float:
-        """β; as published 0.1 (Rafailov et al., 2023, section 6), and of log-ratios a token 5 (Lambert et al., 2024)."""
+        """β; as published 0.1 (Rafailov et al., 2023, section 6), of log-ratios a token 5 (Lambert et al., 2024)."""
         return self.beta if self.beta is not None else 5.0 if self.length_normalised else 0.1
 
     def rows(self) -> int:
