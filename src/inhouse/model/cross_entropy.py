@@ -122,7 +122,7 @@ class _InSlices(torch.autograd.Function):
             if grad_hidden_ND is not None:
                 torch.mm(grad, head_in_type, out=grad_hidden_ND[part])
             if grad_head_RD is not None:
-                grad_head_RD += _product_in_fp32(grad.T, hidden_ND[part])
+                grad_head_RD += product_in_fp32(grad.T, hidden_ND[part])
         ctx.save_for_backward(grad_hidden_ND, grad_head_RD)
         return torch.cat(losses)[rows.own].sum()
 
@@ -140,11 +140,9 @@ class _InSlices(torch.autograd.Function):
 
 
 def slices(num_tokens: int, num_rows: int) -> Iterator[slice]:
-    """Of the tokens, each of at most `LOGITS_AT_ONCE`: a power of two of them, so that they come out even and compiled
-    code serves one number of tokens.
-    """
+    """A power of two of them, so that they come out even: compiled code serves one number of tokens."""
     at_least = math.ceil(num_tokens / max(1, LOGITS_AT_ONCE // num_rows))
-    step = max(1, math.ceil(num_tokens / (1 << (at_least - 1).bit_length())))
+    step = math.ceil(num_tokens / (1 << (at_least - 1).bit_length()))
     for start in range(0, num_tokens, step):
         yield slice(start, min(start + step, num_tokens))
 
@@ -164,7 +162,7 @@ def _gradient(logits_nR: Tensor, log_sum_n: Tensor, row_n: Tensor, is_trained_n:
     return torch.where(is_target_nR, grad_nR - 1.0, grad_nR).to(logits_nR.dtype)
 
 
-def _product_in_fp32(a: Tensor, b: Tensor) -> Tensor:
+def product_in_fp32(a: Tensor, b: Tensor) -> Tensor:
     """a b, not rounded to bf16 where the device can."""
     if a.device.type == "cuda" and a.dtype != torch.float32:
         return torch.mm(a, b, out_dtype=torch.float32)

@@ -6,11 +6,14 @@ from typing import Any, NamedTuple
 
 from pydantic_core import PydanticUndefined
 
-from inhouse.common.lineage import MIDTRAIN, Record, read_record
+from inhouse.common.lineage import MIDTRAIN, OPTIONAL_STAGES, RL, Record, read_record
 from inhouse.common.settings import Settings
 from inhouse.pipeline.identity import Identity, listings_of, result_settings
 from inhouse.pipeline.stages import Stage, stages_of
 from inhouse.recipe.recipe import Recipe
+
+
+_CALLED = {MIDTRAIN: "mid-training", RL: "reinforcement learning"}
 
 
 class Change(NamedTuple):
@@ -32,10 +35,9 @@ def changes_of(stage: Stage, record: Record, identity: Identity) -> list[Change]
         for name, digest in ours["stages"].items()
         if theirs.get("stages", {}).get(name, digest) != digest
     ]
-    if (MIDTRAIN in ours["stages"]) != (MIDTRAIN in theirs.get("stages", {})):
-        found.append(
-            Change(MIDTRAIN, "made with mid-training" if MIDTRAIN in ours["stages"] else "made without mid-training")
-        )
+    for name in OPTIONAL_STAGES:
+        if (is_read := name in ours["stages"]) != (name in theirs.get("stages", {})):
+            found.append(Change(name, f"made {'with' if is_read else 'without'} {_CALLED[name]}"))
     found += _inputs("source", [source.name for source in stage.sources], theirs.get("sources", []), ours)
     names = [path.name for path in stage.conversations]
     found += _inputs("conversation", names, theirs.get("conversations", []), ours)

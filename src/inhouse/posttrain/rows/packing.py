@@ -50,7 +50,7 @@ class PackedConversations:
         order = np.random.default_rng((seed, 0)).permutation(entries if repeats is None else entries.repeat(repeats))
         sizes = all_sizes[order]
         room = min(sequence_length, max(int(sizes.max()), int(sizes.sum()) // min(LEAST_ROWS, len(sizes))))
-        self._row_starts, self._members = _best_fit(order, sizes, room)
+        self._row_starts, self._members = best_fit(order, sizes, room)
 
     @property
     def num_rows(self) -> int:
@@ -115,7 +115,7 @@ def filled_batch(steps: Steps, step: int, rows: range) -> Batch:
     return Batch(*(torch.cat((x[:kept], y[:1].expand(missing, -1))) for x, y in columns))
 
 
-def _best_fit(order: np.ndarray, sizes: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+def best_fit(order: np.ndarray, sizes: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Put each conversation, the longest first, into the row with the least room that is enough for it.
 
     Returns where each row's members start, and the members of all rows one after the other.

@@ -11,9 +11,9 @@ from inhouse.data.shards import dtype_for
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.posttrain.chat_template import Encoded, encode_conversation
 from inhouse.posttrain.messages import Message
-from inhouse.posttrain.preference.pairs import Pair, read_pairs
 from inhouse.posttrain.rows.encode import LEAST_TO_HOLD_OUT
 from inhouse.posttrain.rows.encoded import ConversationWriter, is_written, lay, size
+from inhouse.rl.preference.pairs import Pair, read_pairs
 
 _HELD_OUT_ONE_IN = 20
 

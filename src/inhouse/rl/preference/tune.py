@@ -20,14 +20,13 @@ from inhouse.parallel.layout import ParallelSettings, check_layout
 from inhouse.parallel.process_group import join, rank
 from inhouse.posttrain.conversation_files import conversation_files
 from inhouse.posttrain.opened_model import read_chat_template
-from inhouse.posttrain.preference.encode import encode_pairs
-from inhouse.posttrain.preference.settings import PreferenceSettings
-from inhouse.posttrain.preference.step import HeldoutPairs, PairFigures, PreferenceStep
 from inhouse.posttrain.rows.encoded import is_written
 from inhouse.posttrain.rows.packing import PackedConversations, filled_batch
 from inhouse.posttrain.step_count import STEPS_AN_EPOCH
+from inhouse.rl.preference.encode import encode_pairs
+from inhouse.rl.preference.settings import PreferenceSettings
+from inhouse.rl.preference.trainer import HeldoutPairs, PairFigures, PreferenceTrainer
 from inhouse.train.callbacks import default_callbacks
-from inhouse.train.loop import Trainer
 from inhouse.train.step_count import trained_shape
 from inhouse.train.validation import STEPS
 
@@ -84,10 +83,10 @@ def tune_on_pairs(
     with join(parallel, settings.device, "preference") as mesh:
         dealt = math.ceil(packed.sequences_per_step / parallel.data) * parallel.data  # with filler, if need be
         callbacks = [PairFigures(), *_validation(packed_folder, seed, packed, dealt, mesh), *default_callbacks()]
-        Trainer(
+        PreferenceTrainer(
             model, partial(filled_batch, packed, rows=mesh.dp_rows(dealt)), steps, training, output, name="preference",
             run_identity=run_identity, callbacks=callbacks, mesh=mesh, init_weights=partial(fill_from, folder=base),
-            new_step=partial(PreferenceStep, base=base),
+            base=base,
         ).run()  # fmt: skip
         if mesh.is_first:
             said = {"settings": settings.model_dump(mode="json"), "seed": seed, "steps": steps, **counts}

@@ -3,7 +3,7 @@
 Shapes: B rows, T tokens of a row, P places for pairs in a row, D model width, N = B T.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,17 +13,15 @@ from torch import Tensor
 
 from inhouse.checkpoint.model_folder import fill_from
 from inhouse.model.attention import CausalAttention
-from inhouse.model.compilation import can_compile, compile_blocks
+from inhouse.model.compilation import compile_blocks
 from inhouse.model.cross_entropy import NOT_TRAINED
-from inhouse.model.log_probabilities import log_probabilities
 from inhouse.model.transformer import Transformer
 from inhouse.parallel.device_mesh import Mesh
-from inhouse.parallel.fsdp import allocate, as_forward, inner_attention_in, let_go, parallelize
-from inhouse.posttrain.preference.settings import PreferenceSettings
+from inhouse.parallel.fsdp import allocate, as_forward, let_go, parallelize
+from inhouse.rl.policy_head import PolicyHead
+from inhouse.rl.preference.settings import PreferenceSettings
 from inhouse.train.balance import Balance, balance_of
-from inhouse.train.loop import Callback, Trainer
 from inhouse.train.step import Batch, Gradients, TrainStep
-from inhouse.train.validation import Validation
 
 
 class Ratios(NamedTuple):
@@ -38,74 +36,72 @@ class Ratios(NamedTuple):
 class PreferenceStep(TrainStep):
     """`TrainStep` whose loss is the mean over a step's pairs of -log σ(β (chosen - rejected)), of log-ratios.
 
-    The reference is a second model of the same weights in `base`, spread like the first and never changed.
+    The reference is a second model of the weights in `base`, spread like the first and never changed. Gradients have
+    `figures` of all pairs of the step: the share in which the chosen answer has the higher log-ratio (`accuracy`), and
+    the mean log-ratios.
     """
 
     def __init__(
-        self, model: Transformer, settings: PreferenceSettings, mesh: Mesh, on_phase: Callable[[str], None], base: Path
+        self, model: Transformer, settings: PreferenceSettings, base: Path, mesh: Mesh, on_phase: Callable[[str], None]
     ) -> None:
         """As `TrainStep`."""
         super().__init__(model, settings, mesh, on_phase)
-        self._preference = settings
+        self._preference, self._head = settings, PolicyHead(temperature=1.0)
         self.reference = _opened(base, model, mesh)
-        self.seen = torch.zeros(4, dtype=torch.float64, device=next(model.parameters()).device)
+        self._sums = torch.zeros(4, dtype=torch.float64, device=next(model.parameters()).device)
 
     def compile(self) -> bool:
         is_possible = super().compile()
-        if is_possible and can_compile(self.reference, trains=False):
+        if is_possible:
+            self._head = self._head.compiled()
             compile_blocks(self.reference)
         return is_possible
 
     def gradients(self, batch: Batch, stop: bool = False) -> Gradients:
-        self.seen.zero_()
-        return super().gradients(batch, stop)
+        self._sums.zero_()
+        return super().gradients(batch, stop)._replace(figures=self._figures())
 
-    def statistics(self) -> dict[str, float]:
-        """Of the pairs seen since `seen` was zeroed, over all processes, each of which must call it: in how many the
-        chosen answer has the higher log-ratio, and the mean log-ratios. Empty before the first pair.
-        """
-        count, right, chosen, rejected = self.mesh.sum(self.seen).tolist()
-        if not count:
-            return {}
-        return {
-            "accuracy": right / count, "chosen_log_ratio": chosen / count, "rejected_log_ratio": rejected / count,
-        }  # fmt: skip
+    def evaluate_pairs(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """The mean loss a pair, and the figures, without gradients."""
+        self._sums.zero_()
+        loss, count = self.evaluate(batches)
+        return {"loss": loss / max(count, 1), **self._figures()}
 
-    def _losses_of(self, micro: Batch, ahead: bool = False) -> tuple[tuple[Tensor, ...], list[Balance]]:
-        log_p_BT, balances = _log_probabilities(self.model, micro, self.mesh)
+    def _figures(self) -> dict[str, float]:
+        """Over all processes, the same in each."""
+        count, right, chosen, rejected = self.mesh.sum(self._sums).tolist()
+        names = {"accuracy": right, "chosen_log_ratio": chosen, "rejected_log_ratio": rejected}
+        return {name: total / max(count, 1.0) for name, total in names.items()}
+
+    def _losses_of(self, micro: Batch) -> tuple[tuple[Tensor, ...], list[Balance]]:
+        logprobs_BT, balances = self._logprobs(self.model, micro)
         with torch.no_grad():
-            reference_BT, _ = _log_probabilities(self.reference, micro, self.mesh)
+            reference_BT, _ = self._logprobs(self.reference, micro)
         let_go(self.reference)
-        ratios = log_ratios(log_p_BT - reference_BT, micro, self._preference.length_normalised)
-        self.seen += _sums(ratios)
+        ratios = log_ratios(logprobs_BT - reference_BT, micro, self._preference.length_normalised)
+        self._sums += _sums(ratios)
         return (preference_loss(ratios, self._preference.scale),), balances
+
+    def _losses(self, micro_batches: list[Batch]) -> Iterator[Tensor]:
+        for micro in micro_batches:
+            self.on_phase("validation")
+            yield self._losses_of(micro)[0][0].detach()
 
     def _count_trained(self, batches: Iterable[Batch], device: torch.device, ahead: bool = False) -> Tensor:
         """How many pairs."""
         count = torch.zeros(1, dtype=torch.int64, device=device)
         for batch in batches:
-            count += _tokens_of_answers(batch).ge(1).all(dim=-1).sum()
+            count += tokens_of_answers(batch).ge(1).all(dim=-1).sum()
         return count
 
-
-class PairFigures(Callback):
-    """Logs the `statistics` of the last step's pairs."""
-
-    def after_step(self, trainer: Trainer, batch: Batch, gradients: Gradients) -> None:
-        if trainer.done % trainer.settings.log_every == 0 or trainer.done == trainer.num_steps:
-            assert isinstance(trainer.step, PreferenceStep)
-            trainer.figures |= trainer.step.statistics()
-
-
-class HeldoutPairs(Validation):
-    """Logs the loss on held-out pairs, and in what share of them the chosen answer has the higher log-ratio."""
-
-    def after_step(self, trainer: Trainer, batch: Batch, gradients: Gradients) -> None:
-        assert isinstance(trainer.step, PreferenceStep)
-        trainer.step.seen.zero_()
-        super().after_step(trainer, batch, gradients)
-        for name, value in trainer.step.statistics().items():
-            trainer.figures[f"{self.name}_{name}"] = value
+    def _logprobs(self, model: Transformer, batch: Batch) -> tuple[Tensor, list[Balance]]:
+        """Of every trained target, fp32 (B, T); 0 elsewhere."""
+        output = model(batch.tokens_BT, batch.positions_BT, CausalAttention(batch.documents_BT))
+        tokens_N, head = batch.targets_BT.flatten().clamp_min(0), model.lm_head
+        scores = as_forward(head, lambda hidden_ND: self._head(hidden_ND, head.weight, tokens_N, None))
+        logprobs_BT = scores(output.hidden_BTD.flatten(0, 1)).logprobs_N.view(batch.targets_BT.shape)
+        is_trained_BT = batch.targets_BT != NOT_TRAINED
+        return torch.where(is_trained_BT, logprobs_BT, 0.0), [balance_of(layer) for layer in output.routing]
 
 
 def preference_loss(ratios: Ratios, beta: float) -> Tensor:
@@ -121,14 +117,14 @@ def log_ratios(log_ratio_BT: Tensor, batch: Batch, is_normalised: bool) -> Ratio
 
     A row's documents 1 and 2 are the chosen and the rejected answer of its first pair, 3 and 4 of its second.
     """
-    sums_BP2, counts_BP2 = _by_answer(log_ratio_BT.double(), batch), _tokens_of_answers(batch)
+    sums_BP2, counts_BP2 = _by_answer(log_ratio_BT.double(), batch), tokens_of_answers(batch)
     if is_normalised:
         sums_BP2 = sums_BP2 / counts_BP2.clamp_min(1)
     chosen_BP, rejected_BP = sums_BP2.float().unbind(dim=-1)
     return Ratios(chosen_BP, rejected_BP, counts_BP2.ge(1).all(dim=-1))
 
 
-def _tokens_of_answers(batch: Batch) -> Tensor:
+def tokens_of_answers(batch: Batch) -> Tensor:
     """How many trained tokens each answer has, (B, P, 2)."""
     return _by_answer((batch.targets_BT != NOT_TRAINED).long(), batch)
 
@@ -141,24 +137,9 @@ def _by_answer(values_BT: Tensor, batch: Batch) -> Tensor:
     return sums.scatter_add(1, batch.documents_BT, values_BT)[:, 1:].unflatten(1, (-1, 2))
 
 
-def _log_probabilities(model: Transformer, batch: Batch, mesh: Mesh) -> tuple[Tensor, list[Balance]]:
-    """Of every trained target, fp32 (B, T); 0 elsewhere."""
-    attend = inner_attention_in(mesh, CausalAttention(batch.documents_BT))
-    hidden_BTD, routing, _ = model(batch.tokens_BT, batch.positions_BT, attend)
-    is_trained_BT = batch.targets_BT != NOT_TRAINED
-    targets_n = batch.targets_BT[is_trained_BT]
-
-    def of_head(hidden_nD: Tensor) -> Tensor:
-        return log_probabilities(hidden_nD, model.lm_head.weight, targets_n)
-
-    log_p_n = as_forward(model.lm_head, of_head)(hidden_BTD[is_trained_BT])
-    log_p_BT = log_p_n.new_zeros(is_trained_BT.shape).masked_scatter(is_trained_BT, log_p_n)
-    return log_p_BT, [balance_of(layer) for layer in routing]
-
-
 @torch.no_grad()
 def _sums(ratios: Ratios) -> Tensor:
-    """What `PreferenceStep.statistics` are made of."""
+    """Of how many pairs, and what the figures are the means of."""
     chosen_BP, rejected_BP, is_pair_BP = ratios
     columns = (torch.ones_like(chosen_BP), chosen_BP > rejected_BP, chosen_BP, rejected_BP)
     return torch.stack([column.double()[is_pair_BP].sum() for column in columns])

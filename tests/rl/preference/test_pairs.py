@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inhouse.posttrain.preference.pairs import read_pairs, to_pair
+from inhouse.rl.preference.pairs import read_pairs, to_pair
 
 ASKED, GOOD, BAD = (
     {"role": role, "content": text} for role, text in (("user", "Hi"), ("assistant", "Hello!"), ("assistant", "What?"))
