@@ -12,6 +12,7 @@ from inhouse.cli.compare import compare
 from inhouse.cli.evaluate import evaluate
 from inhouse.cli.ladder import ladder
 from inhouse.cli.make import make, plan, trace
+from inhouse.cli.prefer import prefer
 from inhouse.cli.runs import runs_app
 from inhouse.cli.serve import serve
 from inhouse.cli.show import data, sft
@@ -47,6 +48,7 @@ app.add_typer(arena, name="arena")
 app.command()(compare)
 app.add_typer(data, name="data")
 app.add_typer(sft, name="sft")
+app.command()(prefer)
 app.add_typer(ladder, name="ladder")
 app.command()(plan)
 app.command()(trace)
