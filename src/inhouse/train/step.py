@@ -35,13 +35,14 @@ class Batch(NamedTuple):
     """The tokens of one step, int64 (B, T). Targets of `NOT_TRAINED` add nothing to the loss.
 
     With `documents_BT` attention stays inside a document; `positions_BT` are then the places in it. Where processes
-    share sequences, `documents_BT` are of whole sequences and the rest of a part.
+    share sequences, `documents_BT` are of whole sequences and the rest of a part. Dropout draws from `noise_BT`.
     """
 
     tokens_BT: Tensor
     targets_BT: Tensor
     documents_BT: Tensor | None = None
     positions_BT: Tensor | None = None
+    noise_BT: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(*(None if x is None else x.to(device) for x in self))  # type: ignore[arg-type]
@@ -61,7 +62,9 @@ class Batch(NamedTuple):
         positions = self.positions_BT
         if positions is None:
             positions = torch.arange(self.tokens_BT.shape[1], device=self.tokens_BT.device).expand_as(self.tokens_BT)
-        return Batch(self.tokens_BT[:, columns], self.targets_BT[:, columns], self.documents_BT, positions[:, columns])
+        tokens_BT, targets_BT, positions_BT = (x[:, columns] for x in (self.tokens_BT, self.targets_BT, positions))
+        noise_BT = None if self.noise_BT is None else self.noise_BT[:, columns]
+        return Batch(tokens_BT, targets_BT, self.documents_BT, positions_BT, noise_BT)
 
 
 class Gradients(NamedTuple):
@@ -164,6 +167,8 @@ class TrainStep:
 
     def _losses_of(self, micro: Batch) -> tuple[tuple[Tensor, ...], list[Balance]]:
         """The losses of a micro-batch, summed, and how it used the experts."""
+        if micro.noise_BT is not None:
+            self.model.drop_out(self.settings.dropout, micro.noise_BT.flatten())
         return losses_of(self.model, micro, self._cross_entropy, self.mesh, self._ahead)
 
     def evaluate(self, batches: Iterable[Batch]) -> tuple[float, float]:
@@ -191,6 +196,8 @@ class TrainStep:
             return
         for micro in micro_batches:
             self.on_phase("validation")
+            if micro.noise_BT is not None:
+                self.model.drop_out(0.0, micro.noise_BT.flatten())
             yield loss_of(self.model, micro, self._cross_entropy, self.mesh)[0].detach()
 
     def _pass_part(self, part: Part, x_ND: Tensor | None, batch: Batch) -> tuple[Tensor, list[Balance]]:
