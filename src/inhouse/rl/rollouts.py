@@ -10,8 +10,6 @@ import numpy as np
 from inhouse.engine.request import Kept
 from inhouse.environments.environment import Grade, Problem
 
-__all__ = ["Group", "Kept", "Rollout"]
-
 
 class Rollout(NamedTuple):
     """One sampled answer.

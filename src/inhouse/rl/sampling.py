@@ -1,7 +1,10 @@
 """Sampling a step's rollouts: many answers to each problem, until enough of the groups have something to teach."""
 
+import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from hashlib import blake2b
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -9,12 +12,15 @@ from typing import Any, NamedTuple, Protocol
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams
+from inhouse.environments import tools
 from inhouse.environments.environment import Environment, Grade, Problem
 from inhouse.environments.verdicts import Ask
 from inhouse.posttrain.chat_template import encode_prompt
 from inhouse.posttrain.messages import Message
 from inhouse.rl.rollouts import Group, Rollout
 from inhouse.rl.turns import Answer, answer_all
+
+log = logging.getLogger(__name__)
 
 
 class SamplingSettings(Protocol):
@@ -122,7 +128,7 @@ class _Job(NamedTuple):
 
 
 class Sampler:
-    """Samples by an engine whose weights are those of the step; `grade` are the verifiers, `reward` what is learnt from.
+    """Samples by an engine that has the weights; `grade` are the verifiers, `reward` gives what is learnt from.
 
     With the same `seed`, step and weights it samples the same, whatever was generated before and wherever a climb was
     resumed. `on_phase` hears what begins.
@@ -181,7 +187,7 @@ class Sampler:
 
     def _opened(self, number: int, asked: Asked) -> _Open | None:
         """None where the prompt leaves no room for an answer."""
-        messages: list[Message] = [{"role": "user", "content": asked.problem.prompt}]
+        messages = tools.asked(*asked)
         prompt = encode_prompt(self.tokenizer, messages, self.template)
         return _Open(number, asked, messages, prompt) if len(prompt) < self.engine.max_context else None
 
@@ -218,19 +224,11 @@ class Sampler:
             max_tokens=max_tokens, temperature=settings.temperature, top_p=settings.top_p,
             kept=settings.top_p < 1, experts=True,
         )  # fmt: skip
-        answers = []
-        for job in jobs:
-            number, sample = job.open.number, job.sample
-            answers.append(
-                Answer(
-                    job.open.prompt,
-                    job.open.messages,
-                    params,
-                    lambda turn, number=number, sample=sample: seed_of(self.seed, step, number, sample, turn),
-                )
-            )
+        answers = [self._begun(job, step, params) for job in jobs]
         answer_all(self.engine, answers, self.template, lambda: self.on_phase("rollouts"))
         rollouts = [None if answer.failure else answer.rollout(weights_step) for answer in answers]
+        for why, count in Counter(answer.failure for answer in answers if answer.failure).items():
+            log.warning("step %d: %d of %d rollouts failed: %s", step, count, len(answers), why)
         self.on_phase("verdicts")
         asks = {
             place: Ask(job.open.asked.environment.name, job.open.asked.problem, rollout.text)
@@ -243,6 +241,11 @@ class Sampler:
             (job.open.number, job.sample): (rollout, None if rollout is None else grades.get(place, cut))
             for place, (job, rollout) in enumerate(zip(jobs, rollouts, strict=True))
         }
+
+    def _begun(self, job: _Job, step: int, params: SamplingParams) -> Answer:
+        seed = partial(seed_of, self.seed, step, job.open.number, job.sample)
+        use_tools = partial(tools.results, job.open.asked.environment.tools)
+        return Answer(job.open.prompt, job.open.messages, params, seed, use_tools)
 
     def _is_worth_more(self, each: _Open) -> bool:
         is_between = self.settings.pass_rate_low <= each.pass_rate <= self.settings.pass_rate_high
@@ -268,9 +271,7 @@ class Sampler:
         return each, tried, group
 
 
-def _shortage(
-    groups: Sequence[Group], tried: Sequence[Tried], num_too_long: int, settings: SamplingSettings
-) -> str:
+def _shortage(groups: Sequence[Group], tried: Sequence[Tried], num_too_long: int, settings: SamplingSettings) -> str:
     if len(groups) >= settings.prompts:
         return ""
     dropped = [each for each in tried if each.is_dropped]

@@ -5,7 +5,6 @@ those are never encoded anew.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -16,15 +15,15 @@ from inhouse.posttrain.chat_template import encode_prompt
 from inhouse.posttrain.messages import Message
 from inhouse.rl.rollouts import Rollout
 
-Call = dict[str, Any]  # as `posttrain.messages` has it: a function's name and its arguments
-UseTools = Callable[[str], tuple[Sequence[Call], Sequence[str]]]  # a reply: what it calls, and what each call gives
+UseTools = Callable[[str], Sequence[Message]]  # what comes back for what a reply calls; nothing: it is the answer
+MOST_TURNS = 8
 
 
 class Answer:
     """One answer to `messages`, at first nothing but their prompt.
 
-    `params` are of its first turn, `seed_of` gives the seed of each (from 0), `use_tools` what its replies call; None
-    without tools. At most `most_turns` are sampled, of `params.max_tokens` all together.
+    `params` are of its first turn, `seed_of` gives the seed of each (from 0), `use_tools` carries out what its replies
+    call. At most `MOST_TURNS` are sampled, of `params.max_tokens` all together.
     """
 
     def __init__(
@@ -33,11 +32,10 @@ class Answer:
         messages: list[Message],
         params: SamplingParams,
         seed_of: Callable[[int], int],
-        use_tools: UseTools | None = None,
-        most_turns: int = 8,
+        use_tools: UseTools = lambda reply: (),
     ) -> None:
         self.prompt, self.messages, self.failure = prompt, messages, ""
-        self._params, self._seed_of, self._use_tools, self._most_turns = params, seed_of, use_tools, most_turns
+        self._params, self._seed_of, self._use_tools = params, seed_of, use_tools
         self._turns: list[Completion] = []
         self._results: list[list[int]] = []  # behind each turn but the last, tokens that were not sampled
 
@@ -73,20 +71,19 @@ class Answer:
 
         Raises `ValueError` where the template cannot write what tools give behind what was said.
         """
-        turn = self._turns[-1] if self._turns else None
-        if self._use_tools is None or self.failure or turn is None or turn.finish_reason != "stop":
+        if self.failure or self._turns[-1].finish_reason != "stop":
             return False
-        if len(self._turns) >= self._most_turns or self._num_left < 1:
+        if len(self._turns) >= MOST_TURNS or self._num_left < 1:
             return False
-        calls, results = self._use_tools(turn.text)
-        if not calls:
+        turn = self._turns[-1]
+        results = self._use_tools(turn.text)
+        if not results:
             return False
-        said: list[Message] = [{"role": "assistant", "content": "", "tool_calls": list(calls)}]
-        said += [{"role": "tool", "content": result} for result in results]
+        said = [*self.messages, {"role": "assistant", "content": turn.text}, *results]
         behind = _behind_the_turn(tokenizer, template, self.messages, said, turn.token_ids[-1])
         if len(self.ids) + len(behind) >= max_context:
             return False
-        self.messages = [*self.messages, *said]
+        self.messages = said
         self._results.append(behind)
         return True
 
@@ -142,11 +139,10 @@ def _next_turns(engine: Engine, answers: Sequence[Answer]) -> None:
 
 
 def _behind_the_turn(
-    tokenizer: Tokenizer, template: str, before: list[Message], said: list[Message], end_id: int
+    tokenizer: Tokenizer, template: str, before: list[Message], after: list[Message], end_id: int
 ) -> list[int]:
     """What the template writes behind the assistant's turn, whose last token is `end_id`, up to its next one."""
-    head = encode_prompt(tokenizer, before, template)
-    whole = encode_prompt(tokenizer, [*before, *said], template)
+    head, whole = (encode_prompt(tokenizer, messages, template) for messages in (before, after))
     if whole[: len(head)] != head or end_id not in whole[len(head) :]:
         raise ValueError(
             "the chat template writes a conversation otherwise once a tool has answered; sampling with tools needs one "
