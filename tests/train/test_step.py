@@ -99,4 +99,4 @@ def test_dropout_is_the_same_however_a_step_is_cut_or_computed_again(architectur
     assert a.loss != pytest.approx(before[0] / before[1], rel=1e-4)
     for name, gradient in gradients(whole).items():
         torch.testing.assert_close(gradients(parts)[name], gradient, rtol=1e-4, atol=1e-6)
-    assert whole.evaluate([batch]) == before
+    assert whole.evaluate([batch_of(0)]) == before

@@ -196,8 +196,8 @@ class TrainStep:
             return
         for micro in micro_batches:
             self.on_phase("validation")
-            if micro.noise_BT is not None:
-                self.model.drop_out(0.0, micro.noise_BT.flatten())
+            if self.settings.dropout:
+                self.model.drop_out(0.0, micro.tokens_BT.flatten())
             yield loss_of(self.model, micro, self._cross_entropy, self.mesh)[0].detach()
 
     def _pass_part(self, part: Part, x_ND: Tensor | None, batch: Batch) -> tuple[Tensor, list[Balance]]:

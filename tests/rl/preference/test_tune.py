@@ -22,9 +22,9 @@ def settings(**changes: object) -> PreferenceSettings:
 
 
 @pytest.mark.parametrize("is_normalised", [False, True])
-def test_the_chosen_answers_become_likelier(chat: Path, pairs: Path, tmp_path: Path, is_normalised: bool) -> None:
+def test_the_chosen_answers_become_likelier(dense_base: Path, pairs: Path, tmp_path: Path, is_normalised: bool) -> None:
     output = tmp_path / "tuned"
-    tune_on_pairs(settings(length_normalised=is_normalised, epochs=4), chat, [pairs], output, seed=0)
+    tune_on_pairs(settings(length_normalised=is_normalised, epochs=4), dense_base, [pairs], output, seed=0)
     log = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     assert log[0]["loss"] == pytest.approx(0.6931, abs=1e-3)
     assert log[-1]["loss"] < 0.6
@@ -36,10 +36,10 @@ def test_the_chosen_answers_become_likelier(chat: Path, pairs: Path, tmp_path: P
     assert not (output / "packed").exists()
     opened = open_folder(output)
     assert opened.chat_template is not None
-    assert opened.generation == open_folder(chat).generation
+    assert opened.generation == open_folder(dense_base).generation
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(chat: Path, pairs: Path, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_to_the_same_bits(dense_base: Path, pairs: Path, tmp_path: Path) -> None:
     class Kill(BaseException):
         pass
 
@@ -47,23 +47,23 @@ def test_a_killed_run_goes_on_to_the_same_bits(chat: Path, pairs: Path, tmp_path
         if step == 5:
             raise Kill
 
-    tune_on_pairs(settings(), chat, [pairs], tmp_path / "whole", seed=0)
+    tune_on_pairs(settings(), dense_base, [pairs], tmp_path / "whole", seed=0)
     with before_each_step(kill), pytest.raises(Kill):
-        tune_on_pairs(settings(), chat, [pairs], tmp_path / "killed", seed=0)
-    tune_on_pairs(settings(), chat, [pairs], tmp_path / "killed", seed=0)
+        tune_on_pairs(settings(), dense_base, [pairs], tmp_path / "killed", seed=0)
+    tune_on_pairs(settings(), dense_base, [pairs], tmp_path / "killed", seed=0)
     whole, killed = (load_model(tmp_path / name).state_dict() for name in ("whole", "killed"))
     assert all(torch.equal(tensor, killed[name]) for name, tensor in whole.items())
 
 
-def test_what_does_not_fit_is_said_before_the_first_step(chat: Path, pairs: Path, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_said_before_the_first_step(dense_base: Path, pairs: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="sequence_length = 256 is more than the model's context: 128"):
-        tune_on_pairs(settings(sequence_length=256), chat, [pairs], tmp_path / "out", seed=0)
+        tune_on_pairs(settings(sequence_length=256), dense_base, [pairs], tmp_path / "out", seed=0)
     with pytest.raises(ValueError, match="nearest: 320"):
-        tune_on_pairs(settings(batch_tokens=300), chat, [pairs], tmp_path / "out", seed=0)
+        tune_on_pairs(settings(batch_tokens=300), dense_base, [pairs], tmp_path / "out", seed=0)
 
 
-def test_a_base_that_knows_no_answers_is_refused(chat: Path, pairs: Path, tmp_path: Path) -> None:
-    for path in chat.iterdir():
+def test_a_base_that_knows_no_answers_is_refused(dense_base: Path, pairs: Path, tmp_path: Path) -> None:
+    for path in dense_base.iterdir():
         if path.name != "chat_template.jinja":
             (tmp_path / path.name).write_bytes(path.read_bytes())
     with pytest.raises(ValueError, match="has no chat template"):
@@ -71,10 +71,10 @@ def test_a_base_that_knows_no_answers_is_refused(chat: Path, pairs: Path, tmp_pa
 
 
 def test_the_verb_writes_a_model_folder(
-    chat: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    dense_base: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--sequence-length=64", "--batch-tokens=256", "--no-compile", "--precision=fp32", "--beta=0.5"]
-    arguments = ["prefer", str(chat), str(pairs), "--output", str(tmp_path / "tuned"), *options]
+    arguments = ["prefer", str(dense_base), str(pairs), "--output", str(tmp_path / "tuned"), *options]
     monkeypatch.setattr(sys, "argv", ["inhouse", *arguments])
     with pytest.raises(SystemExit) as end:
         main()
