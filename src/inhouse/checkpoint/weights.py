@@ -1,5 +1,6 @@
 """The weights alone of a checkpoint of some earlier run, whatever that trains: read, and nothing is written there."""
 
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +38,6 @@ def load_weights(model: Transformer, kept: Kept) -> None:
     for name, tensor in wanted.items():
         if name not in index or index[name]["shape"] != list(tensor.shape):
             raise ValueError(f"{kept.folder} does not hold {name.removeprefix('model.')} as the model has it")
-    dcp.load(
-        wanted, storage_reader=SafetensorsReader(kept.folder), no_dist=True,
-        planner=dcp.DefaultLoadPlanner(flatten_state_dict=False, flatten_sharded_tensors=False),
-    )  # fmt: skip
+    planner = dcp.DefaultLoadPlanner(flatten_state_dict=False, flatten_sharded_tensors=False)
+    with warnings.catch_warnings(action="ignore"):  # no process group, says DCP, which is what is meant
+        dcp.load(wanted, storage_reader=SafetensorsReader(kept.folder), planner=planner, no_dist=True)

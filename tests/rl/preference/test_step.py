@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.processes import in_processes
 from tests.tiny_models import VOCABULARY, tiny_model
 from torch import Tensor
 
 from inhouse.checkpoint.model_folder import save_model
 from inhouse.model.cross_entropy import NOT_TRAINED
 from inhouse.model.transformer import Transformer
-from inhouse.parallel.device_mesh import SINGLE
+from inhouse.parallel.device_mesh import SINGLE, Mesh
+from inhouse.parallel.fsdp import parallelize
+from inhouse.parallel.layout import ParallelSettings
 from inhouse.posttrain.rows.packing import filled_batch
 from inhouse.rl.preference.settings import PreferenceSettings
 from inhouse.rl.preference.step import PreferenceStep, Ratios, preference_loss
@@ -55,11 +58,13 @@ def _random(architecture: str, seed: int) -> Transformer:
     return model
 
 
-def new_step(base: Path, seed: int, **changes: object) -> PreferenceStep:
+def new_step(base: Path, seed: int, mesh: Mesh = SINGLE, **changes: object) -> PreferenceStep:
     values = {"sequence_length": LENGTH, "batch_tokens": LENGTH * len(ROWS), "precision": "fp32"}
     settings = PreferenceSettings(**{**values, "compile": False, "device": "cpu", **changes})
     architecture = "glm4_moe" if "Glm4Moe" in (base / "config.json").read_text() else "qwen3"
-    return PreferenceStep(_random(architecture, seed), settings, base, SINGLE, lambda phase: None)
+    model = _random(architecture, seed)
+    parallelize(model, mesh)
+    return PreferenceStep(model, settings, base, mesh, lambda phase: None)
 
 
 def by_the_formula(step: PreferenceStep, batch: Batch, is_normalised: bool, beta: float) -> Tensor:
@@ -127,6 +132,28 @@ def test_micro_batches_and_filler_change_nothing_but_rounding(base: Path, rows: 
     for (name, one), other in zip(whole.model.named_parameters(), parts.model.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6, msg=name)
     assert b.figures == pytest.approx(a.figures, rel=1e-4)
+
+
+def in_one_of_two_processes(base: Path) -> tuple[float, float, dict[str, float] | None]:
+    """Loss, norm of the gradient, and figures, where two processes have half of the rows and of the weights each."""
+    mesh = Mesh(ParallelSettings(shard=2))
+    step, rows = new_step(base, 1, mesh=mesh), mesh.dp_rows(len(ROWS))
+    own = Batch(*(None if x is None else x[rows.start : rows.stop] for x in batch_of_pairs()))
+    gradients = step.gradients(own)
+    step.update(1.0, gradients.balances)
+    again = step.gradients(own)
+    return again.loss, gradients.norm, gradients.figures
+
+
+def test_two_processes_find_what_one_does(base: Path) -> None:
+    step = new_step(base, 1)
+    gradients = step.gradients(batch_of_pairs())
+    step.update(1.0, gradients.balances)
+    expected = step.gradients(batch_of_pairs()).loss
+    for loss, norm, figures in in_processes(2, in_one_of_two_processes, base):
+        assert loss == pytest.approx(expected, abs=1e-6)
+        assert norm == pytest.approx(gradients.norm, rel=1e-5)
+        assert figures == pytest.approx(gradients.figures, rel=1e-4)
 
 
 def test_rows_of_filler_hold_no_pair(base: Path) -> None:

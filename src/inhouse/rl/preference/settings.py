@@ -30,6 +30,8 @@ class PreferenceSettings(TrainSettings):
     head_lr: PositiveFloat = Field(default=5e-6, description="AdamW: the head")
     scalar_lr: PositiveFloat = Field(default=1e-5, description="AdamW: norms")
     router_lr: PositiveFloat = Field(default=1e-6, description="AdamW: the router")
+    weight_decay: float = Field(default=0.0, ge=0, description="of matrices, where it does not oppose the update")
+    balance_rate: float = Field(default=0.0, ge=0, description="step of the router's balancing bias")
     dropout: float = Field(default=0.0, ge=0, le=0, description="there is none: both models are to see the same")
     mtp_weight: float = Field(default=0.0, ge=0, le=0, description="a layer for multi-token prediction is left out")
 
