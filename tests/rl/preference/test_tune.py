@@ -16,23 +16,24 @@ from inhouse.rl.preference.tune import tune_on_pairs
 
 
 def settings(**changes: object) -> PreferenceSettings:
-    values = {"sequence_length": 64, "batch_tokens": 256, "precision": "fp32", "compile": False, "device": "cpu"}
-    pace = {"log_every": 1, "validate_every": 2, "checkpoint_every": 2, "warmup_steps": 1, "epochs": 2}
-    return PreferenceSettings(**{**values, **pace, "lr_factor": 10.0, **changes})
+    values = {"sequence_length": 64, "batch_tokens": 512, "precision": "fp32", "compile": False, "device": "cpu"}
+    pace = {"log_every": 1, "validate_every": 2, "checkpoint_every": 2, "warmup_steps": 1, "epochs": 1}
+    return PreferenceSettings(**{**values, **pace, "lr_factor": 100.0, **changes})
 
 
 @pytest.mark.parametrize("is_normalised", [False, True])
 def test_the_chosen_answers_become_likelier(dense_base: Path, pairs: Path, tmp_path: Path, is_normalised: bool) -> None:
     output = tmp_path / "tuned"
-    tune_on_pairs(settings(length_normalised=is_normalised, epochs=4), dense_base, [pairs], output, seed=0)
+    tune_on_pairs(settings(length_normalised=is_normalised, epochs=2), dense_base, [pairs], output, seed=0)
     log = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     assert log[0]["loss"] == pytest.approx(0.6931, abs=1e-3)
-    assert log[-1]["loss"] < 0.6
+    assert log[-1]["loss"] < 0.66
     assert log[-1]["accuracy"] > 0.9
     assert log[-1]["chosen_log_ratio"] > log[-1]["rejected_log_ratio"]
     assert log[-1]["validation_accuracy"] == 1.0
     said = json.loads((output / "preference.json").read_text())
     assert said["pairs"] + said["heldout"] == 60
+    assert list(said["files"]) == [str(pairs)]
     assert not (output / "packed").exists()
     opened = open_folder(output)
     assert opened.chat_template is not None
@@ -44,7 +45,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(dense_base: Path, pairs: Path, tm
         pass
 
     def kill(step: int) -> None:
-        if step == 5:
+        if step == 4:
             raise Kill
 
     tune_on_pairs(settings(), dense_base, [pairs], tmp_path / "whole", seed=0)
@@ -73,7 +74,7 @@ def test_a_base_that_knows_no_answers_is_refused(dense_base: Path, pairs: Path, 
 def test_the_verb_writes_a_model_folder(
     dense_base: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--sequence-length=64", "--batch-tokens=256", "--no-compile", "--precision=fp32", "--beta=0.5"]
+    options = ["--sequence-length=64", "--batch-tokens=2048", "--no-compile", "--precision=fp32", "--beta=0.5"]
     arguments = ["prefer", str(dense_base), str(pairs), "--output", str(tmp_path / "tuned"), *options]
     monkeypatch.setattr(sys, "argv", ["inhouse", *arguments])
     with pytest.raises(SystemExit) as end:

@@ -70,7 +70,7 @@ def tune_on_pairs(
     counts = {name: packed.encoded.index[name] for name in ("pairs", "heldout", "too_long", "equal")}
     came_from = {
         "base": {path.name: digest(path) for path in model_files(base)},
-        "pairs": {str(file): digest(file) for path in pairs for file in conversation_files(path)},
+        "files": {str(file): digest(file) for path in pairs for file in conversation_files(path)},
     }
     run_identity = {"seed": seed, "base": came_from["base"], "pairs": packed.digest()}
     if rank() == 0:
