@@ -145,12 +145,13 @@ def _keep(logits_MV: Tensor, top_k_M1: Tensor, top_p_M1: Tensor, num_sorted: int
 def draw(logits_NV: Tensor, log_totals_N: Tensor, drawings: Sequence[Drawing]) -> tuple[list[int], list[TokenLogprobs]]:
     """One token a row of fp32 logits, whose log-sum-exp is `log_totals_N`, with its log-probabilities."""
     params = [drawing.params for drawing in drawings]
+    kept_N: list[np.ndarray | None] = [None] * len(params)
     penalised_NV = constrain(penalise(logits_NV, drawings), logits_NV, drawings)
     if all(p.temperature == 0 and not p.kept for p in params):
         # on a CPU by numpy, whose argmax is vectorised: 20 times as fast as torch's
         is_cpu = logits_NV.device.type == "cpu"
         tokens_N = torch.from_numpy(penalised_NV.numpy().argmax(axis=-1)) if is_cpu else penalised_NV.argmax(dim=-1)
-        sampling_N, kept_N = [0.0] * len(params), [None] * len(params)
+        sampling_N = [0.0] * len(params)
     else:
         device = logits_NV.device
         scaled_NV = truncate(

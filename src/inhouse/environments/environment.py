@@ -20,13 +20,14 @@ FRUITLESS_DRAWS = 1_000  # in a row: then nearly all of the different problems o
 
 class Problem(NamedTuple):
     """`worked` is the whole reply that fine-tuning teaches, "" where none is known; `answer` what a scorer looks for in
-    one, if any does. `tools` are definitions of functions that a reply may call as its answer: nobody carries them out.
+    one, if any does. `tools` are definitions of functions, a JSON list, that a reply may call as its answer: nobody
+    carries them out.
     """
 
     prompt: str
     worked: str
     answer: str | None = None
-    tools: tuple[dict[str, Any], ...] = ()
+    tools: str = ""
 
 
 class Grade(NamedTuple):

@@ -4,7 +4,7 @@ addition                     as it comes
 sums:3                       a dial at a level
 questions:FILE.jsonl         a file's own questions, judged as that verifier does
 reasoning_gym:NAME           a data set of that package, where it is installed
-verifiers:PACKAGE            an environment of that library, in a virtual environment of its own
+verifiers:PACKAGE@FOLDER     an environment of that library, in the virtual environment FOLDER
 products:6+calculator        any of them, with a tool to be called before the answer
 """
 
@@ -17,6 +17,8 @@ from inhouse.environments.algebra import ALGEBRA
 from inhouse.environments.arithmetic import ADDITION, SUBTRACTION
 from inhouse.environments.brackets import BRACKETS
 from inhouse.environments.environment import Dial, Environment
+from inhouse.environments.foreign.reasoning_gym import reasoning_gym
+from inhouse.environments.foreign.verifiers import verifiers
 from inhouse.environments.library import LIBRARY
 from inhouse.environments.long_arithmetic import PRODUCTS, SUMS
 from inhouse.environments.made.function_calls import FUNCTION_CALLS
@@ -59,6 +61,11 @@ def environment_of(name: str) -> Environment:
     elif kind in FILES:
         environment = file_environment(FILES[kind], Path(rest))
         environment = environment._replace(seconds=VERDICT_SECONDS if kind in _RUN_PROGRAMS else None)
+    elif kind == "reasoning_gym":
+        environment = reasoning_gym(rest)
+    elif kind == "verifiers":
+        package, _, folder = rest.partition("@")
+        environment = verifiers(package, Path(folder))
     else:
         environment = ENVIRONMENTS[plain]
     return (
@@ -97,15 +104,17 @@ def checked_environment(name: str, data: Path | None = None) -> Environment:
 
 
 def file_of(name: str) -> Path | None:
-    """The file that an environment's name has in it, if any."""
+    """The file, or the folder, that an environment's name has in it, if any."""
     kind, _, rest = _parted(name)[0].partition(":")
-    return Path(rest) if kind in FILES and rest else None
+    place = rest if kind in FILES else rest.partition("@")[2] if kind == "verifiers" else ""
+    return Path(place) if place else None
 
 
 def with_file(name: str, path: Path) -> str:
-    """The name with another place of its file."""
+    """The name with another place of its file or folder."""
     plain, tools = _parted(name)
-    return "+".join([f"{plain.partition(':')[0]}:{path}", *tools])
+    before = plain.partition("@")[0] + "@" if plain.startswith("verifiers:") else plain.partition(":")[0] + ":"
+    return "+".join([f"{before}{path}", *tools])
 
 
 def check_name(name: str) -> str:
@@ -122,6 +131,12 @@ def check_name(name: str) -> str:
     elif kind in FILES:
         if not rest:
             raise ValueError(f'"{name}" names no file: {kind}:FILE.jsonl')
+    elif kind == "reasoning_gym":
+        if not rest:
+            raise ValueError(f'"{name}" names no data set: reasoning_gym:NAME')
+    elif kind == "verifiers":
+        if not all(rest.partition("@")):
+            raise ValueError(f'"{name}" names no folder: verifiers:PACKAGE@FOLDER')
     elif _parted(name)[0] not in ENVIRONMENTS:
         near = get_close_matches(kind, [*ENVIRONMENTS, *DIALS, *FILES], n=1)
         meant = f'did you mean "{near[0]}"? ' if near else ""
@@ -132,8 +147,8 @@ def check_name(name: str) -> str:
 def known_names() -> str:
     """All that there are, as a sentence has them."""
     dials = [f"{each.name}:1 to :{each.levels}" for each in DIALS.values()]
-    files = [f"{kind}:FILE" for kind in FILES]
-    return f"{', '.join([*ENVIRONMENTS, *dials])}, and {', '.join(files)}"
+    others = [*(f"{kind}:FILE" for kind in FILES), "reasoning_gym:NAME"]
+    return f"{', '.join([*ENVIRONMENTS, *dials, *others])}, and verifiers:PACKAGE@FOLDER"
 
 
 def _parted(name: str) -> tuple[str, list[str]]:

@@ -5,6 +5,7 @@ Problems of any environment may be answered with tools: `products:6+calculator`.
 """
 
 import ast
+import json
 import operator
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -22,7 +23,7 @@ _MOST_BITS = 4_000  # of a number of the calculator
 
 def asked(environment: Environment, problem: Problem) -> list[Message]:
     """The messages before the answer: the question, and the tools that may be called, in a system message."""
-    tools = [*problem.tools, *(tool.definition for tool in environment.tools)]
+    tools = [*json.loads(problem.tools or "[]"), *(tool.definition for tool in environment.tools)]
     system = [{"role": "system", "content": "", "tools": tools}] if tools else []
     return [*system, {"role": "user", "content": problem.prompt}]
 
@@ -74,7 +75,9 @@ def calculate(expression: str) -> str:
     """The exact value of sums, products, quotients and whole powers, or what is wrong with the expression."""
     try:
         value = _value(ast.parse(expression.strip().replace("^", "**"), mode="eval").body)
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError, ZeroDivisionError) as error:
+    except ZeroDivisionError:
+        return "error: division by zero"
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         return f"error: {error.msg if isinstance(error, SyntaxError) else error}"
     if value.denominator == 1:
         return str(value.numerator)

@@ -181,9 +181,9 @@ class Transformer(nn.Module):
             q_BTHd, k_BTKd, v_BTKd = (x.unflatten(0, shape) for x in (q_NHd, k_NKd, v_NKd))
             return attend(q_BTHd, k_BTKd, v_BTKd, layer=layer, window=window).flatten(0, 1)
 
-        rope, routings = self.rope(positions_BT.flatten()), []
+        rope, routings = self.rope(positions_BT.flatten()), list[Routing]()
         for block in blocks:
-            replayed = ()
+            replayed: tuple[Tensor, ...] = ()
             if replayed_NLK is not None and len(routings) < replayed_NLK.shape[1]:  # which dense blocks ignore
                 replayed = (replayed_NLK[:, len(routings)],)
             x_ND, routing = block(x_ND, rope, attend_in_rows, *replayed)
@@ -233,7 +233,7 @@ class Transformer(nn.Module):
                 raise ValueError("the model's weights are laid out otherwise already; open its folder again")
             return
         layout = choice.layout(self.lm_head.weight, to_int8)
-        if layout is None:
+        if layout is None or (layout is choice.Layout.ONEDNN and self.head_in_fp32):  # which would round logits
             return
         for module in list(self.modules()):
             if isinstance(module, Attention | SwiGLU | Experts):

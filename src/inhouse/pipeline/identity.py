@@ -56,7 +56,7 @@ def listings_of(stage: Stage) -> dict[str, list[str]]:
     groups = {
         "sources": [_digest_lines(f"{f.name} {f.version}" for f in _files(s)) for s in stage.sources],
         "conversations": [_listing(path, conversation_files) for path in stage.conversations],
-        "environments": [_listing(path, _alone) for path in stage.environments],
+        "environments": [_listing(path, _installed) for path in stage.environments],
         "base": [_listing(path, model_files) for path in stage.base],
     }
     return {group: listings for group, listings in groups.items() if listings}
@@ -67,7 +67,7 @@ def _content(stage: Stage, group: str, number: int) -> str:
     if group == "sources":
         source = stage.sources[number]
         return _digest_content(source.name, ((file.name, content_digest(file)) for file in _files(source)))
-    files_in = {"base": model_files, "conversations": conversation_files, "environments": _alone}[group]
+    files_in = {"base": model_files, "conversations": conversation_files, "environments": _installed}[group]
     path: Path = getattr(stage, group)[number]
     return _digest_content(path.name, ((name, digest(file)) for name, file in _named(path, files_in)))
 
@@ -88,8 +88,9 @@ def _files(source: Source) -> Iterator[InputFile]:
     return input_files(locate(source), Findings())
 
 
-def _alone(path: Path) -> list[Path]:
-    return [path]
+def _installed(folder: Path) -> list[Path]:
+    """Of a virtual environment that an environment is served from: what is installed in it, by their lists of files."""
+    return sorted(folder.glob("lib/python*/site-packages/*.dist-info/RECORD"))
 
 
 def _listing(path: Path, files_in: Callable[[Path], list[Path]]) -> str:

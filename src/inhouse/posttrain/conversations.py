@@ -42,4 +42,4 @@ def _said(folder: Path, places: dict[str, tuple[str, ...]]) -> list[str]:
 
 def _is_here(name: str) -> bool:
     file = file_of(name)
-    return file is None or file.is_file()
+    return file is None or file.exists()

@@ -149,8 +149,9 @@ def _group(said: dict[str, Any], take: "_Reader") -> Group:
                 **each,
             )
         )
-    problem, grades = Problem(**said["problem"]), [Grade(**grade) for grade in said["grades"]]
-    return Group(said["environment"], problem, rollouts, grades, said["rewards"])
+    problem = Problem(**said["problem"])
+    problem = problem._replace(tools=tuple(problem.tools))
+    return Group(said["environment"], problem, rollouts, [Grade(**each) for each in said["grades"]], said["rewards"])
 
 
 class _Stored(NamedTuple):
@@ -174,8 +175,8 @@ _STORED = {
 def _arrays(rollouts: list[Rollout]) -> dict[str, np.ndarray]:
     arrays = {}
     for name, stored in _STORED.items():
-        parts = [np.asarray(part, dtype=stored.dtype) for each in rollouts if (part := stored.of(each)) is not None]
-        arrays[name] = np.concatenate(parts) if parts else np.empty(0, dtype=stored.dtype)
+        parts = [part for each in rollouts if (part := stored.of(each)) is not None]
+        arrays[name] = np.concatenate([np.asarray(part, stored.dtype) for part in parts] or [np.empty(0, stored.dtype)])
     return arrays
 
 

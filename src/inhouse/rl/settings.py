@@ -15,12 +15,12 @@ class CollapseSettings(Settings):
     """When a climb counts as fallen: then it goes back to its last checkpoint, and meets other problems."""
 
     window: PositiveInt = Field(default=8, description="last steps whose mean is judged")
-    entropy_below: float = Field(default=0.1, ge=0, le=1, description="share of the first window's entropy that is left")
+    entropy_below: float = Field(default=0.1, ge=0, le=1, description="share of the first entropy that is left")
     entropy_above: PositiveFloat = Field(default=4.0, description="times the first window's entropy")
     reward_drop: float = Field(default=0.5, ge=0, description="of the best window's mean reward that is lost")
-    cut_share: float = Field(default=0.5, gt=0, le=1, description="share of answers cut at max_tokens, beside the first")
-    mismatch_above: PositiveFloat = Field(default=1.0, description="largest mean distance of the mismatch weight from 1")
-    rewinds: int = Field(default=3, ge=0, description="at most so often; then the climb ends with its best checkpoint")
+    cut_share: float = Field(default=0.5, gt=0, le=1, description="share of answers cut, beyond that at first")
+    mismatch_above: PositiveFloat = Field(default=1.0, description="of the mismatch weight from 1, on average")
+    rewinds: int = Field(default=3, ge=0, description="at most; then it ends with its best weights")
 
 
 class RlSettings(TrainSettings):
@@ -68,12 +68,15 @@ class RlSettings(TrainSettings):
     workers: PositiveInt = Field(default=2, description="processes that score answers")
     verifier_seconds: PositiveFloat = Field(default=5.0, description="for one answer; what takes longer scores 0")
     most_failures: float = Field(
-        default=0.2, ge=0, le=1, description="share of a step's answers that verifiers may fail on before the climb stops"
+        default=0.2,
+        ge=0,
+        le=1,
+        description="share of an environment's verdicts that may fail before the climb stops",
     )
     # held-out problems
     evaluate_every: PositiveInt = Field(default=20, description="steps between scores on held-out problems")
     evaluate_problems: PositiveInt = Field(default=32, description="held-out problems of each environment")
-    keep_rollouts: PositiveInt = Field(default=4, description="answers that are kept to be looked at, of each evaluation")
+    keep_answers: PositiveInt = Field(default=4, description="answers kept of each evaluation, to be looked at")
     objective: ObjectiveSettings = ObjectiveSettings()
     reward: RewardSettings = RewardSettings()
     collapse: CollapseSettings = CollapseSettings()
@@ -91,7 +94,7 @@ class RlSettings(TrainSettings):
     )
     dropout: float = Field(default=0.0, ge=0, le=0, description="there is none: answers are sampled without it")
     mtp_weight: float = Field(default=0.0, ge=0, le=0, description="a layer that predicts further ahead is left out")
-    micro_batch_tokens: PositiveInt | None = Field(default=4096, description="tokens of one forward pass, filler included")
+    micro_batch_tokens: PositiveInt | None = Field(default=4096, description="tokens of one forward pass, with filler")
     checkpoint_every: PositiveInt = Field(default=10, description="steps between checkpoints")
     log_every: PositiveInt = Field(default=1, description="steps between lines of metrics.jsonl")
 
@@ -103,8 +106,8 @@ class RlSettings(TrainSettings):
             raise ValueError(f"samples = {self.samples}: an advantage needs a group of at least 2 answers")
         if self.prompts % self.updates or self.checkpoint_every % self.updates:
             raise ValueError(
-                f"updates = {self.updates}: prompts = {self.prompts} and checkpoint_every = {self.checkpoint_every} must "
-                "be multiples of it"
+                f"updates = {self.updates}: prompts = {self.prompts} and checkpoint_every = {self.checkpoint_every} "
+                "must be multiples of it"
             )
         if self.pass_rate_low > self.pass_rate_high:
             raise ValueError(
@@ -142,8 +145,8 @@ def check_climb(settings: RlSettings, context: int, processes: int) -> None:
         )
     if settings.max_tokens >= length:
         raise ValueError(
-            f"[rl] max_tokens = {settings.max_tokens} leaves no room for a problem in {length} tokens (sequence_length, "
-            f"at most the context); {length // 2} leaves half of them"
+            f"[rl] max_tokens = {settings.max_tokens} leaves no room for a problem in {length} tokens, those of a row; "
+            f"{length // 2} leaves half of them"
         )
     if processes > 1:
         raise ValueError(

@@ -81,7 +81,7 @@ class Answer:
             return False
         said = [*self.messages, {"role": "assistant", "content": turn.text}, *results]
         behind = _behind_the_turn(tokenizer, template, self.messages, said, turn.token_ids[-1])
-        if len(self.ids) + len(behind) >= max_context:
+        if not behind or len(self.ids) + len(behind) >= max_context:
             return False
         self.messages = said
         self._results.append(behind)
@@ -141,14 +141,17 @@ def _next_turns(engine: Engine, answers: Sequence[Answer]) -> None:
 def _behind_the_turn(
     tokenizer: Tokenizer, template: str, before: list[Message], after: list[Message], end_id: int
 ) -> list[int]:
-    """What the template writes behind the assistant's turn, whose last token is `end_id`, up to its next one."""
+    """What the template writes behind the assistant's turn, up to its next one.
+
+    Nothing where `end_id`, the turn's last token, is not what ends turns: then the model has ended the conversation.
+    """
     head, whole = (encode_prompt(tokenizer, messages, template) for messages in (before, after))
-    if whole[: len(head)] != head or end_id not in whole[len(head) :]:
+    if whole[: len(head)] != head:
         raise ValueError(
             "the chat template writes a conversation otherwise once a tool has answered; sampling with tools needs one "
             "that adds to what stands there"
         )
-    return whole[whole.index(end_id, len(head)) + 1 :]
+    return whole[whole.index(end_id, len(head)) + 1 :] if end_id in whole[len(head) :] else []
 
 
 def _joined(parts: Sequence[Kept]) -> Kept | None:

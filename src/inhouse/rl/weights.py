@@ -59,6 +59,7 @@ class SampledWeights:
 
     def _fill(self) -> None:
         self.model.normalizes_embedding = self.learner.normalizes_embedding
+        self.model.head_in_fp32 = self.learner.head_in_fp32
         refill(self.model, self.learner, self._read)
 
     def _read(self, name: str, weight: Tensor) -> Tensor:

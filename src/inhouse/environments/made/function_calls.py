@@ -109,7 +109,8 @@ def _request(rng: random.Random, level: int) -> tuple[str, Problem]:
     subject = json.dumps(calls)
     gold = calls if fits else []
     reply = written(gold) if fits else NOTHING_FITS
-    return subject, Problem(" ".join(texts) + rule, reply, json.dumps(gold), tuple(map(_definition, offered)))
+    tools = json.dumps([_definition(name) for name in offered])
+    return subject, Problem(" ".join(texts) + rule, reply, json.dumps(gold), tools)
 
 
 def _arguments(rng: random.Random, function: _Function) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from inhouse.environments.verifiers import ifeval
 from inhouse.environments.verifiers.instructions import is_followed
 
 _TOPICS = (
-    "a lighthouse", "the harvest of olives", "repairing a bicycle", "a night train", "learning the violin", "beekeeping",
+    "a lighthouse", "the olive harvest", "repairing a bicycle", "a night train", "learning the violin", "beekeeping",
     "the first snow", "an old map", "a small bakery", "a chess club", "moving to another city", "a lost umbrella",
     "the market square", "growing tomatoes", "a library at night", "crossing a desert", "a broken clock", "a power cut",
     "the smell of rain", "a school play", "sharing a kitchen", "a walk along the river", "restoring a boat", "a lake",

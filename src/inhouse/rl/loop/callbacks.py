@@ -40,7 +40,7 @@ class ClimbFigures(Callback):
         if settings.objective.entropy_target is not None:
             trainer.figures["entropy_target"] = settings.objective.entropy_target
         if trainer.mesh.is_first and (trainer.done == 1 or is_evaluated(trainer)):
-            self._answers.add(trainer.done, kept_answers(rollouts.groups, settings.keep_rollouts))
+            self._answers.add(trainer.done, kept_answers(rollouts.groups, settings.keep_answers))
 
 
 class HeldoutScores(Callback):
@@ -49,9 +49,7 @@ class HeldoutScores(Callback):
     The weights of the best mean score over environments are kept. All processes ask the same and get the same.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, template: str, questions: Sequence[Asked], grade: GradeAll
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, template: str, questions: Sequence[Asked], grade: GradeAll) -> None:
         self._questions, self._grade = questions, grade
         chats = [[{"role": "user", "content": problem.prompt}] for _, problem in questions]
         self._prompts = [encode_prompt(tokenizer, chat, template) for chat in chats]

@@ -46,7 +46,10 @@ class Climb(Trainer):
         self._seconds, self._since = 0.0, time.perf_counter()
         super().__post_init__()
         self._best_weights = Checkpointer(
-            self.output / _BEST, self.run_identity, may_change=KEYS_THAT_MAY_CHANGE, defaults=default_settings(self.settings)
+            self.output / _BEST,
+            self.run_identity,
+            may_change=KEYS_THAT_MAY_CHANGE,
+            defaults=default_settings(self.settings),
         )
         self.rollouts = self.open_rollouts(self)
 
@@ -153,8 +156,8 @@ class Climb(Trainer):
         shortage = self.rollouts.sampled.shortage
         if self._num_empty >= self.settings.max_skipped_steps:
             raise Refusal(
-                f"[rl] environments: nothing to learn from at step {step + 1:,}, as at the {self._num_empty - 1} before "
-                f"it: {shortage}; choose easier problems, or harder ones, or more samples"
+                f"[rl] environments: nothing to learn from at step {step + 1:,}, as at the {self._num_empty - 1} "
+                f"before it: {shortage}; choose easier problems, or harder ones, or more samples"
             )
         return Verdict.SKIP
 

@@ -61,7 +61,11 @@ class CollapseDetector:
 
     def state(self) -> dict[str, Any]:
         """Everything that a restart needs, ready for JSON."""
-        return {"first": [list(each) for each in self._first], "last": [list(each) for each in self._last], "best": self._best}
+        return {
+            "first": [list(each) for each in self._first],
+            "last": [list(each) for each in self._last],
+            "best": self._best,
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._first = [Vitals(*each) for each in state["first"]]

@@ -29,16 +29,15 @@ def num_sampled_tokens(groups: Sequence[Group]) -> int:
 
 
 def step_figures(tried: Sequence[Tried], groups: Sequence[Group], steps_before: int) -> dict[str, float]:
-    """Of all that was sampled: pass rate, whole and by environment, length, and what was cut, dropped, late or failed;
-    of what is learnt from: the mean reward, and by how many steps its weights are older than the learner's, which has
-    done `steps_before`."""
-    rewards = [reward for group in groups for reward in group.rewards]
+    """Of all that was sampled: reward, pass rate, whole and by environment, length, what was cut, dropped, late or
+    failed; of what is learnt from, by how many steps its weights are older than the learner's, which has done
+    `steps_before`."""
     ages = [steps_before - rollout.weights_step for group in groups for rollout in group.rollouts]
     kinds = sorted({each.environment for each in tried})
     by_kind = {kind: pass_rate([each for each in tried if each.environment == kind]) for kind in kinds}
     count, answers = max(len(tried), 1), max(num_answers(tried), 1)
     return {
-        "reward": math.fsum(rewards) / max(len(rewards), 1),
+        "reward": math.fsum(each.num_samples * each.reward for each in tried) / answers,
         "pass_rate": pass_rate(tried),
         **{f"pass_rate/{kind}": rate for kind, rate in by_kind.items()},
         "problems": len(tried),
