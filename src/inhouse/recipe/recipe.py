@@ -151,7 +151,7 @@ def _check_shape(recipe: Recipe, positions: Positions) -> None:
         check_layout(recipe.parallel, config, sft.rows(), sft.sequence_length, sft.micro_batch_tokens, sft.compile)
         if sft.is_fp8:
             check_sides(config, sft.sequence_length // recipe.parallel.context, "sft")
-        check_climb(recipe.rl, config.max_position, recipe.parallel.processes)
+        check_climb(recipe.rl, config.max_position)
         if recipe.export.gguf and config.rope_scaling and not config.rope_scaling.has_usual_ramp:
             raise ValueError(NO_RAMP.format(scaling=config.rope_scaling))
     except ValidationError as error:

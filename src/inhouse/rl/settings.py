@@ -40,7 +40,7 @@ class RlSettings(TrainSettings):
     prompts: PositiveInt = Field(default=16, description="problems of a step: groups of answers that are learnt from")
     samples: PositiveInt = Field(default=16, description="answers to each problem, at most")
     first_samples: PositiveInt = Field(
-        default=16, description="answers to each problem before the pass rate says whether it is worth more"
+        default=8, description="answers to each problem before the pass rate says whether it is worth more"
     )
     pass_rate_low: float = Field(default=0.05, ge=0, le=1, description="below: too hard, no further answers")
     pass_rate_high: float = Field(default=0.8, ge=0, le=1, description="above: too easy, no further answers")
@@ -133,8 +133,8 @@ def row_length(settings: RlSettings, context: int) -> int:
     return min(context, settings.sequence_length or _LONGEST_ROW)
 
 
-def check_climb(settings: RlSettings, context: int, processes: int) -> None:
-    """Raise `ValueError` where a model of this `context` cannot climb so, or not in so many processes."""
+def check_climb(settings: RlSettings, context: int) -> None:
+    """Raise `ValueError` where a model of this `context` cannot climb so."""
     if not climbs(settings):
         return
     length = row_length(settings, context)
@@ -147,11 +147,6 @@ def check_climb(settings: RlSettings, context: int, processes: int) -> None:
         raise ValueError(
             f"[rl] max_tokens = {settings.max_tokens} leaves no room for a problem in {length} tokens, those of a row; "
             f"{length // 2} leaves half of them"
-        )
-    if processes > 1:
-        raise ValueError(
-            f"[rl] environments: a climb runs in one process so far, and [parallel] asks for {processes}; make the "
-            "run up to sft with them, then the climb with one"
         )
     if settings.is_fp8:
         raise ValueError(f"[rl] precision = {settings.precision}: a climb computes in bf16 or fp32, as it samples")
