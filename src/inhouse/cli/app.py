@@ -50,13 +50,10 @@ app.add_typer(arena, name="arena")
 app.command()(compare)
 app.add_typer(data, name="data")
 app.add_typer(sft, name="sft")
-<<<<<<< HEAD
 app.command()(prefer)
-app.command()(traces)
-=======
 app.command()(tune)
+rl.command()(traces)
 app.add_typer(rl, name="rl")
->>>>>>> rl-trainer
 app.add_typer(ladder, name="ladder")
 app.command()(plan)
 app.command()(trace)

@@ -1,4 +1,4 @@
-"""The verb `traces`: what climbs have learnt, as conversations for fine-tuning."""
+"""The verb `rl traces`: what climbs have learnt, as conversations for fine-tuning."""
 
 from pathlib import Path
 from typing import Annotated
