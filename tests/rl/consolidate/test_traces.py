@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from inhouse.checkpoint.checkpointer import Checkpointer
 from inhouse.checkpoint.model_folder import load_model
 from inhouse.checkpoint.weights import Kept, kept_checkpoints, load_weights
+from inhouse.cli.app import main
 from inhouse.environments.environment import Grade
 from inhouse.environments.verdicts import Ask, Verdicts
 from inhouse.posttrain.conversation_reader import read_conversations
@@ -64,9 +66,15 @@ def test_weights_are_those_of_the_step(run: Path, dense_base: Path) -> None:
 
 
 @pytest.mark.usefixtures("right")
-def test_right_answers_of_several_checkpoints_become_conversations(run: Path, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        sample_traces(SMALL, [run], tmp_path / name, seed=3)
+def test_right_answers_of_several_checkpoints_become_conversations(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample_traces(SMALL, [run], tmp_path / "one", seed=3)
+    options = ["--checkpoints=2", "--problems=6", "--samples=8", "--max-tokens=24", "--workers=1", "--seed=3"]
+    monkeypatch.setattr(sys, "argv", ["inhouse", "rl", "traces", str(run), "--output", str(tmp_path / "two"), *options])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
     text = (tmp_path / "one" / "sums.jsonl").read_text()
     assert text == (tmp_path / "two" / "sums.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]

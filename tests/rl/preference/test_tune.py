@@ -74,7 +74,14 @@ def test_a_base_that_knows_no_answers_is_refused(dense_base: Path, pairs: Path, 
 def test_the_verb_writes_a_model_folder(
     dense_base: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--sequence-length=64", "--batch-tokens=2048", "--no-compile", "--precision=fp32", "--beta=0.5"]
+    options = [
+        "--sequence-length=64",
+        "--batch-tokens=2048",
+        "--no-compile",
+        "--precision=fp32",
+        "--beta=0.5",
+        "--micro-batch-tokens=64",
+    ]
     arguments = ["prefer", str(dense_base), str(pairs), "--output", str(tmp_path / "tuned"), *options]
     monkeypatch.setattr(sys, "argv", ["inhouse", *arguments])
     with pytest.raises(SystemExit) as end:
