@@ -34,7 +34,8 @@ def exists(dotted: str) -> bool:
     """Whether a recipe has this key, or a mapping at its last but one part."""
     location: Location = tuple(int(part) if part.isdecimal() else part for part in dotted.split("."))
     *holder, key = (part for part in location if not isinstance(part, int))
-    return key in keys_at(Recipe, tuple(holder)) or holder in (["sft", "generated"], ["midtrain", "mixture"])
+    mappings = (["sft", "generated"], ["midtrain", "mixture"], ["rl", "environments"])
+    return key in keys_at(Recipe, tuple(holder)) or holder in mappings
 
 
 def keys_of(value: Any, prefix: str = "") -> Iterator[str]:

@@ -37,7 +37,8 @@ def load_weights(model: Transformer, kept: Kept) -> None:
     index, wanted = read_json(kept.folder / INDEX), {f"model.{name}": each for name, each in model.state_dict().items()}
     for name, tensor in wanted.items():
         if name not in index or index[name]["shape"] != list(tensor.shape):
-            raise ValueError(f"{kept.folder} does not hold {name.removeprefix('model.')} as the model has it")
+            missing = name.removeprefix("model.")
+            raise ValueError(f"{kept.folder} lacks {missing} as the model has it; with lora it holds adapters alone")
     planner = dcp.DefaultLoadPlanner(flatten_state_dict=False, flatten_sharded_tensors=False)
     with warnings.catch_warnings(action="ignore"):  # no process group, says DCP, which is what is meant
         dcp.load(wanted, storage_reader=SafetensorsReader(kept.folder), planner=planner, no_dist=True)
