@@ -1,4 +1,4 @@
-"""A compiled linear map is torch's own function."""
+"""A compiled linear map is torch's own function; logits may be wider than what they are made of."""
 
 from functools import partial
 
@@ -60,3 +60,14 @@ def test_mixed_words_are_all_different() -> None:
     assert len(found.unique()) == 100_000
     assert found.min() >= 0
     assert found.max() < layers.NOISE
+
+
+def test_logits_in_fp32_are_not_rounded_to_the_type_of_what_is_multiplied() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden_ND, head_VD = (torch.randn(size, 32, generator=generator) for size in (5, 40))
+    rounded = hidden_ND.bfloat16().float() @ head_VD.bfloat16().float().T
+    found = layers.logits_in_fp32(hidden_ND.bfloat16(), head_VD)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, rounded, rtol=1e-6, atol=1e-6)
+    assert (layers.linear(hidden_ND.bfloat16(), head_VD).float() - rounded).abs().max() > 1e-3
+    torch.testing.assert_close(layers.logits_in_fp32(hidden_ND, head_VD), hidden_ND @ head_VD.T, rtol=1e-6, atol=1e-6)

@@ -81,8 +81,8 @@ def die_at(owner, name, count):
 
 base, output = Path(sys.argv[1]), Path(sys.argv[2])
 INSTANTS = [
-    (PolicyStep, "with_old_logprobs", 2), (journal, "write_json", 3), (Checkpointer, "_publish", 2), (StepLog, "add", 2),
-    (PolicyStep, "update", 2),
+    (PolicyStep, "with_old_logprobs", 2), (journal, "write_json", 3), (Checkpointer, "_publish", 2),
+    (StepLog, "add", 2), (PolicyStep, "update", 2),
 ]
 deaths = 0
 for owner, name, count in [*INSTANTS, (None, "", 0)]:
