@@ -19,6 +19,8 @@ from inhouse.environments.verdicts import Ask, Verdicts
 from inhouse.posttrain.conversation_reader import read_conversations
 from inhouse.rl.consolidate.settings import TraceSettings
 from inhouse.rl.consolidate.traces import SUMMARY, open_climb, sample_traces, spread
+from inhouse.rl.settings import RlSettings
+from inhouse.rl.stage import climb
 
 TRAIN: dict[str, Any] = {
     "environments": {"sums:1": 1.0, "addition": 1.0}, "max_tokens": 24, "temperature": 1.0, "top_p": 0.97,
@@ -113,3 +115,14 @@ def test_what_is_no_climb_is_said(run: Path, tmp_path: Path) -> None:
 def test_checkpoints_are_spread_evenly_up_to_the_last(count: int, steps: list[int]) -> None:
     kept = [Kept(Path(), step, {}) for step in range(10)]
     assert [each.step for each in spread(kept, count)] == steps
+
+
+@pytest.mark.usefixtures("right")
+def test_a_climb_that_was_made_has_traces(dense_base: Path, tmp_path: Path) -> None:
+    made = RlSettings(
+        environments={"addition": 1.0}, steps=2, prompts=1, samples=4, first_samples=4, pass_rate_low=0.0,
+        max_tokens=24, precision="fp32", compile=False, evaluate_problems=1, checkpoint_every=1, keep_every=1, workers=1,
+    )  # fmt: skip
+    climb(made, dense_base, tmp_path / "added" / "rl", seed=1)
+    sample_traces(SMALL, [tmp_path / "added"], tmp_path / "traces", seed=3)
+    assert list(read_conversations(tmp_path / "traces" / "added.jsonl"))
