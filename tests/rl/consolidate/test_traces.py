@@ -119,10 +119,10 @@ def test_checkpoints_are_spread_evenly_up_to_the_last(count: int, steps: list[in
 
 @pytest.mark.usefixtures("right")
 def test_a_climb_that_was_made_has_traces(dense_base: Path, tmp_path: Path) -> None:
-    made = RlSettings(
-        environments={"addition": 1.0}, steps=2, prompts=1, samples=4, first_samples=4, pass_rate_low=0.0,
-        max_tokens=24, precision="fp32", compile=False, evaluate_problems=1, checkpoint_every=1, keep_every=1, workers=1,
-    )  # fmt: skip
+    short = {"steps": 2, "prompts": 1, "samples": 4, "first_samples": 4, "pass_rate_low": 0.0, "max_tokens": 24}
+    here = {"precision": "fp32", "compile": False, "evaluate_problems": 1, "workers": 1}
+    kept = {"checkpoint_every": 1, "keep_every": 1}
+    made = RlSettings.model_validate({"environments": {"addition": 1.0}, **short, **here, **kept})
     climb(made, dense_base, tmp_path / "added" / "rl", seed=1)
     sample_traces(SMALL, [tmp_path / "added"], tmp_path / "traces", seed=3)
     assert list(read_conversations(tmp_path / "traces" / "added.jsonl"))
