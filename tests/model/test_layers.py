@@ -29,6 +29,39 @@ def test_compiled_rows_of_fp32_go_to_an_operator_of_the_same_function(bias) -> N
     assert "inhouse.onednn_linear" in called
 
 
+def noise_of(share: float, words: list[int], tokens: int = 1) -> layers.Noise:
+    words_2N = torch.tensor(words)[:, None].repeat(1, tokens)
+    return layers.Noise(words_2N + torch.arange(tokens), torch.tensor(round(share * layers.NOISE)))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.15, 0.5])
+def test_dropout_zeroes_its_share_and_keeps_the_mean(share: float) -> None:
+    x = torch.ones(64, 1000)
+    out = layers.dropped(x, noise_of(share, [5, 77], 64), 0)
+    assert (out == 0).float().mean().item() == pytest.approx(share, abs=0.01)  # five standard errors are 0.008
+    assert out.mean().item() == pytest.approx(1.0, abs=0.02)
+    torch.testing.assert_close(out[out > 0], torch.full_like(out[out > 0], 1 / (1 - share)))
+    for rows in (out.mean(dim=0), out.mean(dim=1)):  # no token and no channel is special
+        assert rows.std().item() < 3 * (share / (1 - share) / min(out.shape)) ** 0.5 + 1e-9
+    assert torch.equal(layers.dropped(x, noise_of(0.0, [5, 77], 64), 1), x)
+
+
+def test_what_is_zeroed_hangs_on_token_place_and_channel_alone() -> None:
+    x, noise = torch.ones(6, 400), noise_of(0.5, [3, 4], 6)
+    whole = layers.dropped(x, noise, 0)
+    half = layers.dropped(x[3:], layers.Noise(noise.words_2N[:, 3:], noise.bound), 0)
+    assert torch.equal(whole[3:], half)
+    for a, b in ((whole[0], whole[1]), (whole[0], layers.dropped(x, noise, 1)[5])):
+        assert ((a == 0) == (b == 0)).float().mean().item() == pytest.approx(0.5, abs=0.13)
+
+
+def test_mixed_words_are_all_different() -> None:
+    found = layers.mixed(torch.arange(100_000))
+    assert len(found.unique()) == 100_000
+    assert found.min() >= 0
+    assert found.max() < layers.NOISE
+
+
 def test_logits_in_fp32_are_not_rounded_to_the_type_of_what_is_multiplied() -> None:
     generator = torch.Generator().manual_seed(0)
     hidden_ND, head_VD = (torch.randn(size, 32, generator=generator) for size in (5, 40))

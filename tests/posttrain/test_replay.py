@@ -46,7 +46,7 @@ def test_every_step_has_its_rows_of_both(mixed: Replay) -> None:
 
 def test_the_conversations_are_those_of_a_step_without_text(mixed: Replay) -> None:
     for step in range(5):
-        for column, of_mixed in zip(mixed.conversations.batch(step), mixed.batch(step), strict=True):
+        for column, of_mixed in zip(mixed.conversations.batch(step)[:4], mixed.batch(step)[:4], strict=True):
             assert torch.equal(column, of_mixed[:3])
 
 
@@ -83,7 +83,7 @@ def test_parts_of_a_step_are_the_whole(mixed: Replay) -> None:
     whole = mixed.batch(7)
     for cuts in ((0, 5), (0, 1, 5), (0, 3, 5), (0, 2, 4, 5)):
         parts = [mixed.batch(7, range(first, end)) for first, end in pairwise(cuts)]
-        for column, of_parts in zip(whole, zip(*parts, strict=True), strict=True):
+        for column, of_parts in zip(whole[:4], zip(*(part[:4] for part in parts), strict=True), strict=True):
             assert torch.equal(column, torch.cat(of_parts))
 
 

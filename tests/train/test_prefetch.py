@@ -17,7 +17,9 @@ from tests.train.tiny_text import trained as pretrained
 from inhouse.common.errors import Refusal
 from inhouse.common.hash_tree import HashTree
 from inhouse.data.shards import Shards
-from inhouse.train.prefetch import Prefetcher
+from inhouse.parallel.device_mesh import SINGLE, Mesh
+from inhouse.parallel.layout import ParallelSettings
+from inhouse.train.prefetch import Prefetcher, with_noise
 from inhouse.train.step import Batch
 
 CPU = torch.device("cpu")
@@ -127,3 +129,21 @@ def test_the_thread_that_trains_neither_reads_nor_hashes_text(tmp_path: Path, mo
     monkeypatch.setattr(HashTree, "check", noting(check))
     pretrained(stage, tmp_path / "run", 6)
     assert threads == {"batches_0"}
+
+
+class Rank(Mesh):
+    """One of two processes that share a step's rows."""
+
+    def __init__(self, rank: int) -> None:
+        self.layout, self.rank, self.pipeline = ParallelSettings(replicate=2), rank, None
+
+
+def test_noise_is_that_of_the_steps_whole_batch_on_every_process() -> None:
+    whole = with_noise(batch_of, 7, SINGLE)
+    halves = [with_noise(lambda step: batch_of(step, 4), 7, Rank(rank)) for rank in range(2)]
+    words = whole(3).noise_BT
+    assert words is not None
+    assert torch.equal(torch.cat([half(3).noise_BT for half in halves]), words)
+    assert torch.equal(with_noise(batch_of, 7, SINGLE)(3).noise_BT, words)
+    for other in (whole(4), with_noise(batch_of, 8, SINGLE)(3)):
+        assert (other.noise_BT == words).float().mean() < 0.01

@@ -5,6 +5,9 @@ import torch
 from tests.tiny_models import batch_of, tiny_model
 
 from inhouse.model.cross_entropy import NOT_TRAINED
+from inhouse.parallel.activation_checkpoint import recompute_blocks
+from inhouse.parallel.device_mesh import SINGLE
+from inhouse.train.prefetch import with_noise
 from inhouse.train.settings import TrainSettings
 from inhouse.train.step import Batch, TrainStep, gradient_norm
 
@@ -78,3 +81,22 @@ def test_the_z_loss_is_no_part_of_the_loss(architecture: str) -> None:
     assert plain.gradients(batch_of(0)).loss == with_z.gradients(batch_of(0)).loss
     assert plain.evaluate([batch_of(0)]) == with_z.evaluate([batch_of(0)])
     assert not torch.equal(gradients(plain)["lm_head.weight"], gradients(with_z)["lm_head.weight"])
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_dropout_is_the_same_however_a_step_is_cut_or_computed_again(architecture: str, recompute: bool) -> None:
+    batch = with_noise(batch_of, 1, SINGLE)(0)
+    whole, parts = (new_step(architecture, [], dropout=0.3, micro_batch_tokens=tokens) for tokens in (None, 32))
+    for step in (whole, parts):
+        for weight in step.model.parameters():  # without the zeros of a fresh model
+            torch.nn.init.normal_(weight, 0.05, 0.05, generator=torch.Generator().manual_seed(weight.numel()))
+    if recompute:
+        recompute_blocks(parts.model)
+    before = whole.evaluate([batch])
+    assert before == whole.evaluate([batch_of(0)])  # without dropout, whatever was asked of the batch
+    a, b = whole.gradients(batch), parts.gradients(batch)
+    assert b.loss == pytest.approx(a.loss, rel=1e-5)
+    assert a.loss != pytest.approx(before[0] / before[1], rel=1e-4)
+    for name, gradient in gradients(whole).items():
+        torch.testing.assert_close(gradients(parts)[name], gradient, rtol=1e-4, atol=1e-6)
+    assert whole.evaluate([batch_of(0)]) == before

@@ -83,6 +83,8 @@ def _option(name: str, field: FieldInfo) -> Any:
     flag = f"--{name.replace('_', '-')}"
     if isinstance(kind, types.UnionType):
         (kind,) = (each for each in typing.get_args(kind) if each is not types.NoneType)
+    if typing.get_origin(kind) is Annotated:  # PositiveInt: what it may be, the settings say
+        kind = typing.get_args(kind)[0]
     if typing.get_origin(kind) is tuple:
         kind = types.GenericAlias(list, typing.get_args(kind)[:1])
     default = "" if field.default in (None, ()) else f"; default: {str(field.default).lower()}"

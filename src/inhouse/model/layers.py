@@ -1,9 +1,9 @@
-"""The small parts of a block: linear maps over fp32 master weights, RMSNorm, SwiGLU.
+"""The small parts of a block: linear maps over fp32 master weights, RMSNorm, SwiGLU, dropout.
 
 Shapes: N tokens, D model width, F inner width.
 """
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -119,3 +119,40 @@ class SwiGLU(nn.Module):
         """See `Linear.packed_from`."""
         self.gate_and_up = Linear.packed_from(layout, self.gate_proj, self.up_proj)
         self.down_proj = Linear.packed_from(layout, self.down_proj)
+
+
+NOISE = 1 << 32  # below it are the numbers that dropout draws from
+_MULTIPLIER = 0x7FEB352D  # below 2^31, so that a product with 32 bits fits into 63
+
+
+class Noise(NamedTuple):
+    """What a block's dropout draws from: a number below `NOISE` for each token and each of the two places where
+    something is added to it; and the bound below which a channel is zeroed, without dimensions (0: none is).
+    """
+
+    words_2N: Tensor
+    bound: Tensor
+
+
+def dropped(x_ND: Tensor, noise: Noise, place: int) -> Tensor:
+    """x with a share of its channels zeroed and the rest scaled up, so that the mean stays (Srivastava et al., 2014).
+
+    Which ones is a function of the token's number, not of a generator's state: a token loses the same channels however
+    a batch is cut into micro-batches and processes, where a block is computed a second time for its gradient, and in a
+    run that was stopped and goes on.
+    """
+    channels_D = mixed(torch.arange(x_ND.shape[1], device=x_ND.device))
+    is_kept_ND = mixed(noise.words_2N[place][:, None] ^ channels_D) >= noise.bound
+    scale = NOISE / (NOISE - noise.bound).float()
+    return torch.where(is_kept_ND, x_ND * scale.to(x_ND.dtype), 0.0)
+
+
+def mixed(words: Tensor) -> Tensor:
+    """Every 32-bit number as another one, each bit of it hanging on all of the first: a round of shifts and products as
+    in murmur's finalizer; int64.
+    """
+    words = words ^ (words >> 16)
+    for _ in range(2):
+        words = (words * _MULTIPLIER) & (NOISE - 1)
+        words = words ^ (words >> 15)
+    return words

@@ -16,7 +16,7 @@ from inhouse.model.attention import Attention, CausalAttention, InnerAttention
 from inhouse.model.config import ModelConfig
 from inhouse.model.cpu import choice
 from inhouse.model.cpu.packed import Packed, give_back, packed_linear
-from inhouse.model.layers import Linear, RMSNorm, SwiGLU, logits_in_fp32
+from inhouse.model.layers import NOISE, Linear, Noise, RMSNorm, SwiGLU, dropped, logits_in_fp32, mixed
 from inhouse.model.moe import Experts, MoE, Router, Routing
 from inhouse.model.random_weights import fill_normal
 from inhouse.model.rope import rope_angles
@@ -36,7 +36,10 @@ class Block(nn.Module):
     """x += attention(norm(x)); x += mlp(norm(x)).
 
     All but the attention sees tokens, not sequences: compiled once, it serves every cut of N tokens into sequences.
+    While it has `noise`, what is added to x goes through dropout (Vaswani et al., 2017, section 5.4).
     """
+
+    noise: Noise | None = None
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -59,10 +62,13 @@ class Block(nn.Module):
     def after_attention(
         self, x_ND: Tensor, out_NHd: Tensor, replayed_NK: Tensor | None = None
     ) -> tuple[Tensor, Routing | None]:
-        x_ND = x_ND + self.self_attn.output(out_NHd)
+        x_ND = x_ND + self._thinned(self.self_attn.output(out_NHd), 0)
         normed = self.post_attention_layernorm(x_ND)
         out, routing = self.mlp(normed, replayed_NK) if isinstance(self.mlp, MoE) else (self.mlp(normed), None)
-        return x_ND + out, routing
+        return x_ND + self._thinned(out, 1), routing
+
+    def _thinned(self, x_ND: Tensor, place: int) -> Tensor:
+        return x_ND if self.noise is None else dropped(x_ND, self.noise, place)
 
 
 class PredictionLayer(nn.Module):
@@ -117,6 +123,16 @@ class Transformer(nn.Module):
         """Those that are here, by their layer's number; that of a prediction layer is one above all others."""
         found: dict[int, Block] = {int(number): block for number, block in self.layers.named_children()}  # type: ignore
         return found if self.mtp is None else found | {self.config.num_layers: self.mtp.block}
+
+    def drop_out(self, share: float, words_N: Tensor) -> None:
+        """From the next pass on, of N tokens, every block zeroes this share of what it adds to a token.
+
+        It draws from a number below `NOISE` for each token. Compiled code for another share is the same, 0 included.
+        """
+        places_2 = torch.arange(2, device=words_N.device)[:, None]
+        bound = torch.tensor(round(share * NOISE), device=words_N.device)
+        for layer, block in self.blocks.items():
+            block.noise = Noise(mixed(words_N ^ mixed(2 * layer + places_2 + 1)), bound)
 
     def forward(
         self,

@@ -40,4 +40,5 @@ class Replay:
             before = step * self.rows - bound
             windows_BT = self._windows.batch(0, range(before + text.start, before + text.stop))
             parts.append(as_batch(windows_BT, "document", self.conversations.filler))
-        return Batch(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+        columns = zip(*parts, strict=True)
+        return Batch(*(None if column[0] is None else torch.cat(column) for column in columns))  # type: ignore[arg-type]

@@ -65,11 +65,16 @@ class SftSettings(TrainSettings):
 
     def rows(self) -> int:
         """Rows of one optimizer step. Raises `ValueError` where they are not whole."""
-        rows, rest = divmod(self.batch_tokens, self.sequence_length)
-        if rest or not rows:
-            nearest = max(1, round(self.batch_tokens / self.sequence_length)) * self.sequence_length
-            raise ValueError(
-                f"batch_tokens = {self.batch_tokens} is not a multiple of sequence_length = {self.sequence_length}; "
-                f"nearest: {nearest}"
-            )
-        return rows
+        return whole_rows(self.batch_tokens, self.sequence_length)
+
+
+def whole_rows(batch_tokens: int, sequence_length: int) -> int:
+    """Rows of a batch. Raises `ValueError` where they are not whole."""
+    rows, rest = divmod(batch_tokens, sequence_length)
+    if rest or not rows:
+        nearest = max(1, round(batch_tokens / sequence_length)) * sequence_length
+        raise ValueError(
+            f"batch_tokens = {batch_tokens} is not a multiple of sequence_length = {sequence_length}; "
+            f"nearest: {nearest}"
+        )
+    return rows

@@ -92,6 +92,7 @@ class RlSettings(TrainSettings):
     clip_norm: PositiveFloat | None = Field(
         default=1.0, description="gradients are scaled to at most this norm, all together"
     )
+    dropout: float = Field(default=0.0, ge=0, le=0, description="there is none: answers are sampled without it")
     mtp_weight: float = Field(default=0.0, ge=0, le=0, description="a layer that predicts further ahead is left out")
     micro_batch_tokens: PositiveInt | None = Field(default=4096, description="tokens of one forward pass, with filler")
     checkpoint_every: PositiveInt = Field(default=10, description="steps between checkpoints")

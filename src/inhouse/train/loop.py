@@ -32,7 +32,7 @@ from inhouse.resilience.learning_check import batches_to_measure, check_learned
 from inhouse.resilience.replica_check import check_replicas
 from inhouse.resilience.step_guard import MOST_REWINDS, StepGuard, Verdict
 from inhouse.resilience.supervisor import Supervisor
-from inhouse.train.prefetch import Batches, Prefetcher
+from inhouse.train.prefetch import Batches, Prefetcher, with_noise
 from inhouse.train.run_identity import KEYS_THAT_MAY_CHANGE, default_settings, run_identity
 from inhouse.train.settings import TrainSettings
 from inhouse.train.step import Batch, Gradients, TrainStep
@@ -86,6 +86,8 @@ class Trainer:
         self.changes: list[dict[str, Any]] = []  # of settings, and from which step on they hold
         self.losses_before: dict[int, float] = {}  # of batches behind the run's own, before the first step
         settings, model = self.settings, self.model
+        if settings.dropout:
+            self.batch_of = with_noise(self.batch_of, self.run_identity.get("seed", 0), self.mesh)
         self.run_identity = run_identity(self.num_steps, model.config, settings, self.run_identity)
         setup = digest_of([self.run_identity, self.mesh.layout.model_dump(mode="json"), code_digest()])
         self.supervisor = Supervisor(self.output, self.mesh, settings.grace_seconds, lambda: self.done, setup)

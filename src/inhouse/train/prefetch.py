@@ -7,8 +7,11 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
+from inhouse.model.layers import NOISE
+from inhouse.parallel.device_mesh import Mesh
 from inhouse.train.step import Batch
 
 
@@ -72,3 +75,20 @@ class Prefetcher(Batches):
             gpu = self._stream.device  # by its number: a thread of its own begins at the first one
             parts = (x if x is None else x.pin_memory().to(gpu, non_blocking=True) for x in batch)
             return _Read(Batch(*parts), self._stream.record_event())  # type: ignore[arg-type]
+
+
+def with_noise(batch_of: Callable[[int], Batch], seed: int, mesh: Mesh) -> Callable[[int], Batch]:
+    """The same batches with numbers that dropout draws from, which are a function of the seed, the step, and the place
+    in the step's whole batch. Raises `ValueError` in a pipeline, whose blocks do not know whose tokens they have.
+    """
+    if mesh.pipeline is not None:
+        raise ValueError(f"[parallel] pipeline = {mesh.layout.pipeline} does not go with dropout; set pipeline = 1")
+
+    def noisy(step: int) -> Batch:
+        batch = batch_of(step)
+        num_rows, length = batch.tokens_BT.shape
+        rows = mesh.dp_rows(num_rows * mesh.layout.data)
+        words_BT = np.random.default_rng((seed, step)).integers(0, NOISE, (rows.stop, length))[rows.start :]
+        return batch._replace(noise_BT=torch.from_numpy(words_BT))
+
+    return noisy

@@ -38,6 +38,9 @@ class TrainSettings(ResilienceSettings, CheckpointSettings, OptimizerSettings):
     z_loss: float = Field(
         default=0.0, ge=0, description="weight of the squared log of the softmax's sum (PaLM has 1e-4); not logged"
     )
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="share of what each half of a block adds to a token that is zeroed"
+    )
     mtp_weight: float = Field(
         default=0.3,
         ge=0,

@@ -40,12 +40,14 @@ class Batch(NamedTuple):
 
     With `documents_BT` attention stays inside a document; `positions_BT` are then the places in it, or `FILLER` where
     a row is only filled up. Where processes share sequences, `documents_BT` are of whole ones and the rest of a part.
+    Dropout draws from `noise_BT`.
     """
 
     tokens_BT: Tensor
     targets_BT: Tensor
     documents_BT: Tensor | None = None
     positions_BT: Tensor | None = None
+    noise_BT: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(*(None if x is None else x.to(device) for x in self))  # type: ignore[arg-type]
@@ -70,7 +72,9 @@ class Batch(NamedTuple):
         positions = self.positions_BT
         if positions is None:
             positions = torch.arange(self.tokens_BT.shape[1], device=self.tokens_BT.device).expand_as(self.tokens_BT)
-        return Batch(self.tokens_BT[:, columns], self.targets_BT[:, columns], self.documents_BT, positions[:, columns])
+        tokens_BT, targets_BT, positions_BT = (x[:, columns] for x in (self.tokens_BT, self.targets_BT, positions))
+        noise_BT = None if self.noise_BT is None else self.noise_BT[:, columns]
+        return Batch(tokens_BT, targets_BT, self.documents_BT, positions_BT, noise_BT)
 
 
 class Gradients(NamedTuple):
@@ -175,6 +179,8 @@ class TrainStep:
     def _losses_of(self, micro: Batch) -> tuple[tuple[Tensor, ...], list[Balance]]:
         """The losses of a micro-batch, summed, and how it used the experts."""
         self._sequence_balance.is_text_N = micro.is_text_N
+        if micro.noise_BT is not None:
+            self.model.drop_out(self.settings.dropout, micro.noise_BT.flatten())
         return losses_of(self.model, micro, self._cross_entropy, self.mesh, self._ahead)
 
     def evaluate(self, batches: Iterable[Batch]) -> tuple[float, float]:
@@ -202,6 +208,8 @@ class TrainStep:
             return
         for micro in micro_batches:
             self.on_phase("validation")
+            if self.settings.dropout:
+                self.model.drop_out(0.0, micro.tokens_BT.flatten())
             yield loss_of(self.model, micro, self._cross_entropy, self.mesh)[0].detach()
 
     def _pass_part(self, part: Part, x_ND: Tensor | None, batch: Batch) -> tuple[Tensor, list[Balance]]:

@@ -29,19 +29,26 @@ class PackedConversations:
     """
 
     def __init__(
-        self, folder: Path, seed: int, sequence_length: int, filler: int, repeats: np.ndarray | None = None
+        self,
+        folder: Path,
+        seed: int,
+        sequence_length: int,
+        filler: int,
+        repeats: np.ndarray | None = None,
+        together: int = 1,
     ) -> None:
         """`folder` holds `EncodedConversations`; `filler` the id that fills up a row, neither seen nor trained on.
 
-        `repeats` says how often each conversation comes in an epoch; None: once.
+        `repeats` says how often each conversation comes in an epoch; None: once. So many consecutive ones as `together`
+        says always lie in one row, one behind the other, and are one entry: two answers to compare, say.
         """
         self.seed, self.sequence_length, self.filler, self.sequences_per_step = seed, sequence_length, filler, 1
-        self.encoded = EncodedConversations(folder)
-        lengths = self.encoded.lengths.astype(np.int64)
-        entries = np.arange(len(lengths), dtype=np.int32)
-        order = np.random.default_rng((seed, 0)).permutation(entries if repeats is None else entries.repeat(repeats))
+        self.encoded, self._together = EncodedConversations(folder), together
         # a conversation's last token is a target alone, so a row holds one token fewer of each
-        sizes = lengths[order] - 1
+        all_sizes = (self.encoded.lengths.astype(np.int64) - 1).reshape(-1, together).sum(axis=1)
+        entries = np.arange(len(all_sizes), dtype=np.int32)
+        order = np.random.default_rng((seed, 0)).permutation(entries if repeats is None else entries.repeat(repeats))
+        sizes = all_sizes[order]
         room = min(sequence_length, max(int(sizes.max()), int(sizes.sum()) // min(LEAST_ROWS, len(sizes))))
         self._row_starts, self._members = best_fit(order, sizes, room)
 
@@ -73,8 +80,9 @@ class PackedConversations:
         documents = np.zeros(self.sequence_length, dtype=np.int64)  # 0 is the filler
         positions = np.arange(self.sequence_length)
         start = 0
-        members = self._members[self._row_starts[row] : self._row_starts[row + 1]]
-        for document, member in enumerate(members.tolist(), 1):
+        entries = self._members[self._row_starts[row] : self._row_starts[row + 1]].tolist()
+        members = (entry * self._together + place for entry in entries for place in range(self._together))
+        for document, member in enumerate(members, 1):
             ids, is_trained = self.encoded.read(member)
             end = start + len(ids) - 1
             tokens[start:end] = ids[:-1]

@@ -1,0 +1,1 @@
+"""What specialists have learnt, as text that one model can be taught."""
