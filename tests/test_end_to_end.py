@@ -45,7 +45,7 @@ def shrunk(name: str, text: Path, *changes: str) -> Recipe:
     return load_recipe(find_recipe(name), [*SHRUNK, f"data.sources.0.path={text}", *changes])
 
 
-@pytest.mark.parametrize("name", ["preview", "preview-moe"])
+@pytest.mark.parametrize("name", ["preview-rl", "preview-moe"])
 def test_a_ready_recipe_gives_a_model_that_answers(name: str, text: Path, tmp_path: Path) -> None:
     said: list[str] = []
     run = make(shrunk(name, text), tmp_path, say=said.append)
@@ -91,7 +91,7 @@ def test_a_ready_recipe_gives_a_model_that_answers(name: str, text: Path, tmp_pa
     said.clear()
     renamed = ["data.sources.0.licence=CC-BY-4.0", "data.sources.0.name=handbook", "sft.sampling.temperature=0.25"]
     make(shrunk(name, text, *renamed), tmp_path, say=said.append)
-    climbs = ["rl"] if name == "preview" else []
+    climbs = ["rl"] if name == "preview-rl" else []
     told = [line.partition(":")[0] for line in said if line.endswith("into its records")]
     assert told == ["data", "sft", *climbs, "export"]
     if climbs:
