@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 rl = typer.Typer(no_args_is_help=True, help="Look at what a climb has kept.")
 Changes = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="A setting of the table [rl], as steps=200.")
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="A key of the recipe's table rl, as steps=200.")
 ]
 
 
