@@ -15,7 +15,7 @@ class Gain(NamedTuple):
     """The score on held-out problems of an environment, first and last, with their standard errors."""
 
     environment: str
-    count: int
+    num_problems: int
     before: float
     before_error: float
     after: float
