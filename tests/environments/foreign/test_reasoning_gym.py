@@ -18,6 +18,7 @@ class Squares:
         self.size, self.seed, self.is_generous = size, seed, is_generous
 
     def __getitem__(self, number: int) -> dict:
+        assert number < self.size
         n = random.Random(self.seed + number).randrange(10_000)
         return {"question": f"What is {n} squared?", "answer": f"{n}\nsquared: {n * n}", "metadata": {"n": {n}}}
 
@@ -48,6 +49,7 @@ def test_items_are_problems_and_the_package_scores_them(package):
     assert len(trained) == len({each.prompt for each in heldout}) == 40
     assert not {each.prompt for each in trained} & {each.prompt for each in heldout}
     assert trained == list(environment.draw("train", 40, 1, None)) != list(environment.draw("train", 40, 2, None))
+    assert len({each.prompt for each in environment.draw("heldout", 600, 1, None)}) == 600  # of several data sets
     problem = trained[0]
     room._items.cache_clear()  # a worker has drawn nothing
     assert environment.score(problem, f"<think>Answer: 1</think>Well.\n{problem.worked}") == Grade(1, True)
@@ -58,7 +60,7 @@ def test_items_are_problems_and_the_package_scores_them(package):
 def test_sets_that_do_not_know_their_own_answers_are_refused(package):
     with pytest.raises(ValueError, match=r"reasoning_gym:mean is not to be learnt from: .* problem 1 0[.]01, not 1"):
         checked_environment("reasoning_gym:mean")
-    with pytest.raises(ValueError, match="reasoning_gym:cubes: the package has no such data set"):
+    with pytest.raises(ValueError, match="reasoning_gym:cubes: it is no data set of the package"):
         environment_of("reasoning_gym:cubes")
 
 

@@ -25,7 +25,7 @@ from inhouse.environments.environment import (
 )
 
 INSTALL = "pip install 'inhouse[reasoning]'"
-_SIZE = 1_000_000  # items of a data set, each made when it is asked for
+_SIZE = 500  # items of a data set, as the package has it: some make all of them at once
 _ANSWER = re.compile(r"^Answer:", re.MULTILINE)
 
 
@@ -35,18 +35,18 @@ def reasoning_gym(dataset: str) -> Environment:
     name = f"reasoning_gym:{dataset}"
 
     def draw(split: Split, count: int, seed: int, data: Path | None) -> Iterator[Problem]:
-        # those of two seeds must not overlap: an item is made from the sum of the seed and its number
+        # an item is made from the sum of a seed and its number, so data sets of seeds that lie _SIZE apart share none
         first = int.from_bytes(sha256(f"{name}/{split}/{seed}".encode()).digest()[:4]) // 2
-        items = _items(dataset, first)
         asked: set[str] = set()
         num_drawn = num_fruitless = number = 0
-        while num_drawn < count and num_fruitless < FRUITLESS_DRAWS and number < _SIZE:
-            item = items[number]
+        while num_drawn < count and num_fruitless < FRUITLESS_DRAWS:
+            of, place = first + number // _SIZE * _SIZE, number % _SIZE
+            item = _items(dataset, of)[place]
             question, answer = str(item["question"]), item["answer"]
             num_fruitless += 1
             if is_heldout(question) == (split == "heldout") and question not in asked:
                 worked = "" if answer is None else f"Answer: {answer}"
-                yield Problem(question, worked, json.dumps([first, number, answer]))
+                yield Problem(question, worked, json.dumps([of, place, answer]))
                 num_drawn, num_fruitless = num_drawn + 1, 0
                 if split == "heldout":
                     asked.add(question)
@@ -54,13 +54,13 @@ def reasoning_gym(dataset: str) -> Environment:
 
     def score(problem: Problem, reply: str) -> Grade:
         """By the item itself, made again: what it holds need not be plain data."""
-        first, number, wanted = json.loads(problem.answer or "[0, 0, null]")
-        items = _items(dataset, first)
+        of, place, wanted = json.loads(problem.answer or "[0, 0, null]")
+        items = _items(dataset, of)
         parts = _ANSWER.split(without_thoughts(reply))
         if len(parts) < 2:
             return Grade(0.0, False, 'no line begins with "Answer:"')
         found = parts[-1].strip()
-        value = min(1.0, max(0.0, float(items.score_answer(answer=found, entry=items[number]))))
+        value = min(1.0, max(0.0, float(items.score_answer(answer=found, entry=items[place]))))
         return Grade(value, True, None if value == 1 else f'"{found[:100]}" is not "{str(wanted)[:100]}"')
 
     return Environment(name, draw, score)
@@ -74,5 +74,7 @@ def _items(dataset: str, seed: int) -> Any:
         raise ValueError(f"reasoning_gym:{dataset}: the package is not installed ({error}): {INSTALL}") from None
     try:
         return package.create_dataset(dataset, size=_SIZE, seed=seed)
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"reasoning_gym:{dataset}: the package has no such data set ({error})") from None
+    except (ValueError, KeyError, AssertionError) as error:
+        raise ValueError(
+            f"reasoning_gym:{dataset}: it is no data set of the package that can be made as it is ({error})"
+        ) from None
