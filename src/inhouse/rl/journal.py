@@ -140,7 +140,6 @@ def _group(said: dict[str, Any], take: "_Reader") -> Group:
             )
         )
     problem = Problem(**said["problem"])
-    problem = problem._replace(tools=tuple(problem.tools))
     return Group(said["environment"], problem, rollouts, [Grade(**each) for each in said["grades"]], said["rewards"])
 
 
