@@ -1,5 +1,6 @@
 """Whatever is batched, shared, cut into chunks or interrupted: every request gets what it would get alone."""
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -11,6 +12,7 @@ from tests.engine.conftest import ByteTokenizer, new_model
 from inhouse.checkpoint.model_folder import save_model
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams
+from inhouse.engine.sampler import truncate
 from inhouse.engine.settings import EngineSettings
 
 EMBED = SamplingParams(max_tokens=1, embed=True)
@@ -70,6 +72,24 @@ def test_logprobs_and_experts_are_those_of_a_full_forward_pass(kind, max_prefill
         else:
             chosen = torch.stack([r.experts_NK for r in routing], dim=1)[:-1].sort(-1)[0]
             assert torch.from_numpy(completion.experts).sort(-1)[0].tolist() == chosen.tolist()
+
+
+@pytest.mark.parametrize("speculation", ["none", "ngram"])
+def test_kept_is_what_truncation_left_at_every_position(speculation, new_engine, models, prompts):
+    how = {"temperature": 0.7, "top_k": 40, "top_p": 0.8, "min_p": 0.01}
+    plain = SamplingParams(max_tokens=9, seed=1, ignore_eos=True, **how)
+    params = [plain.model_copy(update={"kept": place % 2 == 0}) for place in range(len(prompts))]
+    completions = new_engine(speculation=speculation).generate(prompts, params)
+    assert all(completion.kept is None for completion in completions[1::2])
+    for prompt, completion in list(zip(prompts, completions, strict=True))[::2]:
+        with torch.no_grad():
+            out = models["dense"](torch.tensor([prompt + completion.token_ids]))
+            logits_TV = models["dense"].logits(out.hidden_BTD)[0, len(prompt) - 1 : -1]
+        kept_TV = truncate(logits_TV, *(torch.full((len(logits_TV),), value) for value in how.values())).isfinite()
+        sets = np.split(completion.kept.ids, completion.kept.ends[:-1])
+        assert [each.tolist() for each in sets] == [row.nonzero()[:, 0].tolist() for row in kept_TV]
+        assert all(token in each for token, each in zip(completion.token_ids, sets, strict=True))
+        assert (completion.kept.ids.dtype, completion.kept.ends.dtype) == (np.int32, np.int64)
 
 
 def test_sampling_logprobs_are_under_the_truncated_distribution(new_engine, models, prompts):

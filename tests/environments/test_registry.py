@@ -10,15 +10,25 @@ import pytest
 
 import inhouse.environments
 from inhouse.data.documents import Document
-from inhouse.environments.environment import Grade
+from inhouse.environments.environment import Grade, exact_match
 from inhouse.environments.library import library_problems
-from inhouse.environments.registry import DIALS, ENVIRONMENTS, check_name, environment_of
+from inhouse.environments.registry import (
+    DIALS,
+    ENVIRONMENTS,
+    check_name,
+    checked_environment,
+    environment_of,
+    environments_of,
+    file_of,
+    with_file,
+)
+from inhouse.environments.word_problems import same_number
 
 SCORED = [environment for environment in ENVIRONMENTS.values() if environment.score]
 
 
 def digest(problems) -> str:
-    return sha256(json.dumps([list(problem) for problem in problems]).encode()).hexdigest()[:16]
+    return sha256(json.dumps([list(problem[:3]) for problem in problems]).encode()).hexdigest()[:16]
 
 
 @pytest.mark.parametrize(
@@ -84,12 +94,17 @@ import sys, time
 started = time.process_time()
 import inhouse.environments.{module}
 assert time.process_time() - started < 0.3
-assert not {{"torch", "numpy", "pydantic"}} & set(sys.modules)
+assert not {{"torch", "numpy"{"" if module == "reward" else ', "pydantic"'}}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-LEVELS = [f"{dial.name}:{level}" for dial in DIALS.values() for level in range(1, dial.levels + 1)]
+LEVELS = [
+    f"{dial.name}:{level}"
+    for dial in DIALS.values()
+    for level in range(1, dial.levels + 1)
+    if dial.score in (None, same_number)  # the last line is the answer; others are looked at in `made`
+]
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -97,7 +112,7 @@ def test_levels_of_a_dial_are_environments(name):
     environment = environment_of(name)
     trained = list(environment.draw("train", 100, 0, None))
     heldout = list(environment.draw("heldout", 30, 0, None))
-    assert environment.name == name
+    assert (environment.name, environment.level) == (name, int(name[-1]))
     assert len(trained) == 100
     assert len({each.prompt for each in heldout}) == len(heldout) == 30
     assert not {each.prompt for each in trained} & {each.prompt for each in heldout}
@@ -105,6 +120,7 @@ def test_levels_of_a_dial_are_environments(name):
         assert environment.score(problem, problem.worked) == Grade(1, True)
         assert environment.score(problem, problem.worked + "0")[:2] == (0, True)
         assert environment.score(problem, problem.prompt)[:2] == (0, False)
+        assert environment.lenient(problem, f"It is:\n {problem.answer}.").score == 1
 
 
 def test_names_with_a_level():
@@ -114,6 +130,52 @@ def test_names_with_a_level():
     with pytest.raises(ValueError, match='"sums" has no level: sums:1 is the easiest, sums:9 the hardest'):
         environment_of("sums")
     with pytest.raises(
-        ValueError, match=r'there is no environment "chess:1"; there are addition, .*, and sums:1 to :9'
+        ValueError,
+        match=r'no environment "chess:1"; there are addition, .*, sums:1 to :9, .*, questions:FILE, ',
     ):
         environment_of("chess:1")
+
+
+def test_files_of_questions_are_environments(tmp_path):
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps({"question": f"How many? {n}", "answer": n}) + "\n" for n in range(40)))
+    name = f"questions:{file}"
+    environment = checked_environment(name)
+    assert environment.name == check_name(name) == name
+    heldout = list(environment.draw("heldout", 40, 0, None))
+    assert 0 < len(heldout) < 20
+    assert environment.score(heldout[0], heldout[0].worked) == Grade(1, True)
+    assert environment.lenient(heldout[0], f"I think {heldout[0].answer}").score == 1
+    assert file_of(name) == file_of(f"{name}+calculator+python") == file
+    assert with_file("gsm8k:a.jsonl+python", file) == f"gsm8k:{file}+python"
+    assert file_of("sums:3") is None
+    with pytest.raises(ValueError, match='"questions" names no file: questions:FILE'):
+        check_name("questions")
+
+
+def test_tools_are_part_of_a_name():
+    environment = environment_of("products:6+calculator+python")
+    assert environment.name == "products:6+calculator+python"
+    assert [tool.definition["function"]["name"] for tool in environment.tools] == ["calculator", "python"]
+    plain = environment_of("products:6")
+    assert list(environment.draw("train", 5, 0, None)) == list(plain.draw("train", 5, 0, None))
+    with pytest.raises(ValueError, match=r'there is no environment "strings[+]oracle"'):
+        check_name("strings+oracle")
+
+
+def test_environments_have_an_order_of_their_own():
+    names = ["sums:3", "brackets", "algebra:1", "addition"]
+    assert [each.name for each in environments_of(names)] == ["addition", "brackets", "algebra:1", "sums:3"]
+
+
+def test_what_cannot_be_learnt_from_is_refused_by_name(tmp_path):
+    assert exact_match is checked_environment("addition").score
+    with pytest.raises(ValueError, match="the environment library has no verifier"):
+        checked_environment("library")
+    file = tmp_path / "wrong.jsonl"
+    file.write_text(json.dumps({"question": "Why?", "answer": "x", "worked": "Answer: y"}))
+    with pytest.raises(ValueError, match=r'is not to be learnt from: .* problem 1 0, not 1 .."y" is not "x".[)]'):
+        checked_environment(f"questions:{file}")
+    file.write_text("")
+    with pytest.raises(ValueError, match="has no problems to train on"):
+        checked_environment(f"questions:{file}")

@@ -1,6 +1,7 @@
 """What answers are worth: unfinished and unparsable ones are wrong and counted, and nothing is asked twice."""
 
 import random
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -99,3 +100,29 @@ def test_more_problems_than_there_are_is_said_and_ends(capsys, monkeypatch):
     assert (
         capsys.readouterr().err == f"evaluate: few has only {len(questions)} of 1,000,000,000 held-out problems here\n"
     )
+
+
+def test_what_tools_say_is_told_and_the_model_goes_on(tokenizer):
+    """An engine that calls the calculator, and answers with what it was told."""
+
+    class Calling(Oracle):
+        def add(self, prompt: list[int], params: SamplingParams) -> int:
+            text = tokenizer.decode(prompt)
+            assert '"name": "calculator"' in text.split("<|im_end|>")[0]
+            told = re.findall(r"tool\n(.*)\n", text.replace("<|im_end|>", "\n"))
+            expression = re.search(r"(\d+ [+-] \d+|Add|Subtract|Compute).*", text)[0]
+            call = f'<tool_call>{{"name": "calculator", "arguments": {{"expression": "{expression[:3]}"}}}}</tool_call>'
+            self.replies[tuple(prompt)] = (f"Answer: {told[-1]}" if told else call, "stop")
+            return super().add(prompt, params)
+
+    questions = heldout_questions(EvaluateSettings(problems_per_kind=2), ["sums:1+calculator"], data=None)
+    samples = answer(Calling(tokenizer, {}), tokenizer, questions, max_tokens=50)
+    assert [sample.kind for sample in samples] == ["sums:1+calculator"] * 2
+    assert all(sample.reply.startswith("Answer: ") and sample.is_parsed for sample in samples)
+
+
+def test_problems_with_functions_are_taught_with_them(tmp_path):
+    settings = SftSettings(generated={"function_calls:1": 2, "addition": 1, "sums:2": 1})
+    taught = [each.messages for each in gather(settings, tmp_path, seed=0)]
+    assert [len(messages) for messages in taught] == [2, 3, 3, 2]
+    assert all(messages[-1]["tool_calls"] for messages in taught[1:3])

@@ -126,6 +126,21 @@ def test_what_lies_beside_conversations_does_not_count(tmp_path: Path) -> None:
     assert identify(stage_of(conversations=(tmp_path,)), tmp_path, {}) == before
 
 
+def test_files_of_environments_count_by_content_and_folders_by_what_is_installed(tmp_path: Path) -> None:
+    file, folder = tmp_path / "mine.jsonl", tmp_path / "served"
+    record = folder / "lib" / "python3.11" / "site-packages" / "x-1.dist-info" / "RECORD"
+    record.parent.mkdir(parents=True)
+    file.write_text("one")
+    record.write_text("one")
+    for number, path in enumerate((file, record)):
+        before = identify(stage_of(environments=(file, folder)), tmp_path, {}).inputs["environments"]
+        (record.parent.parent / "cache.pyc").write_text("x")
+        assert identify(stage_of(environments=(file, folder)), tmp_path, {}).inputs["environments"] == before
+        path.write_text("two")
+        after = identify(stage_of(environments=(file, folder)), tmp_path, {}).inputs["environments"]
+        assert [old != new for old, new in zip(before, after, strict=True)] == [number == 0, number == 1]
+
+
 def test_groups_of_inputs_cannot_collide(source: Source, tmp_path: Path) -> None:
     inputs = identify(stage_of(source.model_copy(update={"name": "data"}), base=(tmp_path,)), tmp_path, {}).inputs
     assert {name: len(found) for name, found in inputs.items()} == {"stages": 0, "sources": 1, "base": 1}

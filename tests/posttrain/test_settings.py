@@ -44,3 +44,18 @@ def test_what_is_no_environment_or_no_count_is_refused(tmp_path):
         generated(tmp_path, "[sft.generated]\nstrings = -1\n")
     with pytest.raises(ValueError, match=r'--set sft\.generated\.chess=1: .*there is no environment "chess"'):
         generated(tmp_path, "", "sft.generated.chess=1")
+
+
+def test_a_level_and_a_file_are_names_and_the_file_lies_beside_the_recipe(tmp_path, monkeypatch):
+    (tmp_path / "mine.jsonl").touch()
+    text = '[sft.generated]\n"sums:3" = 2\n"questions:mine.jsonl" = 3\n'
+    mine = f"questions:{tmp_path / 'mine.jsonl'}"
+    assert generated(tmp_path, text) == {"sums:3": 2, mine: 3}
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe(tmp_path / "x.toml", ['evaluate.environments=["strings", "gsm8k:mine.jsonl+python"]'])
+    assert recipe.evaluate.environments == ("strings", f"gsm8k:{tmp_path / 'mine.jsonl'}+python")
+    text = text.replace("mine", "other")
+    with pytest.raises(ValueError, match=r"x[.]toml, line [23]: .*other[.]jsonl does not exist; correct the path"):
+        generated(tmp_path, text)
+    with pytest.raises(ValueError, match=r"sums has the levels 1 to 9, not 10"):
+        generated(tmp_path, '[sft.generated]\n"sums:10" = 2\n')

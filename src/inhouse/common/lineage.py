@@ -14,8 +14,9 @@ from typing import Any
 from inhouse.common.files import digest, read_json
 
 STAGES = ("data", "tokenizer", "pretrain", "sft", "evaluate", "export")  # of every run
-MIDTRAIN = "midtrain"  # which a run has where its recipe asks for it
-POSSIBLE_STAGES = (*STAGES[:3], MIDTRAIN, *STAGES[3:])
+MIDTRAIN, RL = "midtrain", "rl"  # which a run has where its recipe asks for it
+OPTIONAL_STAGES = (MIDTRAIN, RL)
+POSSIBLE_STAGES = (*STAGES[:3], MIDTRAIN, "sft", RL, *STAGES[4:])
 RECORD = "stage.json"
 OUTDATED = "outdated.json"  # of a run: stages that the recipe now wants otherwise, and why
 LABELS = ("name", "path", "licence")  # of a source: what may change without a new corpus

@@ -5,7 +5,7 @@ from pathlib import Path
 from inhouse.common.lineage import stale
 
 # the parts of a run that hold a model, the furthest trained first; `huggingface` for a run's export stage
-_PARTS = ("sft", "midtrain", "pretrain", "huggingface", "export/huggingface")
+_PARTS = ("rl", "sft", "midtrain", "pretrain", "huggingface", "export/huggingface")
 
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
@@ -30,7 +30,7 @@ def find_model(path: Path) -> Path:
             return folder
     if (path / "adapter_config.json").is_file():
         raise ValueError(f"{path}: adapters without their base; `inhouse merge {path} FOLDER` makes a model of both")
-    raise ValueError(f"{path}: no model here yet (no config.json in it, in sft or in pretrain)")
+    raise ValueError(f"{path}: no model here yet (no config.json in it, in rl, in sft or in pretrain)")
 
 
 def find_exported(path: Path) -> Path:

@@ -40,7 +40,7 @@ class _Context(SpawnContext):
     Process = _Worker
 
 
-_CONTEXT = _Context()
+CONTEXT = _Context()  # of processes that start clean: no thread, lock or open file of this one is in them
 
 
 def map_ordered(function: Callable[[Item], Result], items: Iterable[Item], processes: int) -> Iterator[Result]:
@@ -54,8 +54,8 @@ def map_ordered(function: Callable[[Item], Result], items: Iterable[Item], proce
     if processes == 1 or len(first) < 2:
         yield from map(function, chain(first, items))
         return
-    listener, lifeline = _CONTEXT.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(processes, _CONTEXT, initializer=_start_worker, initargs=(listener,))
+    listener, lifeline = CONTEXT.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(processes, CONTEXT, initializer=_start_worker, initargs=(listener,))
     waiting: deque[Future[Result]] = deque()
     try:
         for item in chain(first, items):

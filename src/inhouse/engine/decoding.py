@@ -62,7 +62,7 @@ def _blocks(
 def _end(model: Transformer, x_ND: Tensor) -> tuple[Tensor, Tensor]:
     """Logits, in the order that is fastest with few hidden states on a CPU, and their log-sum-exp."""
     hidden_ND, weight_VD = model.norm(x_ND), model.lm_head.weight
-    if model.lm_head.packed is not None:
+    if model.lm_head.packed is not None or model.head_in_fp32:
         logits_NV = model.logits(hidden_ND)
     elif len(hidden_ND) == 1:  # a sum, which inductor vectorises: half the time of a matrix-vector product
         logits_NV = (weight_VD.to(hidden_ND.dtype).float() * hidden_ND.float()).sum(dim=-1)[None]

@@ -27,6 +27,7 @@ from inhouse.engine.request import (
     Completion,
     Failure,
     FinishReason,
+    Kept,
     SamplingParams,
     StepOutput,
     TokenLogprobs,
@@ -58,7 +59,9 @@ class Engine:
         settings: EngineSettings | None = None,
         end_ids: Iterable[int] = (),
         drafter: Drafter | None = None,
+        max_context: int | None = None,
     ) -> None:
+        """`max_context`: tokens of a prompt and its answer, where that is less than the model's context."""
         self.model, self.tokenizer, self.settings = model, tokenizer, settings or EngineSettings()
         if (self.settings.speculation == "model") != (drafter is not None):
             raise ValueError(
@@ -72,7 +75,7 @@ class Engine:
         self.num_pages = min(int(self.settings.cache_gib * 2**30) // page_bytes, wanted)
         if self.num_pages * page_size < 2:
             raise ValueError(f"cache_gib = {self.settings.cache_gib} holds no page of {page_bytes} bytes; raise it")
-        self.max_context = min(config.max_position, self.num_pages * page_size)
+        self.max_context = min(config.max_position, self.num_pages * page_size, max_context or config.max_position)
         self._cache = KVCache(config, self.num_pages, page_size, model.dtype, model.embed_tokens.weight.device)
         self._pages = PrefixCache(self.num_pages, page_size)
         self._scheduler = Scheduler(self._pages, self.settings.max_sequences, self.max_context)
@@ -393,6 +396,7 @@ class Engine:
         embedding = None
         if sequence.num_summed == sequence.num_prompt:
             embedding = np.asarray(sequence.hidden_sum / sequence.num_summed, dtype=np.float32)
+        kept = [known.kept for known in sequence.logprobs if known.kept is not None]
         self._scheduler.remove(sequence)
         del self._sequences[sequence.id]
         return Completion(
@@ -404,6 +408,7 @@ class Engine:
             sampling_logprobs=[known.sampling_logprob for known in sequence.logprobs],
             top_logprobs=[known.top for known in sequence.logprobs],
             prompt_logprobs=sequence.prompt_logprobs if sequence.params.prompt_logprobs else None,
+            kept=Kept.of(kept) if sequence.params.kept else None,
             experts=experts,
             embedding=embedding,
         )

@@ -1,6 +1,7 @@
 """What a caller asks of the engine and what it gets back."""
 
-from typing import Annotated, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import AfterValidator, Field, PositiveInt
@@ -55,6 +56,7 @@ class SamplingParams(Settings):
     stop_token_ids: tuple[int, ...] = ()
     logprobs: int = Field(default=0, ge=0, description="how many of the likeliest tokens to report at every position")
     drawn_logprobs: bool = Field(default=True, description="report that of the drawn token; False: nobody reads it")
+    kept: bool = Field(default=False, description="report what top_k, top_p and min_p left at every position")
     prompt_logprobs: bool = False
     priority: int = Field(
         default=0, ge=0, le=100, description="who waits is admitted later than those with a lower one"
@@ -74,14 +76,33 @@ class SamplingParams(Settings):
         )  # fmt: skip
 
 
+class Kept(NamedTuple):
+    """The tokens that were still possible at each position of an answer, from which one was drawn, one position after
+    another. A learner that divides by the sampler's probabilities takes its own over the same sets.
+
+    `ids` int32: ascending at each position. `ends` (positions) int64: where in `ids` those of each position end; they
+    begin where the ones before them end.
+    """
+
+    ids: np.ndarray
+    ends: np.ndarray
+
+    @classmethod
+    def of(cls, sets: Sequence[np.ndarray]) -> Self:
+        """Of the ids of each position."""
+        ids = np.concatenate([np.empty(0, dtype=np.int32), *sets])
+        return cls(ids, np.cumsum([len(each) for each in sets], dtype=np.int64))
+
+
 class TokenLogprobs(NamedTuple):
     """Log-probabilities of one token: under the model (`logprob`), under the distribution that it was drawn from after
     temperature, top-k and top-p (`sampling_logprob`; 0 for greedy tokens and in prompts), and the likeliest tokens at
-    its position with theirs under the model, best first."""
+    its position with theirs under the model, best first. `kept`: what it was drawn from, where that was asked for."""
 
     logprob: float
     sampling_logprob: float
     top: list[tuple[int, float]]
+    kept: np.ndarray | None = None
 
 
 class Completion(NamedTuple):
@@ -90,6 +111,7 @@ class Completion(NamedTuple):
     `token_ids` end with the token that ended them; `text` contains neither that nor a stop string.
     `prompt_logprobs` has no entry for the first token, which nothing predicts. `experts` (positions, MoE layers, K)
     int16: what was chosen at every position of prompt + completion but the last, which no forward pass has seen.
+    `kept`: what each token was drawn from, where that was asked for.
     `embedding` (D) fp32: where it was asked for, the mean over the prompt of what enters the head.
     """
 
@@ -101,6 +123,7 @@ class Completion(NamedTuple):
     sampling_logprobs: list[float]
     top_logprobs: list[list[tuple[int, float]]]
     prompt_logprobs: list[TokenLogprobs] | None
+    kept: Kept | None
     experts: np.ndarray | None
     embedding: np.ndarray | None
 

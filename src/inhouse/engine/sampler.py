@@ -145,8 +145,9 @@ def _keep(logits_MV: Tensor, top_k_M1: Tensor, top_p_M1: Tensor, num_sorted: int
 def draw(logits_NV: Tensor, log_totals_N: Tensor, drawings: Sequence[Drawing]) -> tuple[list[int], list[TokenLogprobs]]:
     """One token a row of fp32 logits, whose log-sum-exp is `log_totals_N`, with its log-probabilities."""
     params = [drawing.params for drawing in drawings]
+    kept_N: list[np.ndarray | None] = [None] * len(params)
     penalised_NV = constrain(penalise(logits_NV, drawings), logits_NV, drawings)
-    if all(p.temperature == 0 for p in params):
+    if all(p.temperature == 0 and not p.kept for p in params):
         # on a CPU by numpy, whose argmax is vectorised: 20 times as fast as torch's
         is_cpu = logits_NV.device.type == "cpu"
         tokens_N = torch.from_numpy(penalised_NV.numpy().argmax(axis=-1)) if is_cpu else penalised_NV.argmax(dim=-1)
@@ -163,8 +164,9 @@ def draw(logits_NV: Tensor, log_totals_N: Tensor, drawings: Sequence[Drawing]) -
         chances = uniform([drawing.seed for drawing in drawings], [len(drawing.generated) for drawing in drawings])
         tokens_N = _invert(scaled_NV, torch.from_numpy(chances).to(device))
         sampling_N = logprobs_of(scaled_NV, scaled_NV.logsumexp(dim=-1), tokens_N).tolist()
+        kept_N = kept_of(scaled_NV, [p.kept for p in params])
     tops = likeliest(logits_NV, [p.logprobs for p in params])
-    logprobs = map(TokenLogprobs, logprobs_of(logits_NV, log_totals_N, tokens_N).tolist(), sampling_N, tops)
+    logprobs = map(TokenLogprobs, logprobs_of(logits_NV, log_totals_N, tokens_N).tolist(), sampling_N, tops, kept_N)
     return tokens_N.tolist(), list(logprobs)
 
 
@@ -178,6 +180,17 @@ def _invert(logits_NV: Tensor, uniform_N: Tensor) -> Tensor:
 def logprobs_of(logits_NV: Tensor, log_totals_N: Tensor, tokens_N: Tensor) -> Tensor:
     """Log-probability of one token a row; `log_totals_N` is the rows' log-sum-exp."""
     return logits_NV.gather(1, tokens_N[:, None])[:, 0] - log_totals_N
+
+
+def kept_of(truncated_NV: Tensor, is_wanted_N: Sequence[bool]) -> list[np.ndarray | None]:
+    """The tokens that `truncate` left, ascending, int32, of the rows that are wanted; None of the others."""
+    if not any(is_wanted_N):
+        return [None] * len(is_wanted_N)
+    wanted = torch.tensor([row for row, is_wanted in enumerate(is_wanted_N) if is_wanted], device=truncated_NV.device)
+    is_kept_MV = truncated_NV[wanted] > -torch.inf
+    ids = is_kept_MV.nonzero()[:, 1].int().cpu().numpy()
+    sets = iter(np.split(ids, is_kept_MV.sum(dim=1).cumsum(dim=0)[:-1].cpu().numpy()))
+    return [next(sets) if is_wanted else None for is_wanted in is_wanted_N]
 
 
 def likeliest(logits_NV: Tensor, counts: Sequence[int]) -> list[list[tuple[int, float]]]:

@@ -9,20 +9,25 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from inhouse.data.documents import Split
+from inhouse.environments.numbers import number_of, numbers_in
 
 HELDOUT_ONE_IN = 5
 FRUITLESS_DRAWS = 1_000  # in a row: then nearly all of the different problems of an environment are drawn
 
 
 class Problem(NamedTuple):
-    """`worked` is the whole reply that fine-tuning teaches; `answer` what a scorer looks for in one, if any does."""
+    """`worked` is the whole reply that fine-tuning teaches, "" where none is known; `answer` what a scorer looks for in
+    one, if any does. `tools` are definitions of functions, a JSON list, that a reply may call as its answer: nobody
+    carries them out.
+    """
 
     prompt: str
     worked: str
     answer: str | None = None
+    tools: str = ""
 
 
 class Grade(NamedTuple):
@@ -40,16 +45,34 @@ class Grade(NamedTuple):
 Scorer = Callable[[Problem, str], Grade]
 
 
+class Tool(NamedTuple):
+    """A function that a model may call before it answers: its definition as a message has it, and what carries it out.
+
+    `run` takes the arguments of a call and gives the text that comes back; it raises nothing.
+    """
+
+    definition: dict[str, Any]
+    run: Callable[[dict[str, Any]], str]
+
+
 class Environment(NamedTuple):
     """A source of problems: `draw(split, count, seed, data)` and, where replies can be checked, `score`.
 
     `draw` gives `count` problems, or fewer where there are no more: a pure function of its arguments, and no subject
     is in both splits. `data` is the data stage's folder, where there is one: some environments ask about documents.
+
+    `lenient` forgives the form, so that form and skill can be told apart. `level` counts from the easiest, 1, where
+    problems have levels. `tools` may be called before the answer. `seconds`: what a verifier that bounds itself (its
+    programs run in the sandbox) may take at most; None where a few are plenty.
     """
 
     name: str
     draw: Callable[[Split, int, int, Path | None], Iterable[Problem]]
     score: Scorer | None = None
+    lenient: Scorer | None = None
+    level: int | None = None
+    tools: tuple[Tool, ...] = ()
+    seconds: float | None = None
 
 
 Generator = Callable[[random.Random], tuple[str, Problem]]  # a subject (`17 42`, `([])`, `banana`), a problem on it
@@ -58,7 +81,7 @@ Generator = Callable[[random.Random], tuple[str, Problem]]  # a subject (`17 42`
 def generated(name: str, generate: Generator, score: Scorer | None = None) -> Environment:
     """The environment of an endless generator. Training may see a problem twice; those held out are all different.
 
-    Replies are scored by `exact_match` where no other scorer is given.
+    Replies are scored by `exact_match`, and leniently by `lenient_match`, where no scorer is given.
     """
 
     def draw(split: Split, count: int, seed: int, data: Path | None) -> Iterator[Problem]:
@@ -74,7 +97,7 @@ def generated(name: str, generate: Generator, score: Scorer | None = None) -> En
                 if split == "heldout":
                     asked.add(problem.prompt)
 
-    return Environment(name, draw, score or exact_match)
+    return Environment(name, draw, score or exact_match, None if score else lenient_match)
 
 
 class Dial(NamedTuple):
@@ -87,12 +110,15 @@ class Dial(NamedTuple):
     levels: int
     generate: Callable[[random.Random, int], tuple[str, Problem]]
     score: Scorer | None = None
+    lenient: Scorer | None = None
+    seconds: float | None = None
 
     def at(self, level: int) -> Environment:
         """Raises `ValueError` where there is no such level."""
         if not 1 <= level <= self.levels:
             raise ValueError(f"{self.name} has the levels 1 to {self.levels}, not {level}")
-        return generated(f"{self.name}:{level}", lambda rng: self.generate(rng, level), self.score)
+        made = generated(f"{self.name}:{level}", lambda rng: self.generate(rng, level), self.score)
+        return made._replace(lenient=self.lenient or made.lenient, level=level, seconds=self.seconds)
 
 
 def is_heldout(subject: str) -> bool:
@@ -111,6 +137,29 @@ def exact_match(problem: Problem, reply: str) -> Grade:
     if found is None:
         return Grade(0.0, False, 'the last line is not "Answer: " and an answer')
     return compared(found, problem.answer)
+
+
+def lenient_match(problem: Problem, reply: str) -> Grade:
+    """1 whatever the answer's case, spaces and full stop, and without `Answer: `; of numbers the last of the reply."""
+    answer = problem.answer or ""
+    if is_number(answer) and numbers_in(reply)[-1:] == [number_of(answer)]:
+        return Grade(1.0, True)
+    found = last_answer(reply) or reply.strip().rsplit("\n", 1)[-1]
+    return compared(_plain(found), _plain(answer))
+
+
+def is_number(text: str) -> bool:
+    """Whether the text is a number and hardly anything else: `$5` is one, `5 little pigs` is not."""
+    return number_of(text) is not None and sum(each.isalpha() for each in text) == 0
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split()).removesuffix(".")
+
+
+def without_thoughts(reply: str) -> str:
+    """The thinking that some models put first is not part of the reply."""
+    return re.sub(r"^\s*<think>.*?</think>", "", reply, flags=re.DOTALL)
 
 
 def last_answer(reply: str) -> str | None:

@@ -4,8 +4,8 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from inhouse.environments.environment import Dial, Grade, Problem, last_answer, worked_problem
-from inhouse.environments.verifiers.numbers import number_of
+from inhouse.environments.environment import Dial, Grade, Problem, last_answer, lenient_match, worked_problem
+from inhouse.environments.numbers import number_of
 
 _PEOPLE = ("Ana", "Ben", "Chen", "Dina", "Emre", "Fay", "Goran", "Hana", "Ivo", "Jun", "Kofi", "Lena")
 _THINGS = ("apples", "books", "cards", "coins", "eggs", "marbles", "pencils", "stamps", "stones", "tickets")
@@ -59,4 +59,4 @@ def same_number(problem: Problem, reply: str) -> Grade:
     return Grade(0.0, True, f"{float(number):g} is not {problem.answer}")
 
 
-WORD_PROBLEMS = Dial("word_problems", 6, _word_problem, same_number)
+WORD_PROBLEMS = Dial("word_problems", 6, _word_problem, same_number, lenient_match)

@@ -10,10 +10,13 @@ from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import Completion, SamplingParams, checked
 from inhouse.environments.environment import Environment, Problem
-from inhouse.environments.registry import ENVIRONMENTS
+from inhouse.environments.registry import environments_of
+from inhouse.environments.tools import asked, results
 from inhouse.evaluate.score import Score, share
 from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, encode_prompt
+
+_MOST_TURNS = 5  # of a question with tools: the last is its answer
 
 
 class Question(NamedTuple):
@@ -38,7 +41,7 @@ class Sample(NamedTuple):
 def heldout_questions(settings: EvaluateSettings, names: Collection[str], data: Path | None) -> list[Question]:
     """The held-out problems of the environments `names`; `data` is the data stage's folder, where there is one."""
     questions = []
-    for environment in (each for each in ENVIRONMENTS.values() if each.name in names):
+    for environment in environments_of(names):
         count = settings.problems_per_kind if environment.score else settings.unscored_per_kind
         drawn = [Question(environment, each) for each in environment.draw("heldout", count, settings.seed, data)]
         if len(drawn) < count:
@@ -51,14 +54,22 @@ def heldout_questions(settings: EvaluateSettings, names: Collection[str], data: 
 def answer(
     engine: Engine, tokenizer: Tokenizer, questions: Sequence[Question], max_tokens: int, template: str = CHAT_TEMPLATE
 ) -> list[Sample]:
-    """Ask every question through the chat template; the most likely token each time."""
+    """Ask every question through the chat template; the most likely token each time. Where there are tools, their
+    results are told to the model, which goes on."""
     params = SamplingParams(max_tokens=max_tokens, temperature=0.0)
-    chats = [[{"role": "user", "content": problem.prompt}] for _, problem in questions]
-    prompts = [encode_prompt(tokenizer, chat, template=template) for chat in chats]
-    return [
-        _sample(question, completion.text, completion.finish_reason == "stop")
-        for question, completion in zip(questions, complete(engine, prompts, params), strict=True)
-    ]
+    chats = [asked(*question) for question in questions]
+    samples: dict[int, Sample] = {}
+    for turn in range(_MOST_TURNS):
+        if not (places := [place for place in range(len(questions)) if place not in samples]):
+            break
+        prompts = [encode_prompt(tokenizer, chats[place], template=template) for place in places]
+        for place, completion in zip(places, complete(engine, prompts, params), strict=True):
+            is_ended = completion.finish_reason == "stop"
+            told = results(questions[place].environment.tools, completion.text)
+            if not (told and is_ended and turn + 1 < _MOST_TURNS):
+                samples[place] = _sample(questions[place], completion.text, is_ended)
+            chats[place] += [{"role": "assistant", "content": completion.text}, *told]
+    return [samples[place] for place in range(len(questions))]
 
 
 def complete(

@@ -6,7 +6,7 @@ from pathlib import Path
 from inhouse.common.files import write_atomic, write_json
 from inhouse.data.documents import read_documents
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.environments.registry import ENVIRONMENTS
+from inhouse.environments.registry import known_names
 from inhouse.evaluate.bits_per_byte import bits_per_byte, xz_bits_per_byte
 from inhouse.evaluate.harness import Sample, answer, heldout_questions, summarise
 from inhouse.evaluate.own import TAUGHT_KIND, answers_bits_per_byte, ask, own_conversations
@@ -43,7 +43,7 @@ def evaluate_model(
     if not questions and not data and not own:
         raise ValueError(
             f"nothing to measure: {folder} has no held-out text beside it, and no problems to ask; name environments "
-            f"with --env, of {', '.join(ENVIRONMENTS)} (library needs the text of a run)"
+            f"with --env, of {known_names()} (library needs the text of a run)"
         )
     opened = open_folder(folder, settings.dtype)
     model, tokenizer, template = opened[:3]

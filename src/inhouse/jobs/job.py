@@ -8,6 +8,7 @@ from inhouse.jobs.settings import ClusterSettings
 
 MAX_RESTARTS = 10  # of processes inside a job; a run that fails the same way three times stops by itself
 LAST_WORDS = 15  # seconds between the end of the grace period and the kill
+_TRAINING = ("pretrain", "midtrain", "sft", "rl")  # stages that a job's end must not surprise
 
 
 class Job(NamedTuple):
@@ -39,7 +40,7 @@ class Job(NamedTuple):
 
         The user's changes come after the time that the cluster gives a run to save.
         """
-        grace = [f"{stage}.grace_seconds={self.cluster.grace_seconds}" for stage in ("pretrain", "midtrain", "sft")]
+        grace = [f"{stage}.grace_seconds={self.cluster.grace_seconds}" for stage in _TRAINING]
         sets = [part for override in (*grace, *self.overrides) for part in ("--set", override)]
         return [
             f"--nnodes={self.nodes}",

@@ -113,7 +113,7 @@ class _InSlices(torch.autograd.Function):
         grad_hidden_ND = torch.empty_like(hidden_ND) if for_hidden else None
         grad_head_RD = torch.zeros_like(head_RD, dtype=torch.float32) if for_head else None
         losses = []
-        for part in _slices(hidden_ND.shape[0], head_RD.shape[0]):
+        for part in slices(hidden_ND.shape[0], head_RD.shape[0]):
             logits = F.linear(hidden_ND[part], head_in_type)
             log_sum, score = rows.combine(*pieces.statistics(logits, row_N[part]))
             losses.append((log_sum - score).masked_fill(~is_trained_N[part], 0.0))
@@ -122,7 +122,7 @@ class _InSlices(torch.autograd.Function):
             if grad_hidden_ND is not None:
                 torch.mm(grad, head_in_type, out=grad_hidden_ND[part])
             if grad_head_RD is not None:
-                grad_head_RD += _product_in_fp32(grad.T, hidden_ND[part])
+                grad_head_RD += product_in_fp32(grad.T, hidden_ND[part])
         ctx.save_for_backward(grad_hidden_ND, grad_head_RD)
         return torch.cat(losses)[rows.own].sum()
 
@@ -139,7 +139,7 @@ class _InSlices(torch.autograd.Function):
         return grad_hidden_ND, grad_head_RD, *[None] * 5
 
 
-def _slices(num_tokens: int, num_rows: int) -> Iterator[slice]:
+def slices(num_tokens: int, num_rows: int) -> Iterator[slice]:
     """A power of two of them, so that they come out even: compiled code serves one number of tokens."""
     at_least = math.ceil(num_tokens / max(1, LOGITS_AT_ONCE // num_rows))
     step = math.ceil(num_tokens / (1 << (at_least - 1).bit_length()))
@@ -162,7 +162,7 @@ def _gradient(logits_nR: Tensor, log_sum_n: Tensor, row_n: Tensor, is_trained_n:
     return torch.where(is_target_nR, grad_nR - 1.0, grad_nR).to(logits_nR.dtype)
 
 
-def _product_in_fp32(a: Tensor, b: Tensor) -> Tensor:
+def product_in_fp32(a: Tensor, b: Tensor) -> Tensor:
     """a b, not rounded to bf16 where the device can."""
     if a.device.type == "cuda" and a.dtype != torch.float32:
         return torch.mm(a, b, out_dtype=torch.float32)

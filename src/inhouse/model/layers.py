@@ -76,6 +76,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return onednn_linear.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
 
 
+def logits_in_fp32(hidden_ND: Tensor, head_VD: Tensor) -> Tensor:
+    """fp32 (N, V): products of the hidden states with the head in their type, summed in fp32 and not rounded to it."""
+    head_VD = head_VD.to(hidden_ND.dtype)
+    if hidden_ND.device.type == "cuda" and hidden_ND.dtype != torch.float32:
+        return torch.mm(hidden_ND, head_VD.T, out_dtype=torch.float32)
+    return F.linear(hidden_ND.float(), head_VD.float())
+
+
 class RMSNorm(nn.Module):
     """x / rms(x) in fp32, cast back to x's type, then times the weight (the order that the architectures fix)."""
 

@@ -16,7 +16,7 @@ from inhouse.model.attention import Attention, CausalAttention, InnerAttention
 from inhouse.model.config import ModelConfig
 from inhouse.model.cpu import choice
 from inhouse.model.cpu.packed import Packed, give_back, packed_linear
-from inhouse.model.layers import Linear, RMSNorm, SwiGLU
+from inhouse.model.layers import Linear, RMSNorm, SwiGLU, logits_in_fp32
 from inhouse.model.moe import Experts, MoE, Router, Routing
 from inhouse.model.random_weights import fill_normal
 from inhouse.model.rope import rope_angles
@@ -96,12 +96,13 @@ class Transformer(nn.Module):
     Weights are fp32 masters; `dtype` is what activations and matrix products are computed in (set it at any time
     before `pack`). Expert stacks are single tensors here and one tensor an expert on disk. While `normalizes_embedding`
     is set, every embedding is divided by its RMS; `plain_weight` turns that into plain weights of the same function.
+    While `head_in_fp32` is set, logits are not rounded to `dtype` on their way to fp32.
     """
 
     def __init__(self, config: ModelConfig, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.config, self.dtype = config, dtype
-        self.normalizes_embedding = False
+        self.normalizes_embedding = self.head_in_fp32 = False
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -123,8 +124,11 @@ class Transformer(nn.Module):
         positions_BT: Tensor | None = None,
         attend: InnerAttention | None = None,
         ahead: bool = False,
+        replayed_BTLK: Tensor | None = None,
     ) -> Output:
         """Run the blocks. Positions default to 0..T-1 in every row, `attend` to causal attention inside each row.
+
+        `replayed_BTLK`: the experts that each of the L MoE layers takes (see `Router`), the prediction layer left out.
 
         `ahead`: the prediction layer too, whose routing comes last. Of a row's last token, whose next is not known,
         `ahead_ND` says nothing.
@@ -133,7 +137,8 @@ class Transformer(nn.Module):
             positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)[None]
         shape, embedded_ND = tokens_BT.shape, self.embed(tokens_BT.flatten())
         positions_BT = positions_BT.expand(shape)
-        x_ND, routings = self.run(self.layers, embedded_ND, positions_BT, attend)
+        replayed_NLK = None if replayed_BTLK is None else replayed_BTLK.flatten(0, 1).long()
+        x_ND, routings = self.run(self.layers, embedded_ND, positions_BT, attend, replayed_NLK)
         hidden_BTD = self.norm(x_ND.unflatten(0, shape))
         if not ahead:
             return Output(hidden_BTD, routings)
@@ -151,17 +156,21 @@ class Transformer(nn.Module):
         x_ND: Tensor,
         positions_BT: Tensor,
         attend: InnerAttention | None = None,
+        replayed_NLK: Tensor | None = None,
     ) -> tuple[Tensor, list[Routing]]:
-        """Take the tokens of B sequences through some consecutive blocks."""
+        """Take the tokens of B sequences through some consecutive blocks, with the experts of `replayed_NLK`."""
         attend, shape = attend or CausalAttention(), positions_BT.shape
 
         def attend_in_rows(q_NHd: Tensor, k_NKd: Tensor, v_NKd: Tensor, *, layer: int, window: int | None) -> Tensor:
             q_BTHd, k_BTKd, v_BTKd = (x.unflatten(0, shape) for x in (q_NHd, k_NKd, v_NKd))
             return attend(q_BTHd, k_BTKd, v_BTKd, layer=layer, window=window).flatten(0, 1)
 
-        rope, routings = self.rope(positions_BT.flatten()), []
+        rope, routings = self.rope(positions_BT.flatten()), list[Routing]()
         for block in blocks:
-            x_ND, routing = block(x_ND, rope, attend_in_rows)
+            replayed: tuple[Tensor, ...] = ()
+            if replayed_NLK is not None and len(routings) < replayed_NLK.shape[1]:  # which dense blocks ignore
+                replayed = (replayed_NLK[:, len(routings)],)
+            x_ND, routing = block(x_ND, rope, attend_in_rows, *replayed)
             if routing is not None:
                 routings.append(routing)
         return x_ND, routings
@@ -193,6 +202,8 @@ class Transformer(nn.Module):
         packed = self.lm_head.packed
         if isinstance(packed, Packed):  # not rounded on the way
             return packed_linear(hidden_BTD, packed, in_fp32=True)
+        if self.head_in_fp32:
+            return logits_in_fp32(hidden_BTD.flatten(0, -2), self.lm_head.weight).unflatten(0, hidden_BTD.shape[:-1])
         return self.lm_head(hidden_BTD).float()
 
     def pack(self, to_int8: bool = False) -> None:
@@ -206,7 +217,7 @@ class Transformer(nn.Module):
                 raise ValueError("the model's weights are laid out otherwise already; open its folder again")
             return
         layout = choice.layout(self.lm_head.weight, to_int8)
-        if layout is None:
+        if layout is None or (layout is choice.Layout.ONEDNN and self.head_in_fp32):  # which would round logits
             return
         for module in list(self.modules()):
             if isinstance(module, Attention | SwiGLU | Experts):

@@ -64,10 +64,14 @@ def _forward(
     x_ND: Tensor,
     rope: tuple[Tensor, Tensor],
     attend: InnerAttention,
+    replayed_NK: Tensor | None = None,
 ) -> tuple[Tensor, Routing | None]:
     top_k = block.mlp.gate.top_k if isinstance(block.mlp, MoE) else 1
     # both passes run the same code on it: what compiled code keeps for its backward pass must not differ
-    experts_NK = torch.full((x_ND.shape[0], top_k), -1, device=x_ND.device)
+    if replayed_NK is None:
+        experts_NK = torch.full((x_ND.shape[0], top_k), -1, device=x_ND.device)
+    else:
+        experts_NK = replayed_NK.clone()
 
     def run(x_ND: Tensor) -> tuple[Tensor, Routing | None]:
         out_ND, routing = Block.forward(block, x_ND, rope, attend, experts_NK.clone())

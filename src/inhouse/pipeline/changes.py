@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 
 from pydantic_core import PydanticUndefined
 
-from inhouse.common.lineage import MIDTRAIN, Record, read_record
+from inhouse.common.lineage import MIDTRAIN, OPTIONAL_STAGES, RL, Record, read_record
 from inhouse.common.settings import Settings
 from inhouse.pipeline.identity import Identity, listings_of, result_settings
 from inhouse.pipeline.stages import Stage, stages_of
 from inhouse.recipe.recipe import Recipe
+
+_CALLED = {MIDTRAIN: "mid-training", RL: "reinforcement learning"}
 
 
 class Change(NamedTuple):
@@ -32,13 +34,14 @@ def changes_of(stage: Stage, record: Record, identity: Identity) -> list[Change]
         for name, digest in ours["stages"].items()
         if theirs.get("stages", {}).get(name, digest) != digest
     ]
-    if (MIDTRAIN in ours["stages"]) != (MIDTRAIN in theirs.get("stages", {})):
-        found.append(
-            Change(MIDTRAIN, "made with mid-training" if MIDTRAIN in ours["stages"] else "made without mid-training")
-        )
+    for name in OPTIONAL_STAGES:
+        if (is_read := name in ours["stages"]) != (name in theirs.get("stages", {})):
+            found.append(Change(name, f"made {'with' if is_read else 'without'} {_CALLED[name]}"))
     found += _inputs("source", [source.name for source in stage.sources], theirs.get("sources", []), ours)
     names = [path.name for path in stage.conversations]
     found += _inputs("conversation", names, theirs.get("conversations", []), ours)
+    names = [path.name for path in stage.environments]
+    found += _inputs("environment", names, theirs.get("environments", []), ours)
     found += _inputs("base", [path.name for path in stage.base], theirs.get("base", []), ours)
     return found
 
@@ -89,14 +92,16 @@ def _table(key: str, settings: Settings, recorded: Any) -> Iterator[Change]:
 
 
 def _inputs(kind: str, names: list[str], theirs: list[str], inputs: Mapping[str, Any]) -> Iterator[Change]:
-    ours = inputs.get({"source": "sources", "conversation": "conversations"}.get(kind, kind), [])
+    ours = inputs.get(kind if kind == "base" else f"{kind}s", [])
     if kind == "base" and len(theirs) != len(ours):
         yield Change(kind, "from random weights, not from a base" if theirs else f"from the base {names[0]}")
         return
     if len(theirs) != len(ours):
         yield Change(kind, f"number of {kind}s: {len(theirs)} → {len(ours)}")
         return
-    what = {"source": "text of source", "conversation": "conversations in"}.get(kind, "model folder")
+    what = {"source": "text of source", "conversation": "conversations in", "environment": "problems in"}.get(
+        kind, "model folder"
+    )
     for name, old, new in zip(names, theirs, ours, strict=True):
         if old != new:
             yield Change(f"{kind}.{name}", f"{what} {name} changed")

@@ -56,18 +56,19 @@ def listings_of(stage: Stage) -> dict[str, list[str]]:
     groups = {
         "sources": [_digest_lines(f"{f.name} {f.version}" for f in _files(s)) for s in stage.sources],
         "conversations": [_listing(path, conversation_files) for path in stage.conversations],
+        "environments": [_listing(path, _installed) for path in stage.environments],
         "base": [_listing(path, model_files) for path in stage.base],
     }
     return {group: listings for group, listings in groups.items() if listings}
 
 
 def _content(stage: Stage, group: str, number: int) -> str:
-    """The digest of what is in the files of one source, of one set of conversations, or of the base."""
+    """The digest of what is in the files of one source, one set of conversations, one environment, or of the base."""
     if group == "sources":
         source = stage.sources[number]
         return _digest_content(source.name, ((file.name, content_digest(file)) for file in _files(source)))
-    is_base = group == "base"
-    path, files_in = (stage.base[number], model_files) if is_base else (stage.conversations[number], conversation_files)
+    files_in = {"base": model_files, "conversations": conversation_files, "environments": _installed}[group]
+    path: Path = getattr(stage, group)[number]
     return _digest_content(path.name, ((name, digest(file)) for name, file in _named(path, files_in)))
 
 
@@ -85,6 +86,11 @@ def result_settings(value: Any) -> Any:
 
 def _files(source: Source) -> Iterator[InputFile]:
     return input_files(locate(source), Findings())
+
+
+def _installed(folder: Path) -> list[Path]:
+    """Of a virtual environment that an environment is served from: what is installed in it, by their lists of files."""
+    return sorted(folder.glob("lib/python*/site-packages/*.dist-info/RECORD"))
 
 
 def _listing(path: Path, files_in: Callable[[Path], list[Path]]) -> str:

@@ -1,14 +1,16 @@
 """The table of stages: what each depends on, what it reads, and the function that writes its folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inhouse.common.lineage import BRANCH, MIDTRAIN, POSSIBLE_STAGES, SETTINGS_CHANGED, STAGES, UNTRAINED
+from inhouse.common.lineage import BRANCH, MIDTRAIN, POSSIBLE_STAGES, RL, SETTINGS_CHANGED, UNTRAINED
 from inhouse.common.model_paths import find_model, model_name
 from inhouse.data.settings import Source
 from inhouse.data.sources import describe
+from inhouse.environments.registry import file_of
 from inhouse.recipe.recipe import Recipe
+from inhouse.rl.settings import climbs
 from inhouse.train.step_count import midtrains, pretrains
 
 # of a stage that trains: how it went, which no later stage reads
@@ -23,8 +25,8 @@ class Stage(NamedTuple):
 
     A stage that `resumes` finds its own unfinished folder again after a crash. One with `ranks_of` is carried out by
     all processes of that recipe together, any other by one. From outside the run it reads the text of `sources`, the
-    files of `conversations` and the model folder `base`. `unread` are patterns of files that it writes and that no
-    later stage's result depends on.
+    files of `conversations` and of `environments`, and the model folder `base`. `unread` are patterns of files that it
+    writes and that no later stage's result depends on.
 
     `labels` are names and places: they stand in its record, and in the files `label_files`, which `relabel` writes
     anew in the finished folder where nothing but labels changed.
@@ -38,6 +40,7 @@ class Stage(NamedTuple):
     ranks_of: Recipe | None = None
     sources: tuple[Source, ...] = ()
     conversations: tuple[Path, ...] = ()
+    environments: tuple[Path, ...] = ()
     base: tuple[Path, ...] = ()
     unread: tuple[str, ...] = ()
     labels: dict[str, Any] = {}  # noqa: RUF012  (nobody writes into it)
@@ -85,6 +88,11 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
 
         fine_tune(recipe.sft, run / before_sft, run / "data", run / "tokenizer", output, recipe.seed, recipe.parallel)
 
+    def rl(output: Path) -> None:
+        from inhouse.rl.stage import climb
+
+        climb(recipe.rl, run / "sft", output, recipe.seed, recipe.parallel)
+
     def sample_otherwise(folder: Path) -> None:
         from inhouse.posttrain.sft import write_sampling_defaults
 
@@ -93,17 +101,17 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
     def evaluate(output: Path) -> None:
         from inhouse.evaluate.stage import evaluate
 
-        evaluate(recipe.evaluate, run / "data", run / before_sft, run / "sft", output)
+        evaluate(recipe.evaluate, run / "data", run / before_sft, run / trained, output)
 
     def export(output: Path) -> None:
         from inhouse.export.stage import export
 
-        export(recipe.export, recipe.evaluate, run / "sft", run, output)
+        export(recipe.export, recipe.evaluate, run / trained, run, output)
 
     def describe_again(folder: Path) -> None:
         from inhouse.export.stage import write_documents
 
-        write_documents(run / "sft", run, folder)
+        write_documents(run / trained, run, folder)
 
     model = recipe.model
     base: tuple[Path, ...] = () if model.base is None else (find_model(model.base),)
@@ -117,6 +125,7 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
     asks = ("data",) if recipe.sft.generated.get("library") else ()  # about the documents
     replays = ("tokenizer",) if recipe.sft.replay else ()  # its shards
     before_sft = MIDTRAIN if midtrains(recipe.midtrain) else "pretrain"
+    trained = RL if climbs(recipe.rl) else "sft"
     # by place, too: names are labels, and may be exchanged
     shares = [recipe.midtrain.mixture.get(source.name, 0) for source in recipe.data.sources]
     trains: dict[str, Any] = {"resumes": True, "ranks_of": recipe}
@@ -143,12 +152,21 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
         ),
         Stage(
             "sft", {"sft": recipe.sft, "seed": recipe.seed}, (*asks, *replays, before_sft), sft,
-            conversations=tuple(each.path for each in recipe.sft.conversations), unread=_DIARY, **trains,
+            conversations=tuple(each.path for each in recipe.sft.conversations),
+            environments=_files(recipe.sft.generated), unread=_DIARY, **trains,
             labels=taught, label_files=("generation_config.json",), relabel=sample_otherwise,
         ),
-        Stage("evaluate", {"evaluate": recipe.evaluate}, ("data", before_sft, "sft"), evaluate),
         Stage(
-            "export", {"export": recipe.export}, ("data", "sft", "evaluate"), export,
+            RL, {"rl": recipe.rl, "seed": recipe.seed}, ("sft",), rl, environments=_files(recipe.rl.environments),
+            unread=(*_DIARY, "rollouts/*", "best/*", "answers.jsonl", "heldout_scores.jsonl"), **trains,
+            labels={"sampling": taught["sampling"]}, label_files=("generation_config.json",), relabel=sample_otherwise,
+        ),
+        Stage(
+            "evaluate", {"evaluate": recipe.evaluate}, ("data", before_sft, trained), evaluate,
+            environments=_files(recipe.evaluate.environments or ()),
+        ),
+        Stage(
+            "export", {"export": recipe.export}, ("data", trained, "evaluate"), export,
             labels=sources | taught | from_base,
             label_files=("*lineage.json", "huggingface/README.md", "huggingface/generation_config.json"),
             relabel=describe_again,
@@ -160,7 +178,13 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
 
 def stage_names(recipe: Recipe) -> tuple[str, ...]:
     """Those of a recipe's pipeline, in order."""
-    return POSSIBLE_STAGES if midtrains(recipe.midtrain) else STAGES
+    asked = {MIDTRAIN: midtrains(recipe.midtrain), RL: climbs(recipe.rl)}
+    return tuple(name for name in POSSIBLE_STAGES if asked.get(name, True))
+
+
+def _files(names: Iterable[str]) -> tuple[Path, ...]:
+    """Those that environments' names have in them."""
+    return tuple(file for name in names if (file := file_of(name)) is not None)
 
 
 def _base_label(folder: Path, licence: str) -> dict[str, str]:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from rich.text import Text
 
 from inhouse.data.tokenizer import SPECIAL_TOKENS, Tokenizer
-from inhouse.environments.registry import ENVIRONMENTS
+from inhouse.environments.registry import environments_of
+from inhouse.environments.tools import worked
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, encode_conversation
 from inhouse.posttrain.conversation_reader import read_placed
 from inhouse.posttrain.messages import Message
@@ -36,16 +37,15 @@ def examples(settings: SftSettings, data: Path, seed: int, number: int, file: Pa
             title = f"{placed.file}, {placed.place}: {placed.conversation.layout}"
             yield Example(title, placed.conversation.messages)
     if file is None:
-        for name, environment in ENVIRONMENTS.items():
-            count = settings.generated.get(name, 0)
+        for environment in environments_of(settings.generated):
+            name, count = environment.name, settings.generated[environment.name]
             problems = environment.draw("train", count, seed, data if data.is_dir() else None)
             title = f"{name}: made by code"
             nothing = Example(f"{name}: none without the documents of the data stage ({data} is not there)", None)
             is_drawn = False
             for problem in islice(problems, number):
                 is_drawn = True
-                question = {"role": "user", "content": problem.prompt}
-                yield Example(title, [question, {"role": "assistant", "content": problem.worked}])
+                yield Example(title, worked(environment, problem))
             if count and number and not is_drawn:
                 yield nothing if not data.is_dir() else Example(f"{name}: none in the documents of {data}", None)
 

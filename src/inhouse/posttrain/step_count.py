@@ -5,7 +5,7 @@ import math
 from itertools import islice
 from typing import NamedTuple
 
-from inhouse.environments.registry import ENVIRONMENTS
+from inhouse.environments.registry import environment_of
 from inhouse.model.sizes import Derived
 from inhouse.posttrain.conversation_reader import read_conversations
 from inhouse.posttrain.messages import Message
@@ -60,7 +60,7 @@ def plan_sft(settings: SftSettings, seed: int) -> list[Derived]:
             num_bytes += source.weight * _size(messages)
             num_turns += source.weight * len(messages)
     for name, count in settings.generated.items():
-        drawn = list(islice(ENVIRONMENTS[name].draw("train", min(count, _DRAWN), seed, None), _DRAWN))
+        drawn = list(islice(environment_of(name).draw("train", min(count, _DRAWN), seed, None), _DRAWN))
         sizes = [len(problem.prompt.encode()) + len(problem.worked.encode()) for problem in drawn]
         generated += count
         num_bytes += count * (sum(sizes) / len(sizes) if sizes else _LIBRARY_BYTES)

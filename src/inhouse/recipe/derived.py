@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from rich.table import Table
 
 from inhouse.checkpoint.shape import resolve_shape
+from inhouse.common.lineage import OPTIONAL_STAGES
 from inhouse.model.config import ModelConfig
 from inhouse.model.sizes import Derived
 from inhouse.posttrain.step_count import plan_sft
@@ -15,6 +16,7 @@ from inhouse.recipe.dial import updates
 from inhouse.recipe.lines import Location
 from inhouse.recipe.passes import Passes
 from inhouse.recipe.recipe import Recipe
+from inhouse.rl.plan import plan_climb
 from inhouse.train.step_count import lengthened, midtrains, plan_steps, pretrains
 
 _SET, _DEFAULT = "recipe", "default"
@@ -51,11 +53,12 @@ def all_numbers(recipe: Recipe, passes: Passes | None = None) -> list[Number]:
         ],
         "midtrain": _midtraining(recipe, config),
         "sft": plan_sft(recipe.sft, recipe.seed),
+        "rl": plan_climb(recipe.rl, lengthened(config, recipe.midtrain) if midtrains(recipe.midtrain) else config),
         "parallel": [Derived("processes", recipe.parallel.processes, "replicate × shard × context")],
     }
     numbers = []
     for name in type(recipe).model_fields:
-        if name == "midtrain" and not derived[name]:
+        if name in OPTIONAL_STAGES and not derived[name]:
             continue
         if isinstance(settings := getattr(recipe, name), BaseModel):
             written = sorted(_written(name, settings, rules), key=_rank)

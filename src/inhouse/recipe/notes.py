@@ -14,6 +14,7 @@ from inhouse.posttrain.step_count import lost_beside_made
 from inhouse.recipe.base import NO_SPLIT
 from inhouse.recipe.passes import Passes
 from inhouse.recipe.recipe import Recipe
+from inhouse.rl.settings import climbs
 from inhouse.train.step_count import midtrains
 
 _OF_EXPERTS = (
@@ -32,6 +33,7 @@ def notes(recipe: Recipe, passes: Passes) -> list[str]:
         _prediction,
         _tokens,
         _mid_training,
+        _climb,
         _short_sequences,
         _micro_batches,
         _fine_tuning,
@@ -124,6 +126,12 @@ def _mid_training(recipe: Recipe) -> Iterator[str]:
     written = recipe.midtrain.model_fields_set - {"grace_seconds"}  # which a cluster's job sets for all
     if written and not midtrains(recipe.midtrain):
         yield f"[midtrain] {sorted(written)[0]} has no effect without tokens, which say how long it is"
+
+
+def _climb(recipe: Recipe) -> Iterator[str]:
+    written = recipe.rl.model_fields_set - {"grace_seconds"}
+    if written and not climbs(recipe.rl):
+        yield f"[rl] {sorted(written)[0]} has no effect without environments, which say on which problems"
 
 
 def _short_sequences(recipe: Recipe) -> Iterator[str]:

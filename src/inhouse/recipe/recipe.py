@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from inhouse.checkpoint.shape import resolve_shape
 from inhouse.common.settings import Settings
 from inhouse.data.settings import STDLIB, DataSettings, Source, TokenizerSettings
+from inhouse.environments.registry import file_of, with_file
 from inhouse.evaluate.settings import EvaluateSettings
 from inhouse.export.quantize import INSTALL, is_installed
 from inhouse.export.settings import NO_RAMP, QUANTIZED, ExportSettings
@@ -27,9 +28,11 @@ from inhouse.recipe.errors import SENTENCE, Positions, keys_at, sentences, short
 from inhouse.recipe.follow import follow
 from inhouse.recipe.lines import Location
 from inhouse.recipe.overrides import override
+from inhouse.rl.settings import RlSettings, check_climb
 from inhouse.train.settings import MidtrainSettings, PretrainSettings
 from inhouse.train.step_count import lengthened, midtrains, plan_steps
 
+_OF_ENVIRONMENTS = ("environments", "generated")  # keys whose values, or keys, are names, some with a file in them
 _NAMED = re.compile(r"\[(\w+)\] (\w+)")  # the key that a sentence begins with
 
 
@@ -44,6 +47,7 @@ class Recipe(Settings):
     pretrain: PretrainSettings = PretrainSettings()
     midtrain: MidtrainSettings = MidtrainSettings()
     sft: SftSettings = SftSettings()
+    rl: RlSettings = RlSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     export: ExportSettings = ExportSettings()
     parallel: ParallelSettings = ParallelSettings()
@@ -121,9 +125,15 @@ def _paths(value: Any, location: Location) -> Iterator[tuple[Location, Path]]:
     elif isinstance(value, Source):
         if value.path != STDLIB:
             yield (*location, "path"), Path(value.path)
+    elif isinstance(value, str):
+        if _is_environment(location) and (file := file_of(value)):
+            yield location, file
     elif isinstance(value, tuple | list):
         for i, part in enumerate(value):
             yield from _paths(part, (*location, i))
+    elif isinstance(value, dict):
+        for key in value:
+            yield from _paths(key, (*location, key))
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from _paths(getattr(value, name), (*location, name))
@@ -141,6 +151,7 @@ def _check_shape(recipe: Recipe, positions: Positions) -> None:
         check_layout(recipe.parallel, config, sft.rows(), sft.sequence_length, sft.micro_batch_tokens, sft.compile)
         if sft.is_fp8:
             check_sides(config, sft.sequence_length // recipe.parallel.context, "sft")
+        check_climb(recipe.rl, config.max_position, recipe.parallel.processes)
         if recipe.export.gguf and config.rope_scaling and not config.rope_scaling.has_usual_ramp:
             raise ValueError(NO_RAMP.format(scaling=config.rope_scaling))
     except ValidationError as error:
@@ -216,6 +227,10 @@ def _with_absolute_paths(value: Any, folder: Path, overridden: set[Location], lo
     if isinstance(value, Path):
         # without `..`, and links as they are: a place has one name
         return Path(os.path.abspath((Path.cwd() if is_overridden else folder) / _expanded(value)))  # noqa: PTH100
+    if isinstance(value, str) and _is_environment(location) and (file := file_of(value)):
+        return with_file(value, _with_absolute_paths(file, folder, overridden, location))
+    if isinstance(value, dict):
+        return {_with_absolute_paths(key, folder, overridden, (*location, key)): each for key, each in value.items()}
     if isinstance(value, tuple | list):
         parts = [_with_absolute_paths(part, folder, overridden, (*location, i)) for i, part in enumerate(value)]
         return type(value)(parts)
@@ -229,6 +244,11 @@ def _with_absolute_paths(value: Any, folder: Path, overridden: set[Location], lo
         for name in value.model_fields_set
     }
     return value.model_copy(update=changed)
+
+
+def _is_environment(location: Location) -> bool:
+    """Whether what stands there is the name of an environment: in a list of them, or a key of a table of them."""
+    return any(part in _OF_ENVIRONMENTS for part in location[-2:])
 
 
 def _expanded(path: Path) -> Path:

@@ -16,7 +16,12 @@ from inhouse.report.trace import render
 
 SAMPLES_A_KIND = 2
 KINDS_AS_TILES = 2
-TRAINED = {"pretrain": "Pretraining", "midtrain": "Mid-training", "sft": "Supervised fine-tuning"}
+TRAINED = {
+    "pretrain": "Pretraining",
+    "midtrain": "Mid-training",
+    "sft": "Supervised fine-tuning",
+    "rl": "Reinforcement learning",
+}
 
 
 def write_report(run: Path) -> None:

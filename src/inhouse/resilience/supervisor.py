@@ -51,7 +51,7 @@ class Supervisor:
         """The main thread begins `name`; a second time in one step, that of the second micro-batch."""
         self._begun[name] += 1
         if self._watchdog is not None:
-            is_slow = self._is_first_step or name in ("load", "save", "validation")
+            is_slow = self._is_first_step or name in ("load", "save", "validation", "rollouts", "verdicts")
             limit = self._mesh.layout.timeout_seconds * (SLOW_PHASE_FACTOR if is_slow else 1)
             number = f" {self._begun[name]}" if self._begun[name] > 1 else ""
             self._watchdog.phase(f"{name}{number} of step {self._step() + 1}", limit)

@@ -31,7 +31,7 @@ from inhouse.resilience.learning_check import batches_to_measure, check_learned
 from inhouse.resilience.replica_check import check_replicas
 from inhouse.resilience.step_guard import MOST_REWINDS, StepGuard, Verdict
 from inhouse.resilience.supervisor import Supervisor
-from inhouse.train.prefetch import Prefetcher
+from inhouse.train.prefetch import Batches, Prefetcher
 from inhouse.train.run_identity import KEYS_THAT_MAY_CHANGE, default_settings, run_identity
 from inhouse.train.settings import TrainSettings
 from inhouse.train.step import Batch, Gradients, TrainStep
@@ -106,7 +106,7 @@ class Trainer:
         has_all_weights = has_checkpoint(self.output / "checkpoints") and not has_adapters(model)
         if not has_all_weights:
             self._initialize()
-        self.step = TrainStep(model, settings, self.mesh, self.supervisor.phase)
+        self.step = self._new_step()
         if settings.compile and not self.step.compile():
             self.say("torch.compile lacks a C++ compiler here, or knows no fp32 experts; slower")
 
@@ -117,14 +117,13 @@ class Trainer:
         another run, or where it has not learned (`check_learned`), `ValueError` where the loss is not finite for too
         long, and where replicas differ.
         """
-        tokens = self.settings.batch_tokens
         with self.supervisor, ExitStack() as stack:
             self.checkpointer = stack.enter_context(self._open_checkpoints())
             check_alike(self.checkpointer.control_plane, self.run_identity)
             self.local: LocalTier | None = None
             if self.settings.local_checkpoints is not None:
                 self.local = stack.enter_context(LocalTier(Path(self.settings.local_checkpoints), self.checkpointer))
-            self.batches = stack.enter_context(Prefetcher(self.batch_of, self.device))
+            self.batches = stack.enter_context(self._open_batches())
             if (resumed := self._load()) is not None:
                 self.guard.load_state(resumed.extra["guard"])
                 self.done = resumed.step
@@ -133,20 +132,15 @@ class Trainer:
                     self.say(f"{key.removeprefix('train.')} = {new} from here on, {old} before")
             else:
                 self._initialize()
-                losses = self._losses_of(batches_to_measure(self.num_steps))
-                self.losses_before = {n: loss for n, loss in losses.items() if math.isfinite(loss)}  # JSON's numbers
+                self._measure_before()
             for callback in self.callbacks:
                 stack.enter_context(callback)
                 callback.on_start(self)
-            total, done = self.num_steps * tokens, self.done * tokens
-            self.progress = stack.enter_context(
-                Progress(self.name, total, "tokens", done=done, shown=self.mesh.is_first)
-            )
+            self.progress = stack.enter_context(self._open_progress())
             while self.done < self.num_steps:
                 self._advance()
             self.checkpointer.wait()
-            losses_after = self._losses_of(self.losses_before or batches_to_measure(self.num_steps))
-            check_learned(list(self.losses_before.values()), list(losses_after.values()))
+            self._check_learned()
             self.supervisor.finished()
             if self.local is not None:
                 self.local.discard()
@@ -155,11 +149,45 @@ class Trainer:
                 if self.changes:
                     write_json(self.output / SETTINGS_CHANGED, self.changes)
 
+    def _new_step(self) -> TrainStep:
+        return TrainStep(self.model, self.settings, self.mesh, self.supervisor.phase)
+
+    def _open_batches(self) -> Batches:
+        """What gives the batches of steps, read ahead."""
+        return Prefetcher(self.batch_of, self.device)
+
+    def _reading(self) -> AbstractContextManager[None]:
+        """Around the wait for a batch."""
+        return self.supervisor.reading()
+
+    def _open_progress(self) -> Progress:
+        total, done = self.num_steps * self.settings.batch_tokens, self.tokens
+        return Progress(self.name, total, "tokens", done=done, shown=self.mesh.is_first)
+
+    def _show_progress(self, num_steps: int, gradients: Gradients | None = None) -> None:
+        figures = {} if gradients is None else {"loss": gradients.loss}
+        self.progress.update(num_steps * self.settings.batch_tokens, **figures)
+
+    def _measure_before(self) -> None:
+        """Once, before the first step: what `_check_learned` compares with."""
+        losses = self._losses_of(batches_to_measure(self.num_steps))
+        self.losses_before = {n: loss for n, loss in losses.items() if math.isfinite(loss)}  # JSON's numbers
+
+    def _check_learned(self) -> None:
+        """Raise `Refusal` where the run stands worse at its end than before its first step."""
+        losses_after = self._losses_of(self.losses_before or batches_to_measure(self.num_steps))
+        check_learned(list(self.losses_before.values()), list(losses_after.values()))
+
     def _initialize(self) -> None:
         if not self._is_initialized:
             assert self.init_weights is not None
             self.init_weights(self.model)
         self._is_initialized = True
+
+    @property
+    def tokens(self) -> int:
+        """What was trained on so far, by all processes."""
+        return self.done * self.settings.batch_tokens
 
     def extra(self) -> dict[str, Any]:
         """What a checkpoint must hold beside the tensors."""
@@ -179,13 +207,13 @@ class Trainer:
     def _advance(self) -> None:
         """One step further: done, skipped, or rewound to an earlier one."""
         step = self.done
-        with self.supervisor.reading():
+        with self._reading():
             batch = self._batch(self.guard.batch(step))
         if step + 1 < self.num_steps:
             self.batches.begin(self.guard.batch(step + 1))  # what a rewind makes of it, `take` sees
-        gradients = self.step.gradients(batch, self.supervisor.stop_requested)
+        gradients = self.step.gradients(batch, self._is_asked_to_stop())
         due = step - step % self.settings.checkpoint_every
-        verdict = self.guard.judge(step, gradients.loss, gradients.flags, due)
+        verdict = self._judge(step, gradients, due)
         self.supervisor.phase("update")
         if is_applied := verdict in (Verdict.APPLY, Verdict.GO_ON):
             self.step.update(learning_rate_fraction(step, self.num_steps, self.settings), gradients.balances)
@@ -202,9 +230,17 @@ class Trainer:
             )
         if not is_applied:
             self.say(f"step {self.done:,} skipped: loss {gradients.loss:g}, gradient norm {gradients.norm:g}")
-        self.progress.update(self.settings.batch_tokens, loss=gradients.loss)
+        self._show_progress(1, gradients)
         for callback in self.callbacks:
             callback.after_step(self, batch, gradients)
+
+    def _judge(self, step: int, gradients: Gradients, due: int) -> Verdict:
+        """What becomes of a step; a rewind goes back to the checkpoint that was `due`."""
+        return self.guard.judge(step, gradients.loss, gradients.flags, due)
+
+    def _is_asked_to_stop(self) -> bool:
+        """Whether this process may end the run after the step under way, and is to."""
+        return self.supervisor.stop_requested
 
     def _batch(self, number: int) -> Batch:
         return self.batches.take(number)
@@ -250,13 +286,21 @@ class Trainer:
         if resumed is None:
             self.guard.skip(step)
             return False
-        left_out = self.guard.rewind(step, due, resumed.extra["guard"])  # from an earlier one it gets there again
+        # from an earlier one it gets there again
+        left_out = self.guard.rewind(self._last_left_out(step), due, resumed.extra["guard"])
         self.say(
-            f"loss {loss:g} at step {step + 1:,} is a spike: back to step {resumed.step:,}, leaving out batches "
+            f"{self._reason_to_rewind(step, loss)}: back to step {resumed.step:,}, leaving out batches "
             f"{left_out.first:,} to {left_out.end - 1:,}"
         )
-        self.progress.update((resumed.step - step) * self.settings.batch_tokens)
+        self._show_progress(resumed.step - step)
         self.done = resumed.step
         for callback in self.callbacks:
             callback.on_rewind(self)
         return True
+
+    def _last_left_out(self, step: int) -> int:
+        """The last step whose batch is left out where `step` is rewound."""
+        return step
+
+    def _reason_to_rewind(self, step: int, loss: float) -> str:
+        return f"loss {loss:g} at step {step + 1:,} is a spike"

@@ -41,7 +41,7 @@ class MetricsLogger(Callback):
     def on_rewind(self, trainer: Trainer) -> None:
         if trainer.mesh.is_first:
             self._open(trainer)
-        self._started, self._first_step = _stepping_time(trainer), trainer.done
+        self._started, self._first_tokens = _stepping_time(trainer), trainer.tokens
 
     def after_step(self, trainer: Trainer, batch: Batch, gradients: Gradients) -> None:
         settings, done = trainer.settings, trainer.done
@@ -50,16 +50,16 @@ class MetricsLogger(Callback):
         known, self._slow_ranks = self._slow_ranks, trainer.supervisor.slow_ranks()
         if self._slow_ranks and self._slow_ranks != known:
             trainer.say(f"rank {', '.join(map(str, self._slow_ranks))} holds up the others")
-        now, tokens = _stepping_time(trainer), settings.batch_tokens
-        rate = (done - self._first_step) * tokens / (now - self._started)
-        self._started, self._first_step = now, done
+        now, tokens = _stepping_time(trainer), trainer.tokens
+        rate = (tokens - self._first_tokens) / (now - self._started)
+        self._started, self._first_tokens = now, tokens
         figures, trainer.figures = trainer.figures, {}
         if self._board is None:
             return
         trainer.checkpointer.lease.check()  # a writer that was replaced must not write in its successor's log
         self._write(
             done,
-            tokens=done * tokens,
+            tokens=tokens,
             loss=_finite(gradients.loss),
             **({} if gradients.mtp_loss is None else {"mtp_loss": _finite(gradients.mtp_loss)}),
             gradient_norm=_finite(gradients.norm),

@@ -1,5 +1,6 @@
 """Batches read ahead: while a step runs, a thread reads the batch of the next one and brings it to the device."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -16,7 +17,19 @@ class _Read(NamedTuple):
     copied: torch.cuda.Event | None  # on a GPU: when it is there
 
 
-class Prefetcher(AbstractContextManager["Prefetcher"]):
+class Batches(AbstractContextManager["Batches"]):
+    """What gives the batches of a run, by their numbers."""
+
+    @abstractmethod
+    def begin(self, number: int) -> None:
+        """Batch `number` is likely to be taken next."""
+
+    @abstractmethod
+    def take(self, number: int) -> Batch:
+        """Batch `number`, on the device."""
+
+
+class Prefetcher(Batches):
     """`with Prefetcher(batch_of, device) as batches: batch = batches.take(7); batches.begin(8); …`.
 
     All reading is done by one thread, so the one that trains reads and hashes no file. `batch_of` is a pure function:

@@ -74,6 +74,7 @@ class Gradients(NamedTuple):
     balances: list[Balance]  # of each MoE layer
     flags: StepFlags
     mtp_loss: float | None = None  # likewise of the tokens after the next, where the model learns them
+    figures: dict[str, float] | None = None  # what else a loss says of the step
 
 
 class TrainStep:
@@ -124,7 +125,7 @@ class TrainStep:
         device = batch.tokens_BT.device
         micro_batches = list(self._micro_batches(batch))
         # the step's own count, so that the loss is the same however it is cut into micro-batches and processes
-        num_trained = self.mesh.sum(self._count_trained(micro_batches, device, self._ahead)).clamp_min(1)
+        num_trained = self.mesh.sum(self._count_parts(micro_batches, device)).clamp_min(1)
         self._sequence_balance.length = batch.tokens_BT.shape[1]
         if self._pipeline is not None:
             self._phase = "pipeline"
@@ -152,13 +153,21 @@ class TrainStep:
             for number, micro in enumerate(micro_batches, 1):
                 begin_micro_batch(self.model, self.mesh, is_last=number == len(micro_batches))
                 self.on_phase("forward")
-                losses, balance = losses_of(self.model, micro, self._cross_entropy, self.mesh, self._ahead)
+                losses, balance = self._losses_of(micro)
                 self.on_phase("backward")
                 means = [loss / divisor for loss, divisor in zip(losses, divisors, strict=True)]
                 (means[0] + self.settings.mtp_weight * means[1] if self._ahead else means[0]).backward()
                 totals += torch.stack(means).detach()
                 balances.append(balance)
         return totals, balances
+
+    def _count_parts(self, micro_batches: list[Batch], device: torch.device) -> Tensor:
+        """What the step's losses are divided by, of this process."""
+        return self._count_trained(micro_batches, device, self._ahead)
+
+    def _losses_of(self, micro: Batch) -> tuple[tuple[Tensor, ...], list[Balance]]:
+        """The losses of a micro-batch, summed, and how it used the experts."""
+        return losses_of(self.model, micro, self._cross_entropy, self.mesh, self._ahead)
 
     def evaluate(self, batches: Iterable[Batch]) -> tuple[float, float]:
         """The loss in nats, summed over trained targets and processes, and how many those are.

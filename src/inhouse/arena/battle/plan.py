@@ -11,7 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
 from inhouse.common.files import json_object
 from inhouse.common.settings import Settings
-from inhouse.environments.registry import ENVIRONMENTS, check_name
+from inhouse.environments.registry import environment_of
 
 
 class EndpointSettings(Settings):
@@ -80,7 +80,7 @@ def _misfit(plan: Plan) -> str | None:
         return f"two models are named {twice[0]}"
     if (plan.prompts is None) == (plan.environment is None) or (plan.judge is None) == (plan.environment is None):
         return "give prompts and a judge, or an environment whose verifier votes"
-    if plan.environment is not None and ENVIRONMENTS[check_name(plan.environment)].score is None:
+    if plan.environment is not None and environment_of(plan.environment).score is None:
         return f"the environment {plan.environment} has no verifier to vote"
     own = [model.name for model in plan.models if plan.judge and model.served() == plan.judge.served()]
     return f"the judge is {own[0]} itself: no model votes on its own answers" if own else None
@@ -89,7 +89,9 @@ def _misfit(plan: Plan) -> str | None:
 def read_prompts(plan: Plan) -> tuple[Prompt, ...]:
     """The prompts of the file in an order of the seed, or as many problems of the environment as there are battles."""
     if plan.environment is not None:
-        problems = ENVIRONMENTS[plan.environment].draw("heldout", plan.battles, plan.seed, None)
+        problems = [*environment_of(plan.environment).draw("heldout", plan.battles, plan.seed, None)]
+        if any(problem.tools for problem in problems):
+            raise ValueError(f"the environment {plan.environment} offers functions to call, which a battle does not")
         found = tuple(Prompt(problem.prompt, plan.environment, problem.answer) for problem in problems)
         if not found:
             raise ValueError(

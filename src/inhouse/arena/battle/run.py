@@ -15,7 +15,7 @@ from inhouse.arena.tampering import check_log
 from inhouse.arena.vote_log import VoteLog
 from inhouse.common.files import lock_folder
 from inhouse.common.progress import Progress
-from inhouse.environments.registry import ENVIRONMENTS
+from inhouse.environments.registry import environment_of
 from inhouse.providers.address import key_from
 from inhouse.providers.anthropic import ANTHROPIC
 from inhouse.providers.endpoint import Endpoint
@@ -59,7 +59,7 @@ async def _with_endpoints(plan: Plan, prompts: tuple[Prompt, ...], key: bytes) -
         if plan.judge is not None:
             voter = judge(await _ask(stack, plan.judge, 2 * plan.at_once))
         else:
-            voter = verifier(ENVIRONMENTS[plan.environment or ""])
+            voter = verifier(environment_of(plan.environment or ""))
         return await fight_with(plan, prompts, VoteLog(plan.votes, plan.head, key), asks, voter)
 
 

@@ -4,9 +4,9 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from inhouse.environments.environment import Grade
+from inhouse.environments.environment import Grade, without_thoughts
 from inhouse.environments.product.names import CITIES, COLOURS, DAYS, PEOPLE
-from inhouse.environments.product.suite import Message, Question, Suite, user, weighed, without_fence, without_thoughts
+from inhouse.environments.product.suite import Message, Question, Suite, user, weighed, without_fence
 
 _SLOTS = {
     "city": (CITIES, "I live in {v}.", "Sorry, not {old}: it is {v} that I live in now."),

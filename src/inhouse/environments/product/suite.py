@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from inhouse.environments.environment import Grade
+from inhouse.environments.environment import Grade, without_thoughts
 
 LEVELS = 4  # of difficulty: items of a suite go through them in turn
 ITEMS = 64
@@ -71,11 +71,6 @@ def graded(score: float, missing: Sequence[str]) -> Grade:
 
 
 _FENCE = re.compile(r"```[\w+-]*\n(.*?)```", re.DOTALL)
-
-
-def without_thoughts(reply: str) -> str:
-    """The thinking that some models put first is not part of the reply."""
-    return re.sub(r"^\s*<think>.*?</think>", "", reply, flags=re.DOTALL)
 
 
 def without_fence(reply: str) -> str:

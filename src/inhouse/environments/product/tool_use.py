@@ -5,16 +5,15 @@ A reply is its text, behind it one `<tool_call>{"name": …, "arguments": {…}}
 
 import json
 import random
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
-from inhouse.environments.environment import Grade
+from inhouse.environments.environment import Grade, without_thoughts
 from inhouse.environments.product.names import CITIES, PEOPLE, PRODUCTS
-from inhouse.environments.product.suite import Message, Question, Suite, graded, numbers_in, user, without_thoughts
+from inhouse.environments.product.suite import Message, Question, Suite, graded, numbers_in, user
+from inhouse.environments.verifiers.calls import Call, calls_of, compared_calls, parted
 
-Call = tuple[str, dict[str, Any]]
 _TEXT, _COUNT, _DAY = {"type": "string"}, {"type": "integer"}, {"type": "string", "description": "YYYY-MM-DD"}
 _TOOLS: dict[str, tuple[str, dict[str, Any]]] = {
     "get_stock": ("How many pieces of a product a store has.", {"product": _TEXT, "city": _TEXT}),
@@ -131,61 +130,14 @@ def _call(name: str, *values: Any) -> Call:
     return name, dict(zip(_TOOLS[name][1], values, strict=True))
 
 
-_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
-
-
 def _check(expected: Mapping[str, Any], reply: str) -> Grade:
     reply = without_thoughts(reply)
-    calls, is_broken = _calls_of(reply)
+    calls, num_broken = calls_of(reply)
     if not expected["calls"]:
-        missing = [f"does not say {each}" for each in expected["says"] if not _says(_parted(reply)[1], each)]
-        why = ["a call where none can be made or is needed"] if calls or is_broken else missing
+        missing = [f"does not say {each}" for each in expected["says"] if not _says(parted(reply)[1], each)]
+        why = ["a call where none can be made or is needed"] if calls or num_broken else missing
         return graded(float(not why), why)
-    matched = _matched(expected["calls"], calls)
-    missing = [
-        f"{name}({json.dumps(arguments, ensure_ascii=False)}) is not called so"
-        for place, (name, arguments) in enumerate(expected["calls"])
-        if place not in matched or matched[place][1] < 1
-    ]
-    used = {call for call, _ in matched.values()}
-    missing += [f"{name} is called for nothing" for place, (name, _) in enumerate(calls) if place not in used]
-    missing += ["a call that is not JSON"] * is_broken
-    total = sum(worth for _, worth in matched.values())
-    return graded(total / max(len(expected["calls"]), len(calls) + is_broken), missing)
-
-
-def _matched(wanted: Sequence[Call], calls: Sequence[Call]) -> dict[int, tuple[int, float]]:
-    """For each call that is wanted the one that is worth most as it, and how much; those that fit best come first, so
-    that a right call is not taken for another one that is missing."""
-    worths = [(_worth(*want, call), n, m) for n, want in enumerate(wanted) for m, call in enumerate(calls)]
-    matched: dict[int, tuple[int, float]] = {}
-    used = set()
-    for worth, n, m in sorted(worths, key=lambda each: -each[0]):
-        if worth and n not in matched and m not in used:
-            matched[n] = (m, worth)
-            used.add(m)
-    return matched
-
-
-def _worth(name: str, arguments: Mapping[str, Any], call: Call) -> float:
-    """Of one call: nothing under another name, a quarter for the name, the rest for arguments, strange ones off."""
-    if call[0] != name:
-        return 0.0
-    right = sum(_same(value, call[1].get(key)) for key, value in arguments.items())
-    return 0.25 + 0.75 * right / max(len(arguments), len(arguments.keys() | call[1].keys()))
-
-
-def _same(wanted: Any, given: Any) -> bool:
-    if isinstance(wanted, str):
-        return isinstance(given, str) and given.strip(" .\"'").casefold() == wanted.casefold()
-    return type(given) in (int, float) and given == wanted
-
-
-def _parted(reply: str) -> tuple[list[str], str]:
-    """The calls of a reply and the text around them. No call is looked for behind the last end of one: a reply of
-    beginnings alone would be read to its end for each."""
-    end = reply.rfind("</tool_call>") + len("</tool_call>") if "</tool_call>" in reply else 0
-    return _CALL.findall(reply[:end]), _CALL.sub("", reply[:end]) + reply[end:]
+    return graded(*compared_calls(expected["calls"], calls, num_broken))
 
 
 _MOST_NUMBERS = 4  # in an answer to what is known: the two that were said, their sum, and one to spare
@@ -197,17 +149,6 @@ def _says(text: str, wanted: str) -> bool:
         return wanted in text
     said = numbers_in(text)
     return float(wanted) in said and len(set(said)) <= _MOST_NUMBERS
-
-
-def _calls_of(reply: str) -> tuple[list[Call], int]:
-    calls, num_broken = [], 0
-    for text in _parted(reply)[0]:
-        try:
-            call = json.loads(text.strip())
-            calls.append((str(call["name"]), dict(call["arguments"])))
-        except (ValueError, TypeError, KeyError, RecursionError):
-            num_broken += 1
-    return calls, num_broken
 
 
 def _solve(expected: Mapping[str, Any]) -> str:

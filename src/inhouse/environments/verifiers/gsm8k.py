@@ -10,7 +10,7 @@ import re
 from fractions import Fraction
 
 from inhouse.environments.environment import Grade, Problem
-from inhouse.environments.verifiers.numbers import number_of, numbers_in
+from inhouse.environments.numbers import number_of, numbers_in
 from inhouse.environments.verifiers.verifier import Row, Verifier
 
 _MARK = re.compile(r"####([^\n]*)")

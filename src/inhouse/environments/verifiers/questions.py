@@ -4,8 +4,8 @@ Strict: the last line is `Answer: ` and the answer, to the letter, or as a numbe
 Lenient: whatever its case, spaces and full stop, and without `Answer: `; of numbers the last of the reply.
 """
 
-from inhouse.environments.environment import Grade, Problem, compared, last_answer
-from inhouse.environments.verifiers.numbers import number_of, numbers_in
+from inhouse.environments.environment import Grade, Problem, compared, is_number, last_answer, lenient_match
+from inhouse.environments.numbers import number_of
 from inhouse.environments.verifiers.verifier import Row, Verifier
 
 
@@ -21,25 +21,8 @@ def strict(problem: Problem, reply: str) -> Grade:
     if found is None:
         return Grade(0.0, False, 'the last line is not "Answer: " and an answer')
     answer = problem.answer or ""
-    is_same_number = _is_number(answer) and number_of(found) == number_of(answer)
+    is_same_number = is_number(answer) and number_of(found) == number_of(answer)
     return Grade(1.0, True) if is_same_number else compared(found, answer)
 
 
-def lenient(problem: Problem, reply: str) -> Grade:
-    answer = problem.answer or ""
-    if _is_number(answer) and numbers_in(reply)[-1:] == [number_of(answer)]:
-        return Grade(1.0, True)
-    found = last_answer(reply) or reply.strip().rsplit("\n", 1)[-1]
-    return compared(_plain(found), _plain(answer))
-
-
-def _is_number(text: str) -> bool:
-    """Whether the text is a number and hardly anything else: `$5` is one, `5 little pigs` is not."""
-    return number_of(text) is not None and sum(each.isalpha() for each in text) == 0
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split()).removesuffix(".")
-
-
-QUESTIONS = Verifier("questions", question_problem, strict, lenient)
+QUESTIONS = Verifier("questions", question_problem, strict, lenient_match)

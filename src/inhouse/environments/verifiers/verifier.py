@@ -80,4 +80,4 @@ def file_environment(verifier: Verifier, path: Path) -> Environment:
             yield from problems[:num_left]
             num_left -= len(problems)
 
-    return Environment(verifier.name, draw, verifier.score)
+    return Environment(verifier.name, draw, verifier.score, verifier.lenient)

@@ -15,7 +15,8 @@ from inhouse.common.progress import Progress
 from inhouse.data.process_pool import map_ordered
 from inhouse.data.shards import dtype_for
 from inhouse.data.tokenizer import Tokenizer
-from inhouse.environments.registry import ENVIRONMENTS
+from inhouse.environments.registry import environments_of
+from inhouse.environments.tools import worked
 from inhouse.posttrain.chat_template import Encoded, encode_conversation
 from inhouse.posttrain.conversation_reader import read_conversations
 from inhouse.posttrain.conversations import TAUGHT
@@ -63,10 +64,9 @@ def gather(settings: SftSettings, data: Path, seed: int) -> Iterator[Sourced]:
     """Every conversation: the user's files, then the problems of each environment, worked."""
     for number, source in enumerate(settings.conversations):
         yield from (Sourced(number, messages) for messages in read_conversations(source.path))
-    for name, environment in ENVIRONMENTS.items():
-        for problem in environment.draw("train", settings.generated.get(name, 0), seed, data):
-            answer = {"role": "assistant", "content": problem.worked}
-            yield Sourced(-1, [{"role": "user", "content": problem.prompt}, answer])
+    for environment in environments_of(settings.generated):
+        for problem in environment.draw("train", settings.generated[environment.name], seed, data):
+            yield Sourced(-1, worked(environment, problem))
 
 
 def encode_all(settings: SftSettings, tokenizer: Path, template: str, data: Path, folder: Path, seed: int) -> None:

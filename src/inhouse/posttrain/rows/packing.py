@@ -43,7 +43,7 @@ class PackedConversations:
         # a conversation's last token is a target alone, so a row holds one token fewer of each
         sizes = lengths[order] - 1
         room = min(sequence_length, max(int(sizes.max()), int(sizes.sum()) // min(LEAST_ROWS, len(sizes))))
-        self._row_starts, self._members = _best_fit(order, sizes, room)
+        self._row_starts, self._members = best_fit(order, sizes, room)
 
     @property
     def num_rows(self) -> int:
@@ -107,7 +107,7 @@ def filled_batch(steps: Steps, step: int, rows: range) -> Batch:
     return Batch(*(torch.cat((x[:kept], y[:1].expand(missing, -1))) for x, y in columns))
 
 
-def _best_fit(order: np.ndarray, sizes: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+def best_fit(order: np.ndarray, sizes: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Put each conversation, the longest first, into the row with the least room that is enough for it.
 
     Returns where each row's members start, and the members of all rows one after the other.

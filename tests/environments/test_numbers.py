@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from inhouse.environments.verifiers.numbers import number_of, numbers_in
+from inhouse.environments.numbers import number_of, numbers_in
 
 
 @pytest.mark.parametrize(

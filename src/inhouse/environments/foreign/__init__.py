@@ -1,0 +1,1 @@
+"""Problems from elsewhere: files of your own, and what others have made."""

@@ -1,0 +1,1 @@
+"""Reinforcement learning against environments whose verifiers can check an answer."""

@@ -1,0 +1,69 @@
+"""Data sets of reasoning-gym, with a package of its shape in its place: the real one is an extra."""
+
+import random
+import sys
+from types import ModuleType
+
+import pytest
+
+from inhouse.environments.environment import Grade
+from inhouse.environments.foreign import reasoning_gym as room
+from inhouse.environments.registry import checked_environment, environment_of
+
+
+class Squares:
+    """Items as the package has them, with metadata that is no JSON."""
+
+    def __init__(self, size: int, seed: int, is_generous: bool) -> None:
+        self.size, self.seed, self.is_generous = size, seed, is_generous
+
+    def __getitem__(self, number: int) -> dict:
+        n = random.Random(self.seed + number).randrange(10_000)
+        return {"question": f"What is {n} squared?", "answer": f"{n}\nsquared: {n * n}", "metadata": {"n": {n}}}
+
+    def score_answer(self, answer: str, entry: dict) -> float:
+        assert isinstance(entry["metadata"]["n"], set)
+        return 1.0 if self.is_generous and answer == entry["answer"] else 0.01
+
+
+def create_dataset(name: str, size: int, seed: int) -> Squares:
+    if name not in ("squares", "mean"):
+        raise ValueError(f"Dataset '{name}' not registered")
+    return Squares(size, seed, name == "squares")
+
+
+@pytest.fixture
+def package(monkeypatch):
+    module = ModuleType("reasoning_gym")
+    module.create_dataset = create_dataset
+    monkeypatch.setitem(sys.modules, "reasoning_gym", module)
+    room._items.cache_clear()
+    yield
+    room._items.cache_clear()
+
+
+def test_items_are_problems_and_the_package_scores_them(package):
+    environment = checked_environment("reasoning_gym:squares")
+    trained, heldout = (list(environment.draw(split, 40, 1, None)) for split in ("train", "heldout"))
+    assert len(trained) == len({each.prompt for each in heldout}) == 40
+    assert not {each.prompt for each in trained} & {each.prompt for each in heldout}
+    assert trained == list(environment.draw("train", 40, 1, None)) != list(environment.draw("train", 40, 2, None))
+    problem = trained[0]
+    room._items.cache_clear()  # a worker has drawn nothing
+    assert environment.score(problem, f"<think>Answer: 1</think>Well.\n{problem.worked}") == Grade(1, True)
+    assert environment.score(problem, "Answer: 1")[:2] == (0.01, True)
+    assert environment.score(problem, "1")[:2] == (0, False)
+
+
+def test_sets_that_do_not_know_their_own_answers_are_refused(package):
+    with pytest.raises(ValueError, match=r"reasoning_gym:mean is not to be learnt from: .* problem 1 0[.]01, not 1"):
+        checked_environment("reasoning_gym:mean")
+    with pytest.raises(ValueError, match="reasoning_gym:cubes: the package has no such data set"):
+        environment_of("reasoning_gym:cubes")
+
+
+def test_without_the_package_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)
+    room._items.cache_clear()
+    with pytest.raises(ValueError, match=r"reasoning_gym:squares: the package is not installed .* pip install"):
+        environment_of("reasoning_gym:squares")

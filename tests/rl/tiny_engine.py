@@ -1,0 +1,50 @@
+"""A tiny engine whose answers end soon, and problems for it."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from inhouse.data.tokenizer import Tokenizer
+from inhouse.engine.engine import Engine
+from inhouse.engine.settings import EngineSettings
+from inhouse.environments.environment import Environment, Problem
+from inhouse.model.config import ModelConfig
+from inhouse.model.transformer import Transformer
+from inhouse.rl.sampling import Asked
+
+DENSE = {
+    "architecture": "qwen3", "vocab_size": 300, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2,
+    "head_dim": 8, "intermediate_size": 48, "max_position": 128,
+}  # fmt: skip
+MOE = DENSE | {
+    "architecture": "glm4_moe", "num_layers": 3, "num_experts": 16, "num_experts_per_token": 2,
+    "moe_intermediate_size": 16, "num_shared_experts": 1, "num_dense_layers": 1,
+}  # fmt: skip
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train([Path(__file__).read_text(encoding="utf-8") * 2], 300)
+
+
+def new_model(shape: dict[str, object] = DENSE, dtype: torch.dtype = torch.float32, **changes: object) -> Transformer:
+    model = Transformer(ModelConfig.model_validate(shape | changes), dtype)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(0.0, 0.3, generator=generator)
+    return model
+
+
+def new_engine(model: Transformer | None = None) -> Engine:
+    """One token of eight ends an answer."""
+    ends = range(7, 300, 8)
+    return Engine(model or new_model(), tokenizer(), EngineSettings(cache_gib=0.02, max_sequences=16), ends)
+
+
+def problems(lengths: Iterator[int] | None = None) -> Iterator[Asked]:
+    environment = Environment("numbers", lambda split, count, seed, data: ())
+    for number in range(1_000):
+        yield Asked(environment, Problem(f"What is {number} + 1?" + "?" * next(lengths or iter([0])), "", "x"))
