@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from inhouse.checkpoint.model_folder import copy_tokenizer, fill_from, read_config, save_model
+from inhouse.checkpoint.model_folder import copy_tokenizer, read_config
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.settings import EngineSettings
@@ -19,6 +19,7 @@ from inhouse.environments.verdicts import Verdicts
 from inhouse.model.transformer import Transformer
 from inhouse.parallel.layout import ParallelSettings
 from inhouse.parallel.process_group import join
+from inhouse.posttrain.adaptation import Adaptation
 from inhouse.posttrain.conversations import CONVERSATIONS, TAUGHT
 from inhouse.posttrain.opened_model import read_chat_template, read_generation
 from inhouse.posttrain.rows.encode import HELDOUT
@@ -59,18 +60,21 @@ def climb(
     opening = Opening(settings, base, output, seed, tokenizer, template)
     with torch.device("meta"):
         model = Transformer(trained_shape(config, settings))
+    adaptation = Adaptation(settings.lora, base, seed)
+    adaptation.prepare(model, parallel, "rl")
     with join(parallel, settings.device, "rl") as mesh, opening.verdicts:
         Climb(
-            model, _unread, settings.steps, settings=settings, output=output, name="rl", run_identity={"seed": seed},
+            model, _unread, settings.steps, settings=settings, output=output, name="rl",
+            run_identity={"seed": seed, **adaptation.identity()},
             callbacks=[ClimbFigures(), opening.scores(), *default_callbacks()], mesh=mesh,
-            init_weights=partial(fill_from, folder=base), open_rollouts=opening.rollouts,
+            init_weights=adaptation.begin, open_rollouts=opening.rollouts,
         ).run()  # fmt: skip
         if mesh.is_first:
             copy_tokenizer(base, output)
             for name in _OF_FINE_TUNING:
                 if (base / name).is_file():
                     shutil.copyfile(base / name, output / name)
-        save_model(model, output)
+        adaptation.save(model, output)
 
 
 class Opening:
