@@ -29,17 +29,9 @@ class Adaptation:
 
     def prepare(self, model: Transformer, parallel: ParallelSettings, table: str) -> None:
         """Before `model` is spread over processes. Raises `ValueError` where it cannot have such adapters."""
-        if self.lora is None:
-            return
-        if parallel.pipeline > 1:
-            raise ValueError(
-                f"[{table}] lora does not go with [parallel] pipeline = {parallel.pipeline}, whose schedules give "
-                "every weight a gradient; set pipeline = 1"
-            )
-        try:
+        if self.lora is not None:
+            self.lora.check(table, model.config, parallel.pipeline)
             add_adapters(model, self.lora, self.dtype)
-        except ValueError as error:
-            raise ValueError(f"[{table}] {error}") from error
 
     def begin(self, model: Transformer) -> None:
         """The base's weights, and fresh adapters where there are any."""

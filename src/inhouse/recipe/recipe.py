@@ -149,6 +149,8 @@ def _check_shape(recipe: Recipe, positions: Positions) -> None:
         _check_length("sft", recipe.sft.sequence_length, config.max_position)
         sft = recipe.sft
         check_layout(recipe.parallel, config, sft.rows(), sft.sequence_length, sft.micro_batch_tokens, sft.compile)
+        if sft.lora is not None:
+            sft.lora.check("sft", config, recipe.parallel.pipeline)
         if sft.is_fp8:
             check_sides(config, sft.sequence_length // recipe.parallel.context, "sft")
         check_climb(recipe.rl, config.max_position, recipe.parallel.processes)

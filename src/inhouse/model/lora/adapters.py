@@ -19,8 +19,6 @@ from inhouse.model.moe import Experts, Router
 from inhouse.model.random_weights import fill_normal
 from inhouse.model.transformer import Transformer
 
-_GRAIN = 8  # a GPU multiplies groups whose rows have a multiple of 16 bytes
-
 
 class Adapter(NamedTuple):
     """Of one weight: scale b a is what is added to it. Of an expert stack each expert has its own."""
@@ -40,20 +38,11 @@ def add_adapters(model: Transformer, settings: LoraSettings, frozen: torch.dtype
     """Freeze the weights of `model`, and give each linear map that is a target an adapter, to be initialised.
 
     What is frozen is kept as `frozen`, but for norms and routers. A layer that predicts further tokens has no adapter:
-    others do not know it. Raises `ValueError` where the rank does not go with experts, or nothing is a target.
+    others do not know it. What cannot be, `LoraSettings.check` refuses.
     """
     freeze(model, frozen)
-    found = [
-        (name, module) for name, module in model.layers.named_modules() if name.rpartition(".")[2] in settings.targets
-    ]
-    if any(isinstance(module, Experts) for _, module in found) and settings.rank % _GRAIN:
-        nearest = max(_GRAIN, round(settings.rank / _GRAIN) * _GRAIN)
-        raise ValueError(
-            f"lora: rank = {settings.rank} is not a multiple of {_GRAIN}, as experts need; nearest: {nearest}"
-        )
-    if not found:
-        raise ValueError(f"lora: this model has none of the targets {', '.join(settings.targets)}")
-    for _, module in found:
+    found = [module for name, module in model.layers.named_modules() if name.rpartition(".")[2] in settings.targets]
+    for module in found:
         assert isinstance(module, Linear | Experts)
         _adapt(module, settings.rank)
         module.lora_scale = settings.alpha / settings.rank

@@ -5,11 +5,13 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from inhouse.common.settings import Settings
+from inhouse.model.config import ModelConfig
 
 Target = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "experts"]
 TARGETS: tuple[Target, ...] = (
     "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "experts",
 )  # fmt: skip
+_GRAIN = 8  # a GPU multiplies groups whose rows have a multiple of 16 bytes
 
 
 class LoraSettings(Settings):
@@ -23,6 +25,21 @@ class LoraSettings(Settings):
         description="which linear maps have one; gate_proj, up_proj and down_proj of dense layers and shared experts, "
         "experts: every routed one",
     )
+
+    def check(self, table: str, config: ModelConfig, pipeline: int) -> None:
+        """Raise `ValueError` where a model of `config`, cut into `pipeline` parts, cannot have them; `table` asks."""
+        if pipeline > 1:
+            raise ValueError(
+                f"[{table}] lora does not go with [parallel] pipeline = {pipeline}, whose schedules give every weight "
+                "a gradient; set pipeline = 1"
+            )
+        if "experts" in self.targets and config.is_moe and self.rank % _GRAIN:
+            nearest = max(_GRAIN, round(self.rank / _GRAIN) * _GRAIN)
+            raise ValueError(
+                f"[{table}] lora: rank = {self.rank} is not a multiple of {_GRAIN}, as experts need; nearest: {nearest}"
+            )
+        if self.targets == ("experts",) and not config.is_moe:
+            raise ValueError(f"[{table}] lora: targets = experts, and {config.architecture} is dense and has none")
 
     @field_validator("targets")
     @classmethod
