@@ -174,7 +174,7 @@ def test_what_cannot_be_learnt_from_is_refused_by_name(tmp_path):
         checked_environment("library")
     file = tmp_path / "wrong.jsonl"
     file.write_text(json.dumps({"question": "Why?", "answer": "x", "worked": "Answer: y"}))
-    with pytest.raises(ValueError, match=r'is not to be learnt from: .* problem 1 0, not 1 .."y" is not "x".[)]'):
+    with pytest.raises(ValueError, match=r'is not to be learnt from: .* problem 1 0, not 1 [(]"y" is not "x"[)]'):
         checked_environment(f"questions:{file}")
     file.write_text("")
     with pytest.raises(ValueError, match="has no problems to train on"):

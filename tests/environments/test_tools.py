@@ -52,7 +52,7 @@ def test_python_runs_in_the_sandbox():
         pytest.skip(str(error))
     assert PYTHON.run({"code": "print(6 * 7)"}) == "42"
     assert PYTHON.run({"code": "x = 1"}) == "(nothing was printed)"
-    assert PYTHON.run({"code": "print(1)\n1 / 0"}).startswith("1\nerror: ZeroDivisionError")
+    assert PYTHON.run({"code": "print(1)\n1 / 0"}).startswith("error: ZeroDivisionError")
     (told,) = results([PYTHON], written([("python", {"code": "print('x' * 9000)"})]))
     assert told == {"role": "tool", "content": "x" * 2_000}
 

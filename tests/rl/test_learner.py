@@ -83,8 +83,8 @@ def test_the_experts_that_are_replayed_are_the_samplers_and_routers_learn() -> N
     """Other experts than the model would choose, the same in the first pass and in its recomputation."""
     batch = packed("moe")
     assert batch.experts_BTLK is not None
-    other = (batch.experts_BTLK + torch.tensor([1, 3], dtype=torch.int16)) % 8
-    other[..., 1] = torch.where(other[..., 0] == other[..., 1], (other[..., 1] + 1) % 8, other[..., 1])
+    other = (batch.experts_BTLK + torch.tensor([1, 3], dtype=torch.int16)) % 16
+    other[..., 1] = torch.where(other[..., 0] == other[..., 1], (other[..., 1] + 1) % 16, other[..., 1])
     batch = batch._replace(experts_BTLK=other)
     results = []
     for recompute in (False, True):
@@ -93,7 +93,7 @@ def test_the_experts_that_are_replayed_are_the_samplers_and_routers_learn() -> N
         found = step.gradients(step.share(batch))
         results.append((found.loss, gradients_of(step)))
         for place, balance in enumerate(found.balances):
-            assert torch.equal(balance.load_E, other[:, :, place].flatten().long().bincount(minlength=8))
+            assert torch.equal(balance.load_E, other[:, :, place].flatten().long().bincount(minlength=16))
     (loss, expected), (again, gradients) = results
     assert loss == again
     for name, gradient in expected.items():

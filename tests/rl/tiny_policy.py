@@ -1,47 +1,28 @@
-"""A small model that is far from uniform, and rollouts that the engine sampled from it."""
+"""Rollouts that the engine sampled from a small policy, for the tests of what learns from them."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from tests.rl.tiny_engine import DENSE, MOE, new_engine
 
-from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams
-from inhouse.engine.settings import EngineSettings
 from inhouse.environments.environment import Grade, Problem
 from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
 from inhouse.rl.rollouts import Group, Kept, Rollout
 
-VOCABULARY, FILLER = 96, 0
-DENSE = {
-    "architecture": "qwen3", "vocab_size": VOCABULARY, "hidden_size": 32, "num_layers": 2, "num_heads": 4,
-    "num_kv_heads": 2, "head_dim": 8, "intermediate_size": 48, "max_position": 128,
-}  # fmt: skip
-MOE = DENSE | {
-    "architecture": "glm4_moe", "num_layers": 3, "num_experts": 8, "num_experts_per_token": 2,
-    "moe_intermediate_size": 16, "num_shared_experts": 1, "num_dense_layers": 1,
-}  # fmt: skip
-CONFIGS = {"dense": DENSE, "moe": MOE}
-
-
-class Tokenizer:
-    """Token 1 ends an answer; what tokens mean does not matter."""
-
-    end_of_document = end_of_turn = 1
-    skipped = frozenset((1,))
-
-    def decode_bytes(self, ids: list[int]) -> bytes:
-        return b"x" * len(ids)
+FILLER = 0
+SHAPES = {"dense": DENSE, "moe": MOE}
 
 
 def policy(kind: str, seed: int = 0) -> Transformer:
-    model = Transformer(ModelConfig(**CONFIGS[kind]))
+    """Its answers are neither certain nor even."""
+    model = Transformer(ModelConfig.model_validate(SHAPES[kind]))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.empty(parameter.shape).normal_(0.0, 0.25, generator=generator))
-    model.head_in_fp32 = True
+        for weight in model.parameters():
+            weight.normal_(0.0, 0.25, generator=generator)
     return model
 
 
@@ -49,11 +30,11 @@ def sampled(
     model: Transformer, num_groups: int = 3, samples: int = 4, max_tokens: int = 12, top_p: float = 0.97
 ) -> list[Group]:
     """Groups of rollouts; rewards are any."""
-    engine = Engine(model, Tokenizer(), EngineSettings())  # type: ignore[arg-type]
+    engine, vocab_size = new_engine(model), model.config.vocab_size
     rng = np.random.default_rng(0)
     groups = []
     for number in range(num_groups):
-        prompt = rng.integers(2, VOCABULARY, 3 + 2 * number).tolist()
+        prompt = rng.integers(2, vocab_size, 3 + 2 * number).tolist()
         params = [
             SamplingParams(
                 max_tokens=max_tokens - place, top_p=top_p, seed=100 * number + place, kept=True, experts=True

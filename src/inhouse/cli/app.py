@@ -8,6 +8,7 @@ import typer
 
 from inhouse.cli.arena import arena
 from inhouse.cli.chat import chat
+from inhouse.cli.climb import rl, tune
 from inhouse.cli.compare import compare
 from inhouse.cli.evaluate import evaluate
 from inhouse.cli.ladder import ladder
@@ -49,6 +50,8 @@ app.command()(compare)
 app.add_typer(data, name="data")
 app.add_typer(sft, name="sft")
 app.command()(merge)
+app.command()(tune)
+app.add_typer(rl, name="rl")
 app.add_typer(ladder, name="ladder")
 app.command()(plan)
 app.command()(trace)

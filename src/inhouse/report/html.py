@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from inhouse.common.files import read_json, write_atomic
-from inhouse.common.lineage import Record, input_digests, lineage, stale
+from inhouse.common.lineage import RL, Record, input_digests, lineage, stale
 from inhouse.common.page import render_page
 from inhouse.common.progress import duration, short_count
 from inhouse.report.charts import read_metrics, stage_charts
+from inhouse.report.climb import climb_answers, climb_charts
 from inhouse.report.passes import passes_made
 from inhouse.report.scores import bits_lost, read_scores, score_rows
 from inhouse.report.trace import render
@@ -20,7 +21,6 @@ TRAINED = {
     "pretrain": "Pretraining",
     "midtrain": "Mid-training",
     "sft": "Supervised fine-tuning",
-    "rl": "Reinforcement learning",
 }
 
 
@@ -31,6 +31,7 @@ def write_report(run: Path) -> None:
     measured = read_scores(run) if is_current else {}
     scores = score_rows(measured)
     charts = [(title, stage_charts(run / stage)) for stage, title in TRAINED.items()]
+    charts.append(("Reinforcement learning", climb_charts(run / RL)))
     page = render_page(
         "inhouse.report",
         "report.html.jinja",
@@ -40,6 +41,7 @@ def write_report(run: Path) -> None:
         chart_groups=[group for group in charts if group[1]],
         scores=scores,
         samples=_samples(run) if is_current else [],
+        answers=climb_answers(run / RL),
         outdated=outdated,
         sources=_sources(facts["sources"]),
         stages=[_stage_row(name, record) for name, record in facts["stages"].items()],

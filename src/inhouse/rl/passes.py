@@ -42,7 +42,7 @@ def sampled_passes(
         use_tools = partial(tools.results, asked.environment.tools)
         for sample in range(num_samples):
             answers.append(Answer(prompt, messages, params, partial(seed_of, seed, 0, number, sample), use_tools))
-    answer_all(engine, answers, template, lambda: None)
+    answer_all(engine, answers, template)
     replies = [None if answer.failure else answer.rollout(0) for answer in answers]
     asked_of = [asked for asked in questions for _ in range(num_samples)]
     asks = [

@@ -201,6 +201,7 @@ class Sampler:
             if self.share.size == 1:
                 raise
             found = error  # the others must not wait for it
+        self.on_phase("rollouts of others")
         by_rank = self.share.gather(found)
         for each in by_rank:
             if isinstance(each, Exception):

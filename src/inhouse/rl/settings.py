@@ -41,7 +41,7 @@ class RlSettings(TrainSettings):
     prompts: PositiveInt = Field(default=16, description="problems of a step: groups of answers that are learnt from")
     samples: PositiveInt = Field(default=16, description="answers to each problem, at most")
     first_samples: PositiveInt = Field(
-        default=16, description="answers to each problem before the pass rate says whether it is worth more"
+        default=8, description="answers to each problem before the pass rate says whether it is worth more"
     )
     pass_rate_low: float = Field(default=0.05, ge=0, le=1, description="below: too hard, no further answers")
     pass_rate_high: float = Field(default=0.8, ge=0, le=1, description="above: too easy, no further answers")

@@ -2,7 +2,6 @@
 
 import math
 import shutil
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +11,7 @@ from inhouse.checkpoint.model_folder import copy_tokenizer, read_config
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.settings import EngineSettings
-from inhouse.environments.environment import Grade, Problem
 from inhouse.environments.registry import checked_environment
-from inhouse.environments.reward import Answered, rewards
 from inhouse.environments.verdicts import Verdicts
 from inhouse.model.transformer import Transformer
 from inhouse.parallel.layout import ParallelSettings
@@ -27,9 +24,9 @@ from inhouse.rl.journal import Journal
 from inhouse.rl.loop.batches import RolloutBatches, max_tokens_at
 from inhouse.rl.loop.callbacks import ClimbFigures, HeldoutScores
 from inhouse.rl.loop.climb import Climb
+from inhouse.rl.loop.rewarding import Rewarding
 from inhouse.rl.problems import problems
 from inhouse.rl.queue import RolloutQueue
-from inhouse.rl.rollouts import Rollout
 from inhouse.rl.sampling import Asked, Sampled, Sampler
 from inhouse.rl.settings import RlSettings, check_climb, row_length
 from inhouse.rl.weights import SampledWeights
@@ -97,8 +94,8 @@ class Opening:
         weights = SampledWeights(climb.model, settings.compile)
         engine = self._engine(weights.model, length)
         sampler = Sampler(
-            engine, self.tokenizer, self.template, settings, self.seed, self.verdicts.grade, self._reward,
-            on_phase=climb.supervisor.phase,
+            engine, self.tokenizer, self.template, settings, self.seed, self.verdicts.grade,
+            Rewarding(settings.reward, settings.max_tokens), on_phase=climb.supervisor.phase,
         )  # fmt: skip
         most = math.ceil(settings.tried * settings.prompts)
 
@@ -115,16 +112,6 @@ class Opening:
             max_sequences=self.settings.max_sequences, cache_gib=self.settings.cache_gib, compile=self.settings.compile
         )
         return Engine(model, self.tokenizer, settings, self.end_ids, max_context=length)
-
-    def _reward(self, problem: Problem, rollouts: Sequence[Rollout], grades: Sequence[Grade]) -> list[float]:
-        answered = [
-            Answered(
-                rollout.text, grade, int(rollout.is_sampled.sum()), self.settings.max_tokens,
-                rollout.finish_reason == "stop",
-            )
-            for rollout, grade in zip(rollouts, grades, strict=True)
-        ]  # fmt: skip
-        return rewards(self.settings.reward, problem, answered)
 
 
 def heldout_problems(settings: RlSettings, seed: int) -> list[Asked]:

@@ -111,23 +111,25 @@ class Answer:
         )
 
 
-def answer_all(engine: Engine, answers: Sequence[Answer], template: str, on_turn: Callable[[], None]) -> None:
-    """Sample until every answer has ended, or failed (`Answer.failure`); `on_turn` is told of each round of turns.
+def answer_all(
+    engine: Engine, answers: Sequence[Answer], template: str, on_pass: Callable[[], None] = lambda: None
+) -> None:
+    """Sample until every answer has ended, or failed (`Answer.failure`); `on_pass` hears of each pass of the model.
 
     A round's turns are sampled together, then all its tools are used: what is batched with what depends on nothing but
     the answers. Raises `ValueError` as `Answer.goes_on` does.
     """
     active = list(answers)
     while active:
-        on_turn()
-        _next_turns(engine, active)
+        _next_turns(engine, active, on_pass)
         active = [each for each in active if each.goes_on(engine.tokenizer, template, engine.max_context)]
 
 
-def _next_turns(engine: Engine, answers: Sequence[Answer]) -> None:
+def _next_turns(engine: Engine, answers: Sequence[Answer], on_pass: Callable[[], None]) -> None:
     waiting = {engine.add(each.ids, each.params): each for each in answers}
     try:
         while waiting:
+            on_pass()
             for output in engine.step():
                 if isinstance(output, Failure):
                     waiting.pop(output.id).failure = output.reason

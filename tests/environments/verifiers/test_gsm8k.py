@@ -10,7 +10,7 @@ DUCKS = gsm8k_problem(ROW)
 
 
 def test_a_row_is_a_problem_whose_working_is_worth_everything():
-    assert DUCKS == ("Ducks?", "She sells 16 - 7 = 9.\nShe makes 9 * 2 = $18.\n#### 18", "18")
+    assert DUCKS[:3] == ("Ducks?", "She sells 16 - 7 = 9.\nShe makes 9 * 2 = $18.\n#### 18", "18")
     assert GSM8K.score(DUCKS, DUCKS.worked) == GSM8K.lenient(DUCKS, DUCKS.worked) == Grade(1, True)
 
 

@@ -4,16 +4,19 @@ import math
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.request import SamplingParams
+from inhouse.environments import tools
 from inhouse.environments.verdicts import Ask
 from inhouse.posttrain.chat_template import encode_prompt
 from inhouse.rl.loop.climb import Climb
 from inhouse.rl.loop.figures import kept_answers, step_figures
 from inhouse.rl.loop.step_log import StepLog
 from inhouse.rl.sampling import Asked, GradeAll
+from inhouse.rl.turns import Answer, answer_all
 from inhouse.train.loop import Callback, Trainer
 from inhouse.train.step import Batch, Gradients
 
@@ -50,9 +53,9 @@ class HeldoutScores(Callback):
     """
 
     def __init__(self, tokenizer: Tokenizer, template: str, questions: Sequence[Asked], grade: GradeAll) -> None:
-        self._questions, self._grade = questions, grade
-        chats = [[{"role": "user", "content": problem.prompt}] for _, problem in questions]
-        self._prompts = [encode_prompt(tokenizer, chat, template) for chat in chats]
+        self._questions, self._template, self._grade = questions, template, grade
+        self._messages = [tools.asked(*asked) for asked in questions]
+        self._prompts = [encode_prompt(tokenizer, messages, template) for messages in self._messages]
 
     def on_start(self, trainer: Trainer) -> None:
         self._log = StepLog(trainer.output / HELDOUT_SCORES)
@@ -85,24 +88,27 @@ class HeldoutScores(Callback):
 
     def _rows(self, trainer: Climb) -> Iterator[dict[str, Any]]:
         trainer.rollouts.refresh()
-        params = SamplingParams(max_tokens=trainer.settings.max_tokens, temperature=0.0, drawn_logprobs=False)
-        completions = trainer.rollouts.engine.generate(self._prompts, params)
-        pairs = list(zip(self._questions, completions, strict=True))
-        grades = self._grade([Ask(asked.environment.name, asked.problem, each.text) for asked, each in pairs])
+        params = SamplingParams(max_tokens=trainer.settings.max_tokens, temperature=0.0)
+        triples = zip(self._questions, self._prompts, self._messages, strict=True)
+        answers = [
+            Answer(prompt, messages, params, lambda turn: turn, partial(tools.results, asked.environment.tools))
+            for asked, prompt, messages in triples
+        ]
+        answer_all(trainer.rollouts.engine, answers, self._template, lambda: None)
+        given = [None if answer.failure else answer.rollout(trainer.done) for answer in answers]
+        ended = {n: each for n, each in enumerate(given) if each is not None and each.finish_reason == "stop"}
+        asks = [Ask(self._questions[n].environment.name, self._questions[n].problem, ended[n].text) for n in ended]
+        scores = {n: grade.score for n, grade in zip(ended, self._grade(asks), strict=True)}
         for name in dict.fromkeys(asked.environment.name for asked in self._questions):
-            own = [
-                (grade.score if completion.finish_reason == "stop" else 0.0, completion)
-                for (asked, completion), grade in zip(pairs, grades, strict=True)
-                if asked.environment.name == name
-            ]
-            scores, count = [score for score, _ in own], len(own)
+            own = [n for n, asked in enumerate(self._questions) if asked.environment.name == name]
+            own_scores = [scores.get(n, 0.0) for n in own]
             yield {
                 "environment": name,
-                "score": statistics.fmean(scores),
-                "standard_error": statistics.pstdev(scores) / math.sqrt(count),
-                "count": count,
-                "ends_by_itself": sum(each.finish_reason == "stop" for _, each in own) / count,
-                "answer_tokens": sum(len(each.token_ids) for _, each in own) / count,
+                "score": statistics.fmean(own_scores),
+                "standard_error": statistics.pstdev(own_scores) / math.sqrt(len(own)),
+                "count": len(own),
+                "ends_by_itself": sum(n in ended for n in own) / len(own),
+                "answer_tokens": statistics.fmean(len(each.token_ids) if (each := given[n]) else 0 for n in own),
             }
 
 

@@ -1,0 +1,41 @@
+"""A climb as one verb: any model folder, an environment of one's own, and what it gained."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from inhouse.common.model_paths import find_model
+from inhouse.rl.loop.callbacks import HELDOUT_SCORES
+from inhouse.rl.settings import RlSettings
+from inhouse.rl.stage import climb
+
+
+class Gain(NamedTuple):
+    """The score on held-out problems of an environment, first and last, with their standard errors."""
+
+    environment: str
+    count: int
+    before: float
+    before_error: float
+    after: float
+    after_error: float
+
+
+def tune(model: Path, settings: RlSettings, output: Path, seed: int) -> list[Gain]:
+    """Let the model at `model` climb into the folder `output`; goes on where it was stopped. Raises as `climb` does."""
+    climb(settings, find_model(model), output, seed)
+    return gains(output)
+
+
+def gains(folder: Path) -> list[Gain]:
+    """What a climb's held-out scores say, by environment."""
+    rows = [json.loads(line) for line in (folder / HELDOUT_SCORES).read_text(encoding="utf-8").splitlines()]
+    return [_gain(name, rows) for name in dict.fromkeys(row["environment"] for row in rows)]
+
+
+def _gain(name: str, rows: Sequence[dict[str, float]]) -> Gain:
+    own = [row for row in rows if row["environment"] == name]
+    first, last = own[0], own[-1]
+    errors = first["standard_error"], last["standard_error"]
+    return Gain(name, int(last["count"]), first["score"], errors[0], last["score"], errors[1])
