@@ -21,7 +21,7 @@ from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, encode_conversation, encode_prompt
 from inhouse.posttrain.conversations import trained_on
-from inhouse.posttrain.merged import merge_folder
+from inhouse.posttrain.lora.merged import merge_folder
 from inhouse.posttrain.rows.encode import gather
 from inhouse.posttrain.rows.too_long import fit
 from inhouse.posttrain.settings import SamplingDefaults, SftSettings

@@ -14,7 +14,7 @@ def merge(
     ] = None,
 ) -> None:
     """Merge adapters (LoRA) into the weights of their base: a model folder for chat, serve, eval and `[model] base`."""
-    from inhouse.posttrain.merged import merge_folder
+    from inhouse.posttrain.lora.merged import merge_folder
 
     merge_folder(adapter, output, base)
     print(output)

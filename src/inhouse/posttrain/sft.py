@@ -23,9 +23,9 @@ from inhouse.model.transformer import Transformer
 from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.layout import ParallelSettings, check_layout
 from inhouse.parallel.process_group import join, rank
-from inhouse.posttrain.adaptation import Adaptation
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
 from inhouse.posttrain.conversations import CONVERSATIONS, TAUGHT
+from inhouse.posttrain.lora.adaptation import Adaptation
 from inhouse.posttrain.opened_model import read_chat_template
 from inhouse.posttrain.replay import Replay
 from inhouse.posttrain.rows.encode import HELDOUT, encode_all, repeats

@@ -9,7 +9,7 @@ from tests.adapted_models import adapted, any_model, logits, randomise
 
 from inhouse.checkpoint.adapter_folder import save_adapters
 from inhouse.checkpoint.model_folder import load_model, save_model
-from inhouse.posttrain.merged import merge_folder
+from inhouse.posttrain.lora.merged import merge_folder
 
 
 @pytest.fixture
