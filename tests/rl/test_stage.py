@@ -15,7 +15,7 @@ import torch
 from inhouse.checkpoint.model_folder import load_model
 from inhouse.common.files import digest
 from inhouse.posttrain.conversations import trained_on
-from inhouse.posttrain.merged import merge_folder
+from inhouse.posttrain.lora.merged import merge_folder
 from inhouse.rl.journal import Journal
 from inhouse.rl.loop.collapse import CollapseDetector, Vitals
 from inhouse.rl.settings import RlSettings

@@ -16,8 +16,8 @@ from inhouse.environments.verdicts import Verdicts
 from inhouse.model.transformer import Transformer
 from inhouse.parallel.layout import ParallelSettings
 from inhouse.parallel.process_group import join
-from inhouse.posttrain.adaptation import Adaptation
 from inhouse.posttrain.conversations import CONVERSATIONS, TAUGHT
+from inhouse.posttrain.lora.adaptation import Adaptation
 from inhouse.posttrain.opened_model import read_chat_template, read_generation
 from inhouse.posttrain.rows.encode import HELDOUT
 from inhouse.rl.journal import Journal
