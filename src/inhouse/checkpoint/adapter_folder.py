@@ -1,6 +1,7 @@
 """Adapters as a folder in PEFT's layout: adapter_config.json and adapter_model.safetensors."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from inhouse.common.dtensor import full_tensor
 from inhouse.common.files import read_json, sync_file, write_json
-from inhouse.model.lora.adapters import adapters_of, take_adapters
+from inhouse.model.lora.adapters import Adapter, adapters_of, take_adapters
 from inhouse.model.lora.peft import from_peft, to_peft
 from inhouse.model.transformer import Transformer
 
@@ -20,7 +22,7 @@ WEIGHTS = "adapter_model.safetensors"
 # what changes what an adapter computes, and the one value that is computed here
 _REQUIRED: dict[str, Any] = {
     "peft_type": "LORA", "bias": "none", "fan_in_fan_out": False, "use_dora": False, "lora_bias": False,
-    "modules_to_save": None, "rank_pattern": {}, "alpha_pattern": {}, "trainable_token_indices": None,
+    "modules_to_save": None, "trainable_token_indices": None,
 }  # fmt: skip
 
 
@@ -30,7 +32,7 @@ def save_adapters(model: Transformer, folder: Path, base: Path) -> None:
 
     All processes that share the model must call this together; the first writes.
     """
-    adapters, tensors = list(adapters_of(model)), {}
+    adapters, tensors = list(adapters_of(model)), dict[str, Tensor]()
     for adapter in adapters:
         a, b = (full_tensor(part).detach().float().cpu() for part in (adapter.a, adapter.b))
         tensors |= to_peft(adapter.name, a, b)
@@ -38,8 +40,7 @@ def save_adapters(model: Transformer, folder: Path, base: Path) -> None:
         return
     rank, scale = adapters[0].a.shape[-2], adapters[0].scale
     alpha = round(scale * rank, 9)
-    modules = {adapter.name.split(".")[-2] for adapter in adapters if adapter.a.ndim == 2}
-    stacks = {"mlp.experts." + adapter.name.rpartition(".")[2] for adapter in adapters if adapter.a.ndim == 3}
+    modules, parameters = _targets(adapters, model.config.is_moe)
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -48,7 +49,7 @@ def save_adapters(model: Transformer, folder: Path, base: Path) -> None:
         "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
         "lora_dropout": 0.0,
         "target_modules": sorted(modules),
-        "target_parameters": sorted(stacks, reverse=True) or None,  # gate_up_proj, whose wrapper is the inner one
+        "target_parameters": sorted(parameters) or None,
         "bias": "none",
         "fan_in_fan_out": False,
         "use_rslora": False,
@@ -62,6 +63,30 @@ def save_adapters(model: Transformer, folder: Path, base: Path) -> None:
     sync_file(partial)
     partial.replace(folder / WEIGHTS)
     write_json(folder / CONFIG, config)
+
+
+def _targets(adapters: list[Adapter], is_moe: bool) -> tuple[set[str], set[str]]:
+    """PEFT's target_modules and target_parameters.
+
+    A mixture's other maps of an MLP are parameters too: as modules PEFT (0.21) takes their names for those of experts
+    in files of transformers 4, and gives the experts twice the rank.
+    """
+    stacks = {"mlp.experts." + adapter.name.rpartition(".")[2] for adapter in adapters if adapter.a.ndim == 3}
+    maps = {adapter.name.split(".")[-2] for adapter in adapters if adapter.a.ndim == 2}
+    of_mlps = {name for name in maps if name in ("gate_proj", "up_proj", "down_proj")} if is_moe else set()
+    return maps - of_mlps, stacks | {f"{name}.weight" for name in of_mlps}
+
+
+def _scale_of(name: str, config: dict[str, Any]) -> float:
+    """What the adapter of one of our weights counts, as PEFT finds it: patterns are ends of names."""
+    path = "model." + name.removesuffix(".weight")
+
+    def of(default: str, patterns: str) -> float:
+        matching = (value for key, value in (config.get(patterns) or {}).items() if re.match(rf"(.*\.)?({key})$", path))
+        return float(next(matching, config[default]))
+
+    rank = of("r", "rank_pattern")
+    return of("lora_alpha", "alpha_pattern") / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
 def load_adapters(model: Transformer, folder: Path) -> None:
@@ -78,8 +103,8 @@ def load_adapters(model: Transformer, folder: Path) -> None:
         has_inner = any(".experts.base_layer." in name for name in tensors)
         is_gate_up = any(str(name).endswith("gate_up_proj") for name in config.get("target_parameters") or ())
         outer = "gate_up_proj" if is_gate_up and not has_inner else "down_proj"
-        divisor = math.sqrt(config["r"]) if config.get("use_rslora") else config["r"]
-        take_adapters(model, from_peft(tensors, model.config, outer), config["lora_alpha"] / divisor)
+        found = from_peft(tensors, model.config, outer)
+        take_adapters(model, {name: (a, b * _scale_of(name, config)) for name, (a, b) in found.items()})
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
 

@@ -197,7 +197,7 @@ def _spread_rows(module: nn.Module, axis: DeviceMesh) -> None:
     """Each process of the axis keeps its range of the experts, or of the tokens."""
     for name, weight in list(module.named_parameters()):
         part = distribute_tensor(weight.detach(), axis, [Shard(0)], src_data_rank=None)
-        module.register_parameter(name, nn.Parameter(part))
+        module.register_parameter(name, nn.Parameter(part, weight.requires_grad))
 
 
 def _fsdp_axes(mesh: DeviceMesh) -> DeviceMesh:

@@ -75,7 +75,7 @@ def _new(like: Tensor, *shape: int) -> nn.Parameter:
     return nn.Parameter(torch.zeros(shape, device=like.device))
 
 
-def take_adapters(model: Transformer, adapters: Mapping[str, tuple[Tensor, Tensor]], scale: float) -> None:
+def take_adapters(model: Transformer, adapters: Mapping[str, tuple[Tensor, Tensor]], scale: float = 1.0) -> None:
     """Give a whole model adapters that are known: a and b by the name of the weight. It is frozen then.
 
     Raises `ValueError` where the model has no such weight, or one of another shape.

@@ -92,10 +92,11 @@ def _of_single_experts(layer: str, single: Mapping[tuple[str, int, str], Pair], 
         a, b = zip(*kinds["down"], strict=True)
         adapters[f"{layer}.down_proj"] = torch.stack(a), torch.stack(b)
     if "gate" in kinds:
-        a = [torch.cat((of_gate, of_up)) for (of_gate, _), (of_up, _) in zip(kinds["gate"], kinds["up"], strict=True)]
-        b = []
-        for (_, of_gate), (_, of_up) in zip(kinds["gate"], kinds["up"], strict=True):
-            nothing = torch.zeros_like(of_gate)
-            b += [torch.cat((of_gate, nothing), dim=1), torch.cat((nothing, of_up), dim=1)]
-        adapters[f"{layer}.gate_up_proj"] = torch.stack(a), torch.stack(b)
+        both_a: list[Tensor] = []
+        both_b: list[Tensor] = []
+        for (gate_a, gate_b), (up_a, up_b) in zip(kinds["gate"], kinds["up"], strict=True):
+            nothing = torch.zeros_like(gate_b)
+            both_a.append(torch.cat((gate_a, up_a)))
+            both_b += [torch.cat((gate_b, nothing), dim=1), torch.cat((nothing, up_b), dim=1)]
+        adapters[f"{layer}.gate_up_proj"] = torch.stack(both_a), torch.stack(both_b)
     return adapters
