@@ -27,6 +27,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
 RECIPES = [*EXAMPLES, *ready_recipes().values()]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 TABLES = "|".join(name for name in Recipe.model_fields if keys_at(Recipe, (name,)))
+NAMED_FREELY = (["sft", "generated"], ["midtrain", "mixture"], ["rl", "environments"])
 KEY = rf"(?:{TABLES})(?:\.\w+)+"
 
 
@@ -34,7 +35,7 @@ def exists(dotted: str) -> bool:
     """Whether a recipe has this key, or a mapping at its last but one part."""
     location: Location = tuple(int(part) if part.isdecimal() else part for part in dotted.split("."))
     *holder, key = (part for part in location if not isinstance(part, int))
-    return key in keys_at(Recipe, tuple(holder)) or holder in (["sft", "generated"], ["midtrain", "mixture"])
+    return key in keys_at(Recipe, tuple(holder)) or holder in NAMED_FREELY
 
 
 def keys_of(value: Any, prefix: str = "") -> Iterator[str]:

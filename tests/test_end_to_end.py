@@ -24,6 +24,9 @@ SHRUNK = [
     "pretrain.tokens=16384", "pretrain.batch_tokens=1024", "pretrain.sequence_length=128", "pretrain.compile=false",
     "sft.generated={addition=20,subtraction=20,brackets=5,strings=5,library=5}",
     "sft.epochs=1", "sft.batch_tokens=1024", "sft.sequence_length=256", "sft.compile=false",
+    "rl.steps=2", "rl.prompts=2", "rl.samples=4", "rl.first_samples=4", "rl.max_tokens=16", "rl.evaluate_problems=2",
+    "rl.compile=false", "rl.workers=1", "rl.pass_rate_low=0.0",
+    'rl.reward.refused=["e"]',  # what so small a model can learn: not to write it
     "evaluate.problems_per_kind=2", "evaluate.unscored_per_kind=2", "evaluate.max_answer_tokens=16",
 ]  # fmt: skip
 

@@ -140,7 +140,7 @@ def test_srun_gets_every_argument_as_it_was_given(job: Job, slurm: dict[str, str
     interpreter = arguments.index(sys.executable)
     assert arguments[interpreter : interpreter + 3] == [sys.executable, "-m", "torch.distributed.run"]
     make = arguments[arguments.index("inhouse") - 1 :]
-    stages = ("pretrain", "midtrain", "sft")
+    stages = ("pretrain", "midtrain", "sft", "rl")
     grace = [f"{stage}.grace_seconds=120" for stage in stages]  # the cluster's, unless --set says otherwise
     sets = [part for override in (*grace, *job.overrides) for part in ("--set", override)]
     runs = ["--runs", str(Path.cwd() / "runs")]

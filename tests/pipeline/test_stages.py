@@ -20,6 +20,7 @@ WRITTEN_BY = {
     "tokenizer": "inhouse.data.tokenizer_stage.train_tokenizer",
     "pretrain": "inhouse.train.stage.pretrain",
     "sft": "inhouse.posttrain.sft.fine_tune",
+    "rl": "inhouse.rl.stage.climb",
     "evaluate": "inhouse.evaluate.stage.evaluate",
     "export": "inhouse.export.stage.export",
 }
@@ -45,8 +46,9 @@ def test_what_a_stage_reads_comes_before_it(stages: dict[str, Stage]) -> None:
         "tokenizer": ("data",),
         "pretrain": ("tokenizer",),
         "sft": ("data", "tokenizer", "pretrain"),
-        "evaluate": ("data", "pretrain", "sft"),
-        "export": ("data", "sft", "evaluate"),
+        "rl": ("sft",),
+        "evaluate": ("data", "pretrain", "rl"),
+        "export": ("data", "rl", "evaluate"),
     }
     names = list(stages)
     assert all(names.index(read) < names.index(name) for name in names for read in stages[name].reads)
@@ -66,7 +68,7 @@ def test_fine_tuning_reads_text_where_it_asks_about_it_or_replays_it(overrides: 
 
 
 def test_training_resumes_and_is_carried_out_by_all_processes(recipe: Recipe, stages: dict[str, Stage]) -> None:
-    assert [name for name, stage in stages.items() if stage.resumes] == ["pretrain", "sft"]
+    assert [name for name, stage in stages.items() if stage.resumes] == ["pretrain", "sft", "rl"]
     assert {name for name, stage in stages.items() if stage.ranks_of is recipe} == {"pretrain", "sft"}
 
 
@@ -77,7 +79,7 @@ def test_text_from_outside_the_run_is_the_data_stages(recipe: Recipe, stages: di
 @pytest.mark.parametrize(
     ("override", "depend"),
     [
-        ("seed=8", {"pretrain", "sft"}),
+        ("seed=8", {"pretrain", "sft", "rl"}),
         ("data.holdout_one_in=10", {"data"}),
         ("data.holdout_by=content", {"data"}),
         ("data.split_at=---", {"data"}),
@@ -86,6 +88,8 @@ def test_text_from_outside_the_run_is_the_data_stages(recipe: Recipe, stages: di
         ("pretrain.batch_tokens=8192", {"pretrain"}),
         ("sft.epochs=9", {"sft"}),
         ("sft.replay=0.125", {"sft"}),
+        ("rl.steps=9", {"rl"}),
+        ("rl.workers=9", set()),
         ("evaluate.problems_per_kind=3", {"evaluate"}),
         ("export.gguf=['F16']", {"export"}),
         ("name=other", set()),
@@ -131,10 +135,11 @@ def test_every_stage_is_given_its_settings_and_the_folders_that_it_reads(
             "settings": recipe.sft, "base": RUN / "pretrain", "data": RUN / "data", "tokenizer": RUN / "tokenizer",
             **trains,
         },
+        "rl": {"settings": recipe.rl, "base": RUN / "sft", "seed": 7},
         "evaluate": {
-            "settings": recipe.evaluate, "data": RUN / "data", "base": RUN / "pretrain", "model": RUN / "sft",
+            "settings": recipe.evaluate, "data": RUN / "data", "base": RUN / "pretrain", "model": RUN / "rl",
         },
-        "export": {"settings": recipe.export, "measured": recipe.evaluate, "model": RUN / "sft", "run": RUN},
+        "export": {"settings": recipe.export, "measured": recipe.evaluate, "model": RUN / "rl", "run": RUN},
     }  # fmt: skip
     for name, stage in stages.items():
         assert given(stage, monkeypatch) == expected[name] | {"output": OUTPUT}
@@ -195,13 +200,15 @@ def test_files_that_hold_labels_are_written_anew_by_what_wrote_them(
     monkeypatch.setattr("inhouse.export.stage.write_documents", lambda *given: calls.append(given))
     assert {name: stage.label_files for name, stage in stages.items() if stage.relabel} == {
         "sft": ("generation_config.json",),
+        "rl": ("generation_config.json",),
         "export": ("*lineage.json", "huggingface/README.md", "huggingface/generation_config.json"),
     }
-    for name in ("sft", "export"):
+    for name in ("sft", "rl", "export"):
         relabel = stages[name].relabel
         assert relabel
         relabel(OUTPUT)
-    assert calls == [(OUTPUT, recipe.sft.sampling), (RUN / "sft", RUN, OUTPUT)]
+    sampled = OUTPUT, recipe.sft.sampling
+    assert calls == [sampled, sampled, (RUN / "rl", RUN, OUTPUT)]
 
 
 @pytest.mark.parametrize(
@@ -247,7 +254,7 @@ def test_mid_training_stands_between_where_a_recipe_asks_for_it(monkeypatch: pyt
     assert reads == {
         "midtrain": ("tokenizer", "pretrain"),
         "sft": ("data", "tokenizer", "midtrain"),
-        "evaluate": ("data", "midtrain", "sft"),
+        "evaluate": ("data", "midtrain", "rl"),
     }
     assert stages["midtrain"].resumes and stages["midtrain"].ranks_of is recipe
     monkeypatch.setitem(WRITTEN_BY, "midtrain", "inhouse.train.stage.midtrain")
@@ -256,7 +263,22 @@ def test_mid_training_stands_between_where_a_recipe_asks_for_it(monkeypatch: pyt
         "seed": 7, "parallel": recipe.parallel, "shares": [2],
     }  # fmt: skip
     assert given(stages["sft"], monkeypatch)["base"] == RUN / "midtrain"
-    assert stage_names(recipe_with()) == lineage.STAGES
+    assert stage_names(recipe_with("rl.environments={}")) == lineage.STAGES
+
+
+def test_without_a_climb_the_fine_tuned_model_is_what_later_stages_read() -> None:
+    with_it, without = (
+        {stage.name: stage for stage in stages_of(recipe_with(*overrides), RUN)}
+        for overrides in ((), ("rl.environments={}",))
+    )
+    assert "rl" not in without
+    assert without["evaluate"].reads == ("data", "pretrain", "sft")
+    assert without["export"].reads == ("data", "sft", "evaluate")
+    inputs = {"stages": dict.fromkeys(with_it["export"].reads, "sha256:0")}
+    record = {"settings": result_settings(without["export"].settings), "inputs": inputs}
+    now = Identity({}, {"stages": dict.fromkeys(without["export"].reads, "sha256:0")}, {})
+    changes = changes_of(without["export"], record, now)
+    assert ("rl", "made without reinforcement learning") in changes
 
 
 def test_with_and_without_mid_training_are_two_results() -> None:

@@ -37,7 +37,7 @@ def test_a_recipe_is_named_after_its_file_unless_it_says_otherwise(recipe: Path)
         ("[pretrian]\n", 'line 1: the top of the recipe has no key "pretrian"; did you mean "pretrain"?'),
         ("[[data.sources]]\npath = 'x'\nname = 'x'\nlicense = 'MIT'\n", 'line 4: [data.sources.0] has no key "license"; did you mean "licence"?'),  # noqa: E501
         ("[[data.sources]]\npath = 'x'\n", 'line 1: [data.sources.0] needs the key "name"'),
-        ("[sft]\nepochs = 1\n[sft.generated]\nsums = 4\n", 'there is no environment "sums"; there are addition, '),
+        ("[sft]\nepochs = 1\n[sft.generated]\nsums = 4\n", '"sums" has no level: sums:1 is the easiest'),
         ("seed = 'one'\n", 'line 1: seed = "one": needs a whole number'),
         ("\n[pretrain]\ntokens = -5\n", "line 3: [pretrain] tokens = -5: must be greater than 0"),
         ("[pretrain]\nprecision = 'fp4'\n", 'line 2: [pretrain] precision = "fp4": must be "bf16", "fp32", "fp8" or "fp8_reference"'),  # noqa: E501

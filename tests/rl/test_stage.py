@@ -76,7 +76,6 @@ import torch
 torch.set_num_threads(1)
 from inhouse.rl import journal
 from inhouse.checkpoint.checkpointer import Checkpointer
-from inhouse.rl.loop.callbacks import HeldoutScores
 from inhouse.rl.loop.step_log import StepLog
 from inhouse.rl.learner import PolicyStep
 from inhouse.rl.stage import climb
@@ -94,8 +93,8 @@ def die_at(owner, name, count):
 
 base, output = Path(sys.argv[1]), Path(sys.argv[2])
 INSTANTS = [
-    (HeldoutScores, "_measure", 1), (journal, "write_json", 2), (PolicyStep, "update", 1), (journal, "save_file", 1),
-    (PolicyStep, "with_old_logprobs", 2), (Checkpointer, "_publish", 2), (StepLog, "add", 1), (PolicyStep, "update", 3),
+    (PolicyStep, "with_old_logprobs", 2), (journal, "write_json", 3), (Checkpointer, "_publish", 2),
+    (StepLog, "add", 2), (PolicyStep, "update", 2),
 ]
 deaths = 0
 for owner, name, count in [*INSTANTS, (None, "", 0)]:
@@ -109,7 +108,7 @@ for owner, name, count in [*INSTANTS, (None, "", 0)]:
     deaths += os.WIFSIGNALED(status)
 print(deaths)
 """
-OFF_POLICY = {"steps": 8, "updates": 2, "staleness": 1, "checkpoint_every": 2, "objective": {"entropy_target": 4.0}}
+OFF_POLICY = {"steps": 6, "updates": 2, "staleness": 1, "checkpoint_every": 2, "objective": {"entropy_target": 4.0}}
 WRITTEN = ("model.safetensors", "heldout_scores.jsonl", "answers.jsonl")
 
 
@@ -118,7 +117,7 @@ def test_killed_at_any_instant_it_ends_in_the_same_bits(moe_base: Path, tmp_path
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     command = [sys.executable, "-c", KILLED, str(moe_base), str(killed), str(Path(__file__).parents[2])]
     done = subprocess.run(command, check=True, capture_output=True, timeout=600)
-    assert int(done.stdout) >= 6, done.stderr.decode()  # an instant that has passed kills nobody
+    assert int(done.stdout) >= 4, done.stderr.decode()  # an instant that has passed kills nobody
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -128,7 +127,7 @@ def test_killed_at_any_instant_it_ends_in_the_same_bits(moe_base: Path, tmp_path
     assert [digest(killed / name) for name in WRITTEN] == [digest(whole / name) for name in WRITTEN]
     rows = without_times(lines(killed / "metrics.jsonl"))
     assert rows == without_times(lines(whole / "metrics.jsonl"))
-    assert [row["staleness"] for row in rows] == [0, 1, 2, 3, 2, 3, 2, 3]  # in optimizer steps: two a sampling
+    assert [row["staleness"] for row in rows] == [0, 1, 2, 3, 2, 3]  # in optimizer steps: two a sampling
     assert max(row["ratio_max"] for row in rows) > 1
 
 

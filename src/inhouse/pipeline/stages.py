@@ -91,7 +91,7 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
     def rl(output: Path) -> None:
         from inhouse.rl.stage import climb
 
-        climb(recipe.rl, run / "sft", output, recipe.seed, recipe.parallel)
+        climb(recipe.rl, run / "sft", output, recipe.seed)
 
     def sample_otherwise(folder: Path) -> None:
         from inhouse.posttrain.sft import write_sampling_defaults
@@ -158,7 +158,7 @@ def stages_of(recipe: Recipe, run: Path) -> list[Stage]:
         ),
         Stage(
             RL, {"rl": recipe.rl, "seed": recipe.seed}, ("sft",), rl, environments=_files(recipe.rl.environments),
-            unread=(*_DIARY, "rollouts/*", "best/*", "answers.jsonl", "heldout_scores.jsonl"), **trains,
+            unread=(*_DIARY, "rollouts/*", "best/*", "answers.jsonl", "heldout_scores.jsonl"), resumes=True,
             labels={"sampling": taught["sampling"]}, label_files=("generation_config.json",), relabel=sample_otherwise,
         ),
         Stage(

@@ -153,9 +153,9 @@ def _check_shape(recipe: Recipe, positions: Positions) -> None:
             sft.lora.check("sft", config, recipe.parallel.pipeline)
         if sft.is_fp8:
             check_sides(config, sft.sequence_length // recipe.parallel.context, "sft")
-        check_climb(recipe.rl, config.max_position, recipe.parallel.processes)
+        check_climb(recipe.rl, config.max_position)
         if recipe.rl.lora is not None:
-            recipe.rl.lora.check("rl", config, recipe.parallel.pipeline)
+            recipe.rl.lora.check("rl", config, 1)
         if recipe.export.gguf and config.rope_scaling and not config.rope_scaling.has_usual_ramp:
             raise ValueError(NO_RAMP.format(scaling=config.rope_scaling))
     except ValidationError as error:

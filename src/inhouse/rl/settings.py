@@ -136,8 +136,8 @@ def row_length(settings: RlSettings, context: int) -> int:
     return min(context, settings.sequence_length or _LONGEST_ROW)
 
 
-def check_climb(settings: RlSettings, context: int, processes: int) -> None:
-    """Raise `ValueError` where a model of this `context` cannot climb so, or not in so many processes."""
+def check_climb(settings: RlSettings, context: int) -> None:
+    """Raise `ValueError` where a model of this `context` cannot climb so."""
     if not climbs(settings):
         return
     length = row_length(settings, context)
@@ -150,11 +150,6 @@ def check_climb(settings: RlSettings, context: int, processes: int) -> None:
         raise ValueError(
             f"[rl] max_tokens = {settings.max_tokens} leaves no room for a problem in {length} tokens, those of a row; "
             f"{length // 2} leaves half of them"
-        )
-    if processes > 1:
-        raise ValueError(
-            f"[rl] environments: a climb runs in one process so far, and [parallel] asks for {processes}; make the "
-            "run up to sft with them, then the climb with one"
         )
     if settings.is_fp8:
         raise ValueError(f"[rl] precision = {settings.precision}: a climb computes in bf16 or fp32, as it samples")

@@ -14,8 +14,6 @@ from inhouse.engine.settings import EngineSettings
 from inhouse.environments.registry import checked_environment
 from inhouse.environments.verdicts import Verdicts
 from inhouse.model.transformer import Transformer
-from inhouse.parallel.layout import ParallelSettings
-from inhouse.parallel.process_group import join
 from inhouse.posttrain.conversations import CONVERSATIONS, TAUGHT
 from inhouse.posttrain.lora.adaptation import Adaptation
 from inhouse.posttrain.opened_model import read_chat_template, read_generation
@@ -38,40 +36,34 @@ ROLLOUTS = "rollouts"  # in the stage's folder: the journal
 _OF_FINE_TUNING = (CONVERSATIONS, HELDOUT, TAUGHT)  # what evaluation asks the model of
 
 
-def climb(
-    settings: RlSettings,
-    base: Path,
-    output: Path,
-    seed: int,
-    parallel: ParallelSettings = ParallelSettings(),  # noqa: B008  (frozen)
-) -> None:
-    """Let the model in the folder `base` climb into `output`; resumes from `output/checkpoints`, to the bit.
+def climb(settings: RlSettings, base: Path, output: Path, seed: int) -> None:
+    """Let the model in the folder `base` climb into `output`, in one process; resumes from `output/checkpoints`, to
+    the bit.
 
-    Raises `ValueError` for settings that do not fit the model, a base without a chat template, environments without
-    problems, and where too many verdicts fail.
+    Raises `ValueError` for settings that do not fit the model, a base without a chat template, environments that
+    nothing can be learnt from, and where too many verdicts fail.
     """
     template, tokenizer, config = read_chat_template(base), Tokenizer.load(base), read_config(base)
     if template is None:
         raise ValueError(f"{base} has no chat template: a climb begins with a fine-tuned model, which has one")
-    check_climb(settings, config.max_position, parallel.processes)
+    check_climb(settings, config.max_position)
     opening = Opening(settings, base, output, seed, tokenizer, template)
     with torch.device("meta"):
         model = Transformer(trained_shape(config, settings))
     adaptation = Adaptation(settings.lora, base, seed)
-    adaptation.prepare(model, parallel, "rl")
-    with join(parallel, settings.device, "rl") as mesh, opening.verdicts:
+    adaptation.prepare(model, "rl")
+    with opening.verdicts:
         Climb(
             model, _unread, settings.steps, settings=settings, output=output, name="rl",
             run_identity={"seed": seed, **adaptation.identity()},
-            callbacks=[ClimbFigures(), opening.scores(), *default_callbacks()], mesh=mesh,
+            callbacks=[ClimbFigures(), opening.scores(), *default_callbacks()],
             init_weights=adaptation.begin, open_rollouts=opening.rollouts,
         ).run()  # fmt: skip
-        if mesh.is_first:
-            copy_tokenizer(base, output)
-            for name in _OF_FINE_TUNING:
-                if (base / name).is_file():
-                    shutil.copyfile(base / name, output / name)
-        adaptation.save(model, output)
+    copy_tokenizer(base, output)
+    for name in _OF_FINE_TUNING:
+        if (base / name).is_file():
+            shutil.copyfile(base / name, output / name)
+    adaptation.save(model, output)
 
 
 class Opening:
@@ -103,7 +95,7 @@ class Opening:
             asked = problems(settings.environments, self.seed, number, most)
             return sampler.sample(number, climb.done, asked, max_tokens_at(number, settings))
 
-        queue = RolloutQueue(sample, Journal(self.output / ROLLOUTS), settings.staleness, climb.mesh.is_first)
+        queue = RolloutQueue(sample, Journal(self.output / ROLLOUTS), settings.staleness)
         filler = self.tokenizer.end_of_document
         return RolloutBatches(queue, climb.policy, engine, partial(weights.refresh, engine), settings, length, filler)
 

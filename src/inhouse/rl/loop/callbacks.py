@@ -61,6 +61,7 @@ class HeldoutScores(Callback):
         self._log = StepLog(trainer.output / HELDOUT_SCORES)
         self.on_rewind(trainer)
         if not trainer.done:
+            self._log.keep_to(-1)  # an attempt that ended before its first checkpoint measured this too
             self._measure(trainer)
 
     def on_rewind(self, trainer: Trainer) -> None:
