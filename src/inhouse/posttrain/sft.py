@@ -62,7 +62,7 @@ def fine_tune(
     with torch.device("meta"):
         model = Transformer(trained_shape(read_config(base), settings))
     adaptation = Adaptation(settings.lora, base, seed)
-    adaptation.prepare(model, parallel, "sft")
+    adaptation.prepare(model, "sft", parallel.pipeline)
     check_layout(
         parallel, model.config, settings.rows(), settings.sequence_length, settings.micro_batch_tokens, settings.compile
     )

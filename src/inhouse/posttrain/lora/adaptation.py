@@ -12,7 +12,6 @@ from inhouse.common.model_paths import model_files
 from inhouse.model.lora.adapters import add_adapters, initialize_adapters, merge_adapters
 from inhouse.model.lora.settings import LoraSettings
 from inhouse.model.transformer import Transformer
-from inhouse.parallel.layout import ParallelSettings
 
 ADAPTER = "adapter"  # a folder in the stage's, in PEFT's layout
 
@@ -27,10 +26,10 @@ class Adaptation:
         self.lora, self.base, self.seed = lora, base, seed
         self.dtype = torch.float32 if lora is None else DTYPES[stored_dtype(base)]
 
-    def prepare(self, model: Transformer, parallel: ParallelSettings, table: str) -> None:
+    def prepare(self, model: Transformer, table: str, pipeline: int = 1) -> None:
         """Before `model` is spread over processes. Raises `ValueError` where it cannot have such adapters."""
         if self.lora is not None:
-            self.lora.check(table, model.config, parallel.pipeline)
+            self.lora.check(table, model.config, pipeline)
             add_adapters(model, self.lora, self.dtype)
 
     def begin(self, model: Transformer) -> None:
