@@ -18,9 +18,11 @@ def merge_folder(adapter: Path, output: Path, base: Path | None = None) -> None:
     if (output / CONFIG).exists():
         raise ValueError(f"{output}: there is a model in it already; give another folder")
     named = read_adapter_config(adapter).get("base_model_name_or_path")
-    if base is None and not (isinstance(named, str) and Path(named).is_dir()):
-        raise ValueError(f"{adapter}: its base, {named!r}, is no folder here; say where it lies (--base)")
-    folder = find_model(Path(named) if base is None else base)
+    if base is None:
+        if not isinstance(named, str) or not Path(named).is_dir():
+            raise ValueError(f"{adapter}: its base, {named!r}, is no folder here; say where it lies (--base)")
+        base = Path(named)
+    folder = find_model(base)
     model = load_model(folder, weights_dtype=DTYPES[stored_dtype(folder)])
     load_adapters(model, adapter)
     merge_adapters(model)
