@@ -91,7 +91,14 @@ def test_a_ready_recipe_gives_a_model_that_answers(name: str, text: Path, tmp_pa
     said.clear()
     renamed = ["data.sources.0.licence=CC-BY-4.0", "data.sources.0.name=handbook", "sft.sampling.temperature=0.25"]
     make(shrunk(name, text, *renamed), tmp_path, say=said.append)
-    assert [line.partition(":")[0] for line in said if line.endswith("into its records")] == ["data", "sft", "export"]
+    climbs = ["rl"] if name == "preview" else []
+    told = [line.partition(":")[0] for line in said if line.endswith("into its records")]
+    assert told == ["data", "sft", *climbs, "export"]
+    if climbs:
+        rows = [json.loads(line) for line in (run / "rl" / "metrics.jsonl").read_text().splitlines()]
+        assert [row["step"] for row in rows] == [1, 2] and rows[0]["groups"] == 2
+        assert "Answers of the climb" in page
+        assert {"model/exact_match/sums:3", "model/exact_match/addition"} <= scores.keys()
     assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in run.rglob("*.safetensors")} == weights
     exported = run / "export" / "huggingface"
     assert "| handbook | CC-BY-4.0 |" in (exported / "README.md").read_text()

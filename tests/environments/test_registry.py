@@ -20,6 +20,7 @@ from inhouse.environments.registry import (
     environment_of,
     environments_of,
     file_of,
+    label,
     with_file,
 )
 from inhouse.environments.word_problems import same_number
@@ -148,6 +149,9 @@ def test_files_of_questions_are_environments(tmp_path):
     assert environment.lenient(heldout[0], f"I think {heldout[0].answer}").score == 1
     assert file_of(name) == file_of(f"{name}+calculator+python") == file
     assert with_file("gsm8k:a.jsonl+python", file) == f"gsm8k:{file}+python"
+    assert label("sums:3+python") == "sums:3+python"
+    assert label(f"{name}+python") == "questions:mine.jsonl+python"
+    assert label("verifiers:x@/envs/x") == "verifiers:x@x"
     assert file_of("sums:3") is None
     with pytest.raises(ValueError, match='"questions" names no file: questions:FILE'):
         check_name("questions")

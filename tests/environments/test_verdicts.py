@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,9 @@ def _behave(problem: Problem, reply: str) -> Grade:
         raise SystemExit(3)
     if reply == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if reply.startswith("once ") and not Path(reply[5:]).exists():
+        Path(reply[5:]).touch()
+        os.kill(os.getpid(), signal.SIGTERM)
     if reply == "gone":
         raise ConnectionError("the server of it is gone")
     return Grade(1.5 if reply == "lie" else 0.5, True)
@@ -74,6 +78,14 @@ def test_a_worker_that_dies_with_nothing_to_do_costs_no_verdict():
         process.join()
         assert verdicts.grade(asks("fine", "fine")) == [Grade(0.5, True)] * 2
         assert not verdicts.failures
+
+
+def test_a_worker_that_somebody_ends_costs_no_verdict_either(tmp_path):
+    """As a cluster does that tells all processes of a job to end: the climb goes on to the end of its step."""
+    with Verdicts(1, resolve=odd) as verdicts:
+        grade, fine = verdicts.grade(asks(f"once {tmp_path / 'died'}", "fine"))
+        assert grade == fine == Grade(0.5, True)
+        assert (verdicts.failures.total(), verdicts.num_graded) == (0, 2)
 
 
 def test_too_many_failures_end_it_with_one_sentence():

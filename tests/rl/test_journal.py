@@ -7,7 +7,7 @@ import pytest
 
 from inhouse.engine.request import Kept
 from inhouse.environments.environment import Grade, Problem
-from inhouse.rl.journal import ARRAYS, GROUPS, Journal
+from inhouse.rl.journal import ARRAYS, GROUPS, STEP, TRIED, Journal
 from inhouse.rl.queue import RolloutQueue
 from inhouse.rl.rollouts import Group, Rollout
 from inhouse.rl.sampling import Sampled, Tried
@@ -72,7 +72,7 @@ def test_a_step_without_groups_is_one_too(tmp_path):
     assert journal.read(0) == Sampled([], [], 0, "0 of 4 groups")
 
 
-@pytest.mark.parametrize("name", [GROUPS, ARRAYS])
+@pytest.mark.parametrize("name", [GROUPS, TRIED, ARRAYS])
 def test_a_damaged_step_is_refused(name, tmp_path):
     journal = Journal(tmp_path)
     journal.write(0, sampled(), "aa")
@@ -82,9 +82,10 @@ def test_a_damaged_step_is_refused(name, tmp_path):
     path.write_bytes(data)
     with pytest.raises(ValueError, match="00000000: rollouts are damaged; remove the folder"):
         journal.read(0)
-    path.unlink()
-    with pytest.raises(ValueError, match="damaged"):
-        journal.read(0)
+    for missing in (name, STEP):
+        (journal.path(0) / missing).unlink()
+        with pytest.raises(ValueError, match="damaged"):
+            journal.read(0)
 
 
 def test_other_weights_are_refused(tmp_path):
@@ -103,19 +104,10 @@ def test_a_step_is_whole_or_absent_and_what_a_killed_process_left_is_in_nobodys_
     assert journal.steps == [0]
     assert journal.read(1) is None
     journal.write(1, sampled(4), "ab")
+    journal.write(0, sampled(5), "ac")
     assert_same(journal.read(1), sampled(4))
-    journal.drop_from(0)
-    assert journal.steps == []
+    assert_same(journal.read(0), sampled(5))
     assert not list(tmp_path.glob(".*"))
-
-
-def test_what_is_not_asked_for_any_more_is_dropped(tmp_path):
-    journal = Journal(tmp_path)
-    for step in range(5):
-        journal.write(step, sampled(step), "aa")
-    journal.drop_before(2)
-    journal.drop_from(4)
-    assert journal.steps == [2, 3]
 
 
 @pytest.mark.parametrize("staleness", [0, 1, 3])

@@ -71,12 +71,11 @@ def test_on_the_same_weights_tokens_are_as_likely_as_the_sampler_says(kind: str,
     assert figures["ratio"] == figures["ratio_max"] == 1.0
 
 
-def test_without_the_samplers_sets_or_experts_they_are_not() -> None:
-    for changes, least in (({"replay_kept": False}, 1e-3), ({"replay_experts": False}, 0.0)):
-        step, batch = new_step("moe"), packed("moe", **changes)
-        figures = step.gradients(step.share(batch)).figures
-        assert figures is not None
-        assert 1.0 - figures["mismatch"] >= least
+def test_over_the_whole_vocabulary_they_are_less_likely() -> None:
+    step = new_step("dense")
+    figures = step.gradients(step.share(packed("dense", replay_kept=False))).figures
+    assert figures is not None
+    assert figures["mismatch"] < 0.999
 
 
 def test_the_experts_that_are_replayed_are_the_samplers_and_routers_learn() -> None:

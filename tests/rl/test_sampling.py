@@ -14,7 +14,7 @@ from inhouse.engine.request import Failure
 from inhouse.engine.sampler import truncate
 from inhouse.environments.environment import Grade
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
-from inhouse.rl.sampling import Sampler, Share, seed_of
+from inhouse.rl.sampling import Sampler, seed_of
 
 
 class Settings(NamedTuple):
@@ -41,9 +41,9 @@ def scores(problem, rollouts, grades):
     return [each.score for each in grades]
 
 
-def new_sampler(engine=None, settings=None, grade=grade, **options):
+def new_sampler(engine=None, settings=None, grade=grade, reward=scores, **options):
     settings = settings or Settings()
-    return Sampler(engine or new_engine(), tokenizer(), CHAT_TEMPLATE, settings, 5, grade, scores, **options)
+    return Sampler(engine or new_engine(), tokenizer(), CHAT_TEMPLATE, settings, 5, grade, reward, **options)
 
 
 def tokens_of(sampled):
@@ -67,20 +67,21 @@ def test_a_step_depends_on_nothing_that_was_sampled_before_it():
 def test_processes_share_the_problems_and_all_have_the_same_rollouts():
     barrier, put = threading.Barrier(2), [None, None]
 
-    def share(rank):
-        def gather(mine):
-            put[rank] = mine
+    class Processes(NamedTuple):
+        rank: int
+        world: int = 2
+
+        def gather(self, function):
+            put[self.rank] = function()
             barrier.wait()
             found = list(put)
             barrier.wait()
             return found
 
-        return Share(rank, 2, gather)
-
     found = [None, None]
 
     def run(rank):
-        found[rank] = new_sampler(share=share(rank)).sample(1, 0, problems(), 20)
+        found[rank] = new_sampler(processes=Processes(rank)).sample(1, 0, problems(), 20)
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(2)]
     for thread in threads:
@@ -150,14 +151,19 @@ def test_it_ends_with_fewer_groups_after_so_many_problems():
 
 
 def test_an_answer_that_was_cut_off_is_worth_nothing_and_asked_of_nobody():
-    seen = []
-    sampler = new_sampler(settings=Settings(tried=1), grade=lambda asks: seen.extend(asks) or grade(asks))
-    sampled = sampler.sample(0, 0, problems(), 3)
-    rollouts = [each for group in sampled.groups for each in zip(group.rollouts, group.grades, strict=True)]
-    cut = [grade for rollout, grade in rollouts if rollout.finish_reason == "length"]
-    assert cut
-    assert all(each == Grade(0.0, False, "not ended within 3 tokens") for each in cut)
-    assert len(seen) + sum(each.num_cut for each in sampled.tried) == sum(each.num_samples for each in sampled.tried)
+    seen, judged = [], []
+
+    def reward(problem, rollouts, grades):
+        judged.extend(zip(rollouts, grades, strict=True))
+        return [each.score for each in grades]
+
+    sampler = new_sampler(grade=lambda asks: seen.extend(asks) or grade(asks), reward=reward)
+    sampled = sampler.sample(0, 0, problems(), 5)
+    cut = [grade for rollout, grade in judged if rollout.finish_reason == "length"]
+    assert 0 < len(cut) < len(judged)
+    assert all(each == Grade(0.0, False, "not ended within 5 tokens") for each in cut)
+    assert len(seen) + len(cut) == len(judged) == sum(each.num_samples for each in sampled.tried)
+    assert sum(each.num_cut for each in sampled.tried) == len(cut)
 
 
 def test_a_problem_that_fills_the_context_is_passed_over():
@@ -184,21 +190,6 @@ def test_a_rollout_that_fails_is_counted_and_the_others_go_on(caplog):
     assert sum(each.num_failed for each in sampled.tried) == 1
     assert len(sampled.groups) == 3
     assert "1 of 12 rollouts failed: its numbers are none" in caplog.text
-
-
-def test_a_verifier_that_gives_up_stops_every_process():
-    put = []
-
-    def gather(mine):
-        put.append(mine)
-        return [mine]
-
-    def give_up(asks):
-        raise ValueError("more than a share of 0.2 failed")
-
-    with pytest.raises(ValueError, match="more than a share"):
-        new_sampler(grade=give_up, share=Share(0, 2, gather)).sample(0, 0, problems(), 20)
-    assert len(put) == 1
 
 
 def test_seeds_are_a_function_of_all_that_tells_answers_apart():

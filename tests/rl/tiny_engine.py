@@ -1,5 +1,6 @@
 """A tiny engine whose answers end soon, and problems for it."""
 
+import argparse
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -26,7 +27,7 @@ MOE = DENSE | {
 
 @cache
 def tokenizer() -> Tokenizer:
-    return Tokenizer.train([Path(__file__).read_text(encoding="utf-8") * 2], 300)
+    return Tokenizer.train([Path(argparse.__file__).read_text(encoding="utf-8")], 300)
 
 
 def new_model(shape: dict[str, object] = DENSE, dtype: torch.dtype = torch.float32, **changes: object) -> Transformer:

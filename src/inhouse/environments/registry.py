@@ -117,6 +117,12 @@ def with_file(name: str, path: Path) -> str:
     return "+".join([f"{before}{path}", *tools])
 
 
+def label(name: str) -> str:
+    """What scores and pages call it: without the folders that its file lies in."""
+    place = file_of(name)
+    return name if place is None else with_file(name, Path(place.name))
+
+
 def check_name(name: str) -> str:
     """The name of an environment, itself. Raises `ValueError` saying which there are, and which one is like it.
 

@@ -40,8 +40,9 @@ class Verdicts:
 
     A verifier that crashes, hangs, gives no grade between 0 and 1, or whose process dies: its reply is graded 0, not
     parsed, with why; `is_late` where it was no error of the verifier's own code, so that another time it may be
-    otherwise. `failures` counts these by environment and why, `num_graded` all verdicts. Environments are found in the
-    workers by `resolve`, a function at the top of a module. Many threads may ask, one at a time is answered.
+    otherwise. A reply whose process died is asked about once more: somebody may have ended it. `failures` counts these
+    by environment and why, `num_graded` all verdicts. Environments are found in the workers by `resolve`, a function at
+    the top of a module. Many threads may ask, one at a time is answered.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Verdicts:
         grades: dict[int, Grade] = {}
         waiting = deque(range(len(asks)))
         busy: dict[int, int] = {}  # the place of a worker: the number of what it was asked
+        died_on: set[int] = set()
         try:
             while waiting or busy:
                 for place in range(len(self._workers)):
@@ -95,7 +97,12 @@ class Verdicts:
                         self._give(place, asks[busy[place]])
                 for place in self._heard(list(busy)):
                     number = busy.pop(place)
-                    grades[number] = self._settled(place, asks[number])
+                    if self._is_dead(place) and number not in died_on:  # it may have been ended from outside
+                        died_on.add(number)
+                        waiting.appendleft(number)
+                        self._replace(place)
+                    else:
+                        grades[number] = self._settled(place, asks[number])
         finally:
             for place in busy:  # Ctrl-C: nobody waits for what they do
                 self._replace(place)
@@ -126,6 +133,10 @@ class Verdicts:
             if worker.answer is not None or worker.is_overdue():
                 heard.append(place)
         return heard
+
+    def _is_dead(self, place: int) -> bool:
+        worker = self._workers[place]
+        return worker is not None and worker.is_dead
 
     def _settled(self, place: int, ask: Ask) -> Grade:
         worker = self._workers[place]
@@ -185,7 +196,8 @@ class _Worker:
         self._computed = 0.0  # seconds of the processor, until it was asked
         self._extensions = 0
         self.answer: _Answer | None = None
-        self.is_lost = False  # gone, or still at what nobody waits for any more
+        self.is_dead = False
+        self.is_lost = False  # dead, or still at what nobody waits for any more
         self.deadline = 0.0
 
     def give(self, ask: Ask) -> None:
@@ -200,6 +212,7 @@ class _Worker:
             message = self.ours.recv()
         except (EOFError, OSError):
             self._process.join(1.0)
+            self.is_dead = True
             self._lose(f"the verifier's process died ({_how(self._process.exitcode)})")
             return
         if isinstance(message, _Loaded):

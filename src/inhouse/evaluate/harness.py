@@ -10,7 +10,7 @@ from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import Completion, SamplingParams, checked
 from inhouse.environments.environment import Environment, Problem
-from inhouse.environments.registry import environments_of
+from inhouse.environments.registry import environments_of, label
 from inhouse.environments.tools import asked, results
 from inhouse.evaluate.score import Score, share
 from inhouse.evaluate.settings import EvaluateSettings
@@ -92,7 +92,7 @@ def _sample(question: Question, reply: str, is_ended: bool) -> Sample:
     verdict = environment.score(problem, reply) if environment.score else None
     is_right = None if verdict is None else is_ended and verdict.score == 1
     is_parsed = None if verdict is None else verdict.is_parsed
-    return Sample(environment.name, problem.prompt, problem.answer, reply, is_right, is_parsed, is_ended)
+    return Sample(label(environment.name), problem.prompt, problem.answer, reply, is_right, is_parsed, is_ended)
 
 
 def summarise(samples: Sequence[Sample]) -> dict[str, Score]:

@@ -98,7 +98,7 @@ def _dense(recipe: Recipe) -> Iterator[str]:
     if recipe.model.architecture == "qwen3":
         for name in _written(recipe.model, *_OF_EXPERTS):
             yield f'[model] {name} has no effect: architecture = "qwen3" is dense and has no experts'
-        for section in ("pretrain", "midtrain", "sft"):
+        for section in ("pretrain", "midtrain", "sft", "rl"):
             for name in _written(getattr(recipe, section), *_OF_ROUTERS):
                 yield f'[{section}] {name} has no effect: architecture = "qwen3" is dense and has no router'
 

@@ -42,8 +42,8 @@ def _charts(steps: Rows, heldout: Rows) -> Iterator[tuple[str, str]]:
         lines = {kind: _scores(heldout, kind) for kind in kinds}
         yield "score on held-out problems, the likeliest answer", line_chart(lines, _STEP, "score", from_zero=True)
     prefix = "pass_rate/"
-    kinds = sorted({name for row in steps for name in row if name.startswith(prefix)})
-    if rates := {kind.removeprefix(prefix): found for kind in kinds if (found := points(steps, xs, kind))}:
+    names = sorted({name for row in steps for name in row if name.startswith(prefix)})
+    if rates := {name.removeprefix(prefix): found for name in names if (found := points(steps, xs, name))}:
         smoothed = {kind: (own_xs, smooth(values)) for kind, (own_xs, values) in rates.items()}
         yield "share of right answers by environment and level, smoothed", line_chart(smoothed, _STEP, "share")
     for caption, label, figures in _CHARTS:

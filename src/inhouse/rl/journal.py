@@ -25,7 +25,7 @@ GROUPS, TRIED, ARRAYS, STEP = "groups.jsonl", "tried.json", "arrays.safetensors"
 
 
 class Journal:
-    """The steps' folders below `folder`. A step is written once; steps are counted from 0."""
+    """The steps' folders below `folder`; steps are counted from 0."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -56,9 +56,9 @@ class Journal:
         for name in found:
             sync_file(partial / name)
         write_json(partial / STEP, {"step": step, "weights": weights, "files": found})
-        if (target := self.path(step)).exists():
-            self.drop_from(step)
-        partial.rename(target)
+        if self.path(step).exists():
+            self._remove(step)
+        partial.rename(self.path(step))
         sync_folder(self.folder)
 
     def read(self, step: int, weights: str | None = None) -> Sampled | None:
@@ -69,8 +69,10 @@ class Journal:
         folder = self.path(step)
         if not folder.is_dir():
             return None
-        said = read_json(folder / STEP)
-        if said["files"] != {name: each for name, each in digests(folder).items() if name != STEP}:
+        found, said = digests(folder), {}
+        if found.pop(STEP, None) is not None:
+            said = read_json(folder / STEP)
+        if said.get("files") != found:
             raise ValueError(f"{folder}: rollouts are damaged; remove the folder, and they are sampled again")
         if weights is not None and said["weights"] != weights:
             raise ValueError(
@@ -87,18 +89,6 @@ class Journal:
             for line in lines:
                 groups.append(_group(json.loads(line), take))
         return Sampled(groups, tried, **others)
-
-    def drop_from(self, step: int) -> None:
-        """Forget this step and all later ones: the climb went back."""
-        for each in reversed(self.steps):
-            if each >= step:
-                self._remove(each)
-
-    def drop_before(self, step: int) -> None:
-        """Forget the steps before this one: no checkpoint will ask for them."""
-        for each in self.steps:
-            if each < step:
-                self._remove(each)
 
     def _remove(self, step: int) -> None:
         """By a rename first: a folder that is half gone is not a step."""

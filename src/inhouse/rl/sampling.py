@@ -4,10 +4,11 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from functools import partial
 from hashlib import blake2b
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
@@ -15,12 +16,14 @@ from inhouse.engine.request import SamplingParams
 from inhouse.environments import tools
 from inhouse.environments.environment import Environment, Grade, Problem
 from inhouse.environments.verdicts import Ask
+from inhouse.parallel.control_plane import ControlPlane
 from inhouse.posttrain.chat_template import encode_prompt
 from inhouse.posttrain.messages import Message
 from inhouse.rl.rollouts import Group, Rollout
 from inhouse.rl.turns import Answer, answer_all
 
 log = logging.getLogger(__name__)
+_TIMEOUT = timedelta(hours=1)  # for the slowest process to sample its part
 
 
 class SamplingSettings(Protocol):
@@ -84,18 +87,6 @@ class Sampled(NamedTuple):
     shortage: str
 
 
-class Share(NamedTuple):
-    """Which of several processes this is, and how they tell each other what they have.
-
-    Each samples the problems whose number leaves its rank; `gather` gives what every process put in, in their order.
-    """
-
-    rank: int
-    size: int
-    gather: Callable[[Any], list[Any]]
-
-
-ALONE = Share(0, 1, lambda mine: [mine])
 GradeAll = Callable[[Sequence[Ask]], list[Grade]]
 Reward = Callable[[Problem, Sequence[Rollout], Sequence[Grade]], list[float]]
 
@@ -127,11 +118,15 @@ class _Job(NamedTuple):
     sample: int
 
 
+_Answered = dict[tuple[int, int], tuple[Rollout | None, Grade]]  # by problem and sample; no rollout: it failed
+
+
 class Sampler:
     """Samples by an engine that has the weights; `grade` are the verifiers, `reward` gives what is learnt from.
 
     With the same `seed`, step and weights it samples the same, whatever was generated before and wherever a climb was
-    resumed. `on_phase` hears what begins.
+    resumed. Several processes share the problems of a step and all have its rollouts: they must make a sampler, and use
+    it, together. `on_phase` hears what begins.
     """
 
     def __init__(
@@ -143,11 +138,13 @@ class Sampler:
         seed: int,
         grade: GradeAll,
         reward: Reward,
-        share: Share = ALONE,
         on_phase: Callable[[str], None] = lambda phase: None,
+        processes: ControlPlane | None = None,
     ) -> None:
+        """`processes`: those that share the problems; by default all that there are."""
         self.engine, self.tokenizer, self.template, self.settings = engine, tokenizer, template, settings
-        self.seed, self.share, self.on_phase = seed, share, on_phase
+        self.seed, self.on_phase = seed, on_phase
+        self.processes = processes or ControlPlane(_TIMEOUT)
         self._grade, self._reward = grade, reward
 
     def sample(self, step: int, weights_step: int, problems: Iterator[Asked], max_tokens: int) -> Sampled:
@@ -193,19 +190,15 @@ class Sampler:
 
     def _answer(self, jobs: Sequence[_Job], step: int, weights_step: int, max_tokens: int) -> None:
         """Sample and grade all answers, each in one process, and tell the others."""
-        mine = [job for job in jobs if job.open.number % self.share.size == self.share.rank]
-        found: Any
-        try:
+        processes = self.processes
+        mine = [job for job in jobs if job.open.number % processes.world == processes.rank]
+
+        def answered_here() -> _Answered:
             found = self._answered(mine, step, weights_step, max_tokens)
-        except Exception as error:
-            if self.share.size == 1:
-                raise
-            found = error  # the others must not wait for it
-        self.on_phase("rollouts of others")
-        by_rank = self.share.gather(found)
-        for each in by_rank:
-            if isinstance(each, Exception):
-                raise each
+            self.on_phase("rollouts of others")
+            return found
+
+        by_rank = processes.gather(answered_here)
         answered = {key: answer for each in by_rank for key, answer in each.items()}
         for job in jobs:
             rollout, grade = answered[job.open.number, job.sample]
@@ -216,10 +209,7 @@ class Sampler:
                 job.open.rollouts.append(rollout)
                 job.open.grades.append(grade)
 
-    def _answered(
-        self, jobs: Sequence[_Job], step: int, weights_step: int, max_tokens: int
-    ) -> dict[tuple[int, int], tuple[Rollout | None, Grade | None]]:
-        """The rollout and its grade by the number of the problem and of the sample; None where it failed."""
+    def _answered(self, jobs: Sequence[_Job], step: int, weights_step: int, max_tokens: int) -> _Answered:
         settings = self.settings
         params = SamplingParams(
             max_tokens=max_tokens, temperature=settings.temperature, top_p=settings.top_p,
@@ -239,7 +229,7 @@ class Sampler:
         cut = Grade(0.0, False, f"not ended within {max_tokens:,} tokens")
         grades = dict(zip(asks, self._grade(list(asks.values())), strict=True))
         return {
-            (job.open.number, job.sample): (rollout, None if rollout is None else grades.get(place, cut))
+            (job.open.number, job.sample): (rollout, grades.get(place, cut))
             for place, (job, rollout) in enumerate(zip(jobs, rollouts, strict=True))
         }
 

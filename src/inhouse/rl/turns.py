@@ -126,8 +126,10 @@ def answer_all(
 
 
 def _next_turns(engine: Engine, answers: Sequence[Answer], on_pass: Callable[[], None]) -> None:
-    waiting = {engine.add(each.ids, each.params): each for each in answers}
+    waiting: dict[int, Answer] = {}
     try:
+        for each in answers:
+            waiting[engine.add(each.ids, each.params)] = each
         while waiting:
             on_pass()
             for output in engine.step():

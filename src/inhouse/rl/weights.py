@@ -14,8 +14,8 @@ from torch.distributed.tensor import DTensor
 
 from inhouse.checkpoint.model_writer import stored
 from inhouse.common.dtensor import full_tensor
+from inhouse.engine.cpu.refill import packed_weights, refill
 from inhouse.engine.engine import Engine
-from inhouse.model.cpu.refill import packed_weights, refill
 from inhouse.model.lora.adapters import adapters_of, merged_weight
 from inhouse.model.transformer import Transformer
 from inhouse.resilience.replica_check import check_replicas, tensor_digest

@@ -21,7 +21,7 @@ def test_worked_replies_are_worth_everything_and_the_question_is_no_answer(name)
     environment = environment_of(name)
     trained, heldout = (list(environment.draw(split, 60, 0, None)) for split in ("train", "heldout"))
     assert len(trained) == len({each.prompt for each in heldout}) == 60
-    assert not {each.answer for each in trained} & {each.answer for each in heldout} or name.endswith("1")
+    assert not {each.prompt for each in trained} & {each.prompt for each in heldout}
     for problem in trained:
         assert environment.score(problem, problem.worked) == Grade(1, True)
         assert environment.score(problem, f"<think>\nWell.\n</think>\n\n{problem.worked}") == Grade(1, True)
@@ -79,6 +79,13 @@ def test_no_call_is_right_where_no_function_fits():
     assert environment.score(unfit[0], "Hm.")[:2] == (0, False)
 
 
-@pytest.mark.parametrize(("name", "train"), [])
+@pytest.mark.parametrize(
+    ("name", "train"),
+    [
+        ("instructions:3", "2f9592a102509256"),
+        ("function_calls:2", "bf5d91030342e4da"),
+        ("functions:3", "7c7bedda396be10e"),
+    ],
+)
 def test_streams_stay_what_they_were(name, train):
     assert digest(environment_of(name).draw("train", 20, 1, None)) == train

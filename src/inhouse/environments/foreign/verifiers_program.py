@@ -23,11 +23,14 @@ HELDOUT_ONE_IN = 5
 
 
 class Served:
-    """The rows of an environment, and its rubric. Raises `ValueError` where it asks and answers more than once."""
+    """The rows of an environment, and its rubric. Raises `ValueError` where it has several turns, or where the library
+    is of a kind without environments."""
 
     def __init__(self, package: str) -> None:
         import verifiers
 
+        if not hasattr(verifiers, "load_environment"):
+            raise ValueError("this verifiers has tasksets and no load_environment; install 'verifiers<0.3'")
         environment = verifiers.load_environment(package)
         if not isinstance(environment, verifiers.SingleTurnEnv):
             raise ValueError(f"{package} is no SingleTurnEnv: those of several turns are not supported")

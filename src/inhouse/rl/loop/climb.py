@@ -133,6 +133,7 @@ class Climb(Trainer):
             self.say(f"the weights are those of step {step:,}, whose score on held-out problems was {score:.3f}")
 
     def _judge(self, step: int, gradients: Gradients, due: int) -> Verdict:
+        self._why = None
         if self._is_time_over():
             self.num_steps = step + 1
         if not self.rollouts.groups:
@@ -175,5 +176,4 @@ class Climb(Trainer):
         return (step // updates + 1 + self.settings.staleness) * updates - 1
 
     def _reason_to_rewind(self, step: int, loss: float) -> str:
-        why, self._why = self._why, None
-        return f"fallen at step {step + 1:,}: {why}" if why else super()._reason_to_rewind(step, loss)
+        return f"fallen at step {step + 1:,}: {self._why}" if self._why else super()._reason_to_rewind(step, loss)
