@@ -9,6 +9,8 @@ WITHOUT_TORCH = (
     "inhouse.arena",
     "inhouse.arena.battle",
     "inhouse.cli.app",
+    "inhouse.environments.foreign",
+    "inhouse.environments.made",
     "inhouse.environments.product",
     "inhouse.environments.sandbox",
     "inhouse.environments.verifiers",

@@ -46,6 +46,18 @@ def test_ties_do_not_widen_the_set():
     assert kept == 7
 
 
+def test_a_row_is_truncated_as_if_it_were_alone():
+    """Beside one of whose tokens more must be sorted; those of the others are not sorted again."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 1000, generator=generator) * torch.tensor([[9.0], [0.1], [3.0], [1.0]])
+    parameters = torch.ones(4), torch.tensor([0, 0, 300, 0]), torch.tensor([0.97, 0.97, 0.9, 1.0])
+    together = truncate(logits, *parameters)
+    assert 1 < together[0].isfinite().sum() < 256 < together[1].isfinite().sum() < 1000
+    for row, one in enumerate(together):
+        alone = truncate(logits[row, None], *(each[row, None] for each in parameters))[0]
+        assert one.equal(alone)
+
+
 def test_draws_follow_the_distribution():
     logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]]).expand(4000, 4)
     params = [SamplingParams(max_tokens=1, temperature=0.8)] * 4000

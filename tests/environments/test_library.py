@@ -105,7 +105,7 @@ def test_every_problem_is_drawn_equally_often(data):
 
 
 def test_the_draw_stays_what_it_was(data):
-    drawn = [list(problem) for problem in LIBRARY.draw("train", 10, 1, data)]
+    drawn = [list(problem[:3]) for problem in LIBRARY.draw("train", 10, 1, data)]
     assert sha256(json.dumps(drawn).encode()).hexdigest()[:16] == "21f11d5c2140e161"
 
 

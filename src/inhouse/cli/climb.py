@@ -25,10 +25,13 @@ def tune(
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 1,
 ) -> None:
     """Let a model learn by trying, on problems whose answers can be checked; goes on where it was stopped."""
+    from inhouse.environments.registry import check_name
     from inhouse.rl.verbs.show import gains_table
     from inhouse.rl.verbs.tune import tune as climb_there
 
-    gained = climb_there(model, _settings(overrides, {"environments": dict.fromkeys(env, 1.0)}), output, seed)
+    gained = climb_there(
+        model, _settings(overrides, {"environments": {check_name(name): 1.0 for name in env}}), output, seed
+    )
     print_rich(gains_table(gained))
     print(f"talk to it: inhouse chat {output}")
 

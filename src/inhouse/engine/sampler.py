@@ -127,7 +127,7 @@ def truncate(
 
 
 def _keep(logits_MV: Tensor, top_k_M1: Tensor, top_p_M1: Tensor, num_sorted: int) -> Tensor:
-    """`truncate` over the `num_sorted` likeliest tokens, or over all where these are not enough for every row."""
+    """`truncate` over the `num_sorted` likeliest tokens, or over all in rows where these are not enough."""
     vocab_size = logits_MV.shape[1]
     values, order = logits_MV.topk(num_sorted, dim=-1)  # best first
     ranks = torch.arange(num_sorted, device=logits_MV.device)
@@ -136,10 +136,12 @@ def _keep(logits_MV: Tensor, top_k_M1: Tensor, top_p_M1: Tensor, num_sorted: int
     probabilities = (values - total_M1).double().exp()
     mass = probabilities.cumsum(dim=-1)
     is_enough = (top_k_M1 <= num_sorted) | ((top_k_M1 == vocab_size) & (mass[:, -1:] >= top_p_M1))
-    if num_sorted < vocab_size and not bool(is_enough.all()):
-        return _keep(logits_MV, top_k_M1, top_p_M1, vocab_size)
     is_out = (mass - probabilities >= top_p_M1) & (ranks > 0)
-    return torch.full_like(logits_MV, -torch.inf).scatter(1, order, values.masked_fill(is_out, -torch.inf))
+    kept_MV = torch.full_like(logits_MV, -torch.inf).scatter(1, order, values.masked_fill(is_out, -torch.inf))
+    if num_sorted < vocab_size and not bool(is_enough.all()):
+        rows = (~is_enough[:, 0]).nonzero()[:, 0]
+        kept_MV[rows] = _keep(logits_MV[rows], top_k_M1[rows], top_p_M1[rows], vocab_size)
+    return kept_MV
 
 
 def draw(logits_NV: Tensor, log_totals_N: Tensor, drawings: Sequence[Drawing]) -> tuple[list[int], list[TokenLogprobs]]:

@@ -6,6 +6,7 @@ Shapes: B batch, T tokens, N = B T, D model width, H query heads, K key-value he
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -30,17 +31,19 @@ class CausalAttention:
     """Causal attention inside rows of a batch; with `documents_BT`, only between tokens of the same document.
 
     One object serves all layers of one forward pass: what says who sees whom is made once for each kind of layer.
-    Here, and nowhere else, is chosen which kernel computes it.
+    Here, and nowhere else, is chosen which kernel computes it. `in_fp32`: none that rounds scores to bf16 before their
+    softmax, as that in slices does; the others, and those of generation, never do.
     """
 
-    def __init__(self, documents_BT: Tensor | None = None) -> None:
-        self.documents_BT = documents_BT
+    def __init__(self, documents_BT: Tensor | None = None, in_fp32: bool = False) -> None:
+        self.documents_BT, self.in_fp32 = documents_BT, in_fp32
         self._made: dict[tuple[str, int | None], Any] = {}
 
     def __call__(self, q_BTHd: Tensor, k_BTKd: Tensor, v_BTKd: Tensor, *, layer: int, window: int | None) -> Tensor:
         if choice.takes_slices(q_BTHd):
-            slices = self._once("slices", window, q_BTHd, lambda first_BT: slices_of(first_BT, q_BTHd.dtype))
-            return sliced_attention(q_BTHd, k_BTKd, v_BTKd, slices)
+            dtype = torch.float32 if self.in_fp32 else q_BTHd.dtype
+            slices = self._once("slices", window, q_BTHd, lambda first_BT: slices_of(first_BT, dtype))
+            return sliced_attention(q_BTHd.to(dtype), k_BTKd.to(dtype), v_BTKd.to(dtype), slices).to(q_BTHd.dtype)
         if self._is_plain(q_BTHd, window) or not takes_blocks(q_BTHd):
             return self._fused(q_BTHd, k_BTKd, v_BTKd, window)
         mask = self._once("blocks", window, q_BTHd, lambda first_BT: mask_for(q_BTHd, whole(first_BT)))

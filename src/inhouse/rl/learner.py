@@ -28,7 +28,8 @@ from inhouse.train.step import Batch, Gradients, TrainStep
 class PolicyStep(TrainStep):
     """The steps of a policy: `gradients` of a packed batch, then `update` or `drop`.
 
-    Log-probabilities are of an fp32 head, on the sampler's side too (`Transformer.head_in_fp32` is set here); the
+    Log-probabilities are of an fp32 head, on the sampler's side too (`Transformer.head_in_fp32` is set here), and no
+    attention score is rounded before its softmax: that halves what bf16 puts between the two (LOG.md, 2026-11-30). The
     experts and the sets of possible tokens are those that the sampler had. What a step did stands in its gradients'
     `figures`, means over all trained tokens: `entropy` in nats, `clipped_low` and `clipped_high` (shares without a
     gradient), `mismatch` (the truncated weight) and `mismatch_max` (before it is truncated), `ratio`, `ratio_max`, and
@@ -117,7 +118,7 @@ class PolicyStep(TrainStep):
         return (torch.where(terms.is_trained_N, outcome.losses_N, 0.0).sum(),), balances
 
     def _scores_of(self, micro: PolicyBatch) -> tuple[Scores, list[Balance]]:
-        attend = CausalAttention(micro.documents_BT)
+        attend = CausalAttention(micro.documents_BT, in_fp32=True)
         output = self.model(micro.tokens_BT, micro.positions_BT, attend, replayed_BTLK=micro.experts_BTLK)
         tokens_N, kept, head = micro.targets_BT.flatten().clamp_min(0), micro.kept_sets(), self.model.lm_head
         scores = as_forward(head, lambda hidden_ND: self._head(hidden_ND, head.weight, tokens_N, kept))

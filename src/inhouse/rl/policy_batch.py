@@ -4,7 +4,7 @@ Shapes: B rows, T tokens of a row, L MoE layers, K experts a token.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -82,7 +82,7 @@ class PolicyBatch(NamedTuple):
 
 
 def _joined(batches: Sequence[PolicyBatch]) -> PolicyBatch:
-    columns = []
+    columns = list[Any]()
     for column in zip(*batches, strict=True):
         if isinstance(column[0], Tensor):
             columns.append(torch.cat(column))

@@ -1,0 +1,54 @@
+"""What a climb gained, and what its verbs refuse before anything is loaded."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from inhouse.cli.app import main
+from inhouse.rl.verbs.show import gains_table
+from inhouse.rl.verbs.tune import Gain, gains
+
+
+def test_gains_are_of_the_first_and_the_last_score(tmp_path: Path) -> None:
+    rows = [
+        {"step": step, "environment": name, "score": score, "standard_error": 0.1, "count": 20}
+        for step, name, score in (
+            (0, "a", 0.2),
+            (0, "b", 0.5),
+            (8, "a", 0.4),
+            (8, "b", 0.5),
+            (9, "a", 0.6),
+            (9, "b", 0.4),
+        )
+    ]
+    (tmp_path / "heldout_scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = gains(tmp_path)
+    assert found == [Gain("a", 20, 0.2, 0.1, 0.6, 0.1), Gain("b", 20, 0.5, 0.1, 0.4, 0.1)]
+    assert list(gains_table(found).columns[-1].cells) == ["+40.0", "-10.0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["tune", "x", "--env", "sums", "--output", "y"], '"sums" has no level'),
+        (["tune", "x", "--env", "sums:2", "--output", "y", "--set", "steps=0"], "--set steps: "),
+        (["tune", "x", "--env", "sums:2", "--output", "y", "--set", "step=3"], "--set step: "),
+        (["tune", "no-such-model", "--env", "sums:2", "--output", "y"], "no-such-model: no such folder"),
+        (["rl", "rescore", "."], ".: no rollouts here"),
+    ],
+)
+def test_mistakes_are_sentences(
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["inhouse", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert sentence in capsys.readouterr().err
