@@ -15,6 +15,7 @@ import torch
 from inhouse.checkpoint.model_folder import load_model
 from inhouse.common.files import digest
 from inhouse.posttrain.conversations import trained_on
+from inhouse.posttrain.lora.merged import merge_folder
 from inhouse.rl.journal import Journal
 from inhouse.rl.loop.collapse import CollapseDetector, Vitals
 from inhouse.rl.settings import RlSettings
@@ -54,6 +55,17 @@ def test_what_is_rewarded_becomes_likelier(dense_base: Path, tmp_path: Path) -> 
     assert answers[0]["step"] == 1 and answers[0]["reply"] is not None
     load_model(tmp_path)
     assert (tmp_path / "chat_template.jinja").is_file()
+
+
+def test_adapters_climb_and_are_merged_for_whoever_samples(moe_base: Path, tmp_path: Path) -> None:
+    climb(settings(lora={"rank": 8}, adapter_lr=0.02, steps=3), moe_base, tmp_path / "rl", seed=1)
+    rows = lines(tmp_path / "rl" / "metrics.jsonl")
+    assert all(abs(row["mismatch"] - 1) < 1e-4 for row in rows)
+    base, climbed = (load_model(folder).state_dict() for folder in (moe_base, tmp_path / "rl"))
+    changed = {name for name in base if not torch.equal(base[name], climbed[name])}
+    assert changed == {name for name in base if "_proj" in name}
+    merge_folder(tmp_path / "rl" / "adapter", tmp_path / "merged", moe_base)
+    assert digest(tmp_path / "merged" / "model.safetensors") == digest(tmp_path / "rl" / "model.safetensors")
 
 
 KILLED = """

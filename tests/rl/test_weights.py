@@ -2,11 +2,15 @@
 
 import pytest
 import torch
+from tests.adapted_models import randomise
 from tests.rl.tiny_engine import DENSE, MOE, new_engine, new_model
 
 from inhouse.engine.request import SamplingParams
 from inhouse.model.cpu import choice, packed
 from inhouse.model.cpu.choice import Layout
+from inhouse.model.lora.adapters import add_adapters, initialize_adapters, merge_adapters
+from inhouse.model.lora.names import is_adapter
+from inhouse.model.lora.settings import LoraSettings
 from inhouse.rl.weights import SampledWeights
 
 PARAMS = SamplingParams(max_tokens=6, seed=1, ignore_eos=True)
@@ -58,6 +62,29 @@ def test_a_copy_that_is_filled_anew_is_as_one_made_anew(layout, shape, monkeypat
     assert after[1] != before[1]
     assert {id(each) for each in weights.model.modules()} == parts  # what was compiled stays so
     assert all(weight.dtype == torch.float32 for weight in learner.parameters())
+
+
+@pytest.mark.parametrize("layout", [None, Layout.ONEDNN], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_adapters_are_merged_into_what_samples(layout, dtype, monkeypatch):
+    if layout is Layout.ONEDNN and (dtype != torch.bfloat16 or not torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        pytest.skip("no products of bf16")
+    monkeypatch.setattr(choice, "layout", lambda weight, to_int8: layout)
+    learner = new_model(MOE, dtype)
+    add_adapters(learner, LoraSettings(rank=8))
+    initialize_adapters(learner, 0)
+    weights = SampledWeights(learner, is_compiled=False)
+    engine = new_engine(weights.model)
+    before = weights.refresh(engine), answers(engine)
+    change(learner)  # all b are zero still
+    randomise(learner)
+    after = weights.refresh(engine), answers(engine)
+    assert after[0] != before[0]
+    assert any(is_adapter(name) for name in learner.state_dict())
+    merge_adapters(learner)
+    merged = SampledWeights(learner, is_compiled=True)
+    other = new_engine(merged.model)
+    assert after == (merged.refresh(other), answers(other))
 
 
 def test_weights_that_are_not_the_learners_are_found(monkeypatch):

@@ -159,13 +159,13 @@ def _fine_tuning(recipe: Recipe) -> Iterator[str]:
 
 def _adapters(recipe: Recipe) -> Iterator[str]:
     """Beside them nothing is trained."""
-    tables = ("pretrain", "midtrain", "sft")
-    for section in tables if recipe.sft.lora is None else tables[:2]:
-        if _written(getattr(recipe, section), "adapter_lr"):
-            yield f"[{section}] adapter_lr has no effect without lora, which only [sft] has"
-    if recipe.sft.lora is not None:
-        for name in _written(recipe.sft, *_OF_WEIGHTS):
-            yield f"[sft] {name} has no effect beside lora, which trains nothing but adapters (adapter_lr)"
+    for section in ("pretrain", "midtrain", "sft", "rl"):
+        settings = getattr(recipe, section)
+        has_adapters = getattr(settings, "lora", None) is not None
+        if not has_adapters and _written(settings, "adapter_lr"):
+            yield f"[{section}] adapter_lr has no effect without lora, which only [sft] and [rl] have"
+        for name in _written(settings, *_OF_WEIGHTS) if has_adapters else ():
+            yield f"[{section}] {name} has no effect beside lora, which trains nothing but adapters (adapter_lr)"
 
 
 def _evaluation(recipe: Recipe) -> Iterator[str]:

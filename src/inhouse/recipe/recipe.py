@@ -154,6 +154,8 @@ def _check_shape(recipe: Recipe, positions: Positions) -> None:
         if sft.is_fp8:
             check_sides(shape, sft.sequence_length // recipe.parallel.context, "sft")
         check_climb(recipe.rl, config.max_position)
+        if recipe.rl.lora is not None:
+            recipe.rl.lora.check("rl", config, 1)
         if recipe.export.gguf and config.rope_scaling and not config.rope_scaling.has_usual_ramp:
             raise ValueError(NO_RAMP.format(scaling=config.rope_scaling))
     except ValidationError as error:

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_va
 from inhouse.common.settings import Settings
 from inhouse.environments.registry import check_name
 from inhouse.environments.reward import RewardSettings
+from inhouse.model.lora.settings import LoraSettings
 from inhouse.rl.objective.settings import ObjectiveSettings
 from inhouse.train.settings import TrainSettings
 
@@ -80,6 +81,9 @@ class RlSettings(TrainSettings):
     objective: ObjectiveSettings = ObjectiveSettings()
     reward: RewardSettings = RewardSettings()
     collapse: CollapseSettings = CollapseSettings()
+    lora: LoraSettings | None = Field(
+        default=None, description="train adapters of the model's linear maps in place of all its weights; default: all"
+    )
     # small, flat rates; what the model knows is to stay
     matrix_lr: PositiveFloat = Field(default=0.002, description="Muon: matrices and expert stacks")
     embedding_lr: PositiveFloat = Field(default=0.002, description="AdamW: the embedding")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from inhouse.checkpoint.model_folder import copy_tokenizer, fill_from, read_config, save_model
+from inhouse.checkpoint.model_folder import copy_tokenizer, read_config
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.settings import EngineSettings
@@ -15,6 +15,7 @@ from inhouse.environments.registry import checked_environment
 from inhouse.environments.verdicts import Verdicts
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.conversations import CONVERSATIONS, TAUGHT
+from inhouse.posttrain.lora.adaptation import Adaptation
 from inhouse.posttrain.opened_model import read_chat_template, read_generation
 from inhouse.posttrain.rows.encode import HELDOUT
 from inhouse.rl.journal import Journal
@@ -49,17 +50,20 @@ def climb(settings: RlSettings, base: Path, output: Path, seed: int) -> None:
     opening = Opening(settings, base, output, seed, tokenizer, template)
     with torch.device("meta"):
         model = Transformer(trained_shape(config, settings))
+    adaptation = Adaptation(settings.lora, base, seed)
+    adaptation.prepare(model, "rl")
     with opening.verdicts:
         Climb(
-            model, _unread, settings.steps, settings=settings, output=output, name="rl", run_identity={"seed": seed},
+            model, _unread, settings.steps, settings=settings, output=output, name="rl",
+            run_identity={"seed": seed, **adaptation.identity()},
             callbacks=[ClimbFigures(), opening.scores(), *default_callbacks()],
-            init_weights=partial(fill_from, folder=base), open_rollouts=opening.rollouts,
+            init_weights=adaptation.begin, open_rollouts=opening.rollouts,
         ).run()  # fmt: skip
     copy_tokenizer(base, output)
     for name in _OF_FINE_TUNING:
         if (base / name).is_file():
             shutil.copyfile(base / name, output / name)
-    save_model(model, output)
+    adaptation.save(model, output)
 
 
 class Opening:

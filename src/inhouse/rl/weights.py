@@ -1,8 +1,9 @@
 """The weights that an engine samples by: the learner's own, or a copy that is filled anew after an update.
 
 A copy is worth its memory where the learner's weights are wider than what is computed in (each token would pay for the
-cast), lie in parts on several processes, are compiled for training, or where a CPU generates faster from a layout of
-its own. It is filled in place, one module after another: no second copy, no file, no new engine.
+cast), lie in parts on several processes, are compiled for training, have adapters, which are merged into the copy, or
+where a CPU generates faster from a layout of its own. It is filled in place, one module after another: no second copy,
+no file, no new engine.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from inhouse.checkpoint.model_writer import stored
 from inhouse.common.dtensor import full_tensor
 from inhouse.engine.cpu.refill import packed_weights, refill
 from inhouse.engine.engine import Engine
+from inhouse.model.lora.adapters import adapters_of, merged_weight
 from inhouse.model.transformer import Transformer
 from inhouse.resilience.replica_check import check_replicas, tensor_digest
 
@@ -23,14 +25,16 @@ class SampledWeights:
     """What samples for `learner`: `model` goes into an engine, and `refresh` follows every update.
 
     `model` is the learner itself where that computes as generation wants it: in fp32, in one process, not
-    `is_compiled`. Else it is a copy, which all processes must make and refresh together. A layer that predicts further
-    ahead takes no part.
+    `is_compiled`, without adapters. Else it is a copy, which all processes must make and refresh together. A layer that
+    predicts further ahead takes no part.
     """
 
     def __init__(self, learner: Transformer, is_compiled: bool) -> None:
         self.learner = learner
         is_whole = not any(isinstance(weight, DTensor) for weight in learner.parameters())
-        self.is_shared = is_whole and not is_compiled and learner.dtype == torch.float32
+        self._adapters = {adapter.name: adapter for adapter in adapters_of(learner)}
+        is_plain = is_whole and not is_compiled and not self._adapters
+        self.is_shared = is_plain and learner.dtype == torch.float32
         self.model = learner if self.is_shared else _empty_copy(learner)
         self._digests: dict[str, int] = {}
         if not self.is_shared:
@@ -63,7 +67,9 @@ class SampledWeights:
         refill(self.model, self.learner, self._read)
 
     def _read(self, name: str, weight: Tensor) -> Tensor:
-        whole = stored(name, full_tensor(weight), self.model.dtype)
+        adapter = self._adapters.get(name)
+        whole = full_tensor(weight) if adapter is None else merged_weight(adapter)
+        whole = stored(name, whole, self.model.dtype)
         self._digests[name] = int(tensor_digest(whole))
         return whole
 

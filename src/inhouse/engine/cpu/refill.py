@@ -9,6 +9,7 @@ from inhouse.model.attention import Attention
 from inhouse.model.cpu.choice import Layout
 from inhouse.model.cpu.packed import Packed
 from inhouse.model.layers import Linear, SwiGLU
+from inhouse.model.lora.names import is_adapter
 from inhouse.model.moe import Experts
 from inhouse.model.transformer import Transformer
 
@@ -37,7 +38,7 @@ def refill(model: Transformer, source: Transformer, read: Read) -> None:
                 layout,
             )
         if isinstance(module, Experts) and module.packed is not None:
-            for own, weight in source.get_submodule(name).named_parameters():
+            for own, weight in _weights_of(source.get_submodule(name)):
                 setattr(module, own, nn.Parameter(read(f"{name}.{own}", weight), requires_grad=False))
             module.pack(layout)
     _lay_out(model.lm_head, [_filled(source.lm_head, "lm_head", read)], layout)
@@ -68,12 +69,17 @@ def _packed_maps(module: nn.Module) -> list[tuple[Linear, list[str]]]:
     return []
 
 
+def _weights_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Without adapters, which who reads brings into them."""
+    return ((name, weight) for name, weight in module.named_parameters() if not is_adapter(name))
+
+
 def _filled(linear: nn.Module, name: str, read: Read) -> Linear:
     """A map of its own with the weights of another."""
     assert isinstance(linear, Linear)
     with torch.device("meta"):
         own = Linear(linear.in_features, linear.out_features, linear.bias is not None)
-    for each, weight in linear.named_parameters():
+    for each, weight in _weights_of(linear):
         setattr(own, each, nn.Parameter(read(f"{name}.{each}", weight), requires_grad=False))
     return own
 
