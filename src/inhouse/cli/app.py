@@ -18,7 +18,6 @@ from inhouse.cli.prefer import prefer
 from inhouse.cli.runs import runs_app
 from inhouse.cli.serve import serve
 from inhouse.cli.show import data, sft
-from inhouse.cli.traces import traces
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 USER_ERROR, INTERNAL_ERROR = 2, 1
@@ -54,7 +53,6 @@ app.add_typer(sft, name="sft")
 app.command()(merge)
 app.command()(prefer)
 app.command()(tune)
-rl.command()(traces)
 app.add_typer(rl, name="rl")
 app.add_typer(ladder, name="ladder")
 app.command()(plan)

@@ -1,4 +1,4 @@
-"""The verbs `tune` and `rl rescore`: a climb for a task of one's own, and kept rollouts scored again."""
+"""The verbs `tune`, `rl rescore` and `rl traces`: a climb for a task of one's own, and what climbs have kept."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inhouse.cli.options import with_settings
 from inhouse.cli.terminal import print_rich
+from inhouse.rl.consolidate.settings import TraceSettings
 
 if TYPE_CHECKING:
     from inhouse.rl.settings import RlSettings
@@ -63,6 +65,22 @@ def rescore(
     if output is not None:
         output.write_text("".join(json.dumps(group._asdict()) + "\n" for group in groups), encoding="utf-8")
         print(f"every group: {output}", file=sys.stderr)
+
+
+@rl.command()
+@with_settings(TraceSettings)
+def traces(
+    climbs: Annotated[list[Path], typer.Argument(metavar="CLIMB…", help="Runs that have climbed, or folders rl.")],
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="Where a file for each climb is written.")],
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the problems, and of what is sampled.")] = 1,
+    *,
+    settings: tuple[TraceSettings],
+) -> None:
+    """Sample answers across the checkpoints of climbs, and keep the right ones as conversations."""
+    from inhouse.rl.consolidate.traces import sample_traces
+
+    sample_traces(settings[0], climbs, output, seed)
+    print(f'traces are in {output}: [sft] conversations = ["{output}"]')
 
 
 def _settings(overrides: list[str], given: "dict[str, object] | None" = None) -> "RlSettings":
