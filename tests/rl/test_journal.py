@@ -31,7 +31,7 @@ def rollout(seed: int, has_kept: bool = True, has_experts: bool = True) -> Rollo
 
 
 def sampled(seed: int = 0, **options: bool) -> Sampled:
-    problem = Problem("1 + 1?", "2", None, ({"type": "function", "function": {"name": "f"}},))
+    problem = Problem("1 + 1?", "2", None, '[{"type": "function", "function": {"name": "f"}}]')
     grades = [Grade(0.1 + 0.2, True, "nearly"), Grade(0.0, False, "late", is_late=True)]
     groups = [
         Group("sums:3", problem, [rollout(seed, **options), rollout(seed + 1, **options)], grades, [0.1, -1 / 3]),

@@ -97,7 +97,7 @@ def test_loss_and_gradients_are_those_of_the_published_formula(base: Path, is_no
     step.drop()
     expected = by_the_formula(step, batch, is_normalised, beta)
     expected.backward()
-    assert found.loss == pytest.approx(expected.item(), abs=1e-6)
+    assert found.loss == pytest.approx(expected.item(), rel=2e-6)  # fp32, other orders of sums
     assert gradients
     for name, weight in step.model.named_parameters():
         torch.testing.assert_close(gradients[name], weight.grad, rtol=1e-4, atol=1e-6)

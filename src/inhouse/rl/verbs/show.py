@@ -13,9 +13,8 @@ def gains_table(gains: Sequence[Gain]) -> Table:
     table = _table("environment", "problems", "before", "after", "gain")
     for each in gains:
         before, after = _share(each.before, each.before_error), _share(each.after, each.after_error)
-        table.add_row(
-            each.environment, f"{each.num_problems:,}", before, after, f"{100 * (each.after - each.before):+.1f}"
-        )
+        gain = f"{100 * (each.after - each.before):+.1f}"
+        table.add_row(each.environment, f"{each.num_problems:,}", before, after, gain)
     return table
 
 
