@@ -27,7 +27,6 @@ CANDIDATES = [
     ["pretrain.lr_factor=0.7"],
     ["pretrain.lr_factor=1.4"],
     ["model.architecture=glm4_moe"],
-    ["square-root"],
 ]
 
 
