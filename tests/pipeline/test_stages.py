@@ -27,7 +27,7 @@ WRITTEN_BY = {
 
 
 def recipe_with(*overrides: str) -> Recipe:
-    return load_recipe(find_recipe("preview"), ["seed=7", *overrides])
+    return load_recipe(find_recipe("preview-rl"), ["seed=7", *overrides])
 
 
 @pytest.fixture(scope="module")

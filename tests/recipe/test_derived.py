@@ -35,7 +35,7 @@ def test_numbers_say_where_they_come_from(tmp_path: Path) -> None:
 
 
 def test_every_table_of_a_recipe_is_shown_in_its_order() -> None:
-    sections = [number.section for number in all_numbers(load_recipe(find_recipe("preview")))]
+    sections = [number.section for number in all_numbers(load_recipe(find_recipe("preview-rl")))]
     assert list(dict.fromkeys(sections)) == [
         "", "data", "tokenizer", "model", "pretrain", "sft", "rl", "evaluate", "export", "parallel", "cluster",
     ]  # fmt: skip

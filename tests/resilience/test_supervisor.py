@@ -169,7 +169,7 @@ def two_replicas(folder: Path, fault: Callable[[int, Transformer], None]) -> Non
     model, slots = tiny_model("glm4_moe"), mesh.dp_rows(8)
 
     def source(step: int) -> Batch:
-        tokens, targets, _, _ = batch_of(step)
+        tokens, targets, *_ = batch_of(step)
         return Batch(tokens[slots.start : slots.stop], targets[slots.start : slots.stop])
 
     with before_each_step(lambda step: fault(step, model)):

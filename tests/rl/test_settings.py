@@ -12,7 +12,7 @@ from inhouse.rl.settings import RlSettings, check_climb, climbs, row_length
     ("given", "sentence"),
     [
         ({"samples": 1}, "an advantage needs a group of at least 2"),
-        ({"batch_tokens": 4096}, "prompts × samples"),
+        ({"batch_tokens": 8192}, "prompts × samples"),
         ({"pass_rate_low": 0.9}, "above pass_rate_high"),
         ({"first_max_tokens": 256}, "more than max_tokens"),
         ({"updates": 3}, "must be multiples of it"),

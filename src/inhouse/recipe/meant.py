@@ -101,7 +101,7 @@ MEANT: dict[str, dict[str, Meant]] = {
         **dict.fromkeys(_STEPS[1:], Meant("rl", "steps")),
         **dict.fromkeys(("env", "envs", "environment", "generated", "tasks", "dataset"), Meant("rl", "environments")),
         **dict.fromkeys(("group_size", "num_generations", "n", "rollouts"), Meant("rl", "samples")),
-        **dict.fromkeys((*_BATCH, "batch_tokens"), Meant("rl", "prompts", "counts the problems of a step")),
+        **dict.fromkeys(_BATCH, Meant("rl", "prompts", "counts the problems of a step")),
         **dict.fromkeys(("max_new_tokens", "max_completion_length", *_LENGTH), Meant("rl", "max_tokens")),
         **dict.fromkeys(("eval_every", "eval_steps", "eval_interval", "val_every"), Meant("rl", "evaluate_every")),
     },

@@ -104,7 +104,7 @@ class RlSettings(TrainSettings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "RlSettings":
-        if "batch_tokens" in self.model_fields_set:
+        if self.batch_tokens != type(self).model_fields["batch_tokens"].default:
             raise ValueError("batch_tokens is no setting of a climb, whose steps are prompts × samples; leave it out")
         if self.samples < 2:
             raise ValueError(f"samples = {self.samples}: an advantage needs a group of at least 2 answers")
