@@ -27,6 +27,7 @@ def rollout(seed: int, has_kept: bool = True, has_experts: bool = True) -> Rollo
         finish_reason="stop",
         text="a “text”\n\ud800 of 0.1",
         weights_step=seed,
+        earlier="I ask.",
     )
 
 

@@ -123,6 +123,7 @@ def _group_line(group: Group) -> dict[str, Any]:
                 "text": rollout.text,
                 "finish_reason": rollout.finish_reason,
                 "weights_step": rollout.weights_step,
+                "earlier": rollout.earlier,
                 "prompt": len(rollout.prompt_ids),
                 "tokens": len(rollout.token_ids),
                 "kept": None if rollout.kept is None else [len(rollout.kept.ids), len(rollout.kept.ends)],
