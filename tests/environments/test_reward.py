@@ -69,3 +69,9 @@ def test_bad_settings_are_sentences():
         RewardSettings(order=("task", "task"))
     with pytest.raises(ValidationError, match=r'"\(" is no regular expression'):
         RewardSettings(refused=("(",))
+
+
+def test_a_gate_sees_the_turns_before_the_last_one_too():
+    settings, grade = RewardSettings(refused=("rm -rf",)), Grade(1.0, True)
+    answered = [Answered("Answer: 8", grade, 4, 8, True, earlier) for earlier in ("I call rm -rf.", "")]
+    assert rewards(settings, PROBLEM, answered) == [-1.0, 1.0]

@@ -27,6 +27,7 @@ def rollout(seed: int, has_kept: bool = True, has_experts: bool = True) -> Rollo
         finish_reason="stop",
         text="a “text”\n\ud800 of 0.1",
         weights_step=seed,
+        earlier="I ask.",
     )
 
 
@@ -93,6 +94,14 @@ def test_other_weights_are_refused(tmp_path):
     journal.write(0, sampled(), "aa")
     with pytest.raises(ValueError, match="other weights than those of this climb"):
         journal.read(0, "ab")
+
+
+def test_other_settings_are_refused_but_by_who_asks_for_none(tmp_path):
+    Journal(tmp_path, "s").write(0, sampled(), "aa")
+    assert_same(Journal(tmp_path, "s").read(0, "aa"), sampled())
+    with pytest.raises(ValueError, match="sampled under other settings than those of this climb"):
+        Journal(tmp_path, "t").read(0, "aa")
+    assert_same(Journal(tmp_path).read(0), sampled())
 
 
 def test_a_step_is_whole_or_absent_and_what_a_killed_process_left_is_in_nobodys_way(tmp_path):

@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -14,12 +14,16 @@ import torch
 
 from inhouse.checkpoint.model_folder import load_model
 from inhouse.common.files import digest
+from inhouse.environments.registry import environment_of
 from inhouse.posttrain.conversations import trained_on
 from inhouse.posttrain.lora.merged import merge_folder
 from inhouse.rl.journal import Journal
+from inhouse.rl.loop.callbacks import HeldoutScores
+from inhouse.rl.loop.climb import Climb
 from inhouse.rl.loop.collapse import CollapseDetector, Vitals
 from inhouse.rl.settings import RlSettings
-from inhouse.rl.stage import climb
+from inhouse.rl.stage import climb, heldout_problems
+from inhouse.rl.verbs.tune import Gain, gains
 
 # no model of a test can add; whoever never writes an "e" is worth more than who does, and that can be learnt
 TINY: dict[str, Any] = {
@@ -79,6 +83,7 @@ from inhouse.checkpoint.checkpointer import Checkpointer
 from inhouse.rl.loop.step_log import StepLog
 from inhouse.rl.learner import PolicyStep
 from inhouse.rl.stage import climb
+from inhouse.rl.verbs.tune import Gain, gains
 from tests.rl.test_stage import OFF_POLICY, settings
 
 def die_at(owner, name, count):
@@ -161,6 +166,35 @@ def test_a_fallen_climb_goes_back_and_meets_other_problems(
     assert Journal(tmp_path / "rollouts").steps == [0, 1, 2, 3, 4, 5, 6, 7, 8]
 
 
+def test_rollouts_of_a_climb_that_was_begun_otherwise_are_not_taken_for_its_own(
+    dense_base: Path, tmp_path: Path
+) -> None:
+    climb(settings(steps=1), dense_base, tmp_path, 1)
+    shutil.rmtree(tmp_path / "checkpoints")  # killed before the first
+    climb(settings(steps=1, workers=2), dense_base, tmp_path, 1)
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(ValueError, match="sampled under other settings"):
+        climb(settings(steps=1, temperature=0.5), dense_base, tmp_path, 1)
+
+
+def test_the_best_weights_before_a_rewind_outlast_better_ones_that_it_undoes(
+    dense_base: Path, tmp_path: Path, falling: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores rise up to the first fall, behind the checkpoint of step 3, and are 0 from there on."""
+    measured = iter([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, *[0.0] * 9])
+
+    def rows(scores: HeldoutScores, trainer: Climb) -> Iterator[dict[str, Any]]:
+        yield {"environment": "a", "score": next(measured), "standard_error": 0.1, "count": 2}
+
+    monkeypatch.setattr(HeldoutScores, "_rows", rows)
+    falling(6)
+    climb(settings(steps=9, checkpoint_every=3, evaluate_every=1, collapse={"rewinds": 1}), dense_base, tmp_path, 1)
+    log = lines(tmp_path / "heldout_scores.jsonl")
+    assert [row["step"] for row in log] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9]
+    assert log[-1]["weights_of"] == 3
+    assert gains(tmp_path) == [Gain("a", 2, 0.1, 0.1, 0.4, 0.1)]
+
+
 def test_a_climb_that_falls_too_often_ends_with_its_best_weights(
     dense_base: Path, tmp_path: Path, falling: Callable[[int], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,6 +205,11 @@ def test_a_climb_that_falls_too_often_ends_with_its_best_weights(
     assert "the weights are those of step 0, whose score on held-out problems was 0.000" in said
     best, base = load_model(tmp_path).state_dict(), load_model(dense_base).state_dict()
     assert all(torch.equal(best[name], base[name]) for name in base)
+
+
+def test_the_best_weights_are_not_picked_by_what_evaluation_asks() -> None:
+    reported = {each.prompt for each in environment_of("sums:4").draw("heldout", 32, 1, None)}
+    assert not {each.problem.prompt for each in heldout_problems(settings(environments={"sums:4": 1.0}), 1)} & reported
 
 
 def test_it_says_on_what_it_was_trained(dense_base: Path, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_what_a_tool_gives_stands_behind_the_call_as_the_template_has_it():
     assert not goes_on(answer)
     rollout = answer.rollout(3)
     assert rollout.prompt_ids + rollout.token_ids == answer.ids
-    assert rollout.text == "It is 8."
+    assert (rollout.earlier, rollout.text) == (CALL, "It is 8.")
     sampled = np.array(rollout.token_ids)[rollout.is_sampled]
     assert sampled.tolist() == first.token_ids + second.token_ids
     assert (rollout.sampler_logprobs == np.where(rollout.is_sampled, np.float32(-0.5), 0)).all()

@@ -54,13 +54,15 @@ class RewardSettings(Settings):
 
 
 class Answered(NamedTuple):
-    """One reply of a group. `is_ended`: by the model itself, not by its limit of `max_tokens`."""
+    """One reply of a group. `is_ended`: by the model itself, not by its limit of `max_tokens`. `earlier`: what the
+    model wrote in turns before it, which a gate sees too."""
 
     reply: str
     grade: Grade
     num_tokens: int
     max_tokens: int
     is_ended: bool
+    earlier: str = ""
 
 
 class Goals(NamedTuple):
@@ -96,7 +98,7 @@ def goals(
             float(asked_in is None or language_of(each.reply) in (asked_in, None)),
             float(each.grade.is_parsed and each.is_ended),
             pass_rate * min(1.0, each.num_tokens / each.max_tokens),
-            _refused(settings, problem, each.reply, gates),
+            _refused(settings, problem, f"{each.earlier}\n{each.reply}" if each.earlier else each.reply, gates),
         )
         for task, each in zip(tasks, answered, strict=True)
     ]

@@ -2,7 +2,8 @@
 
 A step is a folder: `groups.jsonl` (problems, texts, grades, rewards; a line a group), `tried.json` (what became of all
 problems), `arrays.safetensors` (tokens, log-probabilities, what truncation kept, experts; all rollouts one after
-another), and `step.json` with the digests of these and of the weights that sampled. It appears by one rename, whole.
+another), and `step.json` with the digests of these, of the weights that sampled and of the settings. It appears by one
+rename, whole.
 """
 
 import json
@@ -25,10 +26,13 @@ GROUPS, TRIED, ARRAYS, STEP = "groups.jsonl", "tried.json", "arrays.safetensors"
 
 
 class Journal:
-    """The steps' folders below `folder`; steps are counted from 0."""
+    """The steps' folders below `folder`; steps are counted from 0.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    `settings`: a digest of what else the rollouts depend on; without it, those of any are read.
+    """
+
+    def __init__(self, folder: Path, settings: str | None = None) -> None:
+        self.folder, self._settings = folder, settings
 
     @property
     def steps(self) -> list[int]:
@@ -55,7 +59,7 @@ class Journal:
         found = digests(partial)
         for name in found:
             sync_file(partial / name)
-        write_json(partial / STEP, {"step": step, "weights": weights, "files": found})
+        write_json(partial / STEP, {"step": step, "weights": weights, "settings": self._settings, "files": found})
         if self.path(step).exists():
             self._remove(step)
         partial.rename(self.path(step))
@@ -64,7 +68,8 @@ class Journal:
     def read(self, step: int, weights: str | None = None) -> Sampled | None:
         """What `write` was given, to the bit; None where the step is not there.
 
-        Raises `ValueError` where the folder is damaged, or other weights than those of this digest sampled it.
+        Raises `ValueError` where the folder is damaged, or other weights than those of this digest sampled it, or other
+        settings: until the first checkpoint nothing else tells a climb that was begun with them.
         """
         folder = self.path(step)
         if not folder.is_dir():
@@ -77,6 +82,11 @@ class Journal:
         if weights is not None and said["weights"] != weights:
             raise ValueError(
                 f"{folder}: other weights than those of this climb sampled these rollouts; remove {self.folder}"
+            )
+        if self._settings is not None and said.get("settings") != self._settings:
+            raise ValueError(
+                f"{folder}: these rollouts were sampled under other settings than those of this climb; put them back, "
+                f"or remove {self.folder}"
             )
         try:
             arrays = load_file(folder / ARRAYS)
@@ -113,6 +123,7 @@ def _group_line(group: Group) -> dict[str, Any]:
                 "text": rollout.text,
                 "finish_reason": rollout.finish_reason,
                 "weights_step": rollout.weights_step,
+                "earlier": rollout.earlier,
                 "prompt": len(rollout.prompt_ids),
                 "tokens": len(rollout.token_ids),
                 "kept": None if rollout.kept is None else [len(rollout.kept.ids), len(rollout.kept.ends)],

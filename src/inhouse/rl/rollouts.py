@@ -18,7 +18,7 @@ class Rollout(NamedTuple):
     is learnt and `sampler_logprobs` (T,) fp32, under the truncated distribution that a token was drawn from, are 0.
     `kept` has a position for each sampled token, in their order; None where nothing was truncated. `experts` (prompt +
     T - 1, MoE layers, K) int16, -1 where not known; None without experts. `weights_step` counts the optimizer steps
-    of the weights that sampled it.
+    of the weights that sampled it. `text` is the last turn's, `earlier` what the model wrote in those before it.
     """
 
     prompt_ids: list[int]
@@ -30,6 +30,7 @@ class Rollout(NamedTuple):
     finish_reason: str
     text: str
     weights_step: int
+    earlier: str = ""
 
 
 class Group(NamedTuple):

@@ -20,7 +20,9 @@ class CollapseSettings(Settings):
     entropy_above: PositiveFloat = Field(default=4.0, description="times the first window's entropy")
     reward_drop: float = Field(default=0.5, ge=0, description="of the best window's mean reward that is lost")
     cut_share: float = Field(default=0.5, gt=0, le=1, description="share of answers cut, beyond that at first")
-    mismatch_above: PositiveFloat = Field(default=1.0, description="of the mismatch weight from 1, on average")
+    mismatch_above: PositiveFloat = Field(
+        default=0.2, lt=1, description="of the mismatch weight, which is cut off at mismatch_cap, from 1, on average"
+    )
     rewinds: int = Field(default=3, ge=0, description="at most; then it ends with its best weights")
 
 
@@ -97,6 +99,8 @@ class RlSettings(TrainSettings):
         default=1.0, description="gradients are scaled to at most this norm, all together"
     )
     dropout: float = Field(default=0.0, ge=0, le=0, description="there is none: answers are sampled without it")
+    sequence_balance: float = Field(default=0.0, ge=0, le=0, description="there is none: rewards alone are learnt from")
+    z_loss: float = Field(default=0.0, ge=0, le=0, description="there is none, likewise")
     mtp_weight: float = Field(default=0.0, ge=0, le=0, description="a layer that predicts further ahead is left out")
     micro_batch_tokens: PositiveInt | None = Field(default=4096, description="tokens of one forward pass, with filler")
     checkpoint_every: PositiveInt = Field(default=10, description="steps between checkpoints")
@@ -112,6 +116,11 @@ class RlSettings(TrainSettings):
             raise ValueError(
                 f"updates = {self.updates}: prompts = {self.prompts} and checkpoint_every = {self.checkpoint_every} "
                 "must be multiples of it"
+            )
+        if self.updates == 1 and self.objective.name == "adaptive" and self.objective.entropy_target is not None:
+            raise ValueError(
+                "objective.entropy_target steers by what is clipped, and with updates = 1 nothing is: set updates = 2 "
+                "or more, or leave it out"
             )
         if self.pass_rate_low > self.pass_rate_high:
             raise ValueError(

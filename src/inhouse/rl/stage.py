@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from inhouse.checkpoint.model_folder import copy_tokenizer, read_config
+from inhouse.common.lineage import digest_of
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.settings import EngineSettings
@@ -33,6 +34,7 @@ from inhouse.train.step import Batch
 from inhouse.train.step_count import trained_shape
 
 ROLLOUTS = "rollouts"  # in the stage's folder: the journal
+_OWN_DRAW = 2**31  # added to a recipe's seed, which is less and by which evaluation draws its held-out problems
 _OF_FINE_TUNING = (CONVERSATIONS, HELDOUT, TAUGHT)  # what evaluation asks the model of
 
 
@@ -95,7 +97,8 @@ class Opening:
             asked = problems(settings.environments, self.seed, number, most)
             return sampler.sample(number, climb.done, asked, max_tokens_at(number, settings))
 
-        queue = RolloutQueue(sample, Journal(self.output / ROLLOUTS), settings.staleness)
+        said = [self.seed, settings.model_dump(mode="json", exclude=set(settings.beside_the_result))]
+        queue = RolloutQueue(sample, Journal(self.output / ROLLOUTS, digest_of(said)), settings.staleness)
         filler = self.tokenizer.end_of_document
         return RolloutBatches(queue, climb.policy, engine, partial(weights.refresh, engine), settings, length, filler)
 
@@ -107,11 +110,15 @@ class Opening:
 
 
 def heldout_problems(settings: RlSettings, seed: int) -> list[Asked]:
-    """Of each environment, in the order of their names. Raises `ValueError` where one has none."""
+    """Of each environment, in the order of their names. Raises `ValueError` where one has none.
+
+    The best weights are picked by them, so they are drawn otherwise than those that evaluation reports on.
+    """
     found = []
     for name in sorted(settings.environments):
         environment = checked_environment(name)
-        own = [Asked(environment, each) for each in environment.draw("heldout", settings.evaluate_problems, seed, None)]
+        drawn = environment.draw("heldout", settings.evaluate_problems, seed + _OWN_DRAW, None)
+        own = [Asked(environment, each) for each in drawn]
         if not own:
             raise ValueError(f"[rl] environments: {name} has no held-out problems, so that nobody sees what is learnt")
         found += own

@@ -108,6 +108,7 @@ class Answer:
             finish_reason=turns[-1].finish_reason,
             text=turns[-1].text,
             weights_step=weights_step,
+            earlier="\n".join(turn.text for turn in turns[:-1]),
         )
 
 

@@ -33,6 +33,11 @@ def test_a_fall_is_named(change: dict[str, float], words: str) -> None:
     assert last_word((4, SOUND), (3, SOUND._replace(**change))) is None  # not a window yet
 
 
+@pytest.mark.parametrize("mean", [0.0, 2.0])
+def test_the_farthest_that_a_weight_cut_off_at_two_can_be_from_one_is_a_fall(mean: float) -> None:
+    assert last_word((4, SOUND), (4, SOUND._replace(mismatch=abs(mean - 1)))) is not None
+
+
 def test_what_gets_better_or_moves_a_little_stands() -> None:
     assert last_word((4, SOUND), (20, SOUND._replace(entropy=0.3, pass_rate=0.9, cut_share=0.0))) is None
     assert last_word((4, SOUND), (20, SOUND._replace(pass_rate=0.25, cut_share=0.4))) is None

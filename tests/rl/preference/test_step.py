@@ -20,7 +20,7 @@ from inhouse.parallel.layout import ParallelSettings
 from inhouse.posttrain.rows.packing import filled_batch
 from inhouse.rl.preference.settings import PreferenceSettings
 from inhouse.rl.preference.step import PreferenceStep, Ratios, preference_loss
-from inhouse.train.step import Batch
+from inhouse.train.step import FILLER, Batch
 
 LENGTH = 24
 # a row's pairs: of each answer the tokens of the prompt, and its own
@@ -101,6 +101,14 @@ def test_loss_and_gradients_are_those_of_the_published_formula(base: Path, is_no
     assert gradients
     for name, weight in step.model.named_parameters():
         torch.testing.assert_close(gradients[name], weight.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_what_fills_rows_up_counts_for_no_expert(base: Path) -> None:
+    batch = batch_of_pairs()
+    assert batch.positions_BT is not None and batch.documents_BT is not None
+    batch = batch._replace(positions_BT=batch.positions_BT.where(batch.documents_BT != 0, FILLER))
+    for balance in new_step(base, seed=0).gradients(batch).balances:
+        assert balance.load_E.sum() == 2 * (batch.documents_BT != 0).sum()
 
 
 def test_of_the_reference_itself_the_loss_is_the_log_of_two_and_stays_the_references(base: Path) -> None:

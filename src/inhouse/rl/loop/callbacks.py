@@ -12,7 +12,7 @@ from inhouse.engine.request import SamplingParams
 from inhouse.environments import tools
 from inhouse.environments.verdicts import Ask
 from inhouse.posttrain.chat_template import encode_prompt
-from inhouse.rl.loop.climb import Climb
+from inhouse.rl.loop.climb import HELDOUT_SCORES, Climb
 from inhouse.rl.loop.figures import kept_answers, step_figures
 from inhouse.rl.loop.step_log import StepLog
 from inhouse.rl.sampling import Asked, GradeAll
@@ -20,7 +20,7 @@ from inhouse.rl.turns import Answer, answer_all
 from inhouse.train.loop import Callback, Trainer
 from inhouse.train.step import Batch, Gradients
 
-ANSWERS, HELDOUT_SCORES = "answers.jsonl", "heldout_scores.jsonl"  # in the stage's folder
+ANSWERS = "answers.jsonl"  # in the stage's folder
 
 
 class ClimbFigures(Callback):

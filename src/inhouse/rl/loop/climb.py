@@ -16,12 +16,14 @@ from inhouse.rl.learner import PolicyStep
 from inhouse.rl.loop.batches import RolloutBatches
 from inhouse.rl.loop.collapse import CollapseDetector, Vitals
 from inhouse.rl.loop.figures import cut_share, num_sampled_tokens, pass_rate
+from inhouse.rl.loop.step_log import StepLog
 from inhouse.rl.settings import RlSettings
 from inhouse.train.loop import Trainer
 from inhouse.train.run_identity import KEYS_THAT_MAY_CHANGE, default_settings
 from inhouse.train.step import Gradients
 
 _BEST = "best"  # in the stage's folder: the weights with the best scores on held-out problems
+HELDOUT_SCORES = "heldout_scores.jsonl"  # likewise
 
 
 @dataclass(kw_only=True)
@@ -71,6 +73,7 @@ class Climb(Trainer):
     def keep_best(self, score: float) -> None:
         """The weights as they are have the best score so far."""
         self.best = self.done, score
+        self._best_weights.leave_behind(self.done)  # newer ones are of what a rewind, or a kill, has undone
         self._best_weights.save(self.done, self._weights())
         self._best_weights.wait()  # a checkpoint of the climb that knows of it must find it
 
@@ -78,9 +81,16 @@ class Climb(Trainer):
         own = {
             "detector": self.detector.state(), "rewinds": self.rewinds, "best": self.best, "fallen": self.fallen,
             "tokens": self._trained_tokens, "empty": self._num_empty, "seconds": self.seconds,
-            "num_steps": self.num_steps,
+            "num_steps": self.num_steps, "pinned": self._pin_best(),
         }  # fmt: skip
         return super().extra() | {"climb": own}
+
+    def _pin_best(self) -> int:
+        """The best that the last checkpoint knows to which a rewind goes back: it stays, however many better ones
+        come after it, since those do not count once it has gone back."""
+        if self.best is not None and self.done % self.settings.checkpoint_every == 0:
+            self._best_weights.pinned = self.best[0]
+        return self._best_weights.pinned
 
     def _load(self, at_most: int | None = None) -> Resumed | None:
         resumed = super()._load(at_most)
@@ -91,6 +101,7 @@ class Climb(Trainer):
                 self.rewinds, self._seconds, self._since = own["rewinds"], own["seconds"], time.perf_counter()
                 self.num_steps = own["num_steps"]
             self.best, self.fallen = own["best"] and tuple(own["best"]), own["fallen"]
+            self._best_weights.pinned = own.get("pinned", 0)  # older checkpoints have none
             self._trained_tokens, self._num_empty = own["tokens"], own["empty"]
         return resumed
 
@@ -129,8 +140,18 @@ class Climb(Trainer):
         """Where the climb has fallen, its best weights are taken."""
         if self.fallen and self.best is not None:
             step, score = self.best
-            self._best_weights.load(self._weights(), at_most=step)
+            found = self._best_weights.load(self._weights(), at_most=step)
+            if found is None or found.step != step:
+                raise Refusal(f"{self._best_weights.folder}: the best weights, of step {step:,}, are gone")
             self.say(f"the weights are those of step {step:,}, whose score on held-out problems was {score:.3f}")
+            self._log_best(step)
+
+    def _log_best(self, step: int) -> None:
+        """The scores of that step once more, behind all others: they are those of the weights that stay."""
+        log = StepLog(self.output / HELDOUT_SCORES)
+        rows = log.rows()
+        if self.mesh.is_first and not any("weights_of" in row for row in rows):
+            log.add(self.done, [row | {"step": self.done, "weights_of": step} for row in rows if row["step"] == step])
 
     def _judge(self, step: int, gradients: Gradients, due: int) -> Verdict:
         self._why = None

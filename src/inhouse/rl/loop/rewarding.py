@@ -19,4 +19,4 @@ class Rewarding:
 
     def _answered(self, rollout: Rollout, grade: Grade) -> Answered:
         num_tokens, is_ended = int(rollout.is_sampled.sum()), rollout.finish_reason == "stop"
-        return Answered(rollout.text, grade, num_tokens, self._max_tokens, is_ended)
+        return Answered(rollout.text, grade, num_tokens, self._max_tokens, is_ended, rollout.earlier)

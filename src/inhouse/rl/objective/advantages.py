@@ -18,5 +18,6 @@ def advantages(rewards: Sequence[float], divides_by_deviation: bool = False) -> 
     centred = own - own.mean()
     if not divides_by_deviation:
         return centred
-    deviation = own.std()
-    return centred / deviation if deviation > 0 else np.zeros_like(own)
+    if own.min() == own.max():  # their mean may be off by a rounding, which the deviation would blow up to 1
+        return np.zeros_like(own)
+    return centred / own.std()

@@ -33,6 +33,7 @@ class PreferenceSettings(TrainSettings):
     weight_decay: float = Field(default=0.0, ge=0, description="of matrices, where it does not oppose the update")
     balance_rate: float = Field(default=0.0, ge=0, description="step of the router's balancing bias")
     dropout: float = Field(default=0.0, ge=0, le=0, description="there is none: both models are to see the same")
+    z_loss: float = Field(default=0.0, ge=0, le=0, description="there is none: log-ratios alone are learnt from")
     mtp_weight: float = Field(default=0.0, ge=0, le=0, description="a layer for multi-token prediction is left out")
 
     @property

@@ -74,6 +74,7 @@ class PreferenceStep(TrainStep):
         return {name: total / max(count, 1.0) for name, total in names.items()}
 
     def _losses_of(self, micro: Batch) -> tuple[tuple[Tensor, ...], list[Balance]]:
+        self._sequence_balance.is_text_N = micro.is_text_N
         logprobs_BT, balances = self._logprobs(self.model, micro)
         with torch.no_grad():
             reference_BT, _ = self._logprobs(self.reference, micro)
@@ -101,7 +102,8 @@ class PreferenceStep(TrainStep):
         scores = as_forward(head, lambda hidden_ND: self._head(hidden_ND, head.weight, tokens_N, None))
         logprobs_BT = scores(output.hidden_BTD.flatten(0, 1)).logprobs_N.view(batch.targets_BT.shape)
         is_trained_BT = batch.targets_BT != NOT_TRAINED
-        return torch.where(is_trained_BT, logprobs_BT, 0.0), [balance_of(layer) for layer in output.routing]
+        balances = [balance_of(layer, batch.is_text_N) for layer in output.routing]
+        return torch.where(is_trained_BT, logprobs_BT, 0.0), balances
 
 
 def preference_loss(ratios: Ratios, beta: float) -> Tensor:

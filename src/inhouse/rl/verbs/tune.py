@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inhouse.common.model_paths import find_model
-from inhouse.rl.loop.callbacks import HELDOUT_SCORES
+from inhouse.rl.loop.climb import HELDOUT_SCORES
 from inhouse.rl.settings import RlSettings
 from inhouse.rl.stage import climb
 
