@@ -83,7 +83,7 @@ def test_an_answer_that_is_evaluated_can_do_nothing(package, tmp_path, monkeypat
     for harm in (
         f"__import__('os').mkdir({str(path)!r}) or 1",
         f"open({str(path)!r}, 'w') and 1",
-        f"__import__('os').system('mkdir {path}') or 1",
+        f"__import__('os').system('mkdir {path}') * 0",
         "__import__('socket').socket() and 1",
         "__import__('os').fork() * 0 + 1",
         "__import__('os').kill(__import__('os').getppid(), 9) or 1",

@@ -30,7 +30,7 @@ def tune(model: Path, settings: RlSettings, output: Path, seed: int) -> list[Gai
 
 def gains(folder: Path) -> list[Gain]:
     """What a climb's held-out scores say, by environment."""
-    rows = [json.loads(line) for line in (folder / HELDOUT_SCORES).read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in (folder / HELDOUT_SCORES).read_bytes().splitlines()]
     return [_gain(name, rows) for name in dict.fromkeys(row["environment"] for row in rows)]
 
 
