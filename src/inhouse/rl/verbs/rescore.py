@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from inhouse.checkpoint.weights import kept_checkpoints
 from inhouse.environments.environment import Grade
 from inhouse.environments.verdicts import Ask
 from inhouse.rl.journal import Journal
@@ -27,6 +28,16 @@ class Rescored(NamedTuple):
     score: float
     reward_before: float
     reward: float
+
+
+def own_settings(journal: Journal) -> dict[str, Any]:
+    """What the climb that kept these rollouts rewarded by, as a table rl; empty where it has no checkpoint that says.
+
+    Raises `ValueError` where the checkpoint is damaged.
+    """
+    kept = kept_checkpoints(journal.folder.parent)
+    train = kept[-1].facts.get("train", {}) if kept else {}
+    return {name: train[name] for name in ("reward", "max_tokens") if name in train}
 
 
 def journal_of(path: Path) -> Journal:
