@@ -122,9 +122,7 @@ def test_a_folder_that_is_none_a_damaged_file_and_another_model_are_sentences(tm
         lambda tensors: {name.replace("self_attn.q_proj", "self_attn.q_norm"): t for name, t in tensors.items()},
         lambda tensors: {name.replace("self_attn.q_proj", "mlp.gate"): t for name, t in tensors.items()},
         lambda tensors: {name.replace("mlp.experts.base_layer", "mlp.experts"): t for name, t in tensors.items()},
-        lambda tensors: {
-            name.replace("self_attn.q_proj", "mlp.experts.999.down_proj"): t for name, t in tensors.items()
-        },
+        lambda tensors: {name.replace("self_attn.q_proj", "mlp.experts.99.up_proj"): t for name, t in tensors.items()},
         lambda tensors: {name.replace("layers.1", "layers.999999999999999999999"): t for name, t in tensors.items()},
     ],
 )

@@ -61,6 +61,11 @@ def rescore(
         sampled = journal.read(number)
         assert sampled is not None
         for group in sampled.groups:
+            if environment is None and group.environment.startswith("verifiers:"):
+                raise ValueError(
+                    f"{journal.folder}: rollouts of {group.environment}, whose program is started for those alone who "
+                    "name it: give it as --env"
+                )
             grades = _graded(group, grade, environment or group.environment)
             rewards = rewarding(group.problem, group.rollouts, grades)
             pairs = list(zip(group.grades, grades, strict=True))
