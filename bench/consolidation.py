@@ -70,7 +70,7 @@ def main() -> None:
 
     specialists = {kind: made(kind, base, [KINDS[kind]], climbing["steps"]) for kind in KINDS}
     traces, taught = folder / "traces", folder / "taught"
-    if not (traces / "traces.json").is_file():
+    if not (traces / "traces.txt").is_file():
         sample_traces(TraceSettings(**settings_of(arguments.sampling)), specialists.values(), traces, seed)
     if not (taught / "config.json").is_file():
         teaching = {"generated": {}, "replay": 0.0, "dropout": DROPOUT} | settings_of(arguments.teaching)

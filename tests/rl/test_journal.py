@@ -96,14 +96,6 @@ def test_other_weights_are_refused(tmp_path):
         journal.read(0, "ab")
 
 
-def test_other_settings_are_refused_but_by_who_asks_for_none(tmp_path):
-    Journal(tmp_path, "s").write(0, sampled(), "aa")
-    assert_same(Journal(tmp_path, "s").read(0, "aa"), sampled())
-    with pytest.raises(ValueError, match="sampled under other settings than those of this climb"):
-        Journal(tmp_path, "t").read(0, "aa")
-    assert_same(Journal(tmp_path).read(0), sampled())
-
-
 def test_a_step_is_whole_or_absent_and_what_a_killed_process_left_is_in_nobodys_way(tmp_path):
     journal = Journal(tmp_path)
     journal.write(0, sampled(), "aa")
@@ -138,3 +130,27 @@ def test_step_k_learns_from_what_the_weights_of_k_minus_staleness_sampled_also_a
             running = queue(step)  # killed, and started again
         assert_same(running.next(step, f"{step:02}"), sampled(1_000 * step + max(step - staleness, 0)))
     assert done == [(number, max(number - staleness, 0)) for number in range(6 + staleness)]
+
+
+def test_rollouts_of_another_climb_are_refused_even_where_the_weights_are_the_same(tmp_path):
+    Journal(tmp_path, "sums").write(0, sampled(), "aa")
+    assert_same(Journal(tmp_path, "sums").read(0, "aa"), sampled())
+    assert_same(Journal(tmp_path).read(0), sampled())  # who looks at them only
+    with pytest.raises(ValueError, match="of a climb with other settings, problems or another seed"):
+        Journal(tmp_path, "products").read(0, "aa")
+
+
+@pytest.mark.parametrize("step", ["[]", '{"files": 3}', "{", "null"])
+def test_whatever_a_step_has_become_is_a_sentence(step, tmp_path):
+    journal = Journal(tmp_path)
+    journal.write(0, sampled(), "aa")
+    (journal.path(0) / STEP).write_text(step)
+    with pytest.raises(ValueError, match="00000000: rollouts are damaged; remove the folder"):
+        journal.read(0)
+
+
+def test_folders_that_are_no_steps_are_none(tmp_path):
+    for name in ("2024", "٣٣٣٣٣٣٣٣", "000000001"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "00000007").write_text("a file")
+    assert Journal(tmp_path).steps == []

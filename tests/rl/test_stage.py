@@ -173,7 +173,7 @@ def test_rollouts_of_a_climb_that_was_begun_otherwise_are_not_taken_for_its_own(
     shutil.rmtree(tmp_path / "checkpoints")  # killed before the first
     climb(settings(steps=1, workers=2), dense_base, tmp_path, 1)
     shutil.rmtree(tmp_path / "checkpoints")
-    with pytest.raises(ValueError, match="sampled under other settings"):
+    with pytest.raises(ValueError, match="of a climb with other settings"):
         climb(settings(steps=1, temperature=0.5), dense_base, tmp_path, 1)
 
 

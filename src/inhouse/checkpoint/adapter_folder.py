@@ -22,8 +22,10 @@ WEIGHTS = "adapter_model.safetensors"
 # what changes what an adapter computes, and the one value that is computed here
 _REQUIRED: dict[str, Any] = {
     "peft_type": "LORA", "bias": "none", "fan_in_fan_out": False, "use_dora": False, "lora_bias": False,
-    "modules_to_save": None, "trainable_token_indices": None,
+    "modules_to_save": None, "trainable_token_indices": None, "layer_replication": None, "use_qalora": False,
+    "alora_invocation_tokens": None,
 }  # fmt: skip
+_MOST_REPEATS = 3
 
 
 @torch.no_grad()
@@ -77,15 +79,21 @@ def _targets(adapters: list[Adapter], is_moe: bool) -> tuple[set[str], set[str]]
     return maps - of_mlps, stacks | {f"{name}.weight" for name in of_mlps}
 
 
-def _scale_of(name: str, config: dict[str, Any]) -> float:
-    """What the adapter of one of our weights counts, as PEFT finds it: patterns are ends of names."""
+def _scale_of(name: str, config: dict[str, Any], a: Tensor) -> float:
+    """What the adapter of one of our weights counts, as PEFT finds it: patterns are ends of names.
+
+    Raises `ValueError` where its matrices are of another rank: gate and up of experts may be two in one.
+    """
     path = "model." + name.removesuffix(".weight")
 
     def of(default: str, patterns: str) -> float:
-        matching = (value for key, value in (config.get(patterns) or {}).items() if re.match(rf"(.*\.)?({key})$", path))
+        found = (config.get(patterns) or {}).items()
+        matching = (value for key, value in found if re.match(rf"(.*\.)?({key})$", path))
         return float(next(matching, config[default]))
 
     rank = of("r", "rank_pattern")
+    if a.shape[-2] not in (rank, 2 * rank if a.ndim == 3 else rank):
+        raise ValueError(f"the adapter of {name} has rank {a.shape[-2]}, and {CONFIG} says {rank:g}")
     return of("lora_alpha", "alpha_pattern") / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
@@ -104,7 +112,8 @@ def load_adapters(model: Transformer, folder: Path) -> None:
         is_gate_up = any(str(name).endswith("gate_up_proj") for name in config.get("target_parameters") or ())
         outer = "gate_up_proj" if is_gate_up and not has_inner else "down_proj"
         found = from_peft(tensors, model.config, outer)
-        take_adapters(model, {name: (a, b * _scale_of(name, config)) for name, (a, b) in found.items()})
+        scaled = {name: (a, b * _scale_of(name, config, a)) for name, (a, b) in found.items()}
+        take_adapters(model, scaled)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
 
@@ -121,6 +130,27 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
         if config.get(name, wanted) not in (wanted, None) and config[name] not in ([], {}):
             raise ValueError(f"{path}: {name} = {config[name]!r} is not supported; inhouse computes {wanted!r}")
     for name in ("r", "lora_alpha"):
-        if not isinstance(config.get(name), int | float) or config[name] <= 0:
+        if not _is_positive(config.get(name)):
             raise ValueError(f"{path}: {name} = {config.get(name)!r} is not a positive number")
+    for name in ("rank_pattern", "alpha_pattern"):
+        patterns = config.get(name) or {}
+        if not isinstance(patterns, dict) or not all(map(_is_positive, patterns.values())):
+            raise ValueError(f"{path}: {name} is no table of positive numbers by the names of maps")
+        if odd := [key for key in patterns if not _is_quick(key)]:
+            raise ValueError(f"{path}: {name}: {odd[0][:80]!r} is no pattern of names that is understood here")
     return config
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 < value < math.inf
+
+
+def _is_quick(pattern: str) -> bool:
+    """Whether it is a regular expression, and of a kind that cannot search for ever: others wrote it."""
+    if len(re.findall(r"[*+?{]", pattern)) > _MOST_REPEATS or re.search(r"\)[*+?{]", pattern):
+        return False
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError):
+        return False
+    return True

@@ -24,7 +24,7 @@ def tune(
     env: Annotated[list[str], typer.Option(metavar="NAME", help="On problems of this environment; several: of each.")],
     output: Annotated[Path, typer.Option(metavar="FOLDER", help="Of the model that this makes.")],
     overrides: Changes = [],  # noqa: B006  (typer copies it)
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of everything random.")] = 1,
 ) -> None:
     """Let a model learn by trying, on problems whose answers can be checked; goes on where it was stopped."""
     from inhouse.environments.registry import check_name
@@ -50,20 +50,24 @@ def rescore(
     """Score kept rollouts again, by another verifier or for another reward; samples nothing."""
     import json
 
+    from inhouse.common.files import write_atomic
     from inhouse.environments.registry import check_name
     from inhouse.environments.verdicts import Verdicts
     from inhouse.rl.loop.rewarding import Rewarding
-    from inhouse.rl.verbs.rescore import journal_of
+    from inhouse.rl.verbs.rescore import journal_of, own_settings
     from inhouse.rl.verbs.rescore import rescore as score_again
     from inhouse.rl.verbs.show import rescored_table
 
-    settings, journal = _settings(overrides), journal_of(run)
+    journal = journal_of(run)
+    settings = _settings(overrides, own_settings(journal))
     name = None if env is None else check_name(env)
+    if output is not None:
+        output.open("a").close()  # before the work, not after it
     with Verdicts(settings.workers, settings.verifier_seconds, settings.most_failures) as verdicts:
         groups = list(score_again(journal, verdicts.grade, Rewarding(settings.reward, settings.max_tokens), name))
     print_rich(rescored_table(groups))
     if output is not None:
-        output.write_text("".join(json.dumps(group._asdict()) + "\n" for group in groups), encoding="utf-8")
+        write_atomic(output, "".join(json.dumps(group._asdict()) + "\n" for group in groups))
         print(f"every group: {output}", file=sys.stderr)
 
 
@@ -97,4 +101,4 @@ def _settings(overrides: list[str], given: "dict[str, object] | None" = None) ->
         return RlSettings.model_validate(document["rl"])
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
-        raise ValueError(f"--set {'.'.join(map(str, detail['loc']))}: {words(detail)}") from error
+        raise ValueError(f"--set {'.'.join(map(str, detail['loc'])) or 'rl'}: {words(detail)}") from error

@@ -21,8 +21,10 @@ def prefer(
     settings: tuple[PreferenceSettings],
 ) -> None:
     """Tune a fine-tuned model on pairs of answers (DPO); goes on where it stopped."""
-    from inhouse.common.model_paths import find_model
+    from inhouse.common.model_paths import check_output, find_model
     from inhouse.rl.preference.tune import tune_on_pairs
 
-    tune_on_pairs(settings[0], find_model(model), pairs, output, seed)
+    base = find_model(model)
+    check_output(output, base, "checkpoints")
+    tune_on_pairs(settings[0], base, pairs, output, seed)
     print(f"a tuned model is in {output}")

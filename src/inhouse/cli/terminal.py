@@ -30,11 +30,11 @@ def ask() -> str | None:
 
 
 def print_rich(renderable: Any, width: int = 140) -> None:
-    """To a terminal as wide as it is, elsewhere in lines of `width` characters."""
+    """To a terminal as wide as it is, elsewhere in lines of `width` characters; what texts hold is no markup."""
     from rich.console import Console
 
-    console = Console()
-    (console if console.is_terminal else Console(width=width)).print(renderable)
+    console = Console(markup=False)
+    (console if console.is_terminal else Console(width=width, markup=False)).print(renderable)
 
 
 def warn_of_stale(model: Path) -> None:

@@ -72,6 +72,8 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not valid JSON (not UTF-8 at byte {error.start})") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: JSON that is nested too deeply") from error
 
 
 def json_object(data: str | bytes, where: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from inhouse.common.lineage import stale
+from inhouse.common.lineage import is_run, stale
 
 # the parts of a run that hold a model, the furthest trained first; `huggingface` for a run's export stage
 _PARTS = ("rl", "sft", "midtrain", "pretrain", "huggingface", "export/huggingface")
@@ -31,6 +31,19 @@ def find_model(path: Path) -> Path:
     if (path / "adapter_config.json").is_file():
         raise ValueError(f"{path}: adapters without their base; `inhouse merge {path} FOLDER` makes a model of both")
     raise ValueError(f"{path}: no model here yet (no config.json in it, in rl, in sft or in pretrain)")
+
+
+def check_output(output: Path, base: Path, ours: str) -> None:
+    """Raise `ValueError` where a model made of the one in `base` cannot go into the folder `output` without loss.
+
+    That is where the base lies, a run, or what holds a model of another making: one of ours has `ours` beside it.
+    """
+    if base.resolve().is_relative_to(output.resolve()):
+        raise ValueError(f"{output}: the model that this begins with lies there; give another folder")
+    if is_run(output):
+        raise ValueError(f"{output}: is a run; give another folder")
+    if (output / "config.json").exists() and not (output / ours).exists():
+        raise ValueError(f"{output}: there is a model in it already; give another folder")
 
 
 def find_exported(path: Path) -> Path:

@@ -67,7 +67,7 @@ def climb_answers(stage: Path) -> list[dict[str, Any]]:
 
 
 def _shown(row: dict[str, Any]) -> dict[str, str]:
-    first = str(row["prompt"]).splitlines()[0][:80] if row["prompt"] else ""
+    first = str(row["prompt"]).partition("\n")[0][:80]
     why = f": {row['why']}" if row["why"] else ""
     return {
         "title": f"step {row[_STEP]:,}, {row['environment']}: {first}",
@@ -78,4 +78,4 @@ def _shown(row: dict[str, Any]) -> dict[str, str]:
 
 
 def _rows(path: Path) -> Rows:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    return [json.loads(line) for line in path.read_bytes().splitlines()] if path.is_file() else []

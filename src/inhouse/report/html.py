@@ -85,7 +85,7 @@ def _tiles(run: Path, scores: dict[str, str], lost: float | None) -> Iterator[tu
 def _samples(run: Path) -> list[dict[str, str]]:
     """A few answers of each kind."""
     path = run / "evaluate" / "samples.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_bytes().splitlines() if path.is_file() else []
     kinds: dict[str, int] = {}
     samples = []
     for row in map(json.loads, lines):

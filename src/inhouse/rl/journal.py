@@ -7,6 +7,7 @@ rename, whole.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from itertools import chain
@@ -25,21 +26,31 @@ from inhouse.rl.sampling import Sampled, Tried
 GROUPS, TRIED, ARRAYS, STEP = "groups.jsonl", "tried.json", "arrays.safetensors", "step.json"
 
 
+_FOLDER = re.compile(r"[0-9]{8}")
+
+
+class _Other(Exception):
+    """Whole rollouts, but of another climb."""
+
+
 class Journal:
     """The steps' folders below `folder`; steps are counted from 0.
 
-    `settings`: a digest of what else the rollouts depend on; without it, those of any are read.
+    `climb` is a digest of what decides what is sampled beside the weights: steps of another climb are refused. Whoever
+    only reads has none.
     """
 
-    def __init__(self, folder: Path, settings: str | None = None) -> None:
-        self.folder, self._settings = folder, settings
+    def __init__(self, folder: Path, climb: str | None = None) -> None:
+        self.folder, self.climb = folder, climb
 
     @property
     def steps(self) -> list[int]:
         """Those that are there, in order."""
         if not self.folder.is_dir():
             return []
-        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal())
+        return sorted(
+            int(path.name) for path in self.folder.iterdir() if _FOLDER.fullmatch(path.name) and path.is_dir()
+        )
 
     def path(self, step: int) -> Path:
         return self.folder / f"{step:08}"
@@ -59,7 +70,7 @@ class Journal:
         found = digests(partial)
         for name in found:
             sync_file(partial / name)
-        write_json(partial / STEP, {"step": step, "weights": weights, "settings": self._settings, "files": found})
+        write_json(partial / STEP, {"step": step, "weights": weights, "climb": self.climb, "files": found})
         if self.path(step).exists():
             self._remove(step)
         partial.rename(self.path(step))
@@ -68,30 +79,40 @@ class Journal:
     def read(self, step: int, weights: str | None = None) -> Sampled | None:
         """What `write` was given, to the bit; None where the step is not there.
 
-        Raises `ValueError` where the folder is damaged, or other weights than those of this digest sampled it, or other
-        settings: until the first checkpoint nothing else tells a climb that was begun with them.
+        Raises `ValueError` where the folder is damaged, or of another climb, or other weights than those of this digest
+        sampled it.
         """
         folder = self.path(step)
         if not folder.is_dir():
             return None
+        try:
+            return self._read(folder, weights)
+        except _Other as error:
+            raise ValueError(str(error)) from None
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{folder}: rollouts are damaged; remove the folder, and they are sampled again ({error})"
+            ) from error
+
+    def _read(self, folder: Path, weights: str | None) -> Sampled:
         found, said = digests(folder), {}
         if found.pop(STEP, None) is not None:
             said = read_json(folder / STEP)
         if said.get("files") != found:
-            raise ValueError(f"{folder}: rollouts are damaged; remove the folder, and they are sampled again")
+            raise ValueError("their digests differ")
         if weights is not None and said["weights"] != weights:
-            raise ValueError(
+            raise _Other(
                 f"{folder}: other weights than those of this climb sampled these rollouts; remove {self.folder}"
             )
-        if self._settings is not None and said.get("settings") != self._settings:
-            raise ValueError(
-                f"{folder}: these rollouts were sampled under other settings than those of this climb; put them back, "
-                f"or remove {self.folder}"
+        if self.climb not in (None, said.get("climb")):
+            raise _Other(
+                f"{folder}: these rollouts are of a climb with other settings, problems or another seed; give another "
+                f"folder, or remove {self.folder}"
             )
         try:
             arrays = load_file(folder / ARRAYS)
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"{folder / ARRAYS}: {error}") from error
+            raise ValueError(f"{ARRAYS}: {error}") from error
         others = read_json(folder / TRIED)
         tried = [Tried(**each) for each in others.pop("tried")]
         take, groups = _Reader(arrays), []

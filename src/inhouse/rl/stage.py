@@ -4,15 +4,18 @@ import math
 import shutil
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from inhouse.checkpoint.model_folder import copy_tokenizer, read_config
+from inhouse.common.files import digest
 from inhouse.common.lineage import digest_of
+from inhouse.common.model_paths import model_files
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
 from inhouse.engine.settings import EngineSettings
-from inhouse.environments.registry import checked_environment
+from inhouse.environments.registry import checked_environment, file_of
 from inhouse.environments.verdicts import Verdicts
 from inhouse.model.transformer import Transformer
 from inhouse.posttrain.conversations import CONVERSATIONS, TAUGHT
@@ -30,6 +33,7 @@ from inhouse.rl.sampling import Asked, Sampled, Sampler
 from inhouse.rl.settings import RlSettings, check_climb, row_length
 from inhouse.rl.weights import SampledWeights
 from inhouse.train.callbacks import default_callbacks
+from inhouse.train.run_identity import KEYS_THAT_MAY_CHANGE
 from inhouse.train.step import Batch
 from inhouse.train.step_count import trained_shape
 
@@ -54,10 +58,11 @@ def climb(settings: RlSettings, base: Path, output: Path, seed: int) -> None:
         model = Transformer(trained_shape(config, settings))
     adaptation = Adaptation(settings.lora, base, seed)
     adaptation.prepare(model, "rl")
+    came_from = {"base": [digest(path) for path in model_files(base)], "problems": _problem_files(settings)}
     with opening.verdicts:
         Climb(
             model, _unread, settings.steps, settings=settings, output=output, name="rl",
-            run_identity={"seed": seed, **adaptation.identity()},
+            run_identity={"seed": seed, **came_from},
             callbacks=[ClimbFigures(), opening.scores(), *default_callbacks()],
             init_weights=adaptation.begin, open_rollouts=opening.rollouts,
         ).run()  # fmt: skip
@@ -97,8 +102,8 @@ class Opening:
             asked = problems(settings.environments, self.seed, number, most)
             return sampler.sample(number, climb.done, asked, max_tokens_at(number, settings))
 
-        said = [self.seed, settings.model_dump(mode="json", exclude=set(settings.beside_the_result))]
-        queue = RolloutQueue(sample, Journal(self.output / ROLLOUTS, digest_of(said)), settings.staleness)
+        journal = Journal(self.output / ROLLOUTS, digest_of(_deciding(climb.run_identity)))
+        queue = RolloutQueue(sample, journal, settings.staleness)
         filler = self.tokenizer.end_of_document
         return RolloutBatches(queue, climb.policy, engine, partial(weights.refresh, engine), settings, length, filler)
 
@@ -107,6 +112,18 @@ class Opening:
             max_sequences=self.settings.max_sequences, cache_gib=self.settings.cache_gib, compile=self.settings.compile
         )
         return Engine(model, self.tokenizer, settings, self.end_ids, max_context=length)
+
+
+def _problem_files(settings: RlSettings) -> dict[str, str]:
+    """The digest of each file that problems are read from: what it holds may change between two attempts."""
+    files = {name: file_of(name) for name in sorted(settings.environments)}
+    return {name: digest(path) for name, path in files.items() if path is not None and path.is_file()}
+
+
+def _deciding(identity: dict[str, Any]) -> dict[str, Any]:
+    """Of a climb's identity what decides what is sampled, beside the weights."""
+    train = {key: value for key, value in identity["train"].items() if f"train.{key}" not in KEYS_THAT_MAY_CHANGE}
+    return identity | {"train": train}
 
 
 def heldout_problems(settings: RlSettings, seed: int) -> list[Asked]:

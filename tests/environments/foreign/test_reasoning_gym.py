@@ -69,3 +69,30 @@ def test_without_the_package_it_says_how_to_get_it(monkeypatch):
     room._items.cache_clear()
     with pytest.raises(ValueError, match=r"reasoning_gym:squares: the package is not installed .* pip install"):
         environment_of("reasoning_gym:squares")
+
+
+def test_an_answer_that_is_evaluated_can_do_nothing(package, tmp_path, monkeypatch):
+    def evaluated(self, answer, entry):
+        return float(eval(answer))
+
+    monkeypatch.setattr(Squares, "score_answer", evaluated)
+    environment = environment_of("reasoning_gym:squares")
+    (problem,) = environment.draw("train", 1, 1, None)
+    assert environment.score(problem, "Answer: 2 - 1") == Grade(1, True)
+    path = tmp_path / "made"
+    for harm in (
+        f"__import__('os').mkdir({str(path)!r}) or 1",
+        f"open({str(path)!r}, 'w') and 1",
+        f"__import__('os').system('mkdir {path}') * 0",
+        "__import__('socket').socket() and 1",
+        "__import__('os').fork() * 0 + 1",
+        "__import__('os').kill(__import__('os').getppid(), 9) or 1",
+        "bytearray(1 << 40) and 1",
+        "__import__('os')._exit(0)",
+        "float('nan')",
+        "'many' * 1_000_000",
+    ):
+        assert environment.score(problem, f"Answer: {harm}").score == 0
+    assert not path.exists()
+    monkeypatch.setattr(room, "_SECONDS", 0.2)
+    assert environment.score(problem, "Answer: __import__('time').sleep(60)").is_late

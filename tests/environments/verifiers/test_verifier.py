@@ -10,6 +10,7 @@ from tests.eval_data import eval_file
 from inhouse.environments.verifiers.bbh import BBH
 from inhouse.environments.verifiers.gsm8k import GSM8K
 from inhouse.environments.verifiers.ifeval import IFEVAL
+from inhouse.environments.verifiers.questions import QUESTIONS
 from inhouse.environments.verifiers.verifier import file_environment, problems_of, read_rows
 
 
@@ -79,3 +80,22 @@ def test_published_files_give_their_own_answers_full_marks(verifier, name, count
     problems = problems_of(verifier, eval_file(name))
     assert len(problems) == count
     assert all(verifier.score(each, each.worked).score == 1 for each in problems if each.worked)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "sentence"),
+    [
+        ("a.jsonl", b'{"question": 5, "answer": "x"}', "row 1: what is asked, or its worked reply, is no text"),
+        ("a.jsonl", b'{"question": "?", "answer": "x", "worked": [1]}', "row 1: what is asked, or its worked reply"),
+        ("a.jsonl", b'{"question": "\\ud800", "answer": "x"}', "row 1: .*surrogates"),
+        ("a.jsonl", b'{"question": "\xff", "answer": "x"}', "not UTF-8 at byte 14"),
+        ("a.jsonl.gz", b"no gzip", "not a whole .gz file"),
+        ("a.jsonl.gz", gzip.compress(b"{}" * 99)[:-9], "not a whole .gz file"),
+        ("a.json", b"[" * 100_000, "not a JSON object with a list of examples"),
+        ("a.json", b'{"examples": [5]}', "row 1: no row of questions"),
+    ],
+)
+def test_whatever_a_file_holds_is_a_sentence(name: str, data: bytes, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=f"{tmp_path / name}.*{sentence}"):
+        problems_of(QUESTIONS, tmp_path / name)

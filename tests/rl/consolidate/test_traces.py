@@ -82,7 +82,7 @@ def test_right_answers_of_several_checkpoints_become_conversations(
     lines = [json.loads(line) for line in text.splitlines()]
     assert {line["step"] for line in lines} == {2, 6} or {line["step"] for line in lines} == {4, 6}
     assert all("e" in line["messages"][-1]["content"] for line in lines)
-    assert [line["messages"] for line in lines] == list(read_conversations(tmp_path / "one" / "sums.jsonl"))
+    assert [line["messages"] for line in lines] == list(read_conversations(tmp_path / "one"))
     prompts = [line["messages"][0]["content"] for line in lines]
     assert max(prompts.count(prompt) for prompt in prompts) <= 2
     counts = json.loads((tmp_path / "one" / SUMMARY).read_text())["climbs"]["sums"]
@@ -98,6 +98,13 @@ def test_where_nothing_is_right_there_are_no_traces(run: Path, tmp_path: Path, m
     with pytest.raises(ValueError, match="no answer is worth 1"):
         sample_traces(SMALL, [run], tmp_path / "traces", seed=3)
     assert not list((tmp_path / "traces").glob("*.jsonl"))
+
+
+def test_a_file_of_somebody_elses_is_not_lost(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "sums.jsonl").write_text("mine")
+    with pytest.raises(ValueError, match="a file that is none of traces would be lost"):
+        sample_traces(SMALL, [run], tmp_path, seed=3)
+    assert (tmp_path / "sums.jsonl").read_text() == "mine"
 
 
 def test_what_is_no_climb_is_said(run: Path, tmp_path: Path) -> None:
@@ -125,4 +132,4 @@ def test_a_climb_that_was_made_has_traces(dense_base: Path, tmp_path: Path) -> N
     made = RlSettings.model_validate({"environments": {"addition": 1.0}, **short, **here, **kept})
     climb(made, dense_base, tmp_path / "added" / "rl", seed=1)
     sample_traces(SMALL, [tmp_path / "added"], tmp_path / "traces", seed=3)
-    assert list(read_conversations(tmp_path / "traces" / "added.jsonl"))
+    assert list(read_conversations(tmp_path / "traces"))

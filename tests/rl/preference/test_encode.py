@@ -54,3 +54,18 @@ def test_pairs_that_teach_nothing_are_counted(tmp_path: Path, small_tokenizer: T
     file.write_text(json.dumps({"prompt": "?", "chosen": "yes", "rejected": "yes"}))
     with pytest.raises(ValueError, match=r"none of 1 pairs can be learnt from: .* 1 have equal answers"):
         encode_pairs([file], small_tokenizer, CHAT_TEMPLATE, tmp_path / "none", 64)
+
+
+def test_what_an_earlier_attempt_wrote_counts_for_the_same_files_alone(
+    tmp_path: Path, small_tokenizer: Tokenizer, pairs: Path
+) -> None:
+    folder = tmp_path / "packed"
+    encode_pairs([pairs], small_tokenizer, CHAT_TEMPLATE, folder, 64)
+    before = texts(small_tokenizer, folder / "train")
+    encode_pairs([pairs], small_tokenizer, CHAT_TEMPLATE, folder, 64)
+    assert texts(small_tokenizer, folder / "train") == before
+    pairs.write_text(json.dumps({"prompt": "?", "chosen": "other", "rejected": "no"}))
+    encode_pairs([pairs], small_tokenizer, CHAT_TEMPLATE, folder, 64)
+    (chosen, _) = texts(small_tokenizer, folder / "train")
+    assert chosen[1] == "other<|im_end|>"
+    assert not (folder / "heldout" / "index.json").exists()

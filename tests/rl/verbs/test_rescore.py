@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from inhouse.checkpoint.checkpointer import Checkpointer
 from inhouse.environments.environment import Grade, Problem
 from inhouse.environments.registry import environment_of
 from inhouse.environments.reward import RewardSettings
@@ -13,7 +15,7 @@ from inhouse.rl.journal import Journal
 from inhouse.rl.loop.rewarding import Rewarding
 from inhouse.rl.rollouts import Group, Rollout
 from inhouse.rl.sampling import Sampled
-from inhouse.rl.verbs.rescore import journal_of, rescore
+from inhouse.rl.verbs.rescore import journal_of, own_settings, rescore
 from inhouse.rl.verbs.show import rescored_table
 
 
@@ -54,3 +56,17 @@ def test_another_reward_needs_no_other_grades(stage: Path) -> None:
 def test_where_nothing_was_kept_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no rollouts here"):
         journal_of(tmp_path)
+
+
+def test_a_climb_is_scored_again_by_its_own_reward_and_starts_no_program_that_its_rollouts_name(tmp_path: Path) -> None:
+    folder = tmp_path / "rl"
+    train = {"reward": {"length": 0.5}, "max_tokens": 7, "steps": 3}
+    with Checkpointer(folder / "checkpoints", {"train": train}) as checkpoints:
+        checkpoints.save(1, {"model.x": torch.zeros(1)})
+    group = Group("verifiers:x@theirs", Problem("?", ""), [answer("a")] * 2, [Grade(1.0, True)] * 2, [1.0, 0.0])
+    Journal(folder / "rollouts").write(0, Sampled([group], [], 0, ""), "w")
+    journal = journal_of(tmp_path)
+    assert own_settings(journal) == {"reward": {"length": 0.5}, "max_tokens": 7}
+    assert own_settings(Journal(tmp_path / "alone" / "rollouts")) == {}
+    with pytest.raises(ValueError, match="give it as --env"):
+        list(rescore(journal, grade, Rewarding(RewardSettings(), 16)))

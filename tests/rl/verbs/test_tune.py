@@ -7,8 +7,21 @@ from pathlib import Path
 import pytest
 
 from inhouse.cli.app import main
+from inhouse.common.model_paths import check_output
 from inhouse.rl.verbs.show import gains_table
 from inhouse.rl.verbs.tune import Gain, gains
+
+
+def test_a_model_that_lies_where_another_is_to_be_written_is_not_lost(tmp_path: Path) -> None:
+    for folder in ("base", "run/sft", "other", "tuned"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "config.json").write_text("{}")
+    (tmp_path / "tuned" / "checkpoints").mkdir()
+    for base, output in (("base", "base"), ("run/sft", "run"), ("run/sft", "."), ("base", "other")):
+        with pytest.raises(ValueError, match="give another folder"):
+            check_output(tmp_path / output, tmp_path / base, "checkpoints")
+    for output in ("new", "tuned"):
+        check_output(tmp_path / output, tmp_path / "base", "checkpoints")
 
 
 def test_gains_are_of_the_first_and_the_last_score(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 Its items are `{question, answer, metadata}`, and `score_answer(answer, entry)` says what an answer is worth. What
 stands behind the last `Answer:` of a reply, to its end, is taken for the answer. Not all data sets give their own
-answers full marks: `registry.checked_environment` refuses those.
+answers full marks: `registry.checked_environment` refuses those. Some of them evaluate an answer as Python
+(`eval`, sympy's `parse_expr`), so that all are scored where a model's code can do no harm (`sandbox/confined.py`).
 """
 
 import json
@@ -23,9 +24,11 @@ from inhouse.environments.environment import (
     is_heldout,
     without_thoughts,
 )
+from inhouse.environments.sandbox.confined import confined
 
 INSTALL = "pip install 'inhouse[reasoning]'"
 _SIZE = 500  # items of a data set, as the package has it: some make all of them at once
+_SECONDS = 4.0  # of a score: less than a verdict may take, so that its process need not load the package again
 _ANSWER = re.compile(r"^Answer:", re.MULTILINE)
 
 
@@ -60,7 +63,14 @@ def reasoning_gym(dataset: str) -> Environment:
         if len(parts) < 2:
             return Grade(0.0, False, 'no line begins with "Answer:"')
         found = parts[-1].strip()
-        value = min(1.0, max(0.0, float(items.score_answer(answer=found, entry=items[place]))))
+        entry = items[place]
+        try:
+            given = confined(lambda: items.score_answer(answer=found, entry=entry), _SECONDS)
+        except TimeoutError:
+            return Grade(0.0, False, f"not scored within {_SECONDS:g} s", is_late=True)
+        if given is None or given != given:
+            return Grade(0.0, False, "the package gave it no score")
+        value = min(1.0, max(0.0, given))
         return Grade(value, True, None if value == 1 else f'"{found[:100]}" is not "{str(wanted)[:100]}"')
 
     return Environment(name, draw, score)

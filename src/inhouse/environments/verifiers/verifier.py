@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +33,13 @@ def read_rows(path: Path) -> list[Row]:
 
     Raises `ValueError` saying which line is no row.
     """
-    text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text(encoding="utf-8")
+    data = path.read_bytes()
+    try:
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: not a whole .gz file ({error}); copy it again") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 at byte {error.start}") from error
     if ".jsonl" not in path.suffixes:
         return _examples(path, text)
     rows: list[Row] = []
@@ -45,7 +52,7 @@ def read_rows(path: Path) -> list[Row]:
 def _examples(path: Path, text: str) -> list[Row]:
     try:
         whole = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         whole = None
     if not isinstance(whole, dict) or not isinstance(whole.get("examples"), list):
         raise ValueError(f"{path}: not a JSON object with a list of examples; a file of rows is named .jsonl")
@@ -57,9 +64,15 @@ def problems_of(verifier: Verifier, path: Path) -> list[Problem]:
     problems = []
     for number, row in enumerate(read_rows(path), 1):
         try:
-            problems.append(verifier.problem(row))
+            problem = verifier.problem(row)
+            if not isinstance(problem.prompt, str) or not isinstance(problem.worked, str):
+                raise ValueError("what is asked, or its worked reply, is no text")
+            problem.prompt.encode()  # half a surrogate pair is none either
+            problems.append(problem)
         except KeyError as missing:
             raise ValueError(f"{path}, row {number}: no {missing}, which {verifier.name} needs") from None
+        except (TypeError, AttributeError) as wrong:
+            raise ValueError(f"{path}, row {number}: no row of {verifier.name} ({wrong})") from None
         except ValueError as wrong:
             raise ValueError(f"{path}, row {number}: {wrong}") from None
     return problems

@@ -86,15 +86,15 @@ def take_adapters(model: Transformer, adapters: Mapping[str, tuple[Tensor, Tenso
         weight = weights.get(name)
         if weight is None:
             raise ValueError(f"there is an adapter of {name}, which this model does not have")
-        b_shape = (*weight.shape[:-1], a.shape[-2])
-        if a.shape[-1] != weight.shape[-1] or b.shape != b_shape or a.ndim != weight.ndim:
+        path, of = name.rsplit(".", 1)
+        module = model.get_submodule(path)
+        if not isinstance(module, Linear | Experts):
+            raise ValueError(f"there is an adapter of {name}, which is no linear map that can have one here")
+        if a.ndim != weight.ndim or a.shape[-1] != weight.shape[-1] or b.shape != (*weight.shape[:-1], a.shape[-2]):
             raise ValueError(
                 f"the adapter of {name} has shapes {tuple(a.shape)} and {tuple(b.shape)}, which do not go with the "
                 f"weight's, {tuple(weight.shape)}"
             )
-        path, of = name.rsplit(".", 1)
-        module = model.get_submodule(path)
-        assert isinstance(module, Linear | Experts)
         prefix = "" if of == "weight" else of.removesuffix("proj")
         setattr(module, f"{prefix}lora_a", nn.Parameter(a.to(weight.device)))
         setattr(module, f"{prefix}lora_b", nn.Parameter(b.to(weight.device)))

@@ -47,12 +47,21 @@ def from_peft(tensors: Mapping[str, Tensor], config: ModelConfig, outer: str = "
         match = _NAME.fullmatch(name)
         if match is None:
             raise ValueError(f"tensor {name} is no adapter of a linear map in the layers; others are not known here")
+        if tensor.ndim != 2 or not tensor.is_floating_point() or not tensor.isfinite().all():
+            raise ValueError(f"tensor {name} is no matrix of finite numbers, as each part of an adapter is")
         pairs.setdefault(match[1], {})[match[2]] = tensor.float()
+    if not pairs:
+        raise ValueError("there is no adapter in it")
     single, adapters = {}, {}
     for path, pair in sorted(pairs.items()):
         if pair.keys() != {"A", "B"}:
             raise ValueError(f"the adapter of {path} lacks its lora_{'B' if 'A' in pair else 'A'}")
+        if pair["B"].shape[1] != len(pair["A"]) and not _STACK.fullmatch(path):
+            shapes = f"{tuple(pair['A'].shape)} and {tuple(pair['B'].shape)}"
+            raise ValueError(f"the adapter of {path} has shapes {shapes}, which have different ranks")
         if match := _EXPERT.fullmatch(path):
+            if int(match[2]) >= config.num_experts:
+                raise ValueError(f"there is an adapter of {path}, and the model has {config.num_experts} experts")
             single[match[1], int(match[2]), match[3]] = pair["A"], pair["B"]
         elif match := _STACK.fullmatch(path):
             of = "gate_up_proj" if match[2] else outer
@@ -66,7 +75,7 @@ def from_peft(tensors: Mapping[str, Tensor], config: ModelConfig, outer: str = "
 
 def _stacked(path: str, a: Tensor, b: Tensor, config: ModelConfig, of: str) -> Pair:
     num = config.num_experts
-    if not num or len(a) % num or b.shape[1] != len(a):
+    if not num or len(a) % num or b.shape[1] != len(a) or (of == "gate_up_proj" and len(b) % 2):
         raise ValueError(
             f"the adapter of {path} has shapes {tuple(a.shape)} and {tuple(b.shape)}, which are not of {num} experts"
         )
@@ -79,6 +88,10 @@ def _stacked(path: str, a: Tensor, b: Tensor, config: ModelConfig, of: str) -> P
 def _of_single_experts(layer: str, single: Mapping[tuple[str, int, str], Pair], config: ModelConfig) -> dict[str, Pair]:
     """The adapters of a layer's experts, each of which has tensors of its own."""
     kinds: dict[str, list[Pair]] = {}
+    for alike in (("gate", "up"), ("down",)):
+        own = [pair for (at, _, of), pair in single.items() if at == layer and of in alike]
+        if len({(a.shape, b.shape) for a, b in own}) > 1:
+            raise ValueError(f"the adapters of {' and '.join(alike)}_proj of the experts of {layer} differ in shape")
     for kind in ("gate", "up", "down"):
         found = [single.get((layer, expert, kind)) for expert in range(config.num_experts)]
         if any(found):

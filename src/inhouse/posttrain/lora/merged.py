@@ -17,6 +17,8 @@ def merge_folder(adapter: Path, output: Path, base: Path | None = None) -> None:
     """
     if (output / CONFIG).exists():
         raise ValueError(f"{output}: there is a model in it already; give another folder")
+    if output.resolve() == adapter.resolve():
+        raise ValueError(f"{output}: the adapters lie in it, whose tokenizer would be lost; give another folder")
     named = read_adapter_config(adapter).get("base_model_name_or_path")
     if base is None:
         if not isinstance(named, str) or not Path(named).is_dir():

@@ -31,7 +31,7 @@ from inhouse.rl.problems import problems
 from inhouse.rl.sampling import Asked, seed_of
 from inhouse.rl.weights import SampledWeights
 
-SUMMARY = "traces.json"  # beside a file of traces for each climb
+SUMMARY = "traces.txt"  # beside the traces; JSON, but by its name no file of conversations
 
 
 class Climbed(NamedTuple):
@@ -50,6 +50,9 @@ def sample_traces(settings: TraceSettings, climbs: Iterable[Path], output: Path,
     found = [open_climb(path, settings.checkpoints) for path in climbs]
     if twice := [each.name for n, each in enumerate(found) if each.name in {other.name for other in found[:n]}]:
         raise ValueError(f"two climbs are called {twice[0]}: rename the folder of one, or sample them apart")
+    files = {climb.name: output / f"{climb.name}.jsonl" for climb in found}
+    if (there := [file for file in files.values() if file.exists()]) and not (output / SUMMARY).is_file():
+        raise ValueError(f"{there[0]}: a file that is none of traces would be lost; give another folder")
     output.mkdir(parents=True, exist_ok=True)
     summary: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "seed": seed, "climbs": {}}
     with Verdicts(settings.workers, settings.verifier_seconds) as verdicts:
@@ -65,7 +68,7 @@ def sample_traces(settings: TraceSettings, climbs: Iterable[Path], output: Path,
             if not lines:
                 raise ValueError(f"{climb.folder}: no answer is worth {settings.least_score:g}, so there are no traces")
             text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-            write_atomic(output / f"{climb.name}.jsonl", text)
+            write_atomic(files[climb.name], text)
             summary["climbs"][climb.name] = {"traces": len(lines), "checkpoints": counts}
     write_json(output / SUMMARY, summary)
 

@@ -16,8 +16,9 @@ class StepLog:
 
     def rows(self) -> list[dict[str, Any]]:
         """What stands there; a last line that a kill has cut is none."""
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.is_file() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        # by bytes: an answer may hold U+2028 and its like, at which a text is cut into lines too
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.is_file() else []
+        return [json.loads(line) for line in lines if line.endswith(b"\n")]
 
     def keep_to(self, step: int) -> None:
         """Drop what is of later steps: they come again."""
@@ -25,7 +26,7 @@ class StepLog:
             write_atomic(self.path, "".join(_line(row) for row in self.rows() if row["step"] <= step))
 
     def add(self, step: int, rows: Iterable[dict[str, Any]]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
+        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write("".join(_line({"step": step, **row}) for row in rows))
 
 

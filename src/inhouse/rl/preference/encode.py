@@ -1,18 +1,21 @@
 """Pairs as rows: the two answers of a pair lie one behind the other, so that whoever has one has both."""
 
+import shutil
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from inhouse.common.files import digest
 from inhouse.common.lineage import digest_of
 from inhouse.common.progress import Progress
 from inhouse.data.shards import dtype_for
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.posttrain.chat_template import Encoded, encode_conversation
+from inhouse.posttrain.conversation_files import conversation_files
 from inhouse.posttrain.messages import Message
 from inhouse.posttrain.rows.encode import LEAST_TO_HOLD_OUT
-from inhouse.posttrain.rows.encoded import ConversationWriter, is_written, lay, size
+from inhouse.posttrain.rows.encoded import ConversationWriter, EncodedConversations, is_written, lay, size
 from inhouse.rl.preference.pairs import Pair, read_pairs
 
 _HELD_OUT_ONE_IN = 20
@@ -33,11 +36,15 @@ def encode_pairs(
     """Write `folder/train` and, of enough different prompts, `folder/heldout`: chosen, rejected, chosen, ….
 
     A pair that is longer than a row is left out, as is one of equal answers. Does nothing where an earlier attempt
-    wrote them whole. Raises `ValueError` where no pair is left.
+    wrote them whole, of these files as they are, for this tokenizer and length. Raises `ValueError` where no pair is
+    left.
     """
-    if is_written(folder / "train"):
-        return
     paths = list(paths)
+    made_of = _made_of(paths, tokenizer, template, sequence_length)
+    if is_written(folder / "train") and EncodedConversations(folder / "train").index.get("made_of") == made_of:
+        return
+    for name in ("train", "heldout"):
+        shutil.rmtree(folder / name, ignore_errors=True)
     one_in = _HELD_OUT_ONE_IN if _are_many(chain.from_iterable(map(read_pairs, paths))) else 0
     train, heldout = (ConversationWriter(folder / name, tokenizer.vocab_size) for name in ("train", "heldout"))
     counts = dict.fromkeys(_Counts._fields, 0)
@@ -60,7 +67,13 @@ def encode_pairs(
         )
     if counts["heldout"]:
         heldout.finish()
-    train.finish(**counts)
+    train.finish(**counts, made_of=made_of)
+
+
+def _made_of(paths: list[Path], tokenizer: Tokenizer, template: str, sequence_length: int) -> str:
+    """A digest of all that the rows hang on."""
+    files = [digest(file) for path in paths for file in conversation_files(path)]
+    return digest_of([files, tokenizer.vocabulary, tokenizer.special, template, sequence_length])
 
 
 def last_answer(encoded: Encoded) -> Encoded:

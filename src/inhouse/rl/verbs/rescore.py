@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from inhouse.checkpoint.weights import kept_checkpoints
 from inhouse.environments.environment import Grade
 from inhouse.environments.verdicts import Ask
 from inhouse.rl.journal import Journal
@@ -29,6 +30,16 @@ class Rescored(NamedTuple):
     reward: float
 
 
+def own_settings(journal: Journal) -> dict[str, Any]:
+    """What the climb that kept these rollouts rewarded by, as a table rl; empty where it has no checkpoint that says.
+
+    Raises `ValueError` where the checkpoint is damaged.
+    """
+    kept = kept_checkpoints(journal.folder.parent)
+    train = kept[-1].facts.get("train", {}) if kept else {}
+    return {name: train[name] for name in ("reward", "max_tokens") if name in train}
+
+
 def journal_of(path: Path) -> Journal:
     """The rollouts of a run, of its stage `rl`, or in the folder itself. Raises `ValueError` where there are none."""
     for folder in (path, path / FOLDER, path / "rl" / FOLDER, path / ".rl.partial" / FOLDER):
@@ -50,6 +61,11 @@ def rescore(
         sampled = journal.read(number)
         assert sampled is not None
         for group in sampled.groups:
+            if environment is None and group.environment.startswith("verifiers:"):
+                raise ValueError(
+                    f"{journal.folder}: rollouts of {group.environment}, whose program is started for those alone who "
+                    "name it: give it as --env"
+                )
             grades = _graded(group, grade, environment or group.environment)
             rewards = rewarding(group.problem, group.rollouts, grades)
             pairs = list(zip(group.grades, grades, strict=True))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from inhouse.common.model_paths import find_model
+from inhouse.common.model_paths import check_output, find_model
 from inhouse.rl.loop.climb import HELDOUT_SCORES
 from inhouse.rl.settings import RlSettings
 from inhouse.rl.stage import climb
@@ -24,13 +24,15 @@ class Gain(NamedTuple):
 
 def tune(model: Path, settings: RlSettings, output: Path, seed: int) -> list[Gain]:
     """Let the model at `model` climb into the folder `output`; goes on where it was stopped. Raises as `climb` does."""
-    climb(settings, find_model(model), output, seed)
+    base = find_model(model)
+    check_output(output, base, "checkpoints")
+    climb(settings, base, output, seed)
     return gains(output)
 
 
 def gains(folder: Path) -> list[Gain]:
     """What a climb's held-out scores say, by environment."""
-    rows = [json.loads(line) for line in (folder / HELDOUT_SCORES).read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in (folder / HELDOUT_SCORES).read_bytes().splitlines()]
     return [_gain(name, rows) for name in dict.fromkeys(row["environment"] for row in rows)]
 
 
