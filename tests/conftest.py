@@ -15,6 +15,11 @@ settings.register_profile("inhouse", deadline=None)
 settings.load_profile("inhouse")
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Bytes do not name a test: those of an archive hold its time, and two processes must collect the same tests."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(autouse=True)
 def same_chances(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a request without a seed draws is the same in every run: a test that fails now and then says nothing."""

@@ -33,7 +33,6 @@ from inhouse.rl.sampling import Asked, Sampled, Sampler
 from inhouse.rl.settings import RlSettings, check_climb, row_length
 from inhouse.rl.weights import SampledWeights
 from inhouse.train.callbacks import default_callbacks
-from inhouse.train.run_identity import KEYS_THAT_MAY_CHANGE
 from inhouse.train.step import Batch
 from inhouse.train.step_count import trained_shape
 
@@ -122,7 +121,7 @@ def _problem_files(settings: RlSettings) -> dict[str, str]:
 
 def _deciding(identity: dict[str, Any]) -> dict[str, Any]:
     """Of a climb's identity what decides what is sampled, beside the weights."""
-    train = {key: value for key, value in identity["train"].items() if f"train.{key}" not in KEYS_THAT_MAY_CHANGE}
+    train = {key: value for key, value in identity["train"].items() if key not in RlSettings.beside_the_result}
     return identity | {"train": train}
 
 

@@ -33,7 +33,7 @@ from inhouse.resilience.replica_check import check_replicas
 from inhouse.resilience.step_guard import MOST_REWINDS, StepGuard, Verdict
 from inhouse.resilience.supervisor import Supervisor
 from inhouse.train.prefetch import Batches, Prefetcher, with_noise
-from inhouse.train.run_identity import KEYS_THAT_MAY_CHANGE, default_settings, run_identity
+from inhouse.train.run_identity import default_settings, keys_that_may_change, run_identity
 from inhouse.train.settings import TrainSettings
 from inhouse.train.step import Batch, Gradients, TrainStep
 
@@ -262,8 +262,8 @@ class Trainer:
         timeout = timedelta(seconds=SLOW_PHASE_FACTOR * layout.timeout_seconds)  # as the watchdog gives a save
         return Checkpointer(
             self.output / "checkpoints", self.run_identity, layout.model_dump(), timeout, every,
-            pinned=self.pinned, may_change=KEYS_THAT_MAY_CHANGE, defaults=default_settings(self.settings),
-            keep_every=self.settings.keep_every,
+            pinned=self.pinned, may_change=keys_that_may_change(self.settings),
+            defaults=default_settings(self.settings), keep_every=self.settings.keep_every,
         )  # fmt: skip
 
     def _load(self, at_most: int | None = None) -> Resumed | None:

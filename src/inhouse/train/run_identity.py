@@ -14,6 +14,11 @@ def run_identity(num_steps: int, config: ModelConfig, settings: TrainSettings, o
     return {"num_steps": num_steps, **trained, **own}
 
 
+def keys_that_may_change(settings: TrainSettings) -> frozenset[str]:
+    """Those of `run_identity` that a run may go on with another value of."""
+    return frozenset(f"train.{name}" for name in settings.beside_the_result)
+
+
 def default_settings(settings: TrainSettings) -> dict[str, Any]:
     """What a run of older code, which does not name a setting, had in its place."""
     shape = {name: field.default for name, field in ModelConfig.model_fields.items() if not field.is_required()}

@@ -19,7 +19,7 @@ from inhouse.rl.loop.figures import cut_share, num_sampled_tokens, pass_rate
 from inhouse.rl.loop.step_log import StepLog
 from inhouse.rl.settings import RlSettings
 from inhouse.train.loop import Trainer
-from inhouse.train.run_identity import KEYS_THAT_MAY_CHANGE, default_settings
+from inhouse.train.run_identity import default_settings, keys_that_may_change
 from inhouse.train.step import Gradients
 
 _BEST = "best"  # in the stage's folder: the weights with the best scores on held-out problems
@@ -50,7 +50,7 @@ class Climb(Trainer):
         self._best_weights = Checkpointer(
             self.output / _BEST,
             self.run_identity,
-            may_change=KEYS_THAT_MAY_CHANGE,
+            may_change=keys_that_may_change(self.settings),
             defaults=default_settings(self.settings),
         )
         self.rollouts = self.open_rollouts(self)
