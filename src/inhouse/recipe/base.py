@@ -13,6 +13,7 @@ from inhouse.model.sizes import ModelSettings
 from inhouse.optim.settings import RATES_OF_A_BASE
 from inhouse.recipe.follow import DIAL, FOLLOWS, filled
 from inhouse.recipe.lines import Location
+from inhouse.rl.settings import RATES_ON_A_BASE
 from inhouse.train.step_count import midtrains, pretrains
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ _BESIDE_A_SHAPE = {"base", "base_licence"}
 _OF_TRAINING_A_TOKENIZER = {"vocab_size", "pre_tokenizer", "sample_bytes"}
 
 _TRAINED = ("pretrain", "midtrain", "sft")
-_RATES_OF_A_CLIMB = {name: rate / 10 for name, rate in RATES_OF_A_BASE.items()}  # many small steps
 _RATE = "default of a [model] base: small steps from weights that are good already"
 NO_SPLIT = "none can be written: the base's tokenizer_config.json has no pre_tokenizer_name, which llama.cpp needs"
 # the rules, as the dry run shows them
@@ -37,7 +37,7 @@ _FROM_BASE: dict[Location, str] = {
     ("pretrain", "tokens_per_parameter"): "not used: [pretrain] tokens says",
     **{(section, "sequence_length"): f"{_LENGTH}, or [model] context where that is less" for section in _TRAINED},
     **{(section, name): _RATE for section in _TRAINED for name in RATES_OF_A_BASE},
-    **{("rl", name): _RATE for name in _RATES_OF_A_CLIMB},
+    **{("rl", name): _RATE for name in RATES_ON_A_BASE},
     ("sft", "generated"): "none: a [model] base knows what it knows",
     ("evaluate", "context"): "the longest sequence_length",
     ("sft", "sampling.temperature"): "the base's generation_config.json, where it says",
@@ -103,7 +103,7 @@ def fill_from_base(base: "BaseFolder", tables: Mapping[str, Any]) -> dict[str, S
         "pretrain": pretrain,
         "midtrain": midtrain,
         "sft": sft,
-        "rl": filled(tables["rl"], **_RATES_OF_A_CLIMB),
+        "rl": filled(tables["rl"], **RATES_ON_A_BASE),
         "evaluate": filled(tables["evaluate"], context=min(context, longest)),
         "export": export,
     }

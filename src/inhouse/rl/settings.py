@@ -8,8 +8,11 @@ from inhouse.common.settings import Settings
 from inhouse.environments.registry import check_name
 from inhouse.environments.reward import RewardSettings
 from inhouse.model.lora.settings import LoraSettings
+from inhouse.optim.settings import RATES_OF_A_BASE
 from inhouse.rl.objective.settings import ObjectiveSettings
 from inhouse.train.settings import TrainSettings
+
+RATES_ON_A_BASE = {name: rate / 10 for name, rate in RATES_OF_A_BASE.items()}  # many small steps
 
 
 class CollapseSettings(Settings):

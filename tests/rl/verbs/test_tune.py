@@ -8,8 +8,9 @@ import pytest
 
 from inhouse.cli.app import main
 from inhouse.common.model_paths import check_output
+from inhouse.rl.settings import RlSettings
 from inhouse.rl.verbs.show import gains_table
-from inhouse.rl.verbs.tune import Gain, gains
+from inhouse.rl.verbs.tune import Gain, gains, on_a_base
 
 
 def test_a_model_that_lies_where_another_is_to_be_written_is_not_lost(tmp_path: Path) -> None:
@@ -22,6 +23,11 @@ def test_a_model_that_lies_where_another_is_to_be_written_is_not_lost(tmp_path: 
             check_output(tmp_path / output, tmp_path / base, "checkpoints")
     for output in ("new", "tuned"):
         check_output(tmp_path / output, tmp_path / "base", "checkpoints")
+
+
+def test_the_rates_of_somebody_elses_model_are_small() -> None:
+    made = on_a_base(RlSettings(matrix_lr=0.5))
+    assert (made.matrix_lr, made.embedding_lr) == (0.5, 5e-6)
 
 
 def test_gains_are_of_the_first_and_the_last_score(tmp_path: Path) -> None:

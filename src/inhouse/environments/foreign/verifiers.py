@@ -12,6 +12,7 @@ import secrets
 import select
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -27,6 +28,8 @@ _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "HF_HOME", "HF_HUB_OFFLINE", "HF_DATA
 _LOADING_SECONDS = 120.0
 _SECONDS = 4.0  # of a score: less than a verdict may take, so that a dead server is named as one
 _MOST_STARTS = 4
+_LONGEST_LINE = 10_000  # characters
+_LARGEST_ANSWER = 1 << 30  # bytes
 
 
 def verifiers(package: str, folder: Path) -> Environment:
@@ -71,7 +74,7 @@ class _Server:
         try:
             headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
             connection.request("POST", path, json.dumps(asked), headers)
-            answer = json.loads(connection.getresponse().read())
+            answer = json.loads(connection.getresponse().read(_LARGEST_ANSWER))
         except (OSError, HTTPException, ValueError) as error:
             raise ConnectionError(f"the server of {self.name} does not answer: {error}") from None
         finally:
@@ -95,8 +98,9 @@ class _Server:
         )  # fmt: skip
         assert self._process.stdin is not None
         asked = {"package": self._package, "port": self._port, "token": self._token}
-        self._process.stdin.write(json.dumps(asked) + "\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended already, as its first line says
+            self._process.stdin.write(json.dumps(asked) + "\n")
+            self._process.stdin.flush()
         said = self._first_line()
         if "port" not in said:
             self._process.kill()
@@ -109,8 +113,12 @@ class _Server:
         assert self._process is not None and self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], _LOADING_SECONDS)[0]:
             return {"error": f"it was not loaded after {_LOADING_SECONDS:g} s"}
-        line = self._process.stdout.readline()
-        return json.loads(line) if line else {}
+        line = self._process.stdout.readline(_LONGEST_LINE)
+        try:
+            said = json.loads(line) if line else {}
+        except ValueError:
+            said = None
+        return said if isinstance(said, dict) else {"error": f"it said {line[:100]!r}"}
 
 
 @cache

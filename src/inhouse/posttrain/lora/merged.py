@@ -21,7 +21,7 @@ def merge_folder(adapter: Path, output: Path, base: Path | None = None) -> None:
         raise ValueError(f"{output}: the adapters lie in it, whose tokenizer would be lost; give another folder")
     named = read_adapter_config(adapter).get("base_model_name_or_path")
     if base is None:
-        if not isinstance(named, str) or not Path(named).is_dir():
+        if not isinstance(named, str) or not named or not Path(named).is_dir():
             raise ValueError(f"{adapter}: its base, {named!r}, is no folder here; say where it lies (--base)")
         base = Path(named)
     folder = find_model(base)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from inhouse.common.model_paths import check_output, find_model
+from inhouse.common.model_paths import check_output, find_model, find_run
 from inhouse.rl.loop.climb import HELDOUT_SCORES
-from inhouse.rl.settings import RlSettings
+from inhouse.rl.settings import RATES_ON_A_BASE, RlSettings
 from inhouse.rl.stage import climb
 
 
@@ -26,8 +26,15 @@ def tune(model: Path, settings: RlSettings, output: Path, seed: int) -> list[Gai
     """Let the model at `model` climb into the folder `output`; goes on where it was stopped. Raises as `climb` does."""
     base = find_model(model)
     check_output(output, base, "checkpoints")
-    climb(settings, base, output, seed)
+    climb(settings if find_run(base) else on_a_base(settings), base, output, seed)
     return gains(output)
+
+
+def on_a_base(settings: RlSettings) -> RlSettings:
+    """With the small rates of somebody else's model, where none are given: it knows more than it would keep."""
+    return settings.model_copy(
+        update={name: rate for name, rate in RATES_ON_A_BASE.items() if name not in settings.model_fields_set}
+    )
 
 
 def gains(folder: Path) -> list[Gain]:
