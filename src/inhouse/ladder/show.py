@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from inhouse.common.progress import duration, short_count
@@ -34,7 +33,7 @@ def rungs_table(plan: Plan) -> Table:
     runs = 2 * len(plan.corpora) * len(plan.depths) * len(plan.seeds)
     drawn.caption = (
         f"{plan.per_parameter:.3g} tokens an active parameter, {len(plan.seeds)} seeds, {runs} runs at most; "
-        f"corpora: {escape(', '.join(plan.corpora))}"
+        f"corpora: {', '.join(plan.corpora)}"
     )
     return drawn
 
@@ -42,7 +41,7 @@ def rungs_table(plan: Plan) -> Table:
 def verdict(entry: Entry) -> Iterator[Table | str]:
     """Gains by rung, and the verdict with all that bounds it."""
     for corpus, found in entry["corpora"].items():
-        drawn = _table("rung", "baseline", "candidate", "gain in FLOPs", "gain in seconds", title=escape(corpus))
+        drawn = _table("rung", "baseline", "candidate", "gain in FLOPs", "gain in seconds", title=corpus)
         for number, rung in enumerate(found["rungs"]):
             losses = [_mean(rung[arm]["losses"]) for arm in _ARMS]
             gains = [_gain(found[unit]["gains"][number]) for unit in ("flops", "seconds")]
@@ -57,27 +56,27 @@ def verdict(entry: Entry) -> Iterator[Table | str]:
                 *(_gain(found[unit]["ahead"][number]["gain"]) for unit in units),
             )  # fmt: skip
         yield drawn
-        yield escape(f"{law_in_words(found['flops'])}; a run spreads by {found['flops']['deviation']:.4f}")
-    yield escape(f"{entry['verdict']}: {entry['reason']}")
-    yield escape(f"  at {entry['tokens_per_parameter']:.3g} tokens an active parameter; seeds a rung: {entry['seeds']}")
-    yield from (escape(f"  {remark}") for remark in entry["remarks"])
+        yield (f"{law_in_words(found['flops'])}; a run spreads by {found['flops']['deviation']:.4f}")
+    yield (f"{entry['verdict']}: {entry['reason']}")
+    yield (f"  at {entry['tokens_per_parameter']:.3g} tokens an active parameter; seeds a rung: {entry['seeds']}")
+    yield from (f"  {remark}" for remark in entry["remarks"])
 
 
 def ledger_tables(entries: Sequence[Entry], folder: Path) -> Iterator[Table | str]:
     """What was tried, what it was worth, at what scale, with which commit; then what was foretold."""
     ladders = [entry for entry in entries if entry["kind"] == "ladder"]
     if not ladders:
-        yield f"{escape(str(folder))}: no ladder has been climbed yet; inhouse ladder RECIPE --try key=value climbs one"
+        yield f"{folder}: no ladder has been climbed yet; inhouse ladder RECIPE --try key=value climbs one"
         return
     drawn = _table(*COLUMNS)
     for row in ladder_rows(ladders):
-        drawn.add_row(*(escape(cell) for cell in row))
+        drawn.add_row(*row)
     yield drawn
     if outcomes := [entry for entry in entries if entry["kind"] == "outcome"]:
         drawn = _table("foretold", "recipe", "depth", "loss", "came", "error")
         for each in outcomes:
             numbers = (f"{each['foretold']:.4f}", f"{each['loss']:.4f}", f"{100 * each['error']:+.2f} %")
-            drawn.add_row(each["ladder"], escape(f"{each['corpus']} {each['arm']}"), str(each["depth"]), *numbers)
+            drawn.add_row(each["ladder"], f"{each['corpus']} {each['arm']}", str(each["depth"]), *numbers)
         yield drawn
 
 

@@ -44,7 +44,7 @@ def runs_table(runs: list[Run]) -> Table:
     for run in runs:
         outdated = "; ".join(f"{stage}: {reason}" for stage, reason in run.stale.items())
         sizes = (decimal(size) if size else "" for size in (run.size, run.aside))
-        drawn.add_row(run.name, run.state, *sizes, outdated.replace("[", r"\["))
+        drawn.add_row(run.name, run.state, *sizes, outdated)
     return drawn
 
 

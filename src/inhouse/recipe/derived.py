@@ -78,7 +78,7 @@ def _midtraining(recipe: Recipe, config: ModelConfig) -> list[Derived]:
 
 
 def table(numbers: list[Number]) -> Table:
-    """The numbers as a table for the terminal."""
+    """The numbers as a table, for `print_rich`, which takes no text for markup."""
     drawn = Table(box=None, pad_edge=False)
     for column in ("", "setting", "value", "rule"):
         drawn.add_column(column, overflow="fold")
@@ -86,10 +86,10 @@ def table(numbers: list[Number]) -> Table:
     for number in numbers:
         if section not in (None, number.section):
             drawn.add_section()
-        shown = f"[{number.section}]".replace("[", r"\[") if number.section and number.section != section else ""
+        shown = f"[{number.section}]" if number.section and number.section != section else ""
         section = number.section
         style = "dim" if number.rule.startswith(_DEFAULT) else "" if number.rule == _SET else "cyan"
-        drawn.add_row(shown, number.name, _show(number.value), number.rule.replace("[", r"\["), style=style)
+        drawn.add_row(shown, number.name, _show(number.value), number.rule, style=style)
     return drawn
 
 
@@ -132,5 +132,4 @@ def _show(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.0f}" if 1e4 <= value < 1e12 else f"{value:.4g}"
-    text = (", ".join(map(str, value)) or "none") if isinstance(value, tuple | dict) else str(value)
-    return text.replace("[", r"\[")
+    return (", ".join(map(str, value)) or "none") if isinstance(value, tuple | dict) else str(value)
