@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from tests.engine.conftest import DENSE
 
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.engine import Engine
@@ -14,15 +15,6 @@ from inhouse.environments.environment import Environment, Problem
 from inhouse.model.config import ModelConfig
 from inhouse.model.transformer import Transformer
 from inhouse.rl.sampling import Asked
-
-DENSE = {
-    "architecture": "qwen3", "vocab_size": 300, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2,
-    "head_dim": 8, "intermediate_size": 48, "max_position": 128,
-}  # fmt: skip
-MOE = DENSE | {
-    "architecture": "glm4_moe", "num_layers": 3, "num_experts": 16, "num_experts_per_token": 2,
-    "moe_intermediate_size": 16, "num_shared_experts": 1, "num_dense_layers": 1,
-}  # fmt: skip
 
 
 @cache
