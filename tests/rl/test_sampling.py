@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from tests.rl.tiny_engine import DENSE, MOE, new_engine, new_model, problems, tokenizer
+from tests.engine.conftest import DENSE, MOE
+from tests.rl.tiny_engine import new_engine, new_model, problems, tokenizer
 
 from inhouse.engine.request import Failure
 from inhouse.engine.sampler import truncate

@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from tests.rl.tiny_engine import MOE, new_engine, new_model, tokenizer
+from tests.engine.conftest import MOE
+from tests.rl.tiny_engine import new_engine, new_model, tokenizer
 
 from inhouse.engine.request import Completion, Kept, SamplingParams
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE, encode_prompt

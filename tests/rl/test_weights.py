@@ -3,7 +3,8 @@
 import pytest
 import torch
 from tests.adapted_models import randomise
-from tests.rl.tiny_engine import DENSE, MOE, new_engine, new_model
+from tests.engine.conftest import DENSE, MOE
+from tests.rl.tiny_engine import new_engine, new_model
 
 from inhouse.engine.request import SamplingParams
 from inhouse.model.cpu import choice, packed

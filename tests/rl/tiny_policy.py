@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from tests.rl.tiny_engine import DENSE, MOE, new_engine
+from tests.engine.conftest import DENSE, MOE
+from tests.rl.tiny_engine import new_engine
 
 from inhouse.engine.request import SamplingParams
 from inhouse.environments.environment import Grade, Problem
