@@ -336,6 +336,23 @@ def slow(owner: Any, name: str, seconds: float, *, everybody: bool = False) -> C
     return install
 
 
+def slow_loader(seconds: float) -> Callable[[Strike], None]:
+    """Reads begin only once the loop waits for them, however slow its steps are, and then take so long."""
+
+    def install(strike: Strike) -> None:
+        awaited = threading.Event()
+        strike.before(loop.Trainer, "_batch", lambda *a, **o: awaited.set(), always=True)
+        strike.before(train_step.TrainStep, "gradients", lambda *a, **o: awaited.clear(), always=True)
+
+        def late(*a: Any, **o: Any) -> None:
+            awaited.wait(5.0)
+            time.sleep(seconds)
+
+        strike.before(Shards, "read_into", late, once=False)
+
+    return install
+
+
 def waited(kind: str, seconds: float) -> Callable[[Job], None]:
     def check(job: Job) -> None:
         split = read_times(job.output)
