@@ -36,6 +36,7 @@ from inhouse.resilience.goodput import read_times
 from inhouse.resilience.step_guard import StepGuard
 from inhouse.train import loop
 from inhouse.train import step as train_step
+from inhouse.train.prefetch import Prefetcher
 from inhouse.train.step import Batch
 
 
@@ -337,18 +338,18 @@ def slow(owner: Any, name: str, seconds: float, *, everybody: bool = False) -> C
 
 
 def slow_loader(seconds: float) -> Callable[[Strike], None]:
-    """Reads begin only once the loop waits for them, however slow its steps are, and then take so long."""
+    """A batch is read only once the loop waits for it, however slow its steps are, and then takes so long."""
 
     def install(strike: Strike) -> None:
         awaited = threading.Event()
-        strike.before(loop.Trainer, "_batch", lambda *a, **o: awaited.set(), always=True)
-        strike.before(train_step.TrainStep, "gradients", lambda *a, **o: awaited.clear(), always=True)
+        strike.before(Prefetcher, "begin", lambda *a, **o: awaited.clear(), always=True)
+        strike.before(Prefetcher, "take", lambda *a, **o: awaited.set(), always=True)
 
         def late(*a: Any, **o: Any) -> None:
-            awaited.wait(5.0)
+            awaited.wait(1.0)  # behind the last step nobody waits
             time.sleep(seconds)
 
-        strike.before(Shards, "read_into", late, once=False)
+        strike.before(Prefetcher, "_read", late, once=False)
 
     return install
 
