@@ -1,22 +1,28 @@
-"""What a climb of some minutes gains, beside what its base could do already: form and skill told apart.
+"""What a climb of some minutes gains, beside what its base could do already, and beside worked examples for as long.
 
-    python bench/climb.py RUN [--env strings] [--minutes 6] [--seeds 3] [--problems 200] [--write]
+    python bench/climb.py RUN [--env sums:3] [--minutes 6] [--seeds 3] [--items 1000] [--taught 25000] [--write]
 
-RUN is a run with its stages up to sft, or any fine-tuned folder. The base answers fresh held-out problems many times:
-pass@1, 8 and 64, strictly and leniently, where the environment forgives the form. Then a climb for each seed; the gain
-is that of `inhouse tune`, whose last weights are kept unless it falls, so that its held-out problems pick none. Bits
-per byte of the held-out text before and after, where RUN has one. `--write` puts it into bench/results/climb.md.
+RUN is a run with its stages up to sft. The base answers fresh held-out problems many times: pass@1, 8 and 64, strictly
+and leniently, where the environment forgives the form. Then a climb for each seed, and fine-tuning on the worked
+replies of as many problems as take as long (`--taught`; its minutes are printed). All models answer the same fresh
+held-out items, the likeliest answer to each, right to the letter: no climb's own held-out problems pick anything. Bits
+per byte of the run's held-out text for each. `--write` puts it into bench/results/climb.md.
 """
 
 import argparse
+import json
+import math
 import os
 import platform
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
+from consolidation import score
 from inhouse.common.model_paths import find_model
 from inhouse.data.documents import read_documents
 from inhouse.environments.registry import environment_of
@@ -25,75 +31,105 @@ from inhouse.evaluate.bits_per_byte import bits_per_byte
 from inhouse.evaluate.score import Score
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
 from inhouse.posttrain.opened_model import open_folder, read_chat_template
+from inhouse.posttrain.settings import SftSettings
+from inhouse.posttrain.sft import fine_tune
 from inhouse.rl.passes import sampled_passes
 from inhouse.rl.sampling import Asked
 from inhouse.rl.settings import RlSettings
-from inhouse.rl.verbs.tune import Gain, tune
+from inhouse.rl.verbs.tune import tune
 
 PAGE = Path(__file__).parent / "results" / "climb.md"
-KS, MAX_TOKENS, SEED = (1, 8, 64), 128, 2**31 - 1  # no draw of a climb, whose seeds are small
+KS, MAX_TOKENS, SEED = (1, 8, 64), 96, 2**31 - 1  # no draw of a climb, whose seeds are small
+QUESTIONS = 100  # that the base answers 64 times
 
 
-def of_base(folder: Path, env: str, count: int) -> dict[str, Score]:
+class Row(NamedTuple):
+    """One model: right answers to the same items, and bits per byte of the held-out text."""
+
+    what: str
+    share: float
+    bits: float
+    told: str = ""
+
+
+def of_base(folder: Path, env: str) -> dict[str, Score]:
     """pass@k of the model in `folder` on held-out problems."""
     environment, model = environment_of(env), open_folder(folder)
-    asked = [Asked(environment, each) for each in environment.draw("heldout", count, SEED, None)]
+    asked = [Asked(environment, each) for each in environment.draw("heldout", QUESTIONS, SEED, None)]
     template = read_chat_template(folder) or CHAT_TEMPLATE
     with Verdicts(workers=2) as verdicts:
         return sampled_passes(model.engine(), template, asked, verdicts.grade, KS, MAX_TOKENS, SEED)
 
 
-def bits(run: Path, folder: Path) -> float | None:
+def bits(run: Path, folder: Path) -> float:
     """Bits per byte of the run's held-out text under the model in `folder`."""
-    if not (run / "data").is_dir():
-        return None
     opened = open_folder(folder)
     texts = [document.text for document in read_documents(run / "data", "heldout")]
     return bits_per_byte(opened.model, opened.tokenizer, texts, opened.model.config.max_position).value
 
 
-def lines(
-    passes: dict[str, Score], gains: list[Gain], before: float | None, after: list[float | None]
-) -> Iterator[str]:
-    yield "| what | figure |"
+def entropies(folder: Path) -> str:
+    """Of a climb's first and last steps."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_bytes().splitlines()]
+    entropy = [row["entropy"] for row in rows if "entropy" in row]
+    return f"{rows[-1]['step']} steps, entropy {entropy[0]:.3f} to {entropy[-1]:.3f}"
+
+
+def table(passes: dict[str, Score], rows: list[Row], items: int) -> Iterator[str]:
+    yield "| base, sampled | right |"
     yield "| --- | --- |"
-    for name, score in passes.items():
-        error = "" if score.standard_error is None else f" ± {100 * score.standard_error:.1f}"
-        yield f"| base, {name} | {100 * score.value:.1f}{error} % of {score.count} |"
-    for seed, (gain, now) in enumerate(zip(gains, after, strict=True), 1):
-        text = "" if before is None or now is None else f"; bits per byte {before:.4f} to {now:.4f}"
-        yield (
-            f"| climb, seed {seed}, greedy, exact | {100 * gain.before:.1f} ± {100 * gain.before_error:.1f} to "
-            f"{100 * gain.after:.1f} ± {100 * gain.after_error:.1f} % of {gain.num_problems}{text} |"
-        )
+    for name, found in passes.items():
+        error = "" if found.standard_error is None else f" ± {100 * found.standard_error:.1f}"
+        yield f"| {name} | {100 * found.value:.1f}{error} % of {found.count} |"
+    yield ""
+    yield f"| model | right, of {items:,} items | points more than its base | bits per byte | |"
+    yield "| --- | --- | --- | --- | --- |"
+    for row in rows:
+        p, start = row.share, rows[0].share
+        error, both = (math.sqrt(v / items) for v in (p * (1 - p), p * (1 - p) + start * (1 - start)))
+        more = "" if row is rows[0] else f"{100 * (p - start):+.1f} ± {100 * both:.1f}"
+        yield f"| {row.what} | {100 * p:.1f} ± {100 * error:.1f} % | {more} | {row.bits:.4f} | {row.told} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--env", default="strings")
+    parser.add_argument("--env", default="sums:3")
     parser.add_argument("--minutes", type=float, default=6.0, help="of each climb")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--problems", type=int, default=200, help="held out")
+    parser.add_argument("--items", type=int, default=1000, help="held out, that every model answers")
+    parser.add_argument("--taught", type=int, default=25_000, help="worked examples of the model that does not climb")
+    parser.add_argument("--lr-factor", type=float, default=1.0, help="of the climbs")
     parser.add_argument("--write", action="store_true", help="the table into bench/results/climb.md")
     options = parser.parse_args()
-    folder = find_model(options.run)
-    settings = RlSettings(
-        environments={options.env: 1.0}, minutes=options.minutes, steps=10_000, evaluate_problems=options.problems
-    )
-    passes, before = of_base(folder, options.env, options.problems), bits(options.run, folder)
-    gains, after = [], []
+    run, env, folder = options.run, options.env, find_model(options.run / "sft")
+    climbing = RlSettings(
+        environments={env: 1.0}, minutes=options.minutes, steps=10_000, max_tokens=MAX_TOKENS, evaluate_every=10_000,
+        lr_factor=options.lr_factor,
+    )  # fmt: skip
+
+    def row(what: str, model: Path, told: str = "") -> Row:
+        return Row(what, score(model, env, options.items, MAX_TOKENS), bits(run, model), told)
+
+    passes = of_base(folder, env)
+    rows = [row("base", folder)]
     with tempfile.TemporaryDirectory() as scratch:
         for seed in range(1, options.seeds + 1):
             output = Path(scratch) / str(seed)
-            gains += tune(options.run, settings, output, seed)
-            after.append(bits(options.run, output))
-    told = "\n".join(lines(passes, gains, before, after))
+            tune(run, climbing, output, seed)
+            rows.append(row(f"climb of {options.minutes:g} min, seed {seed}", output, entropies(output)))
+        taught, begun = Path(scratch) / "taught", time.monotonic()
+        supervised = SftSettings(generated={env: options.taught}, epochs=1)
+        fine_tune(supervised, folder, run / "data", run / "tokenizer", taught, 1)
+        minutes = (time.monotonic() - begun) / 60
+        rows.append(row(f"{options.taught:,} worked examples", taught, f"{minutes:.1f} min"))
+    told = "\n".join(table(passes, rows, options.items))
     print(told)
     if options.write:
-        command = f"python bench/climb.py RUN --env {options.env} --minutes {options.minutes:g} --seeds {options.seeds}"
+        command = f"python bench/climb.py RUN --env {env} --minutes {options.minutes:g} --seeds {options.seeds}"
         machine = f"{os.cpu_count()} cores ({platform.machine()}), torch {torch.__version__}"
-        PAGE.write_text(f"# What a climb gains\n\n    {command} --write\n\n{machine}\n\n{told}\n")
+        asked = f"{command} --items {options.items} --taught {options.taught} --lr-factor {options.lr_factor:g} --write"
+        PAGE.write_text(f"# What a climb gains\n\n    {asked}\n\n{machine}\n\n{told}\n")
 
 
 if __name__ == "__main__":

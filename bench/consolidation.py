@@ -31,9 +31,9 @@ KINDS = {"arithmetic": "sums:3", "strings": "transformations:2"}
 DROPOUT, LAST_PART = 0.15, 6
 
 
-def score(folder: Path, kind: str, items: int, max_tokens: int) -> float:
-    """The share of held-out items of a kind that the model in `folder` answers right, within so many tokens."""
-    opened, environment = open_folder(folder), environment_of(KINDS[kind])
+def score(folder: Path, name: str, items: int, max_tokens: int) -> float:
+    """The share of held-out items of an environment that the model in `folder` answers right, within so many tokens."""
+    opened, environment = open_folder(folder), environment_of(name)
     assert opened.chat_template is not None
     assert environment.score is not None
     engine, problems = opened.engine(), list(environment.draw("heldout", items, 77, None))
@@ -79,7 +79,10 @@ def main() -> None:
 
     models = {"base": base, **specialists, "taught": taught, "one": one}
     most = RlSettings(**climbing).max_tokens
-    scores = {name: {kind: score(path, kind, arguments.items, most) for kind in KINDS} for name, path in models.items()}
+    scores = {
+        name: {kind: score(path, env, arguments.items, most) for kind, env in KINDS.items()}
+        for name, path in models.items()
+    }
     lines = [
         "# Two specialists, one model",
         "",
