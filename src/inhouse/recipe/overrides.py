@@ -8,13 +8,13 @@ from inhouse.recipe.lines import Location
 
 
 def override(document: dict[str, Any], text: str) -> tuple[Location, str]:
-    """Set one `a.b=value` in the parsed document; the value is TOML, or else a plain string.
+    """Set one `a.b=value` in the parsed document; the value is TOML, or else a plain string. A key with dots or equal
+    signs in it stands in quotes, as in TOML: `rl.environments."questions:set.jsonl"=1`.
 
     Returns where it was set, and `text`. Raises `ValueError` with a sentence where that is no place in the document.
     """
-    dotted, equals, value_text = text.partition("=")
-    keys = dotted.strip().split(".")
-    if not equals or not all(keys):
+    dotted, keys, value_text = _parted(text)
+    if not all(keys):
         raise ValueError(
             f"--set {short(text)}: write it as section.key=value, for example --set pretrain.tokens=20_000_000"
         )
@@ -32,6 +32,23 @@ def override(document: dict[str, Any], text: str) -> tuple[Location, str]:
             raise ValueError(f"--set {short(text)}: {short(dotted)} is not a place in this recipe")
         holder = holder[location[-1]]
     return location, text
+
+
+def _parted(text: str) -> tuple[str, list[str], str]:
+    """The place, its keys, and the value; no key where there is none of it."""
+    dotted, equals, value = text.partition("=")
+    place = dotted
+    for part in value.split("=") if equals and "\n" not in dotted else ():
+        try:
+            keys, inner = [], tomllib.loads(f"{place} = 0")
+        except ValueError:  # within quotes, or a bare key that TOML would want in them
+            place = f"{place}={part}"
+            continue
+        while isinstance(inner, dict):
+            ((key, inner),) = inner.items()
+            keys.append(key)
+        return place, keys, text[len(place) + 1 :]
+    return dotted, dotted.strip().split(".") if equals else [""], value
 
 
 def _value(text: str) -> Any:
