@@ -20,6 +20,7 @@ WITHOUT_TORCH = (
     "inhouse.evaluate.suite.suite",
     "inhouse.evaluate.suite.summary",
     "inhouse.evaluate.tasks",
+    "inhouse.gateway",
     "inhouse.jobs",
     "inhouse.pipeline",
     "inhouse.providers",
