@@ -1,0 +1,37 @@
+"""What goes wrong inside, as what a client is told: a status and a sentence in the shape of the face that was called."""
+
+import math
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from inhouse.api.errors import HANDLERS, ApiError
+from inhouse.gateway.types import CallRefused
+from inhouse.providers.errors import ProviderError
+
+# a provider's refusal of our key is no fault of the client's, whose key is another
+_STATUS = {
+    "not expressible": 400, "request": 400, "context length": 400, "content filter": 400, "rate limit": 429,
+    "timeout": 504, "server": 502, "connection": 502, "malformed answer": 502, "auth": 502, "other": 502,
+}  # fmt: skip
+_CODES = {
+    "not expressible": "unsupported_parameter", "context length": "context_length_exceeded",
+    "content filter": "content_filter", "rate limit": "rate_limit_exceeded",
+}  # fmt: skip
+
+
+def as_api_error(error: CallRefused | ProviderError) -> ApiError:
+    headers = {} if error.retry_after is None else {"retry-after": str(math.ceil(error.retry_after))}
+    if isinstance(error, CallRefused):
+        return ApiError(error.status, error.message, code=error.code, headers=headers)
+    code = _CODES.get(error.kind, "provider_" + error.kind.replace(" ", "_"))
+    message = str(error)
+    return ApiError(_STATUS[error.kind], message[:1].upper() + message[1:], code=code, headers=headers)
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    assert isinstance(error, CallRefused | ProviderError)
+    return as_api_error(error).response(request.scope)
+
+
+ALL_HANDLERS = HANDLERS | {CallRefused: _answer, ProviderError: _answer}

@@ -1,0 +1,77 @@
+"""Everything that is open while the gateway runs, and the calls under way."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from time import time
+from typing import Any, NamedTuple
+
+from inhouse.api.wire.chat import ChatRequest
+from inhouse.gateway.config.config import GatewayConfig
+from inhouse.gateway.failover.breaker import Breaker
+from inhouse.gateway.failover.pool import Pool
+from inhouse.gateway.routing.router import Router
+from inhouse.gateway.spend.prices import Prices
+from inhouse.gateway.store.database import Database
+from inhouse.gateway.store.keys import Keys
+from inhouse.gateway.types import Attempt, Caller, Decision, Face
+
+log = logging.getLogger(__name__)
+
+
+class Asked(NamedTuple):
+    """What a caller asks. `conversation`: what the caller calls the one that it belongs to; "" where it says nothing."""
+
+    face: Face
+    request: ChatRequest
+    conversation: str = ""
+
+
+@dataclass
+class Call:
+    """One call from its admission on, as the ledger, the metrics and the admin page know it."""
+
+    id: str
+    caller: Caller
+    asked: Asked
+    decision: Decision
+    started: float  # wall clock, seconds
+    attempts: list[Attempt] = field(default_factory=list)
+    first_token: float | None = None  # seconds from the start
+    seconds: float = 0.0
+    outcome: str = ""  # "" while it runs, then "answered", "client gone", or why there is no answer
+
+
+@dataclass
+class Gateway:
+    """What a call needs, opened once (`server.opened`)."""
+
+    config: GatewayConfig
+    db: Database
+    keys: Keys
+    prices: Prices
+    router: Router
+    pool: Pool
+    breaker: Breaker
+    now: Callable[[], float] = time
+    live: dict[str, Call] = field(default_factory=dict)
+    observers: list[Callable[[Call], None]] = field(default_factory=list)  # told of every call that has ended
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Work that nobody waits for, and that no client's leaving ends."""
+        task = asyncio.ensure_future(self._logged(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def drained(self) -> None:
+        """Until all of it is done."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _logged(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("a task of the gateway failed")
