@@ -9,10 +9,10 @@ from inhouse.api.errors import HANDLERS, ApiError
 from inhouse.gateway.types import CallRefused
 from inhouse.providers.errors import ProviderError
 
-# a provider's refusal of our key is no fault of the client's, whose key is another
+# any other is 502: also where a provider refuses our key, which is no fault of the client, whose key is another
 _STATUS = {
     "not expressible": 400, "request": 400, "context length": 400, "content filter": 400, "rate limit": 429,
-    "timeout": 504, "server": 502, "connection": 502, "malformed answer": 502, "auth": 502, "other": 502,
+    "timeout": 504,
 }  # fmt: skip
 _CODES = {
     "not expressible": "unsupported_parameter", "context length": "context_length_exceeded",
@@ -26,7 +26,7 @@ def as_api_error(error: CallRefused | ProviderError) -> ApiError:
         return ApiError(error.status, error.message, code=error.code, headers=headers)
     code = _CODES.get(error.kind, "provider_" + error.kind.replace(" ", "_"))
     message = str(error)
-    return ApiError(_STATUS[error.kind], message[:1].upper() + message[1:], code=code, headers=headers)
+    return ApiError(_STATUS.get(error.kind, 502), message[:1].upper() + message[1:], code=code, headers=headers)
 
 
 async def _answer(request: Request, error: Exception) -> Response:

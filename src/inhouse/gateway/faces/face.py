@@ -4,22 +4,20 @@ A whole answer is the sum of the same events that a stream sends, so both say th
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import ClassVar, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Protocol
 
 from pydantic import ValidationError
 
 from inhouse.api.errors import ApiError, from_validation
 from inhouse.api.events import COMMENT, event
 from inhouse.api.wire.chat import ChatRequest
+from inhouse.api.wire.completions import CompletionRequest
+from inhouse.api.wire.pieces import Usage
 from inhouse.gateway.types import Face as FaceName
 from inhouse.providers.answers import Event
 
-
-class Convertible(Protocol):
-    """A request of another API."""
-
-    def to_chat(self) -> ChatRequest: ...
+UNKNOWN = Usage(0, 0, 0, 0)  # for APIs in which an answer must say what it used
 
 
 class Face(ABC):
@@ -27,13 +25,15 @@ class Face(ABC):
 
     name: ClassVar[FaceName]
     ping: ClassVar[bytes] = COMMENT  # of a stream that has nothing to say
-    names: ClassVar[dict[str, str]] = {}  # what the API calls the fields of a chat, where that is another name
+    request: ChatRequest | CompletionRequest
 
-    request: ChatRequest
+    @abstractmethod
+    def __init__(self, raw: bytes) -> None:
+        """Raises `ApiError` for a body that is none."""
 
     @property
     @abstractmethod
-    def whole(self) -> dict[str, object]:
+    def whole(self) -> dict[str, Any]:
         """The response's body, once `Ended` was taken."""
 
     @abstractmethod
@@ -45,8 +45,17 @@ class Face(ABC):
         yield event(error.body())
 
 
-def as_chat(asked: Convertible, names: dict[str, str]) -> ChatRequest:
-    """Raises `ApiError`, in the words of the API, where a chat cannot say the same."""
+class Convertible(Protocol):
+    """A request of another API."""
+
+    def to_chat(self) -> ChatRequest: ...
+
+
+def as_chat(asked: Convertible, names: Mapping[str, str]) -> ChatRequest:
+    """`names`: what the API calls the fields of a chat, where that is another name.
+
+    Raises `ApiError`, in the words of the API, where a chat cannot say the same.
+    """
     try:
         return asked.to_chat()
     except ValidationError as error:
