@@ -21,10 +21,14 @@ def text_of(request: AnyRequest) -> str:
 def prompt_tokens(request: AnyRequest) -> int:
     """About how many tokens its prompt has."""
     if isinstance(request, ChatRequest):
-        written = sum(len(message.text.encode()) for message in request.messages)
-        written += sum(len(tool.model_dump_json().encode()) for tool in request.tools)
+        written = sum(len(message.text.encode("utf-8", "surrogatepass")) for message in request.messages)
+        written += sum(len(tool.model_dump_json()) for tool in request.tools)
         return written // _BYTES_A_TOKEN + 4 * len(request.messages)
-    return sum(len(text.encode()) for text in _texts(request)) // _BYTES_A_TOKEN
+    prompts = request.input if isinstance(request, EmbeddingRequest) else request.prompt
+    return sum(
+        len(prompt.encode("utf-8", "surrogatepass")) // _BYTES_A_TOKEN + 1 if isinstance(prompt, str) else len(prompt)
+        for prompt in prompts
+    )
 
 
 def longest_answer(request: AnyRequest) -> int | None:
@@ -53,4 +57,5 @@ def conversation_of(request: AnyRequest, caller: Caller, header: str | None, use
 
 
 def _texts(request: CompletionRequest | EmbeddingRequest) -> list[str]:
-    raise NotImplementedError
+    prompts = request.input if isinstance(request, EmbeddingRequest) else request.prompt
+    return [prompt if isinstance(prompt, str) else str(prompt) for prompt in prompts]
