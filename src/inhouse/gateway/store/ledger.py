@@ -3,13 +3,15 @@
 import asyncio
 import json
 import secrets
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from inhouse.gateway.store.database import Database, Transaction
+from inhouse.api.wire.pieces import Usage
+from inhouse.gateway.store.database import Database, Row, Transaction
 from inhouse.gateway.store.limits import Budget, Rate
 from inhouse.gateway.store.meters import Charges, book, take
-from inhouse.gateway.types import Attempt, Caller, Face
+from inhouse.gateway.types import Attempt, Caller, Face, Target
 
 T = TypeVar("T")
 Kind = Literal["settled", "estimated", "reconciled"]
@@ -62,10 +64,20 @@ class Ending(NamedTuple):
     attempts: tuple[Booked, ...]
 
     @property
-    def tokens(self) -> int:
-        """All that were used, as far as anybody said."""
+    def tokens(self) -> int | None:
+        """All that were used; None where an attempt that may have cost something never said."""
+        if any(booked.attempt.usage is None and booked.high for booked in self.attempts):
+            return None
         usages = [booked.attempt.usage for booked in self.attempts]
         return sum(usage.prompt + usage.completion for usage in usages if usage)
+
+
+class StoredCall(NamedTuple):
+    """A call as the ledger has it. `ending` is None while it is open."""
+
+    call: OpenCall
+    attempts: tuple[Attempt, ...]
+    ending: Ending | None
 
 
 def new_call_id() -> str:
@@ -112,15 +124,18 @@ async def open_attempt(db: Database, call_id: str, attempt: Attempt) -> None:
 async def settle(db: Database, call: OpenCall, ending: Ending, kind: Kind = "settled") -> None:
     """Release what was reserved and book what was spent, in one transaction, even where the caller is cancelled.
 
-    A call that was settled before gets one more revision, and the budgets the difference: what is late, or exact where
-    the first was an estimate, is never booked twice.
+    A call that was settled before gets one more revision, and the budgets the difference: what comes late, or is exact
+    where the first was an estimate, is never booked twice. An estimate does not follow on anything, nor does what the
+    gateway saw follow on the provider's bill.
     """
 
     async def work(tx: Transaction) -> None:
-        cost = sum(booked.cost for booked in ending.attempts)
-        low, high = (sum(getattr(booked, side) for booked in ending.attempts) for side in ("low", "high"))
         is_first = await tx.execute("DELETE FROM open_calls WHERE call_id = ?", call.id) == 1
-        revision, before, tokens_before = (1, 0, call.tokens_estimate) if is_first else await _latest(tx, call)
+        before = None if is_first else await _latest(tx, call.id)
+        if before is not None and (kind == "estimated" or (kind == "settled" and before["kind"] == "reconciled")):
+            return
+        revision = 1 if before is None else before["revision"] + 1
+        cost, low, high = (sum(getattr(b, name) for b in ending.attempts) for name in ("cost", "low", "high"))
         await tx.execute(
             "INSERT INTO settlements (call_id, revision, at, kind, outcome, status, seconds, first_token, cost, low, high) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -132,15 +147,36 @@ async def settle(db: Database, call: OpenCall, ending: Ending, kind: Kind = "set
             "is_estimate, price, cost, low, high) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [_cost_row(call.id, revision, booked) for booked in ending.attempts],
         )
-        tokens = ending.tokens - tokens_before
-        await book(tx, call.charges, cost - before, call.reserve if is_first else 0, tokens)
+        if before is None:
+            used = ending.tokens
+            await book(tx, call.charges, cost, call.reserve, 0 if used is None else used - call.tokens_estimate)
+        else:
+            await book(tx, call.charges, cost - before["cost"], 0, 0)
 
     await _to_its_end(asyncio.ensure_future(db.run(work)))
 
 
-async def load_call(tx: Transaction, call_id: str) -> tuple[OpenCall, list[Attempt]]:
-    """A call of the ledger and the attempts that were opened for it. Raises `ValueError` where there is none."""
-    raise NotImplementedError
+async def load_call(tx: Transaction, call_id: str) -> StoredCall:
+    """A call of the ledger, with the latest revision of its end. Raises `ValueError` where there is none."""
+    calls = await tx.fetch("SELECT id, charges, reserve, tokens_estimate FROM calls WHERE id = ?", call_id)
+    if not calls:
+        raise ValueError(f"the ledger has no call {plain(call_id)}")
+    attempts = await tx.fetch("SELECT * FROM attempts WHERE call_id = ? ORDER BY number", call_id)
+    settled = await tx.fetch("SELECT * FROM settled WHERE call_id = ?", call_id)
+    costs = settled and await tx.fetch(
+        "SELECT * FROM costs WHERE call_id = ? AND revision = ? ORDER BY number", call_id, settled[0]["revision"]
+    )
+    budgets, tokens = json.loads(calls[0]["charges"])
+    charges = Charges(tuple(budgets), tuple((name, flow) for name, flow in tokens))
+    by_number = {
+        row["number"]: Attempt(row["number"], Target(row["provider"], row["model"], row["upstream"]), row["started"])
+        for row in attempts
+    }
+    return StoredCall(
+        OpenCall(call_id, charges, calls[0]["reserve"], calls[0]["tokens_estimate"]),
+        tuple(by_number.values()),
+        _ending(settled[0], costs, by_number) if settled else None,
+    )
 
 
 def plain(text: str) -> str:
@@ -153,3 +189,42 @@ async def _insert_attempt(tx: Transaction, call_id: str, attempt: Attempt) -> No
         "INSERT INTO attempts (call_id, number, provider, model, upstream, started) VALUES (?, ?, ?, ?, ?, ?)",
         call_id, attempt.number, *attempt.target, attempt.started,
     )  # fmt: skip
+
+
+async def _latest(tx: Transaction, call_id: str) -> Row:
+    """The newest settlement of a call that was settled before; nobody adds another meanwhile."""
+    if not await tx.fetch_locked("SELECT id FROM calls WHERE id = ? ORDER BY id", call_id):
+        raise ValueError(f"the ledger has no call {plain(call_id)}")
+    return (await tx.fetch("SELECT revision, kind, cost FROM settled WHERE call_id = ?", call_id))[0]
+
+
+def _cost_row(call_id: str, revision: int, booked: Booked) -> tuple[Any, ...]:
+    attempt = booked.attempt
+    usage = attempt.usage or (None, None, None, None)
+    return (
+        call_id, revision, attempt.number, attempt.outcome, attempt.seconds, *usage, int(attempt.is_estimate),
+        booked.price, booked.cost, booked.low, booked.high,
+    )  # fmt: skip
+
+
+def _ending(settled: Row, costs: Sequence[Row], attempts: dict[int, Attempt]) -> Ending:
+    """What the rows say, their figures put into the attempts as well."""
+    booked = []
+    for row in costs:
+        attempt = attempts[row["number"]]
+        attempt.outcome, attempt.seconds, attempt.is_estimate = row["outcome"], row["seconds"], bool(row["is_estimate"])
+        if row["prompt"] is not None:
+            attempt.usage = Usage(row["prompt"], row["cached"], row["completion"], row["thinking"])
+        booked.append(Booked(attempt, row["price"], row["cost"], row["low"], row["high"]))
+    return Ending(settled["outcome"], settled["status"], settled["seconds"], settled["first_token"], tuple(booked))
+
+
+async def _to_its_end(task: "asyncio.Future[T]") -> T:
+    """What a task gives, which goes on where the caller is cancelled; the caller waits for its end even then."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        raise

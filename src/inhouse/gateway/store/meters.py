@@ -12,6 +12,7 @@ from inhouse.gateway.store.database import Database, Row, Transaction
 from inhouse.gateway.store.limits import Budget, Rate, money
 from inhouse.gateway.types import CallRefused
 
+_FULL_SECONDS = 60.0  # in which an empty bucket fills: it holds what flows in in a minute
 _LARGEST_DEBT = 10  # buckets: of calls that used more than was thought
 _ROUNDING = 1e-4  # seconds: a time of today has a tenth of a microsecond
 
@@ -31,16 +32,19 @@ async def take(
     of_rate = {rate.meter: rate for rate in rates}
     rows = await _locked(tx, sorted([*of_budget, *of_rate]))
     amounts = {name: 1 if rate.kind == "requests" else tokens for name, rate in of_rate.items()}
-    ahead = {name: _ahead(rows[name], rate, now) for name, rate in of_rate.items()}
+    ahead = {name: _ahead(rows[name], now) for name in of_rate}
     for name, budget in of_budget.items():
         _check_budget(budget, rows[name], reserve)
     _check_rates([(rate, ahead[name], amounts[name]) for name, rate in of_rate.items()])
     await tx.execute_many(
         "UPDATE meters SET reserved = reserved + ?, full_at = ? WHERE name = ?",
         [(reserve, 0.0, name) for name in of_budget]
-        + [(0, now + ahead[name] + amounts[name] * 60 / rate.per_minute, name) for name, rate in of_rate.items()],
+        + [
+            (0, now + ahead[name] + amounts[name] * _FULL_SECONDS / rate.per_minute, name)
+            for name, rate in of_rate.items()
+        ],
     )
-    flows = [(name, rate.per_minute / 60) for name, rate in of_rate.items() if rate.kind == "tokens"]
+    flows = [(name, rate.per_minute / _FULL_SECONDS) for name, rate in of_rate.items() if rate.kind == "tokens"]
     return Charges(tuple(of_budget), tuple(flows))
 
 
@@ -65,10 +69,7 @@ async def left(db: Database, budgets: Sequence[Budget]) -> int | None:
 
 
 def _select(count: int) -> str:
-    return (
-        "SELECT name, spent, reserved, full_at FROM meters "
-        f"WHERE name IN ({', '.join('?' * count)}) ORDER BY name"
-    )
+    return f"SELECT name, spent, reserved, full_at FROM meters WHERE name IN ({', '.join('?' * count)}) ORDER BY name"
 
 
 async def _locked(tx: Transaction, names: Sequence[str]) -> dict[str, Row]:
@@ -85,11 +86,10 @@ async def _locked(tx: Transaction, names: Sequence[str]) -> dict[str, Row]:
     return {row["name"]: row for row in rows}
 
 
-def _ahead(row: Row, rate: Rate, now: float) -> float:
+def _ahead(row: Row, now: float) -> float:
     """Seconds until a bucket is full again. A clock that was set back does not keep it empty for as long as that."""
-    fills_in = rate.capacity * 60 / rate.per_minute
     ahead = max(0.0, row["full_at"] - now)
-    return ahead if ahead <= fills_in * _LARGEST_DEBT else fills_in
+    return ahead if ahead <= _FULL_SECONDS * _LARGEST_DEBT else _FULL_SECONDS
 
 
 def _check_budget(budget: Budget, row: Row, reserve: int) -> None:
@@ -107,11 +107,11 @@ def _check_rates(taken: Sequence[tuple[Rate, float, int]]) -> None:
     """Raises for the bucket that takes longest to hold what is asked of it."""
     worst: tuple[float, Rate] | None = None
     for rate, ahead, amount in taken:
-        if amount > rate.capacity:
+        if amount > rate.per_minute:
             raise CallRefused(
                 429, f"{rate} never holds the {amount:,} that this call may use: ask for fewer", "rate_limit_exceeded"
             )
-        wait = ahead - (rate.capacity - amount) * 60 / rate.per_minute
+        wait = ahead + amount * _FULL_SECONDS / rate.per_minute - _FULL_SECONDS
         if wait > _ROUNDING and (worst is None or wait > worst[0]):
             worst = wait, rate
     if worst is not None:

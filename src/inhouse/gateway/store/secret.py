@@ -44,5 +44,7 @@ def derive(secret: bytes, purpose: str) -> bytes:
 
 def _checked(secret: bytes, where: str) -> bytes:
     if len(secret) < _BYTES:
-        raise ValueError(f"{where}: a secret of {len(secret)} bytes; {_BYTES} at least (head -c 32 /dev/urandom | base64)")
+        raise ValueError(
+            f"{where}: a secret of {len(secret)} bytes; {_BYTES} at least (head -c 32 /dev/urandom | base64)"
+        )
     return secret
