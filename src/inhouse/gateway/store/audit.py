@@ -50,8 +50,8 @@ class AuditLog:
         return result
 
     async def move_head(self) -> None:
-        """Let the file name the newest entry, those of other replicas included. Raises `ValueError` where what was added
-        does not follow on what the file names."""
+        """Let the file name the newest entry, whichever replica wrote it. Raises `ValueError` where what was added does
+        not follow on what the file names."""
         known = read_head(self._head, self._key) or Head(0, 0, FIRST)
         rows = await self._db.read("SELECT line FROM audit WHERE number > ? ORDER BY number", known.count)
         head = known

@@ -1,4 +1,4 @@
-"""Keys: 256 random bits, shown once, stored as their HMAC: who reads the store cannot ask anything with what is in it."""
+"""Keys: 256 random bits, shown once, stored as their HMAC: who reads the store can ask nothing with what is in it."""
 
 import hashlib
 import hmac
@@ -38,8 +38,8 @@ class Keys:
         self._found: dict[str, tuple[float, Caller | None]] = {}  # by digest: secrets are not kept in memory
 
     async def find(self, secret: str) -> Caller | None:
-        """Whose secret it is; None where it is nobody's, was revoked, or is none at all. Every secret takes the same way:
-        its HMAC is looked up, which nobody can choose."""
+        """Whose secret it is; None where it is nobody's or was revoked. Every text takes the same way: its HMAC is
+        looked up, which nobody can choose."""
         digest, now = self._digest(secret), self._monotonic()
         until, caller = self._found.get(digest, (0.0, None))
         if now < until:
@@ -51,8 +51,8 @@ class Keys:
         return caller
 
     async def create(self, caller: Caller, by: str) -> str:
-        """A new key with these rights; its secret, which nobody can read again. Raises `ValueError` where a key has this
-        id, revoked ones included: the ledger counts by it."""
+        """A new key with these rights; its secret, which nobody can read again. Raises `ValueError` where a key has or
+        had this id: the ledger counts by it."""
         secret = _new_secret()
 
         async def work(tx: Transaction) -> None:
@@ -82,7 +82,7 @@ class Keys:
         return [Key(_caller(row["caller"]), row["created"], row["revoked"]) for row in rows]
 
     async def revoke(self, key_id: str, by: str) -> None:
-        """It works no more, here at once, in other replicas within a second. Raises `ValueError` where there is none."""
+        """It works no more, here at once, elsewhere within a second. Raises `ValueError` where there is none."""
 
         async def work(tx: Transaction) -> None:
             if not await tx.execute(
@@ -94,7 +94,7 @@ class Keys:
         self._found.clear()
 
     async def rotate(self, key_id: str, by: str, grace_seconds: float = 0.0) -> str:
-        """A new secret for a key; the old ones work for `grace_seconds` more. Raises `ValueError` where there is none."""
+        """A new secret for a key; old ones work for `grace_seconds` more. Raises `ValueError` where there is none."""
         secret = _new_secret()
 
         async def work(tx: Transaction) -> None:

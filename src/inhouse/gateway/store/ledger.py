@@ -45,7 +45,7 @@ class OpenCall(NamedTuple):
 
 
 class Booked(NamedTuple):
-    """An attempt that has ended, and what it cost: `low` and `high` hold what the provider will ask, whatever that is."""
+    """An attempt that has ended, and what it cost: what the provider will ask lies between `low` and `high`."""
 
     attempt: Attempt
     price: str  # version of the price list
@@ -99,8 +99,8 @@ async def open_call(db: Database, replica: str, call: NewCall, first: Attempt) -
         # rows that others wait for come last, so that they are held for two statements only
         charges = await take(tx, call.budgets, call.rates, call.reserve, call.tokens_estimate, now)
         await tx.execute(
-            "INSERT INTO calls (id, at, key_id, team, task, asked, face, is_stream, decision, tokens_estimate, reserve, "
-            "charges, trace) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO calls (id, at, key_id, team, task, asked, face, is_stream, decision, tokens_estimate, "
+            "reserve, charges, trace) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             call.id, now, call.caller.key_id, call.caller.team, call.task, plain(call.asked), call.face,
             int(call.is_stream), call.decision, call.tokens_estimate, call.reserve, json.dumps(charges),
             plain(call.trace),
@@ -137,8 +137,8 @@ async def settle(db: Database, call: OpenCall, ending: Ending, kind: Kind = "set
         revision = 1 if before is None else before["revision"] + 1
         cost, low, high = (sum(getattr(b, name) for b in ending.attempts) for name in ("cost", "low", "high"))
         await tx.execute(
-            "INSERT INTO settlements (call_id, revision, at, kind, outcome, status, seconds, first_token, cost, low, high) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO settlements (call_id, revision, at, kind, outcome, status, seconds, first_token, cost, low, "
+            "high) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             call.id, revision, db.now(), kind, ending.outcome, ending.status, ending.seconds, ending.first_token, cost,
             low, high,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a call may use: how much money in which period, how many requests and tokens a minute; and what applies to whom."""
+"""What a call may use: money in a day or month, requests and tokens in a minute; and what of that applies to whom."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -8,8 +8,8 @@ from inhouse.gateway.types import NANO, Caller
 
 
 class Budget(NamedTuple):
-    """Money that calls may cost together in each day or month of UTC: those of a team, of a key, for a task, or those for
-    which all that is given is so."""
+    """Money that calls may cost together in each day or month of UTC: those of a team, of a key, for a task; where
+    several are given, those for which all is so."""
 
     amount: int  # nano
     period: Literal["day", "month"]
@@ -56,7 +56,7 @@ class Rate(NamedTuple):
 
 
 class Limits:
-    """All budgets and rates of a configuration, and those that keys carry: `Limits(budgets, rates).of(caller, task)`."""
+    """The budgets and rates of a configuration, and those that keys carry: `Limits(budgets, rates).of(caller, task)`."""
 
     def __init__(self, budgets: Sequence[Budget] = (), rates: Sequence[Rate] = ()) -> None:
         self._budgets, self._rates = tuple(budgets), tuple(rates)

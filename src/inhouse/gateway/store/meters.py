@@ -18,7 +18,7 @@ _ROUNDING = 1e-4  # seconds: a time of today has a tenth of a microsecond
 
 
 class Charges(NamedTuple):
-    """What a call was charged to: the meters of its budgets, and those of its token buckets with their flow a second."""
+    """Where a call is charged: the meters of its budgets, and those of its buckets of tokens with their flow a second."""
 
     budgets: tuple[str, ...]
     tokens: tuple[tuple[str, float], ...]
@@ -97,8 +97,8 @@ def _check_budget(budget: Budget, row: Row, reserve: int) -> None:
     if reserve > free:
         raise CallRefused(
             402,
-            f"{budget} has {money(max(0, free))} left ({money(row['spent'])} spent, {money(row['reserved'])} reserved by "
-            f"calls under way); this call may cost {money(reserve)}",
+            f"{budget} has {money(max(0, free))} left ({money(row['spent'])} spent, {money(row['reserved'])} reserved "
+            f"by calls under way); this call may cost {money(reserve)}",
             "insufficient_quota",
         )
 

@@ -21,7 +21,8 @@ MIGRATIONS: tuple[str, ...] = (
 
     -- a budget of one period (nano spent, nano reserved) or a token bucket (when it will be full again)
     CREATE TABLE meters (
-        name TEXT NOT NULL PRIMARY KEY, spent BIGINT NOT NULL, reserved BIGINT NOT NULL, full_at DOUBLE PRECISION NOT NULL
+        name TEXT NOT NULL PRIMARY KEY, spent BIGINT NOT NULL, reserved BIGINT NOT NULL,
+        full_at DOUBLE PRECISION NOT NULL
     );
 
     -- the ledger: of these five only open_calls ever loses a row, and no row of any is changed

@@ -15,8 +15,8 @@ _SCHEMES = ("postgresql://", "postgres://")
 async def open_store(address: str, folder: Path, secret: bytes, now: Callable[[], float] | None = None) -> Database:
     """The store at `address` ("gateway.sqlite", relative to `folder`, or "postgresql://…"), its tables up to date.
 
-    `now` replaces the wall clock of a file and the server's clock of PostgreSQL. Raises `ValueError` with a sentence where
-    the address, the version or the secret does not fit, `StoreDown` where nobody answers.
+    `now` replaces the wall clock of a file and the server's clock of PostgreSQL. Raises `ValueError` with a sentence
+    where the address, the version or the secret does not fit, `StoreDown` where nobody answers.
     """
     db: Database
     if address.startswith(_SCHEMES):

@@ -1,4 +1,4 @@
-"""The secret of a gateway, which never stands in its store: keys are stored under it, the audit log is signed with it."""
+"""The secret of a gateway, never in its store: keys are stored under it, the audit log is signed with it."""
 
 import base64
 import hashlib

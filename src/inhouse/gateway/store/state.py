@@ -1,4 +1,4 @@
-"""Small facts that all replicas and restarts must know, by name: providers that were cut, roll-outs under way, drills."""
+"""Small facts that all replicas and restarts must know, by name: providers that were cut, roll-outs under way."""
 
 import json
 from typing import Any
@@ -13,8 +13,8 @@ async def get(tx: Transaction, name: str) -> Any:
 
 
 async def put(tx: Transaction, name: str, value: Any, now: float) -> None:
-    """Keep anything that JSON can hold in the place of what was there. Who reads first and then writes what follows from
-    it begins with `tx.alone(name)`."""
+    """Keep anything that JSON can hold in the place of what was there. Who reads first and writes what follows from it
+    begins with `tx.alone(name)`."""
     await tx.execute(
         "INSERT INTO state (name, value, at) VALUES (?, ?, ?) "
         "ON CONFLICT (name) DO UPDATE SET value = excluded.value, at = excluded.at",
