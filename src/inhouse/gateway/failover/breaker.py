@@ -67,12 +67,14 @@ class Breaker:
 
     def answered(self, target: Target) -> None:
         """It works: closed."""
-        self._circuits.pop(target, None)
+        if (circuit := self._circuits.get(target)) is not None:
+            self._circuits[target] = _Circuit(quiet_until=circuit.quiet_until)  # other calls were asked to wait
 
     def failed(self, target: Target, error: ProviderError) -> None:
         """Opens after some failures in a row, and again for twice as long after a failed probe."""
         if isinstance(error, _IS_ALIVE):
-            return self.undecided(target)
+            self.undecided(target)
+            return
         circuit = self._circuits.setdefault(target, _Circuit())
         if isinstance(error, RateLimited) and error.retry_after is not None:
             circuit.quiet_until = max(circuit.quiet_until, self._monotonic() + error.retry_after)

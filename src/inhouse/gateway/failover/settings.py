@@ -12,8 +12,8 @@ class FailoverSettings(Settings):
 
     stream_recovery: Literal["hold", "resume", "off"] = Field(
         default="hold",
-        description="hold: text is sent once the answer is whole; resume: at once, and a broken stream goes on elsewhere "
-        "where it can; off: at once, and a broken stream ends with an error",
+        description="hold: text is sent once the answer is whole; resume: at once, and a broken stream goes on "
+        "elsewhere where it can; off: at once, and a broken stream ends with an error",
     )
     first_token: PositiveFloat = Field(
         default=10.0,

@@ -1,90 +1,80 @@
-"""What a call may use: how much money in which period, how many requests and tokens a minute; and what applies to whom."""
+"""What a call may use: money in a day or month, requests and tokens in a minute; and what of that applies to whom."""
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from inhouse.gateway.types import NANO, Caller
 
-Scope = Literal["all", "team", "key", "task"]
-Period = Literal["day", "month", "once"]
-Kind = Literal["requests", "tokens"]
-
 
 class Budget(NamedTuple):
-    """Money that all calls of a scope may cost together in each period (days and months of UTC; once: for good)."""
+    """Money that calls may cost together in each day or month of UTC: those of a team, of a key, for a task; where
+    several are given, those for which all is so."""
 
-    scope: Scope
-    name: str  # of the team, key or task; "" for all
     amount: int  # nano
-    period: Period
+    period: Literal["day", "month"]
+    team: str | None = None
+    key: str | None = None
+    task: str | None = None
+
+    def is_of(self, caller: Caller, task: str) -> bool:
+        """Whether a call of this caller for this task is paid from it."""
+        return all(
+            wanted is None or wanted == found
+            for wanted, found in ((self.team, caller.team), (self.key, caller.key_id), (self.task, task))
+        )
 
     def meter(self, now: float) -> str:
         """The row that counts this budget at `now`: each period has its own."""
         day = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
-        part = {"day": day, "month": day[:7], "once": "once"}[self.period]
-        return f"{self.scope}/{self.name}/{part}"
+        return "|".join(["budget", *self._whose(), day if self.period == "day" else day[:7]])
 
     def __str__(self) -> str:
-        whose = "of all calls" if self.scope == "all" else f"of {self.scope} {self.name}"
-        return f"the budget {whose} ({money(self.amount)}{'' if self.period == 'once' else f' a {self.period}'})"
+        whose = " and ".join(self._whose()) or "all calls"
+        return f"the budget of {whose} ({money(self.amount)} a {self.period})"
+
+    def _whose(self) -> list[str]:
+        named = (("team", self.team), ("key", self.key), ("task", self.task))
+        return [f"{what} {name}" for what, name in named if name is not None]
 
 
 class Rate(NamedTuple):
-    """A token bucket: `per_minute` flow in evenly, and as many are there at most (`burst`, where it is given)."""
+    """A token bucket: `per_minute` flow in evenly, and as many are there at most."""
 
-    scope: Scope
+    scope: Literal["team", "key"]
     name: str
-    kind: Kind
+    kind: Literal["requests", "tokens"]
     per_minute: int
-    burst: int = 0
 
     @property
     def meter(self) -> str:
         """The row that counts this bucket."""
-        return f"{self.scope}/{self.name}/{self.kind}"
-
-    @property
-    def capacity(self) -> int:
-        """The most that may be taken at once."""
-        return self.burst or self.per_minute
+        return f"{self.kind}|{self.scope} {self.name}"
 
     def __str__(self) -> str:
-        whose = "of all calls" if self.scope == "all" else f"of {self.scope} {self.name}"
-        return f"the limit {whose} of {self.per_minute:,} {self.kind} a minute"
+        return f"the limit of {self.scope} {self.name} ({self.per_minute:,} {self.kind} a minute)"
 
 
 class Limits:
-    """All budgets and rates of a configuration, and those that keys carry: `Limits(budgets, rates).of(caller, task)`."""
+    """The budgets and rates of a configuration, and those that keys carry: `Limits(budgets, rates).of(caller, task)`."""
 
     def __init__(self, budgets: Sequence[Budget] = (), rates: Sequence[Rate] = ()) -> None:
         self._budgets, self._rates = tuple(budgets), tuple(rates)
 
     def of(self, caller: Caller, task: str) -> tuple[tuple[Budget, ...], tuple[Rate, ...]]:
-        """What applies to a call of this caller for this task."""
-        names = {"all": "", "team": caller.team, "key": caller.key_id, "task": task}
-        budgets = [budget for budget in self._budgets if names[budget.scope] == budget.name]
-        rates = [rate for rate in self._rates if names[rate.scope] == rate.name]
+        """What applies to a call of this caller for this task; of two for one and the same, the tighter."""
+        budgets = [budget for budget in self._budgets if budget.is_of(caller, task)]
         if caller.budget is not None:
-            budgets.append(Budget("key", caller.key_id, caller.budget, caller.budget_period))
+            budgets.append(Budget(caller.budget, caller.budget_period, key=caller.key_id))
+        names = {"team": caller.team, "key": caller.key_id}
+        rates = [rate for rate in self._rates if names[rate.scope] == rate.name]
         if caller.requests_per_minute:
             rates.append(Rate("key", caller.key_id, "requests", caller.requests_per_minute))
         if caller.tokens_per_minute:
             rates.append(Rate("key", caller.key_id, "tokens", caller.tokens_per_minute))
-        return tuple(budgets), tuple(rates)
-
-
-def parse_budget(text: str) -> tuple[int, Period]:
-    """`(nano, period)` of "500/month", "20/day" or "1000" (once). Raises `ValueError` with a sentence."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d{1,9})?)\s*(?:/\s*(day|month)\s*)?", text)
-    if not found or len(text) > 30:
-        raise ValueError(f'"{text[:30]}" is no budget: an amount, and how often it comes anew, as in 50/month, 2.5/day, 100')
-    nano = int(Decimal(found[1]) * NANO)
-    if not 0 < nano < 2**62:
-        raise ValueError(f'a budget of "{text}": more than 0, and less than {2**62 // NANO:,}')
-    return nano, found[2] or "once"  # type: ignore[return-value]  # the pattern knows no third
+        tightest_budgets = {budget[1:]: budget for budget in sorted(budgets, key=lambda budget: -budget.amount)}
+        tightest_rates = {rate[:3]: rate for rate in sorted(rates, key=lambda rate: -rate.per_minute)}
+        return tuple(tightest_budgets.values()), tuple(tightest_rates.values())
 
 
 def money(nano: int) -> str:
