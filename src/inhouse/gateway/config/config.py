@@ -7,6 +7,7 @@ from pydantic import Field
 
 from inhouse.api.settings import ServeSettings
 from inhouse.common.settings import Settings
+from inhouse.gateway.contracts.settings import TermsSettings
 from inhouse.gateway.failover.settings import FailoverSettings
 from inhouse.gateway.routing.settings import EvidenceSettings, RoutingSettings
 from inhouse.gateway.settings import (
@@ -46,6 +47,7 @@ class Model(ModelSettings):
 class Provider(ProviderSettings):
     """A provider with its terms and its models."""
 
+    terms: TermsSettings = TermsSettings()
     model: tuple[Model, ...] = Field(default=(), description="its models; of an inhouse one: default its own name")
 
 
@@ -86,6 +88,9 @@ class GatewayConfig(Settings):
             for provider in self.provider
             for target, model in zip(provider.targets(), provider.model, strict=True)
         }
+
+    def terms(self) -> dict[str, TermsSettings]:
+        return {provider.name: provider.terms for provider in self.provider}
 
     def limits(self) -> Limits:
         """Of teams, and all budgets of the file."""

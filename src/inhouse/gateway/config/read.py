@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from inhouse.common.model_paths import find_model
 from inhouse.gateway.config.config import NOUN, GatewayConfig, Model, Provider
+from inhouse.gateway.contracts.settings import mistakes as mistakes_of_terms
 from inhouse.gateway.settings import parse_amount
 from inhouse.gateway.spend.prices import price_table
 from inhouse.recipe.errors import Positions, sentences
@@ -26,7 +27,7 @@ class ConfigFile(NamedTuple):
     config: GatewayConfig
     positions: Positions
 
-    def lines(self, mistakes: Iterator[Mistake]) -> list[str]:
+    def lines(self, mistakes: Iterable[Mistake]) -> list[str]:
         """Each as one line: file, line, sentence."""
         return [f"{self.positions.of(location)}: {sentence}" for location, sentence in mistakes]
 
@@ -84,6 +85,7 @@ def _mistakes(config: GatewayConfig, now: float) -> Iterator[Mistake]:
     yield from _of_names(config)
     yield from _of_store(config)
     yield from _of_budgets(config)
+    yield from of_terms(config, now, {provider.name for provider in config.provider})  # ended ones: `check`
     for number, provider in enumerate(config.provider):
         yield from _of_provider(number, provider)
         yield from _of_prices(config.currency, number, provider, now)
@@ -134,6 +136,13 @@ def _of_budgets(config: GatewayConfig) -> Iterator[Mistake]:
 
 def _teams(teams: set[str]) -> str:
     return f"there are {_listed(sorted(teams))}" if teams else 'write [[team]] with name = "…"'
+
+
+def of_terms(config: GatewayConfig, now: float, cut: Set[str]) -> Iterator[Mistake]:
+    """Contracts that contradict each other, and those that have ended, but for providers that are `cut` already."""
+    numbers = {provider.name: number for number, provider in enumerate(config.provider)}
+    for mistake in mistakes_of_terms(config.terms(), now, cut):
+        yield ("provider", numbers[mistake.provider], *mistake.keys), f"[provider.terms] {mistake.sentence}"
 
 
 def _of_provider(number: int, provider: Provider) -> Iterator[Mistake]:
