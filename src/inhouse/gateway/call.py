@@ -3,54 +3,68 @@ used, booked whatever happens."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from uuid import uuid4
 
+from inhouse.api.wire.embeddings import EmbeddingRequest
+from inhouse.gateway.booking import ending, new_call
+from inhouse.gateway.embedding import embedded
+from inhouse.gateway.faces.errors import as_api_error
 from inhouse.gateway.failover.answer import Answering
 from inhouse.gateway.gateway import Asked, Call, Gateway
-from inhouse.gateway.spend.cost import reservation
 from inhouse.gateway.store import ledger
+from inhouse.gateway.store.meters import left
 from inhouse.gateway.types import Attempt, Caller, CallRefused, Decision
-from inhouse.providers.answers import Begun, Event
+from inhouse.providers.answers import Begun, Embedded, Event
 from inhouse.providers.errors import ProviderError
 
 
 @asynccontextmanager
-async def opened(gateway: Gateway, caller: Caller, asked: Asked) -> AsyncIterator[tuple[Call, AsyncIterator[Event]]]:
-    """A call and its answer as it comes. What is raised inside, a cancellation included, is its outcome.
+async def opened(gateway: Gateway, caller: Caller, asked: Asked) -> AsyncIterator[Call]:
+    """A call whose answer is asked for inside; what is raised there, a cancellation included, is its outcome.
 
     Raises `CallRefused` where it is not let in: nobody was asked then, and nothing is booked.
     """
-    check_scope(caller, asked)
-    decision = await gateway.decide(caller, asked)
-    check_task(caller, decision)
-    call = Call(f"call-{uuid4().hex}", caller, asked, decision, started=gateway.now())
-    await ledger.open_call(gateway.db, gateway.new_call(call))
+    call = Call(ledger.new_call_id(), caller, asked, await decide(gateway, caller, asked), gateway.now())
     gateway.live[call.id] = call
     try:
-        async with aclosing(answered(gateway, call)) as events:
-            yield call, events
-        call.outcome = "answered"
+        yield call
+        call.outcome, call.status = "answered", 200
     except ProviderError as error:
-        call.outcome = error.kind
+        call.outcome, call.status = error.kind, as_api_error(error).status
         raise
     except CallRefused as error:
-        call.outcome = error.code
+        call.outcome, call.status = error.code, error.status
+        raise
+    except BaseException:
+        call.outcome, call.status = "client gone", 499
         raise
     finally:
-        call.outcome = call.outcome or "client gone"
-        gateway.spawn(settle(gateway, call))  # a task of its own: this one may be cancelled
+        call.seconds = gateway.now() - call.started
+        gateway.spawn(settle(gateway, call))  # on its own: whoever asked is not kept, and may be cancelled
 
 
-async def answered(gateway: Gateway, call: Call) -> AsyncIterator[Event]:
-    """Whoever answers of those whom the decision names; every attempt stands in the ledger before it is made."""
+async def decide(gateway: Gateway, caller: Caller, asked: Asked) -> Decision:
+    """Who may answer, for a caller who may ask. Raises `CallRefused`."""
+    model = asked.request.model
+    check_scope(caller, model)
+    budgets, _ = gateway.limits.of(caller, model.partition(":")[2])
+    money = await left(gateway.db, budgets)
+    decision = gateway.router.decide(asked.request, model, caller, asked.conversation, money, gateway.now())
+    if caller.tasks and decision.task not in caller.tasks:
+        found = f"'{decision.task}'" if decision.task else "none that is known"
+        raise CallRefused(403, f"This key may only ask for some tasks; this request's is {found}.", "task_not_allowed")
+    return decision
 
-    async def on_attempt(attempt: Attempt) -> None:
-        if attempt.number > 1:  # the first is there since the call was opened
-            await ledger.open_attempt(gateway.db, call.id, attempt)
 
+async def answer(gateway: Gateway, call: Call) -> AsyncIterator[Event]:
+    """What whoever answers says; who leaves it early closes it. Every attempt stands in the ledger before it is made.
+
+    Raises `CallRefused` where a limit or a budget does not let it in, and `ProviderError` where nobody answers.
+    """
+    assert not isinstance(call.asked.request, EmbeddingRequest)
     answering = Answering(
-        call.asked.request, call.decision.order, gateway.pool, gateway.breaker, gateway.config.failover, on_attempt
-    )
+        call.asked.request, call.decision.order, gateway.pool, gateway.breaker, gateway.config.failover,
+        lambda attempt: write(gateway, call, attempt),
+    )  # fmt: skip
     call.attempts = answering.attempts
     async with aclosing(answering.events()) as events:
         async for event in events:
@@ -59,29 +73,34 @@ async def answered(gateway: Gateway, call: Call) -> AsyncIterator[Event]:
             yield event
 
 
+async def embed(gateway: Gateway, call: Call) -> Embedded:
+    """The vectors, as `answer` gives an answer."""
+    return await embedded(gateway, call, lambda attempt: write(gateway, call, attempt))
+
+
+async def write(gateway: Gateway, call: Call, attempt: Attempt) -> None:
+    """An attempt, before it is made; with the first the call itself: its limits are taken, its money is reserved."""
+    if call.entry is None:
+        call.entry = await ledger.open_call(gateway.db, gateway.replica.id, new_call(gateway, call), attempt)
+    else:
+        await ledger.open_attempt(gateway.db, call.id, attempt)
+
+
 async def settle(gateway: Gateway, call: Call) -> None:
     """Book what was used, give back what was reserved, and tell who watches."""
-    call.seconds = gateway.now() - call.started
     del gateway.live[call.id]
-    await ledger.settle(gateway.db, call.id, gateway.costs(call), call.outcome)
+    if call.entry is not None:
+        end = ending(gateway, call)
+        call.cost = sum(booked.cost for booked in end.attempts)
+        await ledger.settle(gateway.db, call.entry, end)
     for observe in gateway.observers:
         observe(call)
 
 
-def check_scope(caller: Caller, asked: Asked) -> None:
-    """Raises `CallRefused` where the key may not ask this face, or for this model."""
-    if caller.faces and asked.face not in caller.faces:
-        raise CallRefused(403, f"This key may not ask the face {asked.face}.", "face_not_allowed")
-    model, _, task = asked.request.model.partition(":")
-    if caller.models and model not in caller.models:
+def check_scope(caller: Caller, model: str) -> None:
+    """Raises `CallRefused` where the key may not ask for this model, or for the task that it names."""
+    name, _, task = model.partition(":")
+    if caller.models and not {model, name} & {*caller.models}:
         raise CallRefused(403, f"This key may not ask for the model '{model[:100]}'.", "model_not_allowed")
-    if caller.tasks and task and task not in caller.tasks:
+    if name == "auto" and caller.tasks and task and task not in caller.tasks:
         raise CallRefused(403, f"This key may not ask for the task '{task[:100]}'.", "task_not_allowed")
-
-
-def check_task(caller: Caller, decision: Decision) -> None:
-    """Raises `CallRefused` where the key may only ask for some tasks, and this is none of them."""
-    if caller.tasks and decision.task not in caller.tasks:
-        found = f"'{decision.task}'" if decision.task else "none that is known"
-        message = f"This key may only ask for some tasks, and the task of this request is {found}."
-        raise CallRefused(403, message, "task_not_allowed")

@@ -7,25 +7,32 @@ from dataclasses import dataclass, field
 from time import time
 from typing import Any, NamedTuple
 
-from inhouse.api.wire.chat import ChatRequest
 from inhouse.gateway.config.config import GatewayConfig
+from inhouse.gateway.contracts.cut import CutWatch
+from inhouse.gateway.contracts.terms import Terms
 from inhouse.gateway.failover.breaker import Breaker
 from inhouse.gateway.failover.pool import Pool
+from inhouse.gateway.routing.request import AnyRequest
 from inhouse.gateway.routing.router import Router
-from inhouse.gateway.spend.prices import Prices
+from inhouse.gateway.spend.prices import PriceTable
+from inhouse.gateway.store.audit import AuditLog
 from inhouse.gateway.store.database import Database
 from inhouse.gateway.store.keys import Keys
+from inhouse.gateway.store.ledger import OpenCall
+from inhouse.gateway.store.limits import Limits
+from inhouse.gateway.store.replicas import Replica
 from inhouse.gateway.types import Attempt, Caller, Decision, Face
 
 log = logging.getLogger(__name__)
 
 
 class Asked(NamedTuple):
-    """What a caller asks. `conversation`: what the caller calls the one that it belongs to; "" where it says nothing."""
+    """What a caller asks, and of which conversation it is part (`routing.request.conversation_of`)."""
 
     face: Face
-    request: ChatRequest
-    conversation: str = ""
+    request: AnyRequest
+    conversation: str
+    trace: str = ""  # W3C traceparent, where the client sent one
 
 
 @dataclass
@@ -38,22 +45,30 @@ class Call:
     decision: Decision
     started: float  # wall clock, seconds
     attempts: list[Attempt] = field(default_factory=list)
+    entry: OpenCall | None = None  # in the ledger, from the first attempt on
     first_token: float | None = None  # seconds from the start
     seconds: float = 0.0
     outcome: str = ""  # "" while it runs, then "answered", "client gone", or why there is no answer
+    status: int = 0  # of HTTP
+    cost: int = 0  # nano, once it is settled
 
 
 @dataclass
 class Gateway:
-    """What a call needs, opened once (`server.opened`)."""
+    """What a call needs, opened once (`opening.opened`)."""
 
     config: GatewayConfig
     db: Database
+    replica: Replica
+    audit: AuditLog
     keys: Keys
-    prices: Prices
-    router: Router
+    limits: Limits
+    prices: PriceTable
+    terms: Terms
+    cuts: CutWatch
     pool: Pool
     breaker: Breaker
+    router: Router
     now: Callable[[], float] = time
     live: dict[str, Call] = field(default_factory=dict)
     observers: list[Callable[[Call], None]] = field(default_factory=list)  # told of every call that has ended
@@ -61,7 +76,7 @@ class Gateway:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Work that nobody waits for, and that no client's leaving ends."""
-        task = asyncio.ensure_future(self._logged(work))
+        task = asyncio.ensure_future(_logged(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -70,8 +85,9 @@ class Gateway:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _logged(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Exception:
-            log.exception("a task of the gateway failed")
+
+async def _logged(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception:
+        log.exception("a task of the gateway failed")

@@ -1,0 +1,95 @@
+"""Opens all that the gateway needs, in order, and closes it again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+from time import time
+from typing import Any
+
+from inhouse.api.wire.completions import CompletionRequest
+from inhouse.api.wire.embeddings import EmbeddingRequest
+from inhouse.gateway.config.config import GatewayConfig, Provider
+from inhouse.gateway.contracts.cut import CutWatch
+from inhouse.gateway.contracts.terms import Terms
+from inhouse.gateway.failover.breaker import Breaker
+from inhouse.gateway.failover.pool import Pool
+from inhouse.gateway.gateway import Call, Gateway
+from inhouse.gateway.routing.classifier import open_classifier
+from inhouse.gateway.routing.evidence_files import read_evidence
+from inhouse.gateway.routing.offer import Offer
+from inhouse.gateway.routing.request import AnyRequest
+from inhouse.gateway.routing.router import Router
+from inhouse.gateway.rules import HouseRules
+from inhouse.gateway.settings import ModelSettings
+from inhouse.gateway.store.audit import AuditLog
+from inhouse.gateway.store.content import delete_expired
+from inhouse.gateway.store.keys import Keys
+from inhouse.gateway.store.open import open_store
+from inhouse.gateway.store.replicas import Replica
+from inhouse.gateway.store.secret import read_secret
+from inhouse.providers.adapter import Adapter
+from inhouse.providers.address import key_from
+from inhouse.providers.dialects import dialect, endpoint
+from inhouse.providers.endpoint import Endpoint
+from inhouse.providers.expressible import Capabilities, missing_parts
+
+CONNECTIONS = 512  # to one provider
+
+
+@asynccontextmanager
+async def opened(config: GatewayConfig, now: Callable[[], float] = time) -> AsyncIterator[Gateway]:
+    """Everything open and looked after, until left; calls that have ended meanwhile are settled first.
+
+    Raises `ValueError` with a sentence for what does not fit.
+    """
+    async with AsyncExitStack() as stack:
+        gateway = await _opened(config, now, stack)
+        gateway.observers.append(partial(_learn, gateway))
+        for work in (gateway.cuts.run(), gateway.replica.keep(partial(delete_expired, gateway.db))):
+            stack.push_async_callback(_stop, asyncio.ensure_future(work))
+        yield gateway
+        await gateway.drained()
+
+
+async def _opened(config: GatewayConfig, now: Callable[[], float], stack: AsyncExitStack) -> Gateway:
+    secret = read_secret(config.secret_file)
+    db = await open_store(config.store, config.folder, secret)
+    stack.push_async_callback(db.close)
+    audit = AuditLog(db, config.folder / "gateway.audit-head", secret)
+    replica = Replica(db)
+    await replica.join()
+    stack.push_async_callback(replica.leave)
+
+    pool = Pool({}, config.models())
+    stack.push_async_callback(pool.close_all)
+    providers = config.providers()
+    reopen = partial(_reopen, providers)
+    variables = {name: each.key_env for name, each in providers.items() if each.key_env}
+    terms_of = {name: each.terms for name, each in providers.items()}
+    cuts = CutWatch(db, audit, pool, terms_of, variables, reopen)
+    terms, breaker, prices = Terms(terms_of, cuts.cuts), Breaker(config.failover), config.prices(now())
+    await cuts.look()
+    for name in providers:
+        if terms.why_ended(name, now()) is None:
+            pool.open(name, await reopen(name))
+    offers = [_offer(config, target, model, prices) for target, model in config.models().items()]
+    router = Router(
+        offers, read_evidence(config.evidence), open_classifier(config.folder, config.routing.labels), config.routing,
+        config.default, HouseRules(terms, breaker),
+    )  # fmt: skip
+    return Gateway(
+        config, db, replica, audit, Keys(db, secret, audit), config.limits(), prices, terms, cuts, pool, breaker, router,
+        now,
+    )  # fmt: skip
+
+
+async def _reopen(providers: dict[str, Provider], name: str) -> Endpoint:
+    """An open endpoint of a provider."""
+    provider = providers[name]
+    assert provider.address is not None
+    models = {(model.upstream or model.name): _capabilities(model) for model in provider.model}
+    made = endpoint(
+        provider.dialect, provider.address, key_from(provider.key_env), provider.limits, CONNECTIONS, models
+    )
+    return await made.__aenter__()
