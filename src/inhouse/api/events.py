@@ -65,7 +65,10 @@ class EventStream(Response):
         more: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         super().__init__()
-        self.all_headers = [*HEADERS, *((name.encode("latin-1"), value.encode("latin-1")) for name, value in more.items())]
+        self.head = [
+            *HEADERS,
+            *((name.encode("latin-1"), value.encode("latin-1")) for name, value in more.items()),
+        ]
         self.events, self.ping, self.interval = events, ping, interval
         self._last = 0.0  # when something was sent
 
@@ -78,7 +81,7 @@ class EventStream(Response):
             await self.events.aclose()  # here, not in the task: one cancelled before it began runs no `finally`
 
     async def _stream(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.all_headers})
+        await send({"type": "http.response.start", "status": 200, "headers": self.head})
         pinging = asyncio.ensure_future(self._keep_alive(send))
         try:
             async for piece in self.events:

@@ -1,14 +1,12 @@
 """The HTTP application of the gateway: its routes, behind the keys and the counting."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Route
 
 from inhouse.api.metrics import ServerMetrics
 from inhouse.api.middleware import OPEN, stack
+from inhouse.api.openapi import document
+from inhouse.gateway.admin import Admin
 from inhouse.gateway.endpoints import Endpoints
 from inhouse.gateway.faces.errors import ALL_HANDLERS
 from inhouse.gateway.gateway import Gateway
@@ -17,9 +15,11 @@ from inhouse.gateway.keyed import Keyed
 
 def create_app(gateway: Gateway) -> Starlette:
     """For a server on the host of the configuration; who made the gateway closes it."""
-    server = gateway.config.server
+    server, endpoints, admin = gateway.config.server, Endpoints(gateway), Admin(gateway)
+    served = [*endpoints.all(), *admin.all()]
+    endpoints.document = document([each.operation for each in served], True, OPEN)
     app = Starlette(
-        routes=[Route(each.path, each.handler, methods=[each.method]) for each in Endpoints(gateway).all()],
+        routes=[each.route for each in served],
         middleware=stack(
             server, ServerMetrics(), Middleware(Keyed, find=gateway.keys.find, open_paths=OPEN), server.host
         ),

@@ -12,7 +12,7 @@ from inhouse.api.middleware import given_keys, wrong_key
 from inhouse.gateway.types import Caller
 
 Handler = Callable[[Request], Awaitable[Response]]
-ADMIN, ANY = "admin", "any"  # what a route may need beside a face's name: an administrator's key, or just a key
+ADMIN, ANY, OPEN = "admin", "any", "open"  # what a route may need beside a face: an administrator's key, any key, none
 
 
 class Keyed:
@@ -39,7 +39,8 @@ def needing(scope: str, handler: Handler) -> Handler:
     """The handler for keys that have this scope only; others get 403 before their body is read."""
 
     async def checked(request: Request) -> Response:
-        check_access(request.scope["caller"], scope)
+        if scope != OPEN:
+            check_access(request.scope["caller"], scope)
         return await handler(request)
 
     return checked

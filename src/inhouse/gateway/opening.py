@@ -1,11 +1,10 @@
 """Opens all that the gateway needs, in order, and closes it again."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from time import time
-from typing import Any
 
 from inhouse.api.wire.completions import CompletionRequest
 from inhouse.api.wire.embeddings import EmbeddingRequest
@@ -22,12 +21,14 @@ from inhouse.gateway.routing.request import AnyRequest
 from inhouse.gateway.routing.router import Router
 from inhouse.gateway.rules import HouseRules
 from inhouse.gateway.settings import ModelSettings
+from inhouse.gateway.spend.prices import PriceTable
 from inhouse.gateway.store.audit import AuditLog
 from inhouse.gateway.store.content import delete_expired
 from inhouse.gateway.store.keys import Keys
 from inhouse.gateway.store.open import open_store
 from inhouse.gateway.store.replicas import Replica
 from inhouse.gateway.store.secret import read_secret
+from inhouse.gateway.types import Target
 from inhouse.providers.adapter import Adapter
 from inhouse.providers.address import key_from
 from inhouse.providers.dialects import dialect, endpoint
@@ -35,16 +36,20 @@ from inhouse.providers.endpoint import Endpoint
 from inhouse.providers.expressible import Capabilities, missing_parts
 
 CONNECTIONS = 512  # to one provider
+Check = Callable[[set[str]], None]
 
 
 @asynccontextmanager
-async def opened(config: GatewayConfig, now: Callable[[], float] = time) -> AsyncIterator[Gateway]:
+async def opened(
+    config: GatewayConfig, check: Check = lambda cut: None, now: Callable[[], float] = time
+) -> AsyncIterator[Gateway]:
     """Everything open and looked after, until left; calls that have ended meanwhile are settled first.
 
-    Raises `ValueError` with a sentence for what does not fit.
+    `check` is told which providers the store knows to be cut, before any is opened. Raises what it raises, and
+    `ValueError` with a sentence for what does not fit.
     """
     async with AsyncExitStack() as stack:
-        gateway = await _opened(config, now, stack)
+        gateway = await _opened(config, check, now, stack)
         gateway.observers.append(partial(_learn, gateway))
         for work in (gateway.cuts.run(), gateway.replica.keep(partial(delete_expired, gateway.db))):
             stack.push_async_callback(_stop, asyncio.ensure_future(work))
@@ -52,7 +57,7 @@ async def opened(config: GatewayConfig, now: Callable[[], float] = time) -> Asyn
         await gateway.drained()
 
 
-async def _opened(config: GatewayConfig, now: Callable[[], float], stack: AsyncExitStack) -> Gateway:
+async def _opened(config: GatewayConfig, check: Check, now: Callable[[], float], stack: AsyncExitStack) -> Gateway:
     secret = read_secret(config.secret_file)
     db = await open_store(config.store, config.folder, secret)
     stack.push_async_callback(db.close)
@@ -70,6 +75,7 @@ async def _opened(config: GatewayConfig, now: Callable[[], float], stack: AsyncE
     cuts = CutWatch(db, audit, pool, terms_of, variables, reopen)
     terms, breaker, prices = Terms(terms_of, cuts.cuts), Breaker(config.failover), config.prices(now())
     await cuts.look()
+    check({name for name in providers if terms.why_ended(name, now()) is not None})
     for name in providers:
         if terms.why_ended(name, now()) is None:
             pool.open(name, await reopen(name))
@@ -79,8 +85,8 @@ async def _opened(config: GatewayConfig, now: Callable[[], float], stack: AsyncE
         config.default, HouseRules(terms, breaker),
     )  # fmt: skip
     return Gateway(
-        config, db, replica, audit, Keys(db, secret, audit), config.limits(), prices, terms, cuts, pool, breaker, router,
-        now,
+        config, db, replica, audit, Keys(db, secret, audit), config.limits(), prices, terms, cuts, pool, breaker,
+        router, now,
     )  # fmt: skip
 
 
@@ -93,3 +99,46 @@ async def _reopen(providers: dict[str, Provider], name: str) -> Endpoint:
         provider.dialect, provider.address, key_from(provider.key_env), provider.limits, CONNECTIONS, models
     )
     return await made.__aenter__()
+
+
+def _offer(config: GatewayConfig, target: Target, model: ModelSettings, prices: PriceTable) -> Offer:
+    provider = config.providers()[target.provider]
+    return Offer(
+        target, provider.is_inhouse, provider.region, model.context, model.max_output,
+        partial(_missing, dialect(provider.dialect), _capabilities(model)), partial(prices.at, target),
+        model.early_access,
+    )  # fmt: skip
+
+
+def _missing(adapter: Adapter, model: Capabilities, request: AnyRequest) -> list[str]:
+    """The parts of a request that would not reach this model."""
+    if isinstance(request, EmbeddingRequest):
+        return [] if adapter.embeddings is not None else ["embeddings"]
+    if isinstance(request, CompletionRequest):
+        return (
+            ["completions"]
+            if adapter.completions is None
+            else missing_parts(request, adapter.completions.expresses, model)
+        )
+    return missing_parts(request, adapter.expresses, model)
+
+
+def _capabilities(model: ModelSettings) -> Capabilities:
+    can = {*model.can, *(["messages.prefill"] if model.can_prefill else [])}
+    return Capabilities(frozenset(can), frozenset(model.cannot), model.max_output)
+
+
+def _learn(gateway: Gateway, call: Call) -> None:
+    """Routing measures how long answers take, and keeps a conversation where it is."""
+    for attempt in call.attempts:
+        if attempt.outcome == "answered" and attempt.usage is not None:
+            gateway.router.answered(
+                call.asked.conversation, call.decision, attempt.target, attempt.seconds, attempt.usage.completion,
+                gateway.now(),
+            )  # fmt: skip
+
+
+async def _stop(task: "asyncio.Future[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

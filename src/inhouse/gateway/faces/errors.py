@@ -1,4 +1,4 @@
-"""What goes wrong inside, as what a client is told: a status and a sentence in the shape of the face that was called."""
+"""What goes wrong inside, as what a client is told: a status and a sentence in the shape of the face that it asked."""
 
 import math
 
@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from inhouse.api.errors import HANDLERS, ApiError
+from inhouse.gateway.store.database import StoreDown
 from inhouse.gateway.types import CallRefused
 from inhouse.providers.errors import ProviderError
 
@@ -34,4 +35,10 @@ async def _answer(request: Request, error: Exception) -> Response:
     return as_api_error(error).response(request.scope)
 
 
-ALL_HANDLERS = HANDLERS | {CallRefused: _answer, ProviderError: _answer}
+async def _store_is_down(request: Request, error: Exception) -> Response:
+    """Nobody is let in whose call could not be written."""
+    refusal = ApiError(503, "The gateway's store does not answer; try again later.", headers={"retry-after": "5"})
+    return refusal.response(request.scope)
+
+
+ALL_HANDLERS = HANDLERS | {CallRefused: _answer, ProviderError: _answer, StoreDown: _store_is_down}
