@@ -6,11 +6,11 @@ from starlette.middleware import Middleware
 from inhouse.api.metrics import ServerMetrics
 from inhouse.api.middleware import OPEN, stack
 from inhouse.api.openapi import document
-from inhouse.gateway.admin import Admin
-from inhouse.gateway.endpoints import Endpoints
 from inhouse.gateway.faces.errors import ALL_HANDLERS
 from inhouse.gateway.gateway import Gateway
-from inhouse.gateway.keyed import Keyed
+from inhouse.gateway.routes.admin import Admin
+from inhouse.gateway.routes.endpoints import Endpoints
+from inhouse.gateway.routes.keyed import Keyed
 
 
 def create_app(gateway: Gateway) -> Starlette:

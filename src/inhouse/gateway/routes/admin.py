@@ -17,9 +17,9 @@ from inhouse.gateway.contracts.cut import order_cut, stored_cuts
 from inhouse.gateway.contracts.instants import read_instant
 from inhouse.gateway.contracts.terms import Cut
 from inhouse.gateway.decisions import as_json
-from inhouse.gateway.endpoint import Endpoint, asked_of
 from inhouse.gateway.gateway import Call, Gateway
-from inhouse.gateway.keyed import ADMIN
+from inhouse.gateway.routes.endpoint import Endpoint, asked_of
+from inhouse.gateway.routes.keyed import ADMIN
 from inhouse.gateway.settings import parse_amount
 from inhouse.gateway.spend.report import spending
 from inhouse.gateway.types import Caller

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from inhouse.api.openapi import Operation
 from inhouse.gateway.gateway import Asked
-from inhouse.gateway.keyed import Handler, needing
+from inhouse.gateway.routes.keyed import Handler, needing
 from inhouse.gateway.routing.request import AnyRequest, conversation_of
 from inhouse.gateway.types import Face
 

@@ -20,7 +20,6 @@ from inhouse.api.wire.messages import CountTokensRequest, MessagesRequest
 from inhouse.api.wire.responses import ResponsesRequest
 from inhouse.gateway.call import answer, embed, opened
 from inhouse.gateway.decisions import as_header
-from inhouse.gateway.endpoint import Endpoint, asked_of
 from inhouse.gateway.faces.cards import Card, card, cards
 from inhouse.gateway.faces.chat import Chat
 from inhouse.gateway.faces.completions import Completions
@@ -30,7 +29,8 @@ from inhouse.gateway.faces.face import Face
 from inhouse.gateway.faces.messages import Messages, refuse_to_count
 from inhouse.gateway.faces.responses import Responses
 from inhouse.gateway.gateway import Asked, Call, Gateway
-from inhouse.gateway.keyed import ANY, OPEN
+from inhouse.gateway.routes.endpoint import Endpoint, asked_of
+from inhouse.gateway.routes.keyed import ANY, OPEN
 from inhouse.gateway.settings import AUTO
 from inhouse.gateway.types import Caller, CallRefused
 from inhouse.providers.answers import Embedded
