@@ -1,5 +1,5 @@
 """What is checked when a gateway starts: keys that are there and of the right kind, contracts that last, providers that
-can be reached. Providers that were cut are not asked for anything."""
+answer. Of providers that were cut nothing is asked."""
 
 import asyncio
 import os

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from inhouse.common.files import read_json
 from inhouse.common.model_paths import find_model
 from inhouse.gateway.config.config import NOUN, GatewayConfig, Model, Provider
 from inhouse.gateway.contracts.settings import mistakes as mistakes_of_terms
@@ -74,10 +75,22 @@ def _filled(config: GatewayConfig, folder: Path) -> GatewayConfig:
 
 
 def _with_model(provider: Provider) -> Provider:
-    """A model of one's own is called as its provider where nothing else is said."""
-    if not provider.is_inhouse or provider.model:
+    """A model of one's own is called as its provider, and has the context that its folder says, where nothing else is
+    said."""
+    if not provider.is_inhouse or len(provider.model) > 1:
         return provider
-    return provider.model_copy(update={"model": (Model(name=provider.name),)})
+    (model,) = provider.model or (Model(name=provider.name),)
+    if model.context is None and provider.run is not None:
+        model = model.model_copy(update={"context": _context(provider.run)})
+    return provider.model_copy(update={"model": (model,)})
+
+
+def _context(run: Path) -> int | None:
+    try:
+        said = read_json(find_model(run) / "config.json").get("max_position_embeddings")
+    except (ValueError, OSError):  # said where its folder is checked, and when it is started
+        return None
+    return said if isinstance(said, int) and said > 0 else None
 
 
 def _mistakes(config: GatewayConfig, now: float) -> Iterator[Mistake]:
@@ -149,6 +162,11 @@ def _of_provider(number: int, provider: Provider) -> Iterator[Mistake]:
     where: Location = ("provider", number)
     if not provider.model:
         yield where, f'[provider] "{provider.name}" has no model: write [[provider.model]] with name = "…"'
+    if provider.is_inhouse and len(provider.model) > 1:
+        yield (
+            (*where, "model", 1),
+            f'[provider] "{provider.name}": a run serves one model; give the other its own provider',
+        )
     if provider.run is not None:
         try:
             find_model(provider.run)
