@@ -136,11 +136,11 @@ class Router:
 
     def _quality(self, task: str, offers: Sequence[Offer]) -> dict[Target, Estimate]:
         """By the model's name here, else by the provider's name of it."""
-        names = {}
-        for offer in offers:
-            target = offer.target
-            known = {finding.model for finding in self.evidence.findings(task)}
-            names[target] = target.model if target.model in known else target.upstream
+        known = self.evidence.models(task)
+        names = {
+            offer.target: offer.target.model if offer.target.model in known else offer.target.upstream
+            for offer in offers
+        }
         found = self.evidence.quality(task, names.values(), self.settings.fewest)
         return {target: found[name] for target, name in names.items() if name in found}
 
