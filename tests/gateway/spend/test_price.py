@@ -4,7 +4,7 @@ from datetime import date
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -14,6 +14,7 @@ from inhouse.gateway.spend.settings import PriceSettings
 
 RATES = st.decimals(0, 200, places=4).map(float)
 TOKENS = st.integers(0, 300_000)
+FEW = settings(max_examples=40)
 
 
 @st.composite
@@ -35,27 +36,30 @@ def usages(
     return Usage(tokens, draw(st.integers(0, tokens)), answer, draw(st.integers(0, answer)))
 
 
+@FEW
 @given(prices(), usages())
-def test_a_cost_is_the_plain_sum_to_half_a_nano_unit(settings: PriceSettings, usage: Usage) -> None:
-    rates = settings
-    for long in sorted(settings.long_prompt, key=lambda each: each.above):
+def test_a_cost_is_the_plain_sum_to_half_a_nano_unit(written: PriceSettings, usage: Usage) -> None:
+    rates = written
+    for long in sorted(written.long_prompt, key=lambda each: each.above):
         rates = long if usage.prompt > long.above else rates
     cached = rates.input if rates.cached is None else rates.cached
     thinking = rates.output if rates.thinking is None else rates.thinking
     counts = (usage.prompt - usage.cached, usage.cached, usage.completion - usage.thinking, usage.thinking)
     each = [Decimal(str(price)) for price in (rates.input, cached, rates.output, thinking)]
     units = sum(count * price for count, price in zip(counts, each, strict=True)) / 10**6 + Decimal(
-        str(settings.request)
+        str(written.request)
     )
-    assert abs(written_price(settings, "x").cost(usage) - units * 10**9) <= Decimal("0.5")
+    assert abs(written_price(written, "x").cost(usage) - units * 10**9) <= Decimal("0.5")
 
 
+@FEW
 @given(prices(), usages(), TOKENS, TOKENS)
-def test_no_use_costs_more_than_the_bound(settings: PriceSettings, usage: Usage, prompt: int, completion: int) -> None:
-    price = written_price(settings, "x")
+def test_no_use_costs_more_than_the_bound(written: PriceSettings, usage: Usage, prompt: int, completion: int) -> None:
+    price = written_price(written, "x")
     assert price.cost(usage) <= price.most(usage.prompt + prompt, usage.completion + completion)
 
 
+@FEW
 @given(st.lists(usages(), max_size=20))
 def test_sums_of_many_calls_do_not_drift(many: list[Usage]) -> None:
     price = written_price(PriceSettings(currency="USD", input=0.25, cached=0.025, output=2.0), "x")

@@ -48,18 +48,20 @@ class Bill(NamedTuple):
 def read_bill(path: Path, currency: str) -> Bill:
     """Raises `ValueError` naming the file and the line for what is no bill in this currency: nothing is half read."""
     costs: dict[Line, int] = {}
-    slack: dict[Line, int] = {}
+    lines: dict[Line, int] = {}
+    digits = 2  # behind the point, of the line that has most: all are rounded alike, and none more coarsely than a cent
     for number, row in _rows(path):
         where = f"{path}, line {number}"
         line, cost = _line(row, where), _cost(row, currency, where)
         costs[line] = costs.get(line, 0) + int((cost * NANO).to_integral_value())
-        half = Decimal(5).scaleb(int(cost.as_tuple().exponent) - 1) * NANO  # of its last digit
-        slack[line] = slack.get(line, 0) + max(1, int(half))
+        lines[line] = lines.get(line, 0) + 1
+        digits = max(digits, -int(cost.as_tuple().exponent))
     if not costs:
         raise ValueError(f"{path}: the bill has no line")
     if len({bool(line.call) for line in costs}) > 1:
         raise ValueError(f"{path}: some lines name a call and some do not; take them for two bills")
-    return Bill(costs, slack)
+    half = max(1, NANO // 2 // 10 ** min(digits, 9))
+    return Bill(costs, {line: count * half for line, count in lines.items()})
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

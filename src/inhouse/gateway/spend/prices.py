@@ -24,8 +24,8 @@ class PriceTable:
         for start, price in self._written.get(target, ()):
             if when >= start:
                 return price
-        if (listed := self._listed.get(target)) and (price := listed.at(when)):
-            return price
+        if (listed := self._listed.get(target)) and (now := listed.at(when)):
+            return now
         raise LookupError(f"{target.model} at {target.provider} has no price")
 
 

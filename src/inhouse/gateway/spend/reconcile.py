@@ -28,7 +28,7 @@ class Difference(NamedTuple):
 
 
 class Reconciliation(NamedTuple):
-    """`matched` things of the bill agree with the ledger; `settled` estimates were made exact, which came to `change`."""
+    """`matched` things of the bill agree with the ledger; `settled` estimates were made exact, at `change`."""
 
     matched: int
     settled: int

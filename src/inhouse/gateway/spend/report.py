@@ -53,7 +53,9 @@ async def spending(db: Database, by: Sequence[str], since: float = 0.0, until: f
         )
         for row in rows
     ]
-    return sorted(sums, key=lambda each: (*[v for v, n in zip(each.of, by, strict=True) if n == "day"], -each.cost, each.of))
+    return sorted(
+        sums, key=lambda each: (*[v for v, n in zip(each.of, by, strict=True) if n == "day"], -each.cost, each.of)
+    )
 
 
 def _named(by: str, value: object) -> str:
