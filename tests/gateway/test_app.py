@@ -78,7 +78,7 @@ def test_administration(tmp_path: Path) -> None:
 
             said = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
             decision = await here.post("/admin/route", said, key="admin")
-            assert decision.json()["order"] == ["acme/m"] and not there.asked
+            assert decision.json()["order"] == [["acme", "m", "m-up"]] and not there.asked
 
             cut = await here.post("/admin/cuts", {"provider": "acme", "reason": "it is over"}, key="admin")
             assert cut.status_code == 200, cut.text

@@ -1,11 +1,12 @@
 """What a call may cost before it is made, and what is booked after it."""
 
+import json
 from collections.abc import Sequence
 
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.embeddings import EmbeddingRequest
-from inhouse.gateway.decisions import as_json
 from inhouse.gateway.gateway import Call, Gateway
+from inhouse.gateway.routing.explain import as_json
 from inhouse.gateway.routing.request import AnyRequest, asked_tokens, number_of_answers
 from inhouse.gateway.settings import ModelSettings
 from inhouse.gateway.spend.cost import Size, most_cost, size_of_chat, size_of_texts, spent
@@ -34,7 +35,7 @@ def new_call(gateway: Gateway, call: Call) -> NewCall:
         caller=call.caller,
         task=call.decision.task,
         asked=request.model,
-        decision=as_json(call.decision),
+        decision=json.dumps(as_json(call.decision)),
         face=call.asked.face,
         is_stream=getattr(request, "stream", False),
         budgets=budgets,

@@ -11,6 +11,7 @@ from inhouse.gateway.faces.errors import as_api_error
 from inhouse.gateway.failover.answer import Answering
 from inhouse.gateway.gateway import Asked, Call, Gateway
 from inhouse.gateway.store import ledger
+from inhouse.gateway.store.content import keep_content
 from inhouse.gateway.store.meters import left
 from inhouse.gateway.types import Attempt, Caller, CallRefused, Decision
 from inhouse.providers.answers import Begun, Embedded, Event
@@ -93,6 +94,8 @@ async def settle(gateway: Gateway, call: Call) -> None:
         end = ending(gateway, call)
         call.cost = sum(booked.cost for booked in end.attempts)
         await ledger.settle(gateway.db, call.entry, end)
+    if call.content is not None:
+        await keep_content(gateway.db, call.id, call.caller, call.content)
     for observe in gateway.observers:
         observe(call)
 

@@ -12,10 +12,12 @@ from inhouse.gateway.contracts.cut import CutWatch
 from inhouse.gateway.contracts.terms import Terms
 from inhouse.gateway.failover.breaker import Breaker
 from inhouse.gateway.failover.pool import Pool
+from inhouse.gateway.house.house import House
 from inhouse.gateway.routing.request import AnyRequest
 from inhouse.gateway.routing.router import Router
 from inhouse.gateway.spend.prices import PriceTable
 from inhouse.gateway.store.audit import AuditLog
+from inhouse.gateway.store.content import Content
 from inhouse.gateway.store.database import Database
 from inhouse.gateway.store.keys import Keys
 from inhouse.gateway.store.ledger import OpenCall
@@ -51,6 +53,7 @@ class Call:
     outcome: str = ""  # "" while it runs, then "answered", "client gone", or why there is no answer
     status: int = 0  # of HTTP
     cost: int = 0  # nano, once it is settled
+    content: Content | None = None  # of an answered call whose key has it kept
 
 
 @dataclass
@@ -69,6 +72,7 @@ class Gateway:
     pool: Pool
     breaker: Breaker
     router: Router
+    house: dict[str, House]
     now: Callable[[], float] = time
     live: dict[str, Call] = field(default_factory=dict)
     observers: list[Callable[[Call], None]] = field(default_factory=list)  # told of every call that has ended

@@ -14,8 +14,9 @@ from inhouse.gateway.contracts.terms import Terms
 from inhouse.gateway.failover.breaker import Breaker
 from inhouse.gateway.failover.pool import Pool
 from inhouse.gateway.gateway import Call, Gateway
+from inhouse.gateway.house.house import houses
 from inhouse.gateway.routing.classifier import open_classifier
-from inhouse.gateway.routing.evidence_files import read_evidence
+from inhouse.gateway.routing.evidence_files import Votes, keep_fresh, read_evidence
 from inhouse.gateway.routing.offer import Offer
 from inhouse.gateway.routing.request import AnyRequest
 from inhouse.gateway.routing.router import Router
@@ -24,10 +25,12 @@ from inhouse.gateway.settings import ModelSettings
 from inhouse.gateway.spend.prices import PriceTable
 from inhouse.gateway.store.audit import AuditLog
 from inhouse.gateway.store.content import delete_expired
+from inhouse.gateway.store.database import Database
 from inhouse.gateway.store.keys import Keys
 from inhouse.gateway.store.open import open_store
 from inhouse.gateway.store.replicas import Replica
 from inhouse.gateway.store.secret import read_secret
+from inhouse.gateway.store.votes import tallies
 from inhouse.gateway.types import Target
 from inhouse.providers.adapter import Adapter
 from inhouse.providers.address import key_from
@@ -51,8 +54,13 @@ async def opened(
     async with AsyncExitStack() as stack:
         gateway = await _opened(config, check, now, stack)
         gateway.observers.append(partial(_learn, gateway))
-        for work in (gateway.cuts.run(), gateway.replica.keep(partial(delete_expired, gateway.db))):
-            stack.push_async_callback(_stop, asyncio.ensure_future(work))
+        chores = (
+            gateway.cuts.run(),
+            gateway.replica.keep(partial(delete_expired, gateway.db)),
+            keep_fresh(config.evidence, partial(_votes, gateway.db), partial(setattr, gateway.router, "evidence")),
+        )
+        for chore in chores:
+            stack.push_async_callback(_stop, asyncio.ensure_future(chore))
         yield gateway
         await gateway.drained()
 
@@ -76,18 +84,23 @@ async def _opened(config: GatewayConfig, check: Check, now: Callable[[], float],
     terms, breaker, prices = Terms(terms_of, cuts.cuts), Breaker(config.failover), config.prices(now())
     await cuts.look()
     check({name for name in providers if terms.why_ended(name, now()) is not None})
-    for name in providers:
-        if terms.why_ended(name, now()) is None:
+    for name, each in providers.items():
+        if not each.is_inhouse and terms.why_ended(name, now()) is None:
             pool.open(name, await reopen(name))
+    house = await stack.enter_async_context(houses(config.provider, pool))
     offers = [_offer(config, target, model, prices) for target, model in config.models().items()]
     router = Router(
-        offers, read_evidence(config.evidence), open_classifier(config.folder, config.routing.labels), config.routing,
+        offers, read_evidence(config.evidence, await _votes(db)), open_classifier(config.folder, config.routing.labels), config.routing,
         config.default, HouseRules(terms, breaker),
     )  # fmt: skip
     return Gateway(
         config, db, replica, audit, Keys(db, secret, audit), config.limits(), prices, terms, cuts, pool, breaker,
-        router, now,
+        router, house, now,
     )  # fmt: skip
+
+
+async def _votes(db: Database) -> list[Votes]:
+    return [Votes(*tally) for tally in await tallies(db)]
 
 
 async def _reopen(providers: dict[str, Provider], name: str) -> Endpoint:

@@ -1,6 +1,5 @@
 """What administrators ask over HTTP: keys, cuts, spend, decisions, calls under way. All of it in JSON."""
 
-import json
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -16,10 +15,10 @@ from inhouse.gateway.call import decide
 from inhouse.gateway.contracts.cut import order_cut, stored_cuts
 from inhouse.gateway.contracts.instants import read_instant
 from inhouse.gateway.contracts.terms import Cut
-from inhouse.gateway.decisions import as_json
 from inhouse.gateway.gateway import Call, Gateway
 from inhouse.gateway.routes.endpoint import Endpoint, asked_of
 from inhouse.gateway.routes.keyed import ADMIN
+from inhouse.gateway.routing.explain import as_json
 from inhouse.gateway.settings import parse_amount
 from inhouse.gateway.spend.report import spending
 from inhouse.gateway.types import Caller
@@ -136,7 +135,7 @@ class Admin:
         raw = await read_body(request, self.limits)
         asked = asked_of("chat", ChatRequest.parse(raw), request, raw)
         decision = await decide(self.gateway, request.scope["caller"], asked)
-        return JSONResponse(json.loads(as_json(decision)))
+        return JSONResponse(as_json(decision))
 
     def _caller(self, body: NewKey) -> Caller:
         amount = None if body.budget is None else parse_amount(body.budget)

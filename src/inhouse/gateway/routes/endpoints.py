@@ -1,10 +1,12 @@
 """The paths of the gateway: each reads and checks its request, opens a call, and wraps what comes of it."""
 
+import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 from typing import Any
 
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -16,10 +18,10 @@ from inhouse.api.openapi import EVENTS, JSON, Operation
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.completions import CompletionRequest
 from inhouse.api.wire.embeddings import EmbeddingRequest
+from inhouse.api.wire.fields import Request as Body
 from inhouse.api.wire.messages import CountTokensRequest, MessagesRequest
 from inhouse.api.wire.responses import ResponsesRequest
 from inhouse.gateway.call import answer, embed, opened
-from inhouse.gateway.decisions import as_header
 from inhouse.gateway.faces.cards import Card, card, cards
 from inhouse.gateway.faces.chat import Chat
 from inhouse.gateway.faces.completions import Completions
@@ -31,12 +33,22 @@ from inhouse.gateway.faces.responses import Responses
 from inhouse.gateway.gateway import Asked, Call, Gateway
 from inhouse.gateway.routes.endpoint import Endpoint, asked_of
 from inhouse.gateway.routes.keyed import ANY, OPEN
+from inhouse.gateway.routing.explain import header
 from inhouse.gateway.settings import AUTO
+from inhouse.gateway.store.content import Content
+from inhouse.gateway.store.votes import vote
 from inhouse.gateway.types import Caller, CallRefused
 from inhouse.providers.answers import Embedded
 from inhouse.providers.errors import ProviderError
 
 _SMALL = 32_768  # bytes of a body that are read faster than a thread is woken
+
+
+class Feedback(Body):
+    """POST /v1/feedback: whether an answer was good; `call` is what its header `x-inhouse-call` said."""
+
+    call: str = Field(min_length=1, max_length=100)
+    is_good: bool
 
 
 class Endpoints:
@@ -61,6 +73,7 @@ class Endpoints:
                 "/v1/messages/count_tokens", "post", "Refused: no one tokenizer counts.", CountTokensRequest)),
             Endpoint("embeddings", self.embed, Operation(
                 "/v1/embeddings", "post", "Vectors of texts.", EmbeddingRequest)),
+            Endpoint("feedback", self.vote, Operation("/v1/feedback", "post", "A vote on an answer.", Feedback)),
             Endpoint("models", self.models, Operation("/v1/models", "get", "The models that the key may ask for.")),
             Endpoint("models", self.model, Operation("/v1/models/{model}", "get", "One of them, by its name.")),
             Endpoint(ANY, self.root, Operation("/", "get", "Whether a server is there, as some clients ask.")),
@@ -87,6 +100,7 @@ class Endpoints:
             async for said in events:
                 for _ in face.take(said):
                     pass
+            call.content = content_of(call, face)
         return call
 
     async def _stream(
@@ -101,6 +115,7 @@ class Endpoints:
                         yield b""
                     if piece := b"".join(face.take(said)):
                         yield piece
+                call.content = content_of(call, face)
         except (ProviderError, CallRefused) as error:
             if not heads:
                 raise
@@ -127,6 +142,11 @@ class Endpoints:
     async def _embed(self, caller: Caller, asked: Asked) -> tuple[Call, Embedded]:
         async with opened(self.gateway, caller, asked) as call:
             return call, await embed(self.gateway, call)
+
+    async def vote(self, request: Request) -> Response:
+        body = Feedback.parse(await read_body(request, self.limits))
+        await vote(self.gateway.db, request.scope["caller"], body.call, body.is_good)
+        return JSONResponse({"call": body.call, "is_good": body.is_good})
 
     async def models(self, request: Request) -> Response:
         shown = self._shown(request.scope["caller"])
@@ -160,11 +180,18 @@ class Endpoints:
         return [card for name, card in models.items() if not caller.models or name in caller.models]
 
 
+def content_of(call: Call, face: Face) -> Content | None:
+    """What was asked and answered, where the key has it kept."""
+    if not call.caller.keep_content_days:
+        return None
+    return Content(face.request.model_dump_json(exclude_unset=True), json.dumps(face.whole))
+
+
 def headers_of(call: Call) -> dict[str, str]:
     """Which call it was, who answers, and why."""
     target = call.attempts[-1].target
     return {
         "x-inhouse-call": call.id,
         "x-inhouse-model": f"{target.provider}/{target.model}",
-        "x-inhouse-decision": as_header(call.decision),
+        "x-inhouse-decision": header(call.decision),
     }
