@@ -89,10 +89,10 @@ async def _opened(config: GatewayConfig, check: Check, now: Callable[[], float],
             pool.open(name, await reopen(name))
     house = await stack.enter_async_context(houses(config.provider, pool))
     offers = [_offer(config, target, model, prices) for target, model in config.models().items()]
-    router = Router(
-        offers, read_evidence(config.evidence, await _votes(db)), open_classifier(config.folder, config.routing.labels), config.routing,
-        config.default, HouseRules(terms, breaker),
-    )  # fmt: skip
+    evidence = read_evidence(config.evidence, await _votes(db))
+    classifier = open_classifier(config.folder, config.routing.labels)
+    rules = HouseRules(terms, breaker)
+    router = Router(offers, evidence, classifier, config.routing, config.default, rules)
     return Gateway(
         config, db, replica, audit, Keys(db, secret, audit), config.limits(), prices, terms, cuts, pool, breaker,
         router, house, now,
