@@ -75,6 +75,10 @@ class GatewayConfig(Settings):
     def secret_file(self) -> Path:
         return self.folder / "gateway.secret"
 
+    @property
+    def audit_head(self) -> Path:
+        return self.folder / "gateway.audit-head"
+
     def providers(self) -> dict[str, Provider]:
         return {provider.name: provider for provider in self.provider}
 
