@@ -4,12 +4,12 @@ import asyncio
 import random
 
 import pytest
+from tests.gateway.store.conftest import Store
 
 from inhouse.gateway.store.database import Database, Transaction
 from inhouse.gateway.store.limits import Budget, Rate
 from inhouse.gateway.store.meters import Charges, book, left, take
 from inhouse.gateway.types import NANO, CallRefused
-from tests.gateway.store.conftest import Store
 
 REQUESTS, TOKENS = Rate("team", "docs", "requests", 60), Rate("key", "k", "tokens", 6_000)
 

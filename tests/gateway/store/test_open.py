@@ -4,13 +4,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from tests.gateway.store.conftest import SECRET, START, Store
 
 from inhouse.gateway.store import state
 from inhouse.gateway.store.database import Database, StoreDown, Transaction
 from inhouse.gateway.store.migrations import MIGRATIONS
 from inhouse.gateway.store.open import open_store
 from inhouse.gateway.store.secret import VARIABLE, read_secret
-from tests.gateway.store.conftest import SECRET, START, Store
 
 
 def test_several_replicas_bring_it_up_to_date_at_once(store: Store) -> None:
