@@ -26,7 +26,7 @@ class Clock:
 
 
 class Store:
-    """`store.run(scenario)` opens it, runs the coroutine `scenario(db)`, closes it; again and again on the same data."""
+    """`store.run(scenario)` opens it, runs the coroutine `scenario(db)` and closes it; the data stays."""
 
     def __init__(self, address: str, folder: Path, clock: Clock) -> None:
         self.address, self.folder, self.clock = address, folder, clock

@@ -30,7 +30,8 @@ BUDGET = Budget(10 * NANO, "month", team="docs")
 
 def call(reserve: int = NANO, budgets: tuple[Budget, ...] = (BUDGET,), rates: tuple[Rate, ...] = ()) -> NewCall:
     return NewCall(
-        new_call_id(), CALLER, "product/code", "auto", "{}", "chat", True, budgets, rates, tokens_estimate=100, reserve=reserve
+        new_call_id(), CALLER, "product/code", "auto", "{}", "chat", True, budgets, rates, tokens_estimate=100,
+        reserve=reserve,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from inhouse.gateway.store.audit import AuditLog
 from inhouse.gateway.store.database import Database, Transaction
@@ -111,12 +111,10 @@ class Keys:
         return secret
 
     async def _look_up(self, digest: str) -> Caller | None:
-        rows = await self._db.run(
-            lambda tx: tx.fetch(
-                "SELECT k.caller FROM key_secrets s JOIN keys k ON k.id = s.key_id "
-                "WHERE s.digest = ? AND (s.ends IS NULL OR s.ends > ?) AND k.revoked IS NULL",
-                digest, self._db.now(),
-            )
+        rows = await self._db.look_up(
+            "SELECT k.caller FROM key_secrets s JOIN keys k ON k.id = s.key_id "
+            "WHERE s.digest = ? AND (s.ends IS NULL OR s.ends > ?) AND k.revoked IS NULL",
+            digest, self._db.now(),
         )  # fmt: skip
         return _caller(rows[0][0]) if rows else None
 
@@ -139,5 +137,7 @@ def _new_secret() -> str:
 
 
 def _caller(text: str) -> Caller:
-    fields = json.loads(text)
-    return Caller(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(text).items()
+    }
+    return Caller(**fields)
