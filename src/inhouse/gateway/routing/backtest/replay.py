@@ -1,4 +1,4 @@
-"""Logged decisions, made again under other weights. What was answered instead is not known, so quality is the table's."""
+"""Logged decisions, made again under other weights. Quality is the table's: nobody knows the answers not given."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
