@@ -2,10 +2,9 @@
 
 from datetime import UTC, datetime
 
-from inhouse.gateway.contracts.early_access import EarlyAccess
 from inhouse.gateway.contracts.settings import TermsSettings
 from inhouse.gateway.contracts.terms import Cut, Terms
-from inhouse.gateway.types import NANO, Caller, Target
+from inhouse.gateway.types import NANO, Target
 
 ACME, BOLT, HOME = (Target(name, f"{name}-1", "up") for name in ("acme", "bolt", "home"))
 
@@ -80,11 +79,3 @@ def test_every_date_is_an_instant() -> None:
     )  # fmt: skip
     dates = ["2019-01-01", "2025-01-01", "2030-01-01", "2033-01-01"]
     assert terms.instants() == [at(date) for date in dates]
-
-
-def test_early_access_shows_a_model_to_its_groups_only() -> None:
-    early = EarlyAccess({("acme", "acme-1"): frozenset({"pilots", "staff"})})
-    pilot, other = Caller("k1", "docs", groups=("pilots",)), Caller("k2", "docs", is_admin=True)
-    assert early.why_not(ACME, pilot) is None and early.why_not(BOLT, other) is None
-    assert early.why_not(ACME, other) == "acme-1 is in early access, for pilots, staff"
-    assert early.visible([ACME, BOLT], other) == [BOLT] and early.visible([ACME, BOLT], pilot) == [ACME, BOLT]

@@ -1,7 +1,7 @@
 """The face of a store: transactions in the SQL that SQLite and PostgreSQL both understand.
 
-Placeholders are `?`, in order; money is BIGINT, a time DOUBLE PRECISION (seconds since 1970), truth BIGINT (0 or 1), what
-has parts JSON in TEXT. The two meet in ON CONFLICT and RETURNING.
+Placeholders are `?`, in order; money is BIGINT, a time DOUBLE PRECISION (seconds since 1970), truth BIGINT (0 or 1),
+what has parts JSON in TEXT. The two meet in ON CONFLICT and RETURNING.
 """
 
 from abc import ABC, abstractmethod

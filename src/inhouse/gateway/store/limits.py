@@ -56,7 +56,7 @@ class Rate(NamedTuple):
 
 
 class Limits:
-    """The budgets and rates of a configuration, and those that keys carry: `Limits(budgets, rates).of(caller, task)`."""
+    """Budgets and rates of a configuration, and those that keys carry: `Limits(budgets, rates).of(caller, task)`."""
 
     def __init__(self, budgets: Sequence[Budget] = (), rates: Sequence[Rate] = ()) -> None:
         self._budgets, self._rates = tuple(budgets), tuple(rates)

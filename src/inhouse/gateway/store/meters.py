@@ -18,7 +18,7 @@ _ROUNDING = 1e-4  # seconds: a time of today has a tenth of a microsecond
 
 
 class Charges(NamedTuple):
-    """Where a call is charged: the meters of its budgets, and those of its buckets of tokens with their flow a second."""
+    """Where a call is charged: the meters of its budgets, and those of its buckets of tokens with their flow per s."""
 
     budgets: tuple[str, ...]
     tokens: tuple[tuple[str, float], ...]

@@ -1,8 +1,8 @@
 """The store in one file, for one machine; several processes may share it.
 
-Transactions run on the event loop itself: in WAL mode none waits for the disk, and a thread for them would cost more than
-they do. What does wait, copying the log into the file and long reads, is done in threads. A process that is killed loses
-nothing; a power cut may lose what was stored in the second before it.
+Transactions run on the event loop itself: in WAL mode none waits for the disk, and a thread for them would cost more
+than they do. What does wait, copying the log into the file and long reads, is done in threads. A process that is killed
+loses nothing; a power cut may lose what was stored in the second before it.
 """
 
 import asyncio
