@@ -12,7 +12,7 @@ from inhouse.gateway.failover.resume import Diverged, Resumed
 from inhouse.gateway.failover.running import NOTHING, Limits, Running, total
 from inhouse.gateway.failover.settings import FailoverSettings
 from inhouse.gateway.failover.turns import Turns
-from inhouse.gateway.types import Attempt, Target
+from inhouse.gateway.types import Attempt, CallRefused, Target
 from inhouse.providers.answers import Ended, Event
 from inhouse.providers.errors import NotExpressible, ProviderError, RequestRefused
 
@@ -70,9 +70,15 @@ class Answering:
                             return
                 except ProviderError as error:
                     await self._failed(running, error)
+        except ProviderError:
+            await self._leave("abandoned")
+            raise
         finally:
-            for running in tuple(self._running):
-                await self._finish(running, "client gone")
+            await self._leave("client gone")
+
+    async def _leave(self, outcome: str) -> None:
+        for running in tuple(self._running):
+            await self._finish(running, outcome)
 
     def _preference(self, target: Target) -> tuple[bool, ...]:
         return self._delivery.preference(target, self._pool.model(target))
@@ -105,9 +111,8 @@ class Answering:
         while waiting:
             done, _ = await asyncio.wait(waiting, timeout=hedge_after, return_when=asyncio.FIRST_COMPLETED)
             hedge_after = None
-            if not done and (other := self._turns.besides(first.attempt.target)) is not None:
-                if (hedge := await self._start(other)) is not None:
-                    waiting[asyncio.create_task(hedge.first_piece())] = hedge
+            if not done and (hedge := await self._hedge(first.attempt.target)) is not None:
+                waiting[asyncio.create_task(hedge.first_piece())] = hedge
             for task in done:
                 running, error = waiting.pop(task), task.exception()
                 if error is None:
@@ -116,6 +121,15 @@ class Answering:
                     raise error
                 await self._failed(running, error)
         return None
+
+    async def _hedge(self, target: Target) -> Running | None:
+        """Where nobody else can be asked, or no money is left to ask two, there is none."""
+        if (other := self._turns.besides(target)) is None:
+            return None
+        try:
+            return await self._start(other)
+        except CallRefused:
+            return None
 
     async def _start(self, target: Target) -> Running | None:
         """None where the provider was closed meanwhile. Raises what `on_attempt` raises."""

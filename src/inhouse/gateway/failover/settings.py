@@ -40,7 +40,7 @@ class FailoverSettings(Settings):
     breaker_pause: PositiveFloat = Field(
         default=5.0, description="seconds until one call may try it again; doubled each time that this fails"
     )
-    breaker_longest_pause: PositiveFloat = Field(default=60.0, description="seconds, the longest of these pauses")
+    breaker_longest_pause: PositiveFloat = Field(default=30.0, description="seconds, the longest of these pauses")
     grace: NonNegativeFloat = Field(
         default=30.0, description="seconds in which streams under way may finish when a provider is cut"
     )
