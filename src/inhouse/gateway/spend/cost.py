@@ -1,11 +1,13 @@
 """What a call may cost before it is made, and what an attempt has cost, with bounds where nobody has said it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from inhouse.api.wire.chat import ChatRequest
+from inhouse.api.wire.pieces import Usage
 from inhouse.gateway.spend.price import Price
-from inhouse.gateway.types import Attempt
+from inhouse.gateway.spend.prices import PriceTable
+from inhouse.gateway.types import Attempt, Target
 
 # What bounds a prompt from above. A token of text is at least one byte of it; a template puts a few around each
 # message; what providers say to a model about tools costs up to 700 tokens (Anthropic's table of 2026 has 530).
@@ -64,9 +66,14 @@ def most_cost(price: Price, size: Size) -> int:
     return price.most(size.most_prompt, size.most_completion)
 
 
+def reservation(prices: PriceTable, sizes: Mapping[Target, Size], when: float) -> int:
+    """Nano-units to reserve for a call that any of these targets may answer: the most of the dearest."""
+    return max(most_cost(prices.at(target, when), size) for target, size in sizes.items())
+
+
 def likely_cost(price: Price, size: Size, completion: int) -> int:
     """Nano-units, expected of an answer of so many tokens."""
-    return price.most(size.prompt, completion)
+    return price.cost(Usage(size.prompt, 0, completion, 0))
 
 
 def spent(price: Price, attempt: Attempt, size: Size, delivered: int = 0) -> Spent:
@@ -90,13 +97,13 @@ def _prompt_only(prompt: int) -> Size:
     return Size(-(-prompt // _BYTES_A_TOKEN), prompt + 1, 0)
 
 
-def _size(
-    prompt: int, around: int, asked: int | None, n: int, max_output: int | None, context: int | None
-) -> Size:
+def _size(prompt: int, around: int, asked: int | None, n: int, max_output: int | None, context: int | None) -> Size:
     known = [limit for limit in (asked, max_output, context) if limit is not None]
     most = min(known, default=_UNKNOWN_OUTPUT) * n
     most_prompt = prompt + around
-    return Size(-(-prompt // _BYTES_A_TOKEN) + around // 4, most_prompt if context is None else min(most_prompt, context), most)
+    return Size(
+        -(-prompt // _BYTES_A_TOKEN) + around // 4, most_prompt if context is None else min(most_prompt, context), most
+    )
 
 
 def _bytes(texts: list[str]) -> int:
