@@ -21,6 +21,7 @@ WITHOUT_TORCH = (
     "inhouse.evaluate.suite.summary",
     "inhouse.evaluate.tasks",
     "inhouse.gateway",
+    "inhouse.gateway.store",
     "inhouse.jobs",
     "inhouse.pipeline",
     "inhouse.providers",
