@@ -4,7 +4,7 @@ Kinds do not measure the same, so estimates are only compared where they are mad
 most weight that anybody has at a task decides who is known there, and another is mixed in where all of these have it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from inhouse.gateway.routing.settings import WeightSettings
@@ -52,6 +52,10 @@ class Evidence:
     @property
     def tasks(self) -> tuple[str, ...]:
         return tuple(self._of_task)
+
+    def models(self, task: str) -> Collection[str]:
+        """Of which anything is known at a task."""
+        return self._of_task.get(task, {}).keys()
 
     def findings(self, task: str) -> list[Finding]:
         """All that is known of a task, for people to look at."""

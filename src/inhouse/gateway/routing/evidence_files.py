@@ -41,7 +41,9 @@ def read_evidence(settings: EvidenceSettings, votes: Sequence[Votes] = ()) -> Ev
             )
             continue
         estimate = Estimate(row["score"], row["low"], row["high"], row["n"])
-        findings.append(Finding(row["task"], row["model"], "evaluations", estimate, str(file), str(row.get("date", ""))))
+        findings.append(
+            Finding(row["task"], row["model"], "evaluations", estimate, str(file), str(row.get("date", "")))
+        )
         tokens = row.get("tokens_out")
         typical[row["task"], row["model"]] = Typical(tokens / row["n"] if tokens else None, row.get("seconds_median"))
     for board in settings.board:
@@ -82,7 +84,9 @@ def _is_score(row: dict[str, Any]) -> bool:
 def _board_findings(board: BoardSettings) -> Iterator[Finding]:
     """A score becomes the share of points that the model would win against an average one (Bradley-Terry)."""
     rows = _json(_text(board.file), str(board.file))
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and isinstance(row.get("model"), str) for row in rows):
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and isinstance(row.get("model"), str) for row in rows
+    ):
         raise ValueError(f"{board.file}: not a board as `inhouse arena board --json` writes it")
     for row in rows:
         points = [row.get(key) for key in ("low", "score", "high")]

@@ -1,6 +1,7 @@
 """A text as counts of its words, pairs of words, and runs of letters, hashed into a vector of a fixed length."""
 
 import re
+from itertools import pairwise
 from zlib import crc32
 
 import numpy as np
@@ -26,7 +27,7 @@ def _shortened(text: str) -> str:
 def _words(text: str) -> np.ndarray:
     words = [word.encode("utf-8", "surrogatepass") for word in _WORD.findall(text)]
     hashes = [crc32(word) % WORDS for word in words]
-    hashes += [crc32(second, crc32(first)) % WORDS for first, second in zip(words, words[1:], strict=False)]
+    hashes += [crc32(second, crc32(first)) % WORDS for first, second in pairwise(words)]
     return np.bincount(hashes, minlength=WORDS).astype(np.float32) if hashes else np.zeros(WORDS, np.float32)
 
 

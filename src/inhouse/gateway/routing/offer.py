@@ -3,22 +3,21 @@
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from inhouse.api.wire.chat import ChatRequest
-from inhouse.api.wire.pieces import Usage
-from inhouse.gateway.types import Caller, Target
+from inhouse.gateway.routing.request import AnyRequest
+from inhouse.gateway.spend.price import Price
+from inhouse.gateway.types import Target
 
 
 class Offer(NamedTuple):
-    """A target with its limits and its price. Money is in nano-units of the gateway's currency."""
+    """A target with its limits and its price."""
 
     target: Target
     is_inhouse: bool
     region: str  # "": not said
     context: int | None  # tokens of a prompt and its answer together; None: not known
     max_output: int | None
-    missing: Callable[[ChatRequest], list[str]]  # the parts of a request that it cannot take
-    cost: Callable[[Usage, float], int]  # of this use at a time (wall clock)
-    reserve: Callable[[ChatRequest, float], int]  # the most that a request can cost
+    missing: Callable[[AnyRequest], list[str]]  # the parts of a request that it cannot take
+    price: Callable[[float], Price]  # at a time (wall clock, seconds)
     groups: tuple[str, ...] = ()  # of early access, one of which a caller must belong to; (): everybody
 
 
@@ -59,8 +58,3 @@ class NoRules:
 
     def is_down(self, target: Target) -> bool:
         return False
-
-
-def may_use(offer: Offer, caller: Caller) -> bool:
-    """Whether the early-access list has the caller."""
-    return not offer.groups or bool({*offer.groups} & {*caller.groups})

@@ -5,10 +5,11 @@ from hashlib import sha256
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.completions import CompletionRequest
 from inhouse.api.wire.embeddings import EmbeddingRequest
+from inhouse.gateway.spend.cost import Size, size_of_chat, size_of_texts
 from inhouse.gateway.types import Caller
 
 AnyRequest = ChatRequest | CompletionRequest | EmbeddingRequest
-_BYTES_A_TOKEN = 4  # of English text, about; code and other languages have fewer
+_COMPLETION = 16  # tokens of a completion whose request says nothing, in OpenAI's API
 
 
 def text_of(request: AnyRequest) -> str:
@@ -18,26 +19,26 @@ def text_of(request: AnyRequest) -> str:
     return "\n".join(_texts(request))
 
 
-def prompt_tokens(request: AnyRequest) -> int:
-    """About how many tokens its prompt has."""
+def size_of(request: AnyRequest) -> Size:
+    """Its tokens, at a model without limits."""
     if isinstance(request, ChatRequest):
-        written = sum(len(message.text.encode("utf-8", "surrogatepass")) for message in request.messages)
-        written += sum(len(tool.model_dump_json()) for tool in request.tools)
-        return written // _BYTES_A_TOKEN + 4 * len(request.messages)
-    prompts = request.input if isinstance(request, EmbeddingRequest) else request.prompt
-    return sum(
-        len(prompt.encode("utf-8", "surrogatepass")) // _BYTES_A_TOKEN + 1 if isinstance(prompt, str) else len(prompt)
-        for prompt in prompts
-    )
+        return size_of_chat(request, None, None)
+    if isinstance(request, EmbeddingRequest):
+        return size_of_texts(request.input, 0)
+    return size_of_texts(request.prompt, _COMPLETION if request.max_tokens is None else request.max_tokens)
 
 
-def longest_answer(request: AnyRequest) -> int | None:
-    """The most tokens that its answer may have, where it says so; an embedding has none."""
+def asked_tokens(request: AnyRequest) -> int | None:
+    """The most tokens that one answer may have, where the request says so; an embedding has none."""
     if isinstance(request, EmbeddingRequest):
         return 0
     if isinstance(request, ChatRequest) and request.max_completion_tokens is not None:
         return request.max_completion_tokens
     return request.max_tokens
+
+
+def number_of_answers(request: AnyRequest) -> int:
+    return 1 if isinstance(request, EmbeddingRequest) else request.n
 
 
 def conversation_of(request: AnyRequest, caller: Caller, header: str | None, user: str | None) -> str:
