@@ -1,8 +1,8 @@
 """Counting what calls use: money against budgets, requests and tokens against token buckets, nobody admitted too many.
 
 A bucket is one number, the time at which it will be full again (the generic cell rate algorithm, ITU-T I.371): taking
-moves it on, time passes by itself. So a bucket survives restarts; a clock that is set forward or far back lets one bucket
-too many through, one that is set back by less holds calls back for two minutes at most.
+moves it on, time passes by itself. So a bucket survives restarts; a clock that is set forward or far back lets one
+bucket too many through, one that is set back by less holds calls back for two minutes at most.
 """
 
 from collections.abc import Sequence
