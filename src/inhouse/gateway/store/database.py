@@ -47,9 +47,7 @@ Work = Callable[[Transaction], Awaitable[T]]
 class Database(ABC):
     """A store that is open. Raises `StoreDown` from all of its methods where it cannot be reached."""
 
-    @abstractmethod
-    def now(self) -> float:
-        """Seconds since 1970 as the store sees them: all replicas on one PostgreSQL agree."""
+    now: Callable[[], float]  # seconds since 1970 as the store sees them: all replicas on one PostgreSQL agree
 
     @abstractmethod
     async def run(self, work: Work[T]) -> T:

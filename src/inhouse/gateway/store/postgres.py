@@ -26,7 +26,7 @@ class PostgresDatabase(Database):
     """`await PostgresDatabase.open(dsn)`. Without a clock of its own (tests) it goes by the server's."""
 
     def __init__(self, pool: "asyncpg.Pool", now: Callable[[], float] | None) -> None:
-        self._pool, self._now = pool, now
+        self._pool, self.now = pool, now or self._server_time
         self._offset, self._measured = 0.0, -_MEASURE_SECONDS
 
     @classmethod
@@ -46,9 +46,6 @@ class PostgresDatabase(Database):
         database = cls(pool, now)
         await database._measure()
         return database
-
-    def now(self) -> float:
-        return self._now() if self._now else time.monotonic() + self._offset
 
     async def run(self, work: Work[T]) -> T:
         import asyncpg
@@ -72,6 +69,9 @@ class PostgresDatabase(Database):
 
     async def close(self) -> None:
         await self._pool.close()
+
+    def _server_time(self) -> float:
+        return time.monotonic() + self._offset
 
     async def _measure(self) -> None:
         """How far the server's clock is from ours, which nobody sets: what a wall clock does here has no effect."""

@@ -29,7 +29,7 @@ class SqliteDatabase(Database):
     """`SqliteDatabase(path)`: the file is made where missing, readable by its owner only."""
 
     def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
-        self.path, self.now = path, now  # type: ignore[method-assign]
+        self.path, self.now = path, now
         with _as_store_down(path):
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             self._writer, self._reader = self._connect(), self._connect()
