@@ -38,10 +38,11 @@ def running_postgres(binaries: Path, settings: dict[str, str] | None = None) -> 
             os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
         data = folder / "data"
         subprocess.run(
-            [binaries / "initdb", "-D", data, "-U", "inhouse", "-A", "trust", "-E", "UTF8", "--locale", "C", "--no-sync",
-             "--no-instructions"], check=True, capture_output=True, user=user, cwd=folder,
+            [binaries / "initdb", "-D", data, "-U", "inhouse", "-A", "trust", "-E", "UTF8", "--locale", "C",
+             "--no-sync"], check=True, capture_output=True, user=user, cwd=folder,
         )  # fmt: skip
-        options = [part for key, value in (_SETTINGS | (settings or {})).items() for part in ("-c", f"{key}={value}")]
+        settings = _SETTINGS | (settings or {})
+        options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         with (folder / "log").open("wb") as log:
             server = subprocess.Popen(
                 [binaries / "postgres", "-D", data, "-k", folder, *options], stdout=log, stderr=log, user=user,

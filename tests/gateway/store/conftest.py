@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.postgres import find_binaries, fresh_schema, running_postgres
 
 from inhouse.gateway.store.database import Database
 from inhouse.gateway.store.open import open_store
-from tests.postgres import find_binaries, fresh_schema, running_postgres
 
 SECRET = b"s" * 32
 START = 1_800_000_000.0  # 2027-01-15 08:00 UTC
@@ -26,7 +26,7 @@ class Clock:
 
 
 class Store:
-    """`store.run(scenario)` opens it, runs the coroutine `scenario(db)`, closes it; again and again on the same data."""
+    """`store.run(scenario)` opens it, runs the coroutine `scenario(db)` and closes it; the data stays."""
 
     def __init__(self, address: str, folder: Path, clock: Clock) -> None:
         self.address, self.folder, self.clock = address, folder, clock

@@ -1,10 +1,10 @@
 """Whatever is done to the audit log behind the gateway's back is found and named."""
 
 import pytest
+from tests.gateway.store.conftest import SECRET, Store
 
 from inhouse.gateway.store.audit import AuditLog
 from inhouse.gateway.store.database import Database, Transaction
-from tests.gateway.store.conftest import SECRET, Store
 
 ATTACKS = {
     "": [],

@@ -1,10 +1,11 @@
 """Content is stored for keys that ask for it, until their days are over; who looks at it stands in the audit log."""
 
+from tests.gateway.store.conftest import SECRET, Store
+
 from inhouse.gateway.store.audit import AuditLog
 from inhouse.gateway.store.content import Content, delete_content, delete_expired, keep_content, read_content
 from inhouse.gateway.store.database import Database
 from inhouse.gateway.types import Caller
-from tests.gateway.store.conftest import SECRET, Store
 
 CONTENT = Content('{"messages": []}', '{"text": "\\u0000"}')
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
+from tests.gateway.store.conftest import SECRET, Clock, Store
 
 from inhouse.gateway.store.audit import AuditLog
 from inhouse.gateway.store.database import Database
 from inhouse.gateway.store.keys import Keys
 from inhouse.gateway.types import Caller
-from tests.gateway.store.conftest import SECRET, Clock, Store
 
 CALLER = Caller("team-docs", "docs", ("auto", "preview"), budget=50, keep_content_days=3)
 

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.gateway.store.conftest import START, Store
 
 from inhouse.api.wire.pieces import Usage
 from inhouse.gateway.store.database import Database
@@ -21,7 +22,6 @@ from inhouse.gateway.store.ledger import (
 from inhouse.gateway.store.limits import Budget, Rate
 from inhouse.gateway.store.meters import left
 from inhouse.gateway.types import NANO, Attempt, Caller, CallRefused, Target
-from tests.gateway.store.conftest import START, Store
 
 CALLER = Caller("docs-1", "docs")
 TARGET = Target("acme", "large", "acme-large-3")
@@ -30,7 +30,8 @@ BUDGET = Budget(10 * NANO, "month", team="docs")
 
 def call(reserve: int = NANO, budgets: tuple[Budget, ...] = (BUDGET,), rates: tuple[Rate, ...] = ()) -> NewCall:
     return NewCall(
-        new_call_id(), CALLER, "product/code", "auto", "{}", "chat", True, budgets, rates, tokens_estimate=100, reserve=reserve
+        new_call_id(), CALLER, "product/code", "auto", "{}", "chat", True, budgets, rates, tokens_estimate=100,
+        reserve=reserve,
     )  # fmt: skip
 
 

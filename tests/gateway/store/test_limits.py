@@ -1,6 +1,7 @@
+from tests.gateway.store.conftest import START
+
 from inhouse.gateway.store.limits import Budget, Limits, Rate, money
 from inhouse.gateway.types import NANO, Caller
-from tests.gateway.store.conftest import START
 
 ALL, TEAM, BOTH = Budget(9, "month"), Budget(8, "month", team="docs"), Budget(7, "day", team="docs", task="code")
 OTHER = Budget(6, "month", key="other")

@@ -4,12 +4,12 @@ import asyncio
 import random
 
 import pytest
+from tests.gateway.store.conftest import Store
 
 from inhouse.gateway.store.database import Database, Transaction
 from inhouse.gateway.store.limits import Budget, Rate
 from inhouse.gateway.store.meters import Charges, book, left, take
 from inhouse.gateway.types import NANO, CallRefused
-from tests.gateway.store.conftest import Store
 
 REQUESTS, TOKENS = Rate("team", "docs", "requests", 60), Rate("key", "k", "tokens", 6_000)
 
@@ -59,7 +59,7 @@ def test_many_at_once_get_what_there_is(store: Store) -> None:
     store.run(scenario)
 
 
-@pytest.mark.parametrize("jump", [-86_400.0, 0.0, 86_400.0])
+@pytest.mark.parametrize("jump", [-86_400.0, -30.0, 0.0, 86_400.0])
 def test_a_restart_empties_nothing_and_a_jump_of_the_clock_costs_one_bucket(store: Store, jump: float) -> None:
     async def drain(db: Database) -> int:
         count = 0
@@ -69,8 +69,8 @@ def test_a_restart_empties_nothing_and_a_jump_of_the_clock_costs_one_bucket(stor
 
     assert store.run(drain) == 60
     store.clock.seconds += jump
-    assert store.run(drain) == (60 if jump > 0 else 0)
-    store.clock.seconds += 61
+    assert store.run(drain) == (60 if abs(jump) > 60 else 0)
+    store.clock.seconds += 91
     assert store.run(drain) == 60
 
 
@@ -90,8 +90,19 @@ def test_the_tightest_budget_says_what_is_left(store: Store) -> None:
         assert await left(db, (wide, tight)) == 3 * NANO
         charges = await db.run(lambda tx: take(tx, (wide, tight), (), NANO, 0, db.now()))
         assert await left(db, (wide, tight)) == 2 * NANO
-        await db.run(lambda tx: book(tx, charges, 4 * NANO, NANO, 0))  # it cost more than anybody thought
+        await db.run(lambda tx: book(tx, charges, 4 * NANO, NANO, 0, db.now()))  # it cost more than anybody thought
         assert await left(db, (wide, tight)) == 0
         assert await left(db, (wide,)) == 96 * NANO
+
+    store.run(scenario)
+
+
+def test_a_debt_is_paid_in_two_minutes_at_most(store: Store) -> None:
+    async def scenario(db: Database) -> None:
+        charges = await db.run(lambda tx: take(tx, (), (TOKENS,), 0, 10, db.now()))
+        await db.run(lambda tx: book(tx, charges, 0, 0, 10**9, db.now()))
+        with pytest.raises(CallRefused) as refused:
+            await db.run(lambda tx: take(tx, (), (TOKENS,), 0, 6_000, db.now()))
+        assert refused.value.retry_after == pytest.approx(120)
 
     store.run(scenario)

@@ -1,16 +1,16 @@
-"""A store is brought up to date once, refused where it does not fit, and says one sentence where it cannot be reached."""
+"""A store is brought up to date once, refused where it does not fit, and says so where it cannot be reached."""
 
 import asyncio
 from pathlib import Path
 
 import pytest
+from tests.gateway.store.conftest import SECRET, START, Store
 
 from inhouse.gateway.store import state
 from inhouse.gateway.store.database import Database, StoreDown, Transaction
 from inhouse.gateway.store.migrations import MIGRATIONS
 from inhouse.gateway.store.open import open_store
 from inhouse.gateway.store.secret import VARIABLE, read_secret
-from tests.gateway.store.conftest import SECRET, START, Store
 
 
 def test_several_replicas_bring_it_up_to_date_at_once(store: Store) -> None:
@@ -105,5 +105,5 @@ def test_the_secret_is_made_once_and_kept_to_its_owner(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\$INHOUSE_GATEWAY_SECRET: a secret of 3 bytes; 32 at least"):
         read_secret(path, {VARIABLE: "abc"})
     path.chmod(0o640)
-    with pytest.raises(ValueError, match="chmod 600 gateway.secret"):
+    with pytest.raises(ValueError, match=r"chmod 600 gateway\.secret"):
         read_secret(path, {})

@@ -1,11 +1,12 @@
 """What a process left open when it died is found and closed with bounds; the living are left alone."""
 
+from tests.gateway.store.conftest import Store
+from tests.gateway.store.test_ledger import attempt, call, ending, meters
+
 from inhouse.gateway.store.database import Database
 from inhouse.gateway.store.ledger import load_call, open_attempt, open_call, settle
 from inhouse.gateway.store.replicas import LEASE_SECONDS, Replica
 from inhouse.gateway.types import NANO
-from tests.gateway.store.conftest import Store
-from tests.gateway.store.test_ledger import attempt, call, ending, meters
 
 
 def test_the_calls_of_the_dead_are_closed_as_estimates(store: Store) -> None:

@@ -113,6 +113,6 @@ def _read(file: Path) -> TaskClassifier | None:
 def _write(file: Path, classifier: TaskClassifier) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     buffer = BytesIO()
-    parts = {"idf": classifier._idf_F, "weight": classifier._weight_CF, "bias": classifier._bias_C}
-    np.savez(buffer, tasks=np.array(classifier.tasks), **parts)
+    names = np.array(classifier.tasks)
+    np.savez(buffer, tasks=names, idf=classifier._idf_F, weight=classifier._weight_CF, bias=classifier._bias_C)
     write_atomic(file, buffer.getvalue())

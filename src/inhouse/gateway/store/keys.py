@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from inhouse.gateway.store.audit import AuditLog
 from inhouse.gateway.store.database import Database, Transaction
@@ -139,5 +139,7 @@ def _new_secret() -> str:
 
 
 def _caller(text: str) -> Caller:
-    fields = json.loads(text)
-    return Caller(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(text).items()
+    }
+    return Caller(**fields)

@@ -130,6 +130,7 @@ async def settle(db: Database, call: OpenCall, ending: Ending, kind: Kind = "set
     """
 
     async def work(tx: Transaction) -> None:
+        now = db.now()
         is_first = await tx.execute("DELETE FROM open_calls WHERE call_id = ?", call.id) == 1
         before = None if is_first else await _latest(tx, call.id)
         if before is not None and (kind == "estimated" or (kind == "settled" and before["kind"] == "reconciled")):
@@ -139,7 +140,7 @@ async def settle(db: Database, call: OpenCall, ending: Ending, kind: Kind = "set
         await tx.execute(
             "INSERT INTO settlements (call_id, revision, at, kind, outcome, status, seconds, first_token, cost, low, "
             "high) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            call.id, revision, db.now(), kind, ending.outcome, ending.status, ending.seconds, ending.first_token, cost,
+            call.id, revision, now, kind, ending.outcome, ending.status, ending.seconds, ending.first_token, cost,
             low, high,
         )  # fmt: skip
         await tx.execute_many(
@@ -149,9 +150,9 @@ async def settle(db: Database, call: OpenCall, ending: Ending, kind: Kind = "set
         )
         if before is None:
             used = ending.tokens
-            await book(tx, call.charges, cost, call.reserve, 0 if used is None else used - call.tokens_estimate)
+            await book(tx, call.charges, cost, call.reserve, 0 if used is None else used - call.tokens_estimate, now)
         else:
-            await book(tx, call.charges, cost - before["cost"], 0, 0)
+            await book(tx, call.charges, cost - before["cost"], 0, 0, now)
 
     await _to_its_end(asyncio.ensure_future(db.run(work)))
 

@@ -1,8 +1,8 @@
 """Counting what calls use: money against budgets, requests and tokens against token buckets, nobody admitted too many.
 
 A bucket is one number, the time at which it will be full again (the generic cell rate algorithm, ITU-T I.371): taking
-moves it on, time passes by itself. So a bucket survives restarts, and a clock that is set back or forward costs one
-bucket's worth of calls at most, held back or let through.
+moves it on, time passes by itself. So a bucket survives restarts; a clock that is set forward or far back lets one bucket
+too many through, one that is set back by less holds calls back for two minutes at most.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,8 @@ from inhouse.gateway.store.limits import Budget, Rate, money
 from inhouse.gateway.types import CallRefused
 
 _FULL_SECONDS = 60.0  # in which an empty bucket fills: it holds what flows in in a minute
-_LARGEST_DEBT = 10  # buckets: of calls that used more than was thought
+_DEBT_SECONDS = 120.0  # the longest until a bucket is full again, after calls that used more than was thought
+_SLACK_SECONDS = 1.0  # between the clocks of replicas
 _ROUNDING = 1e-4  # seconds: a time of today has a tenth of a microsecond
 
 
@@ -48,13 +49,15 @@ async def take(
     return Charges(tuple(of_budget), tuple(flows))
 
 
-async def book(tx: Transaction, charges: Charges, spent: int, released: int, tokens: int) -> None:
+async def book(tx: Transaction, charges: Charges, spent: int, released: int, tokens: int, now: float) -> None:
     """Spend money and release what was reserved for it; `tokens` is how many more (or fewer) were used than taken."""
     changes = [(name, spent, released, 0.0) for name in charges.budgets if spent or released]
     changes += [(name, 0, 0, tokens / flow) for name, flow in charges.tokens if tokens]
+    latest = now + _DEBT_SECONDS
     await tx.execute_many(
-        "UPDATE meters SET spent = spent + ?, reserved = reserved - ?, full_at = full_at + ? WHERE name = ?",
-        [(spent, released, later, name) for name, spent, released, later in sorted(changes)],
+        "UPDATE meters SET spent = spent + ?, reserved = reserved - ?, "
+        "full_at = CASE WHEN full_at + ? < ? THEN full_at + ? ELSE ? END WHERE name = ?",
+        [(spent, released, later, latest, later, latest, name) for name, spent, released, later in sorted(changes)],
     )
 
 
@@ -87,9 +90,9 @@ async def _locked(tx: Transaction, names: Sequence[str]) -> dict[str, Row]:
 
 
 def _ahead(row: Row, now: float) -> float:
-    """Seconds until a bucket is full again. A clock that was set back does not keep it empty for as long as that."""
+    """Seconds until a bucket is full again. Longer than there is, and the clock was set back: it counts as full."""
     ahead = max(0.0, row["full_at"] - now)
-    return ahead if ahead <= _FULL_SECONDS * _LARGEST_DEBT else _FULL_SECONDS
+    return ahead if ahead <= _DEBT_SECONDS + _SLACK_SECONDS else 0.0
 
 
 def _check_budget(budget: Budget, row: Row, reserve: int) -> None:
