@@ -2,10 +2,8 @@
 
 import getpass
 import os
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +30,7 @@ class Administration(NamedTuple):
 
 @asynccontextmanager
 async def administration(path: Path) -> AsyncIterator[Administration]:
-    """Of the gateway that a file configures; others may use the store meanwhile. Raises `ValueError` with a sentence."""
+    """Of the gateway that a file configures; others may use the store meanwhile. Raises `ValueError`."""
     config = read_config(path)
     secret = read_secret(config.secret_file)
     db = await open_store(config.store, config.folder, secret)
@@ -86,13 +84,3 @@ def new_caller(
         None if amount is None else amount.nano, "month" if amount is None else amount.period,
         quota.requests_per_minute or 0, quota.tokens_per_minute or 0,
     )  # fmt: skip
-
-
-def moment(text: str, now: float | None = None) -> float:
-    """Seconds since 1970 of a date or a time; what says no zone is UTC. Raises `ValueError` with a sentence."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        example = date.fromtimestamp(time.time() if now is None else now).isoformat()
-        raise ValueError(f'"{text[:40]}" is no time: write a date such as {example}, or {example}T18:00Z') from None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()

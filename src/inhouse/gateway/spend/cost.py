@@ -1,13 +1,12 @@
 """What a call may cost before it is made, and what an attempt has cost, with bounds where nobody has said it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.pieces import Usage
 from inhouse.gateway.spend.price import Price
-from inhouse.gateway.spend.prices import PriceTable
-from inhouse.gateway.types import Attempt, Target
+from inhouse.gateway.types import Attempt
 
 # What bounds a prompt from above. A token of text is at least one byte of it; a template puts a few around each
 # message; what providers say to a model about tools costs up to 700 tokens (Anthropic's table of 2026 has 530).
@@ -64,11 +63,6 @@ def most_cost(price: Price, size: Size) -> int:
     if size.most_completion and price.rates.output is None:
         raise ValueError("its price says nothing of answers, only of prompts: it embeds")
     return price.most(size.most_prompt, size.most_completion)
-
-
-def reservation(prices: PriceTable, sizes: Mapping[Target, Size], when: float) -> int:
-    """Nano-units to reserve for a call that any of these targets may answer: the most of the dearest."""
-    return max(most_cost(prices.at(target, when), size) for target, size in sizes.items())
 
 
 def likely_cost(price: Price, size: Size, completion: int) -> int:

@@ -23,7 +23,7 @@ async def export(db: Database, path: Path, since: float = 0.0, until: float = 2.
     """Write the settled attempts of this time to `path`, whole or not at all; how many rows that were. Money is in
     units of the currency, exact to nine digits. Raises `ValueError` for an ending that is neither .csv nor .parquet,
     and where parquet is asked for without its extra."""
-    writers = {".csv": _CsvFile, ".parquet": _ParquetFile}
+    writers: dict[str, type[_CsvFile] | type[_ParquetFile]] = {".csv": _CsvFile, ".parquet": _ParquetFile}
     if path.suffix not in writers:
         raise ValueError(f"{path}: a ledger is exported as .csv or .parquet")
     part = path.with_name(f".{path.name}.part")
