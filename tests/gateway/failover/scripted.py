@@ -50,9 +50,7 @@ class Scripted:
 class Stage:
     """A pool of such endpoints, one target each, and the calls that are made of it."""
 
-    def __init__(
-        self, *endpoints: Scripted, models: dict[Target, ModelSettings] | None = None, **settings: Any
-    ) -> None:
+    def __init__(self, *endpoints: Scripted, **settings: Any) -> None:
         self.order = (A, B, C)[: len(endpoints)]
         named = {target.provider: cast(Endpoint, each) for target, each in zip(self.order, endpoints, strict=True)}
         self.pool = Pool(named, {})
