@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-from tests.gateway.fault_provider import Behaviour, Fault, FaultProvider
+from tests.gateway.fault_provider import SPEECH, Behaviour, Fault, FaultProvider
 
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.pieces import Content, Usage
@@ -212,7 +212,8 @@ NO_FAULT = FaultClass("S00", "nothing fails", always(), _answered())
 async def world_of(fault: FaultClass, seed: int) -> AsyncIterator[World]:
     """Three providers that live until it is left."""
     draw = random.Random(f"{fault.name} {seed}")
-    dialects = [draw.choice(sorted(DIALECTS)) for _ in range(3)]
+    spoken = sorted({*DIALECTS} & {*SPEECH})
+    dialects = [draw.choice(spoken) for _ in range(3)]
     texts = [[f"{letter}{draw.randint(0, 999)} " for _ in range(NUM_TOKENS)] for letter in "fst"]
     texts = [[*text[:-1], text[-1].strip()] for text in texts]
     continues = seed % 3 == 0

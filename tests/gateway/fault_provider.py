@@ -69,6 +69,7 @@ class FaultProvider:
         self.text, self._behave, self._continues = text, behave, continues
         self._random = random.Random(seed)
         self._tasks = set[asyncio.Task[None]]()
+        self._own_errors: list[Exception] = []
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -82,6 +83,8 @@ class FaultProvider:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._own_errors:
+            raise self._own_errors[0]  # a fault of this file, and not the one that was asked for
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -92,6 +95,8 @@ class FaultProvider:
                 pass
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # the gateway hung up, or the provider ends
+        except Exception as error:
+            self._own_errors.append(error)
         finally:
             self._tasks.discard(task)
             writer.close()
@@ -120,7 +125,7 @@ class FaultProvider:
         return self.text if prefill is None or self._continues is None else self._continues(prefill)
 
     async def _stream(self, fault: Fault, tokens: list[str], writer: asyncio.StreamWriter) -> bool:
-        speech = _SPEECH[self.dialect](self.model)
+        speech = SPEECH[self.dialect](self.model)
         await self._send(writer, speech.begin(fault))
         for number, token in enumerate(tokens):
             if number == fault.cut_after:
@@ -154,7 +159,7 @@ class FaultProvider:
             yield data[place:]
 
     def _refusal(self, fault: Fault) -> bytes:
-        body = json.dumps(_SPEECH[self.dialect](self.model).error(fault)).encode()
+        body = json.dumps(SPEECH[self.dialect](self.model).error(fault)).encode()
         head = f"HTTP/1.1 {fault.status} X\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         if fault.retry_after is not None:
             head += f"retry-after: {fault.retry_after:g}\r\n"
@@ -247,7 +252,7 @@ class _Gemini:
         return {"error": {"code": fault.status, "message": fault.message, "status": fault.code}}
 
 
-_SPEECH: dict[str, type[_OpenAI] | type[_Anthropic] | type[_Gemini]] = {
+SPEECH: dict[str, type[_OpenAI] | type[_Anthropic] | type[_Gemini]] = {
     "openai": _OpenAI, "anthropic": _Anthropic, "gemini": _Gemini,
 }  # fmt: skip
 
