@@ -172,13 +172,15 @@ def _refuses_prefill(draw: random.Random) -> Behaviour:
 
 
 def _cut(draw: random.Random) -> Behaviour:
+    """The connection breaks, or an error comes within the stream."""
     place = draw.randint(35, 45)
-    return lambda number, asked: Fault(cut_after=place)
+    fault = draw.choice((Fault(cut_after=place), Fault(status=503, code="overloaded_error", error_after=place)))
+    return lambda number, asked: fault
 
 
 def _filter(draw: random.Random) -> Behaviour:
     refused = Fault(status=400, message="refused by the content management policy", code="content_filter")
-    fault = draw.choice((refused, Fault(finish="content_filter")))
+    fault = draw.choice((refused, refused._replace(error_after=20), Fault(finish="content_filter")))
     return lambda number, asked: fault
 
 

@@ -26,6 +26,7 @@ class Fault(NamedTuple):
     is_silent: bool = False  # the request is read, and nothing ever comes
     first_token: float = 0.1  # seconds
     cut_after: int | None = None  # tokens
+    error_after: int | None = None  # tokens; then what `status`, `message` and `code` say, within the stream
     stall_after: int | None = None  # tokens
     stall: float = 0.0
     malformed_after: int | None = None  # tokens
@@ -114,7 +115,7 @@ class FaultProvider:
             return False
         if fault.is_silent:
             await asyncio.Event().wait()
-        if fault.status != 200:
+        if fault.status != 200 and fault.error_after is None:
             writer.write(self._refusal(fault))
             return True
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -130,6 +131,9 @@ class FaultProvider:
         for number, token in enumerate(tokens):
             if number == fault.cut_after:
                 writer.transport.abort()
+                return False
+            if number == fault.error_after:
+                await self._send(writer, _data(speech.error(fault)))
                 return False
             await asyncio.sleep(fault.first_token if number == 0 else TOKEN_GAP)
             if number == fault.stall_after:
