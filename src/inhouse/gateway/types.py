@@ -60,6 +60,10 @@ class Caller(NamedTuple):
     is_admin: bool = False
     groups: tuple[str, ...] = ()  # of early access
     keep_content_days: int = 0  # 0: content is not stored
+    budget: int | None = None  # nano, of the key itself; None: none of its own
+    budget_period: Literal["day", "month"] = "month"
+    requests_per_minute: int = 0  # 0: no limit of its own
+    tokens_per_minute: int = 0
 
 
 @dataclass
