@@ -4,7 +4,7 @@
 
 A server of its own is started, and `--processes` processes that together have `--calls` calls under way at any time
 until `SECONDS` are over: each opens a call, waits for a moment, books a random cost up to its reservation, and begins
-again. One of the processes is killed (SIGKILL) half way. From the rows, by the server's time:
+again. One of the processes is killed (SIGKILL) soon. From the rows, by the server's time:
 
 - rates: of all spans of time, the one in which most calls more were admitted than the bucket holds and lets flow in;
 - money: the most that the budget was ever overspent, and what is still reserved when all has ended;
@@ -24,6 +24,7 @@ import signal
 import sys
 import time
 from itertools import accumulate
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -39,7 +40,8 @@ from inhouse.gateway.store.replicas import Replica
 from inhouse.gateway.types import NANO, Attempt, Caller, CallRefused, Target
 
 PAGE = Path(__file__).parent / "results" / "gateway_limits.md"
-SECRET, SECONDS, LEASE = b"s" * 32, 20.0, 1.0
+SECRET, SECONDS, LEASE = b"s" * 32, 20.0, 2.0
+KILL_SECONDS = 2.0  # after the start: while most have a call open
 RESERVE, TOKENS = NANO // 100, 100  # of a call
 BUDGET = Budget(2 * NANO, "month", team="paid")
 RATES = (Rate("team", "metered", "requests", 120), Rate("key", "metered-1", "tokens", 6_000))
@@ -68,7 +70,7 @@ async def calls(db: Database, replica: str, rng: random.Random, until: float) ->
         await settle(db, entry, Ending("answered", 200, 0.05, None, (Booked(attempt, "1", cost, cost, cost),)))
 
 
-def process(address: str, seed: int, count: int) -> None:
+def process(address: str, seed: int, count: int, start: Barrier) -> None:
     """One gateway's worth of calls."""
 
     async def work() -> None:
@@ -76,6 +78,7 @@ def process(address: str, seed: int, count: int) -> None:
         replica = Replica(db, LEASE)
         await replica.join()
         keeping = asyncio.ensure_future(replica.keep())
+        await asyncio.to_thread(start.wait)
         until = time.monotonic() + SECONDS
         await asyncio.gather(*(calls(db, replica.id, random.Random(f"{seed} {n}"), until) for n in range(count)))
         keeping.cancel()
@@ -134,12 +137,15 @@ def table(processes: int, count: int) -> str:
         raise SystemExit("no PostgreSQL on this machine: apt-get install postgresql")
     with running_postgres(binaries, {"fsync": "on", "full_page_writes": "on"}) as address:
         context = multiprocessing.get_context("spawn")
+        start = context.Barrier(processes + 1)
         started = [
-            context.Process(target=process, args=(address, seed, count // processes)) for seed in range(processes)
+            context.Process(target=process, args=(address, seed, count // processes, start))
+            for seed in range(processes)
         ]
         for one in started:
             one.start()
-        time.sleep(SECONDS / 2)
+        start.wait()
+        time.sleep(KILL_SECONDS)
         assert started[0].pid
         os.kill(started[0].pid, signal.SIGKILL)
         for one in started:
@@ -161,7 +167,7 @@ def main() -> None:
         PAGE.write_text(
             f"# Limits and budgets of several gateways on one PostgreSQL\n\n    {command}\n\n"
             f"{os.cpu_count()} cores ({platform.machine()}), shared with other work; {arguments.calls:,} calls under "
-            f"way at once in {arguments.processes} processes for {SECONDS:.0f} s, one killed half way.\n\n{found}\n",
+            f"way at once in {arguments.processes} processes for {SECONDS:.0f} s, one killed after {KILL_SECONDS:.0f}.\n\n{found}\n",
             encoding="utf-8",
         )
 

@@ -157,7 +157,8 @@ async def settle(db: Database, call: OpenCall, ending: Ending, kind: Kind = "set
 
     for wait in (*_WAITS, None):
         try:
-            return await _to_its_end(asyncio.ensure_future(db.run(work)))
+            await _to_its_end(asyncio.ensure_future(db.run(work)))
+            return
         except StoreDown:
             if wait is None:
                 raise
