@@ -144,7 +144,7 @@ def table(processes: int, count: int) -> str:
         ]
         for one in started:
             one.start()
-        start.wait()
+        start.wait(timeout=120)
         time.sleep(KILL_SECONDS)
         assert started[0].pid
         os.kill(started[0].pid, signal.SIGKILL)
