@@ -167,7 +167,8 @@ def main() -> None:
         PAGE.write_text(
             f"# Limits and budgets of several gateways on one PostgreSQL\n\n    {command}\n\n"
             f"{os.cpu_count()} cores ({platform.machine()}), shared with other work; {arguments.calls:,} calls under "
-            f"way at once in {arguments.processes} processes for {SECONDS:.0f} s, one killed after {KILL_SECONDS:.0f}.\n\n{found}\n",
+            f"way at once in {arguments.processes} processes for {SECONDS:.0f} s, one killed after {KILL_SECONDS:.0f}."
+            f"\n\n{found}\n",
             encoding="utf-8",
         )
 

@@ -2,8 +2,8 @@
 
     python bench/gateway_store.py [--calls 2000] [--write]
 
-Calls of one team, with a budget and two token buckets, are opened and settled, one behind the other and 50 at a time, on
-a file of SQLite and on a PostgreSQL of its own (commits wait for the disk). Meanwhile a task sleeps for a millisecond,
+Calls of one team, with a budget and two token buckets, are opened and settled, one behind the other and 50 at a time,
+on a file of SQLite and on a PostgreSQL of its own (commits wait for the disk). Meanwhile a task sleeps for a millisecond,
 again and again: what it sleeps longer is for how long the loop was not free. `--write` puts the table into
 bench/results/gateway_store.md.
 """
@@ -116,8 +116,8 @@ def main() -> None:
         PAGE.write_text(
             "# What a call costs in the store\n\n"
             f"    python bench/gateway_store.py --calls {arguments.calls} --write\n\n"
-            f"{os.cpu_count()} cores ({platform.machine()}), shared with other work. Median / 99th percentile / largest; "
-            f"CPU of the gateway's process alone.\n\n{found}\n",
+            f"{os.cpu_count()} cores ({platform.machine()}), shared with other work. Median / 99th percentile / "
+            f"largest; CPU of the gateway's process alone.\n\n{found}\n",
             encoding="utf-8",
         )
 
