@@ -77,7 +77,8 @@ class Attempt:
     seconds: float = 0.0
     outcome: str = ""
     usage: Usage | None = None
-    is_estimate: bool = False  # the provider never said what was used
+    is_estimate: bool = False  # the provider never said what was used; with `usage` None nothing is known of it
+    first_token: float | None = None  # seconds until something of the answer came
 
 
 class CallRefused(Exception):
