@@ -7,8 +7,23 @@ from pydantic import Field
 
 from inhouse.api.settings import ServeSettings
 from inhouse.common.settings import Settings
-from inhouse.gateway.settings import BudgetSettings, ContentSettings, ModelSettings, ProviderSettings, TeamSettings
+from inhouse.gateway.contracts.settings import TermsSettings
+from inhouse.gateway.failover.settings import FailoverSettings
+from inhouse.gateway.routing.settings import EvidenceSettings, RoutingSettings
+from inhouse.gateway.settings import (
+    BudgetSettings,
+    ContentSettings,
+    ModelSettings,
+    ProviderSettings,
+    TeamSettings,
+    parse_amount,
+)
+from inhouse.gateway.spend.prices import PriceTable, price_table
+from inhouse.gateway.spend.settings import PriceSettings
+from inhouse.gateway.store.limits import Budget, Limits, Rate
 from inhouse.gateway.types import Target
+
+NOUN = "configuration"  # what sentences call the file
 
 
 class ServerSettings(ServeSettings):
@@ -24,15 +39,20 @@ class ServerSettings(ServeSettings):
 class Model(ModelSettings):
     """A model with its price."""
 
+    price: tuple[PriceSettings, ...] = Field(
+        default=(), description="a million tokens, from a day on; none: as genai-prices lists it, in USD"
+    )
+
 
 class Provider(ProviderSettings):
     """A provider with its terms and its models."""
 
-    model: tuple[Model, ...] = ()
+    terms: TermsSettings = TermsSettings()
+    model: tuple[Model, ...] = Field(default=(), description="its models; of an inhouse one: default its own name")
 
 
 class GatewayConfig(Settings):
-    """Everything about one gateway. `read_config` gives it with absolute paths."""
+    """Everything about one gateway. `read_config` gives it with absolute paths, checked."""
 
     currency: str = Field(pattern=r"^[A-Z]{3}$", description="of all prices, budgets and costs: a code such as USD")
     default: str = Field(description="the model that answers where too little is known to choose")
@@ -42,14 +62,22 @@ class GatewayConfig(Settings):
     folder: Path = Field(
         default=Path(), description="for what lies beside the store: the secret of keys, the audit log's head, caches"
     )
-    secret_env: str | None = Field(
-        default=None, description="the environment variable with the secret that keys are hashed with; none: a file"
-    )
     server: ServerSettings = ServerSettings()
     provider: tuple[Provider, ...] = Field(min_length=1, description="who may answer")
+    routing: RoutingSettings = RoutingSettings()
+    evidence: EvidenceSettings = EvidenceSettings()
+    failover: FailoverSettings = FailoverSettings()
     team: tuple[TeamSettings, ...] = ()
     budget: tuple[BudgetSettings, ...] = ()
     content: ContentSettings = ContentSettings()
+
+    @property
+    def secret_file(self) -> Path:
+        return self.folder / "gateway.secret"
+
+    @property
+    def audit_head(self) -> Path:
+        return self.folder / "gateway.audit-head"
 
     def providers(self) -> dict[str, Provider]:
         return {provider.name: provider for provider in self.provider}
@@ -58,5 +86,28 @@ class GatewayConfig(Settings):
         """All of them, in the order of the file."""
         return tuple(target for provider in self.provider for target in provider.targets())
 
-    def model_of(self, target: Target) -> Model:
-        return next(model for model in self.providers()[target.provider].model if model.name == target.model)
+    def models(self) -> dict[Target, Model]:
+        return {
+            target: model
+            for provider in self.provider
+            for target, model in zip(provider.targets(), provider.model, strict=True)
+        }
+
+    def terms(self) -> dict[str, TermsSettings]:
+        return {provider.name: provider.terms for provider in self.provider}
+
+    def limits(self) -> Limits:
+        """Of teams, and all budgets of the file."""
+        rates = [
+            Rate("team", team.name, kind, per_minute)
+            for team in self.team
+            for kind, per_minute in (("requests", team.requests_per_minute), ("tokens", team.tokens_per_minute))
+            if per_minute is not None
+        ]
+        budgets = [Budget(*parse_amount(each.amount), each.team, each.key, each.task) for each in self.budget]
+        return Limits(budgets, rates)
+
+    def prices(self, now: float) -> PriceTable:
+        """Raises `ValueError`, a line for every model without a proper price."""
+        written = {target: model.price for target, model in self.models().items()}
+        return price_table(self.currency, self.provider, written, now)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from inhouse.api.wire.chat import ChatRequest
+from inhouse.api.wire.pieces import Usage
 from inhouse.gateway.spend.price import Price
 from inhouse.gateway.types import Attempt
 
@@ -66,7 +67,7 @@ def most_cost(price: Price, size: Size) -> int:
 
 def likely_cost(price: Price, size: Size, completion: int) -> int:
     """Nano-units, expected of an answer of so many tokens."""
-    return price.most(size.prompt, completion)
+    return price.cost(Usage(size.prompt, 0, completion, 0))
 
 
 def spent(price: Price, attempt: Attempt, size: Size, delivered: int = 0) -> Spent:
@@ -90,13 +91,13 @@ def _prompt_only(prompt: int) -> Size:
     return Size(-(-prompt // _BYTES_A_TOKEN), prompt + 1, 0)
 
 
-def _size(
-    prompt: int, around: int, asked: int | None, n: int, max_output: int | None, context: int | None
-) -> Size:
+def _size(prompt: int, around: int, asked: int | None, n: int, max_output: int | None, context: int | None) -> Size:
     known = [limit for limit in (asked, max_output, context) if limit is not None]
     most = min(known, default=_UNKNOWN_OUTPUT) * n
     most_prompt = prompt + around
-    return Size(-(-prompt // _BYTES_A_TOKEN) + around // 4, most_prompt if context is None else min(most_prompt, context), most)
+    return Size(
+        -(-prompt // _BYTES_A_TOKEN) + around // 4, most_prompt if context is None else min(most_prompt, context), most
+    )
 
 
 def _bytes(texts: list[str]) -> int:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice
 
 CURRENCY = "USD"
-_KINDS = {"input": "input_mtok", "cached": "cache_read_mtok", "output": "output_mtok", "thinking": "output_reasoning_mtok"}  # fmt: skip
+_KINDS = {
+    "input": "input_mtok", "cached": "cache_read_mtok", "output": "output_mtok", "thinking": "output_reasoning_mtok",
+}  # fmt: skip
 
 
 class ListedModel:

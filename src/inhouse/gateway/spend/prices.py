@@ -24,8 +24,8 @@ class PriceTable:
         for start, price in self._written.get(target, ()):
             if when >= start:
                 return price
-        if (listed := self._listed.get(target)) and (price := listed.at(when)):
-            return price
+        if (listed := self._listed.get(target)) and (now := listed.at(when)):
+            return now
         raise LookupError(f"{target.model} at {target.provider} has no price")
 
 
@@ -63,7 +63,9 @@ def _written(currency: str, target: Target, given: Sequence[PriceSettings]) -> l
     name = f'model "{target.model}" of provider "{target.provider}"'
     for price in given:
         if price.currency != currency:
-            raise ValueError(f"{name} has a price in {price.currency}, and the gateway counts in {currency}: convert it")
+            raise ValueError(
+                f"{name} has a price in {price.currency}, and the gateway counts in {currency}: convert it"
+            )
     starts = [price.start for price in given]
     if twice := next((start for start in starts if starts.count(start) > 1), None) or starts.count(None) > 1:
         raise ValueError(f"{name} has two prices from {'the beginning' if twice is True else twice} on: keep one")

@@ -1,0 +1,157 @@
+"""Opens all that the gateway needs, in order, and closes it again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+from time import time
+
+from inhouse.api.wire.completions import CompletionRequest
+from inhouse.api.wire.embeddings import EmbeddingRequest
+from inhouse.gateway.config.config import GatewayConfig, Provider
+from inhouse.gateway.contracts.cut import CutWatch
+from inhouse.gateway.contracts.terms import Terms
+from inhouse.gateway.failover.breaker import Breaker
+from inhouse.gateway.failover.pool import Pool
+from inhouse.gateway.gateway import Call, Gateway
+from inhouse.gateway.house.house import houses
+from inhouse.gateway.routing.classifier import open_classifier
+from inhouse.gateway.routing.evidence_files import Votes, keep_fresh, read_evidence
+from inhouse.gateway.routing.offer import Offer
+from inhouse.gateway.routing.request import AnyRequest
+from inhouse.gateway.routing.router import Router
+from inhouse.gateway.rules import HouseRules
+from inhouse.gateway.settings import ModelSettings
+from inhouse.gateway.spend.prices import PriceTable
+from inhouse.gateway.store.audit import AuditLog
+from inhouse.gateway.store.content import delete_expired
+from inhouse.gateway.store.database import Database
+from inhouse.gateway.store.keys import Keys
+from inhouse.gateway.store.open import open_store
+from inhouse.gateway.store.replicas import Replica
+from inhouse.gateway.store.secret import read_secret
+from inhouse.gateway.store.votes import tallies
+from inhouse.gateway.types import Target
+from inhouse.providers.adapter import Adapter
+from inhouse.providers.address import key_from
+from inhouse.providers.dialects import dialect, endpoint
+from inhouse.providers.endpoint import Endpoint
+from inhouse.providers.expressible import Capabilities, missing_parts
+
+CONNECTIONS = 512  # to one provider
+Check = Callable[[set[str]], None]
+
+
+@asynccontextmanager
+async def opened(
+    config: GatewayConfig, check: Check = lambda cut: None, now: Callable[[], float] = time
+) -> AsyncIterator[Gateway]:
+    """Everything open and looked after, until left; calls that have ended meanwhile are settled first.
+
+    `check` is told which providers the store knows to be cut, before any is opened. Raises what it raises, and
+    `ValueError` with a sentence for what does not fit.
+    """
+    async with AsyncExitStack() as stack:
+        gateway = await _opened(config, check, now, stack)
+        gateway.observers.append(partial(_learn, gateway))
+        chores = (
+            gateway.cuts.run(),
+            gateway.replica.keep(partial(delete_expired, gateway.db)),
+            keep_fresh(config.evidence, partial(_votes, gateway.db), partial(setattr, gateway.router, "evidence")),
+        )
+        for chore in chores:
+            stack.push_async_callback(_stop, asyncio.ensure_future(chore))
+        yield gateway
+        await gateway.drained()
+
+
+async def _opened(config: GatewayConfig, check: Check, now: Callable[[], float], stack: AsyncExitStack) -> Gateway:
+    secret = read_secret(config.secret_file)
+    db = await open_store(config.store, config.folder, secret)
+    stack.push_async_callback(db.close)
+    audit = AuditLog(db, config.folder / "gateway.audit-head", secret)
+    replica = Replica(db)
+    await replica.join()
+    stack.push_async_callback(replica.leave)
+
+    pool = Pool({}, config.models())
+    stack.push_async_callback(pool.close_all)
+    providers = config.providers()
+    reopen = partial(_reopen, providers)
+    variables = {name: each.key_env for name, each in providers.items() if each.key_env}
+    terms_of = {name: each.terms for name, each in providers.items()}
+    cuts = CutWatch(db, audit, pool, terms_of, variables, reopen)
+    terms, breaker, prices = Terms(terms_of, cuts.cuts), Breaker(config.failover), config.prices(now())
+    await cuts.look()
+    check({name for name in providers if terms.why_ended(name, now()) is not None})
+    for name, each in providers.items():
+        if not each.is_inhouse and terms.why_ended(name, now()) is None:
+            pool.open(name, await reopen(name))
+    house = await stack.enter_async_context(houses(config.provider, pool))
+    offers = [_offer(config, target, model, prices) for target, model in config.models().items()]
+    evidence = read_evidence(config.evidence, await _votes(db))
+    classifier = open_classifier(config.folder, config.routing.labels)
+    rules = HouseRules(terms, breaker)
+    router = Router(offers, evidence, classifier, config.routing, config.default, rules)
+    return Gateway(
+        config, db, replica, audit, Keys(db, secret, audit), config.limits(), prices, terms, cuts, pool, breaker,
+        router, house, now,
+    )  # fmt: skip
+
+
+async def _votes(db: Database) -> list[Votes]:
+    return [Votes(*tally) for tally in await tallies(db)]
+
+
+async def _reopen(providers: dict[str, Provider], name: str) -> Endpoint:
+    """An open endpoint of a provider."""
+    provider = providers[name]
+    assert provider.address is not None
+    models = {(model.upstream or model.name): _capabilities(model) for model in provider.model}
+    made = endpoint(
+        provider.dialect, provider.address, key_from(provider.key_env), provider.limits, CONNECTIONS, models
+    )
+    return await made.__aenter__()
+
+
+def _offer(config: GatewayConfig, target: Target, model: ModelSettings, prices: PriceTable) -> Offer:
+    provider = config.providers()[target.provider]
+    return Offer(
+        target, provider.is_inhouse, provider.region, model.context, model.max_output,
+        partial(_missing, dialect(provider.dialect), _capabilities(model)), partial(prices.at, target),
+        model.early_access,
+    )  # fmt: skip
+
+
+def _missing(adapter: Adapter, model: Capabilities, request: AnyRequest) -> list[str]:
+    """The parts of a request that would not reach this model."""
+    if isinstance(request, EmbeddingRequest):
+        return [] if adapter.embeddings is not None else ["embeddings"]
+    if isinstance(request, CompletionRequest):
+        return (
+            ["completions"]
+            if adapter.completions is None
+            else missing_parts(request, adapter.completions.expresses, model)
+        )
+    return missing_parts(request, adapter.expresses, model)
+
+
+def _capabilities(model: ModelSettings) -> Capabilities:
+    can = {*model.can, *(["messages.prefill"] if model.can_prefill else [])}
+    return Capabilities(frozenset(can), frozenset(model.cannot), model.max_output)
+
+
+def _learn(gateway: Gateway, call: Call) -> None:
+    """Routing measures how long answers take, and keeps a conversation where it is."""
+    for attempt in call.attempts:
+        if attempt.outcome == "answered" and attempt.usage is not None:
+            gateway.router.answered(
+                call.asked.conversation, call.decision, attempt.target, attempt.seconds, attempt.usage.completion,
+                gateway.now(),
+            )  # fmt: skip
+
+
+async def _stop(task: "asyncio.Future[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,231 @@
+"""The ledger: a call is written before anybody is asked, and settled after it whatever happens. Rows are only added."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from inhouse.api.wire.pieces import Usage
+from inhouse.gateway.store.database import Database, Row, Transaction
+from inhouse.gateway.store.limits import Budget, Rate
+from inhouse.gateway.store.meters import Charges, book, take
+from inhouse.gateway.types import Attempt, Caller, Face, Target
+
+T = TypeVar("T")
+Kind = Literal["settled", "estimated", "reconciled"]
+_LONGEST_NAME = 200  # characters of what a client may have made up
+
+
+class NewCall(NamedTuple):
+    """What is known of a call before anybody is asked."""
+
+    id: str
+    caller: Caller
+    task: str
+    asked: str  # the model, as the request names it
+    decision: str  # JSON
+    face: Face
+    is_stream: bool
+    budgets: tuple[Budget, ...]  # `Limits.of(caller, task)`
+    rates: tuple[Rate, ...]
+    tokens_estimate: int  # prompt and answer, the most that is likely
+    reserve: int  # nano, the most that it may cost
+    trace: str = ""  # W3C traceparent, where the client sent one
+
+
+class OpenCall(NamedTuple):
+    """A call that is written and not settled yet."""
+
+    id: str
+    charges: Charges
+    reserve: int
+    tokens_estimate: int
+
+
+class Booked(NamedTuple):
+    """An attempt that has ended, and what it cost: what the provider will ask lies between `low` and `high`."""
+
+    attempt: Attempt
+    price: str  # version of the price list
+    cost: int  # nano
+    low: int
+    high: int
+
+
+class Ending(NamedTuple):
+    """How a call ended."""
+
+    outcome: str  # "answered", "client gone", "abandoned", or the kind of error that the client got
+    status: int  # of HTTP
+    seconds: float
+    first_token: float | None  # seconds
+    attempts: tuple[Booked, ...]
+
+    @property
+    def tokens(self) -> int | None:
+        """All that were used; None where an attempt that may have cost something never said."""
+        if any(booked.attempt.usage is None and booked.high for booked in self.attempts):
+            return None
+        usages = [booked.attempt.usage for booked in self.attempts]
+        return sum(usage.prompt + usage.completion for usage in usages if usage)
+
+
+class StoredCall(NamedTuple):
+    """A call as the ledger has it. `ending` is None while it is open."""
+
+    call: OpenCall
+    attempts: tuple[Attempt, ...]
+    ending: Ending | None
+
+
+def new_call_id() -> str:
+    """128 random bits: a call's name in headers, logs and the ledger."""
+    return f"call_{secrets.token_hex(16)}"
+
+
+async def open_call(db: Database, replica: str, call: NewCall, first: Attempt) -> OpenCall:
+    """Take from the buckets, reserve in the budgets, write the call and its first attempt: all in one transaction.
+
+    Raises `CallRefused` (402 for money, 429 with the seconds to wait for rates); nothing is kept then. A caller that is
+    cancelled meanwhile leaves no call open.
+    """
+
+    async def work(tx: Transaction) -> OpenCall:
+        now = db.now()
+        await _insert_attempt(tx, call.id, first)
+        await tx.execute("INSERT INTO open_calls (call_id, replica) VALUES (?, ?)", call.id, replica)
+        # rows that others wait for come last, so that they are held for two statements only
+        charges = await take(tx, call.budgets, call.rates, call.reserve, call.tokens_estimate, now)
+        await tx.execute(
+            "INSERT INTO calls (id, at, key_id, team, task, asked, face, is_stream, decision, tokens_estimate, "
+            "reserve, charges, trace) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            call.id, now, call.caller.key_id, call.caller.team, call.task, plain(call.asked), call.face,
+            int(call.is_stream), call.decision, call.tokens_estimate, call.reserve, json.dumps(charges),
+            plain(call.trace),
+        )  # fmt: skip
+        return OpenCall(call.id, charges, call.reserve, call.tokens_estimate)
+
+    task = asyncio.ensure_future(db.run(work))
+    try:
+        return await _to_its_end(task)
+    except asyncio.CancelledError:
+        if not task.cancelled() and task.exception() is None:
+            await settle(db, task.result(), Ending("client gone", 499, 0.0, None, ()))
+        raise
+
+
+async def open_attempt(db: Database, call_id: str, attempt: Attempt) -> None:
+    """Write one more attempt of a call (the first stands with the call itself), before its provider is asked."""
+    await db.run(lambda tx: _insert_attempt(tx, call_id, attempt))
+
+
+async def settle(db: Database, call: OpenCall, ending: Ending, kind: Kind = "settled") -> None:
+    """Release what was reserved and book what was spent, in one transaction, even where the caller is cancelled.
+
+    A call that was settled before gets one more revision, and the budgets the difference: what comes late, or is exact
+    where the first was an estimate, is never booked twice. An estimate does not follow on anything, nor does what the
+    gateway saw follow on the provider's bill.
+    """
+
+    async def work(tx: Transaction) -> None:
+        now = db.now()
+        is_first = await tx.execute("DELETE FROM open_calls WHERE call_id = ?", call.id) == 1
+        before = None if is_first else await _latest(tx, call.id)
+        if before is not None and (kind == "estimated" or (kind == "settled" and before["kind"] == "reconciled")):
+            return
+        revision = 1 if before is None else before["revision"] + 1
+        cost, low, high = (sum(getattr(b, name) for b in ending.attempts) for name in ("cost", "low", "high"))
+        await tx.execute(
+            "INSERT INTO settlements (call_id, revision, at, kind, outcome, status, seconds, first_token, cost, low, "
+            "high) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            call.id, revision, now, kind, ending.outcome, ending.status, ending.seconds, ending.first_token, cost,
+            low, high,
+        )  # fmt: skip
+        await tx.execute_many(
+            "INSERT INTO costs (call_id, revision, number, outcome, seconds, prompt, cached, completion, thinking, "
+            "is_estimate, price, cost, low, high) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [_cost_row(call.id, revision, booked) for booked in ending.attempts],
+        )
+        if before is None:
+            used = ending.tokens
+            await book(tx, call.charges, cost, call.reserve, 0 if used is None else used - call.tokens_estimate, now)
+        else:
+            await book(tx, call.charges, cost - before["cost"], 0, 0, now)
+
+    await _to_its_end(asyncio.ensure_future(db.run(work)))
+
+
+async def load_call(tx: Transaction, call_id: str) -> StoredCall:
+    """A call of the ledger, with the latest revision of its end. Raises `ValueError` where there is none."""
+    calls = await tx.fetch("SELECT id, charges, reserve, tokens_estimate FROM calls WHERE id = ?", call_id)
+    if not calls:
+        raise ValueError(f"the ledger has no call {plain(call_id)}")
+    attempts = await tx.fetch("SELECT * FROM attempts WHERE call_id = ? ORDER BY number", call_id)
+    settled = await tx.fetch("SELECT * FROM settled WHERE call_id = ?", call_id)
+    costs = settled and await tx.fetch(
+        "SELECT * FROM costs WHERE call_id = ? AND revision = ? ORDER BY number", call_id, settled[0]["revision"]
+    )
+    budgets, tokens = json.loads(calls[0]["charges"])
+    charges = Charges(tuple(budgets), tuple((name, flow) for name, flow in tokens))
+    by_number = {
+        row["number"]: Attempt(row["number"], Target(row["provider"], row["model"], row["upstream"]), row["started"])
+        for row in attempts
+    }
+    return StoredCall(
+        OpenCall(call_id, charges, calls[0]["reserve"], calls[0]["tokens_estimate"]),
+        tuple(by_number.values()),
+        _ending(settled[0], costs, by_number) if settled else None,
+    )
+
+
+def plain(text: str) -> str:
+    """Text of a client's, as both stores can hold it: no half characters, no NUL, not without end."""
+    return text[:_LONGEST_NAME].encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
+async def _insert_attempt(tx: Transaction, call_id: str, attempt: Attempt) -> None:
+    await tx.execute(
+        "INSERT INTO attempts (call_id, number, provider, model, upstream, started) VALUES (?, ?, ?, ?, ?, ?)",
+        call_id, attempt.number, *attempt.target, attempt.started,
+    )  # fmt: skip
+
+
+async def _latest(tx: Transaction, call_id: str) -> Row:
+    """The newest settlement of a call that was settled before; nobody adds another meanwhile."""
+    if not await tx.fetch_locked("SELECT id FROM calls WHERE id = ? ORDER BY id", call_id):
+        raise ValueError(f"the ledger has no call {plain(call_id)}")
+    return (await tx.fetch("SELECT revision, kind, cost FROM settled WHERE call_id = ?", call_id))[0]
+
+
+def _cost_row(call_id: str, revision: int, booked: Booked) -> tuple[Any, ...]:
+    attempt = booked.attempt
+    usage = attempt.usage or (None, None, None, None)
+    return (
+        call_id, revision, attempt.number, attempt.outcome, attempt.seconds, *usage, int(attempt.is_estimate),
+        booked.price, booked.cost, booked.low, booked.high,
+    )  # fmt: skip
+
+
+def _ending(settled: Row, costs: Sequence[Row], attempts: dict[int, Attempt]) -> Ending:
+    """What the rows say, their figures put into the attempts as well."""
+    booked = []
+    for row in costs:
+        attempt = attempts[row["number"]]
+        attempt.outcome, attempt.seconds, attempt.is_estimate = row["outcome"], row["seconds"], bool(row["is_estimate"])
+        if row["prompt"] is not None:
+            attempt.usage = Usage(row["prompt"], row["cached"], row["completion"], row["thinking"])
+        booked.append(Booked(attempt, row["price"], row["cost"], row["low"], row["high"]))
+    return Ending(settled["outcome"], settled["status"], settled["seconds"], settled["first_token"], tuple(booked))
+
+
+async def _to_its_end(task: "asyncio.Future[T]") -> T:
+    """What a task gives, which goes on where the caller is cancelled; the caller waits for its end even then."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        raise
