@@ -10,11 +10,12 @@ from inhouse.api.wire.completions import CompletionRequest
 from inhouse.api.wire.embeddings import EmbeddingRequest
 from inhouse.gateway.config.config import GatewayConfig, Provider
 from inhouse.gateway.contracts.cut import CutWatch
+from inhouse.gateway.contracts.rollout import Rollouts
 from inhouse.gateway.contracts.terms import Terms
 from inhouse.gateway.failover.breaker import Breaker
 from inhouse.gateway.failover.pool import Pool
 from inhouse.gateway.gateway import Call, Gateway
-from inhouse.gateway.house.house import houses
+from inhouse.gateway.house.house import House, houses
 from inhouse.gateway.routing.classifier import open_classifier
 from inhouse.gateway.routing.evidence_files import Votes, keep_fresh, read_evidence
 from inhouse.gateway.routing.offer import Offer
@@ -56,6 +57,7 @@ async def opened(
         gateway.observers.append(partial(_learn, gateway))
         chores = (
             gateway.cuts.run(),
+            gateway.rollouts.run(),
             gateway.replica.keep(partial(delete_expired, gateway.db)),
             keep_fresh(config.evidence, partial(_votes, gateway.db), partial(setattr, gateway.router, "evidence")),
         )
@@ -77,7 +79,8 @@ async def _opened(config: GatewayConfig, check: Check, now: Callable[[], float],
     pool = Pool({}, config.models())
     stack.push_async_callback(pool.close_all)
     providers = config.providers()
-    reopen = partial(_reopen, providers)
+    house: dict[str, House] = {}
+    reopen = partial(_reopen, providers, house)
     variables = {name: each.key_env for name, each in providers.items() if each.key_env}
     terms_of = {name: each.terms for name, each in providers.items()}
     cuts = CutWatch(db, audit, pool, terms_of, variables, reopen)
@@ -85,17 +88,19 @@ async def _opened(config: GatewayConfig, check: Check, now: Callable[[], float],
     await cuts.look()
     check({name for name in providers if terms.why_ended(name, now()) is not None})
     for name, each in providers.items():
-        if not each.is_inhouse and terms.why_ended(name, now()) is None:
-            pool.open(name, await reopen(name))
-    house = await stack.enter_async_context(houses(config.provider, pool))
+        if not (each.is_inhouse or terms.is_cut(name, now())):  # one whose contract begins later is ready then
+            pool.open(name, await _endpoint(each))
+    house.update(await stack.enter_async_context(houses(config.provider, pool)))
+    rollouts = Rollouts(db, audit, config.rollout)
+    await rollouts.look()
     offers = [_offer(config, target, model, prices) for target, model in config.models().items()]
     evidence = read_evidence(config.evidence, await _votes(db))
     classifier = open_classifier(config.folder, config.routing.labels)
-    rules = HouseRules(terms, breaker)
+    rules = HouseRules(terms, breaker, rollouts)
     router = Router(offers, evidence, classifier, config.routing, config.default, rules)
     return Gateway(
         config, db, replica, audit, Keys(db, secret, audit), config.limits(), prices, terms, cuts, pool, breaker,
-        router, house, now,
+        rollouts, router, house, now,
     )  # fmt: skip
 
 
@@ -103,9 +108,17 @@ async def _votes(db: Database) -> list[Votes]:
     return [Votes(*tally) for tally in await tallies(db)]
 
 
-async def _reopen(providers: dict[str, Provider], name: str) -> Endpoint:
-    """An open endpoint of a provider."""
-    provider = providers[name]
+async def _reopen(providers: dict[str, Provider], house: dict[str, House], name: str) -> Endpoint | None:
+    """An open endpoint of a provider that was cut; one's own starts anew, and opens itself once it is well."""
+    if name not in house:
+        return await _endpoint(providers[name])
+    await house[name].stop()
+    house[name].start()
+    return None
+
+
+async def _endpoint(provider: Provider) -> Endpoint:
+    """An open one."""
     assert provider.address is not None
     models = {(model.upstream or model.name): _capabilities(model) for model in provider.model}
     made = endpoint(
