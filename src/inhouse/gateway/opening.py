@@ -18,7 +18,7 @@ from inhouse.gateway.gateway import Call, Gateway
 from inhouse.gateway.house.house import House, houses
 from inhouse.gateway.routing.classifier import open_classifier
 from inhouse.gateway.routing.evidence_files import Votes, keep_fresh, read_evidence
-from inhouse.gateway.routing.offer import Offer
+from inhouse.gateway.routing.offer import Offer, Rules
 from inhouse.gateway.routing.request import AnyRequest
 from inhouse.gateway.routing.router import Router
 from inhouse.gateway.rules import HouseRules
@@ -79,8 +79,8 @@ async def _opened(config: GatewayConfig, check: Check, now: Callable[[], float],
     pool = Pool({}, config.models())
     stack.push_async_callback(pool.close_all)
     providers = config.providers()
-    house: dict[str, House] = {}
-    reopen = partial(_reopen, providers, house)
+    own: dict[str, House] = {}
+    reopen = partial(_reopen, providers, own)
     variables = {name: each.key_env for name, each in providers.items() if each.key_env}
     terms_of = {name: each.terms for name, each in providers.items()}
     cuts = CutWatch(db, audit, pool, terms_of, variables, reopen)
@@ -89,41 +89,38 @@ async def _opened(config: GatewayConfig, check: Check, now: Callable[[], float],
     check({name for name in providers if terms.why_ended(name, now()) is not None})
     for name, each in providers.items():
         if not (each.is_inhouse or terms.is_cut(name, now())):  # one whose contract begins later is ready then
-            pool.open(name, await _endpoint(each))
-    house.update(await stack.enter_async_context(houses(config.provider, pool)))
+            pool.open(name, await reopen(name))
+    may_open = lambda name: not terms.is_cut(name, now())  # noqa: E731
+    own.update(await stack.enter_async_context(houses(config.provider, pool, may_open)))
     rollouts = Rollouts(db, audit, config.rollout)
     await rollouts.look()
+    router = await new_router(config, db, HouseRules(terms, breaker, rollouts), prices)
+    return Gateway(
+        config, db, replica, audit, Keys(db, secret, audit), config.limits(), prices, terms, cuts, pool, breaker,
+        rollouts, router, own, now,
+    )  # fmt: skip
+
+
+async def new_router(config: GatewayConfig, db: Database, rules: Rules, prices: PriceTable) -> Router:
+    """With the evidence as it is now; of a gateway that runs, or beside it."""
     offers = [_offer(config, target, model, prices) for target, model in config.models().items()]
     evidence = read_evidence(config.evidence, await _votes(db))
     classifier = open_classifier(config.folder, config.routing.labels)
-    rules = HouseRules(terms, breaker, rollouts)
-    router = Router(offers, evidence, classifier, config.routing, config.default, rules)
-    return Gateway(
-        config, db, replica, audit, Keys(db, secret, audit), config.limits(), prices, terms, cuts, pool, breaker,
-        rollouts, router, house, now,
-    )  # fmt: skip
+    return Router(offers, evidence, classifier, config.routing, config.default, rules)
 
 
 async def _votes(db: Database) -> list[Votes]:
     return [Votes(*tally) for tally in await tallies(db)]
 
 
-async def _reopen(providers: dict[str, Provider], house: dict[str, House], name: str) -> Endpoint | None:
-    """An open endpoint of a provider that was cut; one's own starts anew, and opens itself once it is well."""
-    if name not in house:
-        return await _endpoint(providers[name])
-    await house[name].stop()
-    house[name].start()
-    return None
-
-
-async def _endpoint(provider: Provider) -> Endpoint:
-    """An open one."""
+async def _reopen(providers: dict[str, Provider], own: dict[str, House], name: str) -> Endpoint:
+    """An open endpoint of a provider."""
+    provider = providers[name]
+    if provider.is_inhouse:
+        return await own[name].endpoint()
     assert provider.address is not None
     models = {(model.upstream or model.name): _capabilities(model) for model in provider.model}
-    made = endpoint(
-        provider.dialect, provider.address, key_from(provider.key_env), provider.limits, CONNECTIONS, models
-    )
+    made = endpoint(provider.spoken, provider.address, key_from(provider.key_env), provider.limits, CONNECTIONS, models)
     return await made.__aenter__()
 
 
@@ -131,7 +128,7 @@ def _offer(config: GatewayConfig, target: Target, model: ModelSettings, prices: 
     provider = config.providers()[target.provider]
     return Offer(
         target, provider.is_inhouse, provider.region, model.context, model.max_output,
-        partial(_missing, dialect(provider.dialect), _capabilities(model)), partial(prices.at, target),
+        partial(_missing, dialect(provider.spoken), _capabilities(model)), partial(prices.at, target),
         model.early_access,
     )  # fmt: skip
 

@@ -79,7 +79,7 @@ class CutWatch:
     """Carries out in this process what the store says, and records the ends of contracts that come meanwhile.
 
     `cuts` is the mapping that `Terms` reads; `variables` has the environment variable of each provider's key; `reopen`
-    gives an open endpoint to a provider whose drill is over, or sees to it itself (None).
+    gives an open endpoint to a provider whose drill is over.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class CutWatch:
         pool: Pool,
         terms: Mapping[str, TermsSettings],
         variables: Mapping[str, str],
-        reopen: Callable[[str], Awaitable[Endpoint | None]],
+        reopen: Callable[[str], Awaitable[Endpoint]],
     ) -> None:
         self.cuts: dict[str, Cut] = {}
         self._db, self._audit, self._pool, self._terms = db, audit, pool, terms
@@ -129,8 +129,7 @@ class CutWatch:
         """A drill is over, or a cut was taken back."""
         try:
             await self._closed[provider]
-            if (endpoint := await self._reopen(provider)) is not None:
-                self._pool.open(provider, endpoint)
+            self._pool.open(provider, await self._reopen(provider))
         except Exception as error:
             log.warning("%s is free again, but does not open; trying on: %s", provider, error)
         else:
