@@ -1,6 +1,6 @@
 """A provider on loopback that fails as it is told to: it speaks the streams of three dialects.
 
-`async with FaultProvider("anthropic", "model-b", behave) as provider` answers at `provider.url`; `behave` says for every
+`async with FaultProvider("anthropic", "model-b", behave) as provider` answers at `provider.url`; `behave` says for each
 request, by its number, what happens. Times are seconds on the event loop's clock.
 """
 
@@ -90,8 +90,8 @@ class FaultProvider:
         try:
             while await self._answer(reader, writer):
                 pass
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the gateway hung up
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the gateway hung up, or the provider ends
         finally:
             self._tasks.discard(task)
             writer.close()
@@ -112,9 +112,7 @@ class FaultProvider:
         if fault.status != 200:
             writer.write(self._refusal(fault))
             return True
-        writer.write(
-            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-        )
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         return await self._stream(fault, self._tokens_for(asked), writer)
 
     def _tokens_for(self, asked: Asked) -> list[str]:

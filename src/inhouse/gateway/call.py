@@ -35,6 +35,9 @@ async def opened(gateway: Gateway, caller: Caller, asked: Asked) -> AsyncIterato
     except CallRefused as error:
         call.outcome, call.status = error.code, error.status
         raise
+    except Exception:  # unforeseen; the log has it
+        call.outcome, call.status = "failed", 500
+        raise
     except BaseException:
         call.outcome, call.status = "client gone", 499
         raise

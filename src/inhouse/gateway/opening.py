@@ -10,6 +10,7 @@ from inhouse.api.wire.completions import CompletionRequest
 from inhouse.api.wire.embeddings import EmbeddingRequest
 from inhouse.gateway.config.config import GatewayConfig, Provider
 from inhouse.gateway.contracts.cut import CutWatch
+from inhouse.gateway.contracts.rollout import Rollouts
 from inhouse.gateway.contracts.terms import Terms
 from inhouse.gateway.failover.breaker import Breaker
 from inhouse.gateway.failover.pool import Pool
@@ -56,6 +57,7 @@ async def opened(
         gateway.observers.append(partial(_learn, gateway))
         chores = (
             gateway.cuts.run(),
+            gateway.rollouts.run(),
             gateway.replica.keep(partial(delete_expired, gateway.db)),
             keep_fresh(config.evidence, partial(_votes, gateway.db), partial(setattr, gateway.router, "evidence")),
         )
@@ -86,14 +88,16 @@ async def _opened(config: GatewayConfig, check: Check, now: Callable[[], float],
     await cuts.look()
     check({name for name in providers if terms.why_ended(name, now()) is not None})
     for name, each in providers.items():
-        if not each.is_inhouse and terms.why_ended(name, now()) is None:
+        if not (each.is_inhouse or terms.is_cut(name, now())):  # one whose contract begins later is ready then
             pool.open(name, await reopen(name))
-    may_open = lambda name: terms.why_ended(name, now()) is None  # noqa: E731
+    may_open = lambda name: not terms.is_cut(name, now())  # noqa: E731
     own.update(await stack.enter_async_context(houses(config.provider, pool, may_open)))
-    router = await new_router(config, db, HouseRules(terms, breaker), prices)
+    rollouts = Rollouts(db, audit, config.rollout)
+    await rollouts.look()
+    router = await new_router(config, db, HouseRules(terms, breaker, rollouts), prices)
     return Gateway(
         config, db, replica, audit, Keys(db, secret, audit), config.limits(), prices, terms, cuts, pool, breaker,
-        router, own, now,
+        rollouts, router, own, now,
     )  # fmt: skip
 
 

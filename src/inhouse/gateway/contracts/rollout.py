@@ -26,7 +26,10 @@ _CALLS = """
           ORDER BY at DESC LIMIT ?) newest
     GROUP BY model, outcome
 """
-_VOTES = "SELECT model, COUNT(*) AS votes, SUM(is_good) AS good FROM votes WHERE task = ? AND at >= ? GROUP BY model"
+_VOTES = """
+    SELECT model, COUNT(*) AS votes, CAST(SUM(is_good) AS BIGINT) AS good
+    FROM votes WHERE task = ? AND at >= ? GROUP BY model
+"""
 _NO_FAULT = ("client gone", "abandoned", "lost")  # of the model's: the call does not count
 _REFUSED = "content filter"
 

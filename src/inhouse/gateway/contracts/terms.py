@@ -70,7 +70,7 @@ class Terms:
 
     def why_ended(self, provider: str, now: float) -> str | None:
         """Why nothing at all goes to a provider now, in words; None where it may be used."""
-        if (cut := self.cuts.get(provider)) and cut.stands(now):
+        if (cut := self.cuts.get(provider)) and self.is_cut(provider, now):
             until = f" until {say_instant(cut.until)}" if cut.until is not None else ""
             return f"{provider} was cut on {say_instant(cut.at)}{until}" + f": {cut.reason}" * bool(cut.reason)
         if not (terms := self.settings.get(provider)):
@@ -80,6 +80,10 @@ class Terms:
         if now >= terms.last:
             return f"the contract with {provider} ended on {say_instant(terms.last)}"
         return None
+
+    def is_cut(self, provider: str, now: float) -> bool:
+        """Whether it was ended, for good or in a drill."""
+        return (cut := self.cuts.get(provider)) is not None and cut.stands(now)
 
     def must(self, task: str, now: float) -> str | None:
         """The provider that alone may answer a task now. One that has ended, or was cut, has lost what it had."""

@@ -55,6 +55,10 @@ class Database(ABC):
         where others were in the way, so it changes nothing but the store."""
 
     @abstractmethod
+    async def look_up(self, sql: str, *args: Any) -> list[Row]:
+        """A query that finds a few rows by an index, on what is stored now."""
+
+    @abstractmethod
     async def read(self, sql: str, *args: Any) -> list[Row]:
         """A query of any length, on what is stored when it begins; nobody waits for it."""
 

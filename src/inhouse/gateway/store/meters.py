@@ -66,7 +66,7 @@ async def left(db: Database, budgets: Sequence[Budget]) -> int | None:
     names = {budget.meter(db.now()): budget.amount for budget in budgets}
     if not names:
         return None
-    rows = await db.run(lambda tx: tx.fetch(_select(len(names)), *sorted(names)))
+    rows = await db.look_up(_select(len(names)), *sorted(names))
     used = {row["name"]: row["spent"] + row["reserved"] for row in rows}
     return max(0, min(amount - used.get(name, 0) for name, amount in names.items()))
 

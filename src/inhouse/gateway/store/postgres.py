@@ -63,6 +63,9 @@ class PostgresDatabase(Database):
                 await asyncio.sleep(0.002 * 2**tried * (1 + id(work) % 16 / 16))  # those that collided part
         raise AssertionError
 
+    async def look_up(self, sql: str, *args: Any) -> list[Row]:
+        return await self.read(sql, *args)
+
     async def read(self, sql: str, *args: Any) -> list[Row]:
         with _as_store_down():
             return await self._pool.fetch(_numbered(sql), *args)

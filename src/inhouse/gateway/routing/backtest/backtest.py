@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from inhouse.gateway.routing.backtest.outcomes import Outcomes
 from inhouse.gateway.routing.choice import Option, choose
 from inhouse.gateway.routing.evidence import Evidence, Finding, share_of
-from inhouse.gateway.routing.backtest.outcomes import Outcomes
 from inhouse.gateway.routing.settings import RoutingSettings, WeightSettings
 from inhouse.gateway.types import NANO, Estimate, Target
 

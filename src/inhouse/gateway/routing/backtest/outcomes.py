@@ -122,8 +122,8 @@ def _scored(row: dict[str, Any], prices: tuple[Price, ...]) -> Scored:
         task = str(row["global_index"]).rpartition("_")[0]
         return Scored(task, row["question"], row["llm_selected"], _share(said["score"]), said.get("inference_cost"))
     price = price_of(row["model_name"], prices)
-    tokens = (row.get("input_tokens"), row.get("output_tokens"))
-    cost = None if price is None or None in tokens else price.cost(Usage(tokens[0], 0, tokens[1], 0))
+    read, written = row.get("input_tokens"), row.get("output_tokens")
+    cost = None if price is None or read is None or written is None else price.cost(Usage(read, 0, written, 0))
     return Scored(row["task_name"], row["query"], row["model_name"], _share(row["performance"]), cost)
 
 
