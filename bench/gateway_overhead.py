@@ -1,11 +1,11 @@
-"""What the gateway adds to a call, beside litellm's proxy: latency and CPU, in turns of one run; results/gateway_overhead.md.
+"""What the gateway adds to a call, beside litellm's proxy, in turns of one run; results/gateway_overhead.md.
 
     python bench/gateway_overhead.py --litellm /tmp/venv_litellm [--rate 200] [--seconds 60] [--turn 5] [--write]
 
 Every turn sends `--rate` whole answers a second on an even schedule to one of: the provider directly, the gateway on
-SQLite, the gateway on PostgreSQL, litellm's proxy (a virtual environment with `litellm[proxy]`, which this does not make).
-Turns alternate, so that all see the same machine; each side gets `--seconds` in all. Latency counts from the moment that
-a request was due. Overhead is a side's percentile less that of the provider called directly. CPU is what the side's
+SQLite, the gateway on PostgreSQL, litellm's proxy (in a virtual environment of its own with `litellm[proxy]`). Turns
+alternate, so that all see the same machine; each side gets `--seconds` in all. Latency counts from the moment that a
+request was due. Overhead is a side's percentile less that of the provider called directly. CPU is what the side's
 process and its children used while its turns ran, PostgreSQL's own beside it.
 """
 
@@ -184,7 +184,7 @@ def main() -> None:
     version = f", litellm {litellm_version(options.litellm)}" if options.litellm else ""
     head = (
         f"# What the gateway adds to a call\n\n`{command}` on {os.cpu_count()} cores ({platform.machine()}){version}: "
-        f"{options.rate:g} whole answers a second, which the provider gives after 20 ms, in turns of {options.turn:g} s; "
+        f"{options.rate:g} whole answers a second, given by the provider after 20 ms, in turns of {options.turn:g} s; "
         "load, provider and the side that is measured share the cores.\n"
     )
     text = "\n".join([head, *rows(turns), ""])

@@ -16,6 +16,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import uvloop
 
@@ -49,36 +50,47 @@ def check(reply: Reply) -> None:
         raise RuntimeError(f"{reply.status}, {len(reply.times)} tokens: {reply.body[-300:]!r}")
 
 
-async def watched(pid: int, samples: list[tuple[float, float]]) -> None:
-    """Seconds and megabytes, every second until cancelled."""
-    begun = time.monotonic()
+async def watched(pid: int, samples: list[float]) -> None:
+    """Megabytes, every second until cancelled."""
     while True:
-        samples.append((time.monotonic() - begun, resident(pid)))
+        samples.append(resident(pid))
         await asyncio.sleep(1)
 
 
-async def measure(direct: Client, gateway: Client, pid: int, count: int, seconds: float) -> tuple[list[float], ...]:
+class Measured(NamedTuple):
+    """Seconds of the streams without the gateway and with it; its megabytes, second by second, and share of a core."""
+
+    alone: list[float]
+    through: list[float]
+    memory: list[float]
+    cpu: float
+
+
+async def measure(direct: Client, gateway: Client, pid: int, count: int, seconds: float) -> Measured:
     share = max(NOMINAL, seconds / 10)
     alone = await streams(direct, count, share)
     await streams(gateway, count, NOMINAL)  # connections
-    samples: list[tuple[float, float]] = []
+    samples: list[float] = []
     watcher = asyncio.create_task(watched(pid, samples))
+    cpu, begun = cpu_seconds(pid), time.monotonic()
     through = await streams(gateway, count, seconds)
+    busy = (cpu_seconds(pid) - cpu) / (time.monotonic() - begun)
     watcher.cancel()
     alone += await streams(direct, count, share)
     direct.close()
     gateway.close()
-    return alone, through, [megabytes for _, megabytes in samples]
+    return Measured(alone, through, samples, busy)
 
 
-def row(recovery: str, alone: list[float], through: list[float], memory: list[float], cpu: float) -> str:
+def row(recovery: str, measured: Measured) -> str:
+    alone, through, memory, cpu = measured
     middle, worst = statistics.median(through) / statistics.median(alone), max(through) / max(alone)
     quarter = max(1, len(memory) // 4)
     first, last = statistics.mean(memory[quarter : 2 * quarter]), statistics.mean(memory[-quarter:])
     return (
         f"| {recovery} | {len(through):,} | {statistics.median(alone):.3f} | {statistics.median(through):.3f} "
         f"({(middle - 1) * 100:+.2f} %) | {max(alone):.3f} | {max(through):.3f} ({(worst - 1) * 100:+.2f} %) | "
-        f"{cpu:.0f} % | {first:.1f} | {last:.1f} |"
+        f"{cpu * 100:.0f} % | {first:.1f} | {last:.1f} |"
     )
 
 
@@ -98,18 +110,14 @@ def main() -> None:
             gateway = GatewayProcess(folder / "gateway", provider.port, rest=rest)
             stack.callback(gateway.close)
             direct = Client(provider.port, "/v1/chat/completions", {})
-            cpu, begun = cpu_seconds(gateway.pid), time.monotonic()
-            alone, through, memory = uvloop.run(
-                measure(direct, gateway.client(), gateway.pid, options.streams, options.seconds)
-            )
-            busy = (cpu_seconds(gateway.pid) - cpu) / (time.monotonic() - begun) * 100
-            rows.append(row(recovery, alone, through, memory, busy))
+            work = measure(direct, gateway.client(), gateway.pid, options.streams, options.seconds)
+            rows.append(row(recovery, uvloop.run(work)))
     command = f"python bench/gateway_streams.py --streams {options.streams} --seconds {options.seconds:g}"
     text = "\n".join([
         "# Streams through the gateway\n",
-        f"`{command}` on {os.cpu_count()} cores ({platform.machine()}): {options.streams} streams of {TOKENS} tokens at "
-        f"{RATE} a second, one behind the other; seconds from asking to the end, {NOMINAL:.2f} at the least. Memory is "
-        "resident, in MB: of the second and of the last quarter.\n",
+        f"`{command}` on {os.cpu_count()} cores ({platform.machine()}): {options.streams} at a time, of "
+        f"{TOKENS} tokens at {RATE} a second, one behind the other; seconds from asking to the end, {NOMINAL:.2f} at "
+        "least. Memory is resident, in MB: of the second and of the last quarter.\n",
         "| recovery | streams | directly, median | through it | directly, longest | through it | CPU of a core | "
         "second quarter | last |",
         "| --- |" + " --- |" * 8,
