@@ -2,9 +2,9 @@
 
     python bench/gateway_limits.py [--processes 4] [--calls 1000] [--write]
 
-A server of its own is started, and `--processes` processes that together have `--calls` calls under way at any time, all
-of one team, until `SECONDS` are over: each opens a call, waits for a moment, books a random cost up to its reservation,
-and begins again. One of the processes is killed (SIGKILL) half way. From the rows, by the server's time:
+A server of its own is started, and `--processes` processes that together have `--calls` calls under way at any time
+until `SECONDS` are over: each opens a call, waits for a moment, books a random cost up to its reservation, and begins
+again. One of the processes is killed (SIGKILL) soon. From the rows, by the server's time:
 
 - rates: of all spans of time, the one in which most calls more were admitted than the bucket holds and lets flow in;
 - money: the most that the budget was ever overspent, and what is still reserved when all has ended;
@@ -24,9 +24,12 @@ import signal
 import sys
 import time
 from itertools import accumulate
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.postgres import find_binaries, running_postgres
 
 from inhouse.api.wire.pieces import Usage
 from inhouse.gateway.store.database import Database
@@ -35,13 +38,13 @@ from inhouse.gateway.store.limits import Budget, Limits, Rate
 from inhouse.gateway.store.open import open_store
 from inhouse.gateway.store.replicas import Replica
 from inhouse.gateway.types import NANO, Attempt, Caller, CallRefused, Target
-from tests.postgres import find_binaries, running_postgres
 
 PAGE = Path(__file__).parent / "results" / "gateway_limits.md"
-SECRET, SECONDS, LEASE = b"s" * 32, 20.0, 1.0
+SECRET, SECONDS, LEASE = b"s" * 32, 20.0, 2.0
+KILL_SECONDS = 2.0  # after the start: while most have a call open
 RESERVE, TOKENS = NANO // 100, 100  # of a call
-BUDGET = Budget(5 * NANO, "month", team="paid")
-RATES = (Rate("team", "metered", "requests", 600), Rate("key", "metered-1", "tokens", 90_000))
+BUDGET = Budget(2 * NANO, "month", team="paid")
+RATES = (Rate("team", "metered", "requests", 120), Rate("key", "metered-1", "tokens", 6_000))
 LIMITS = Limits([BUDGET], RATES)
 CALLERS = (Caller("metered-1", "metered"), Caller("metered-2", "metered"), Caller("paid-1", "paid"))
 TARGET = Target("acme", "large", "large")
@@ -67,7 +70,7 @@ async def calls(db: Database, replica: str, rng: random.Random, until: float) ->
         await settle(db, entry, Ending("answered", 200, 0.05, None, (Booked(attempt, "1", cost, cost, cost),)))
 
 
-def process(address: str, seed: int, count: int) -> None:
+def process(address: str, seed: int, count: int, start: Barrier) -> None:
     """One gateway's worth of calls."""
 
     async def work() -> None:
@@ -75,6 +78,7 @@ def process(address: str, seed: int, count: int) -> None:
         replica = Replica(db, LEASE)
         await replica.join()
         keeping = asyncio.ensure_future(replica.keep())
+        await asyncio.to_thread(start.wait)
         until = time.monotonic() + SECONDS
         await asyncio.gather(*(calls(db, replica.id, random.Random(f"{seed} {n}"), until) for n in range(count)))
         keeping.cancel()
@@ -84,16 +88,16 @@ def process(address: str, seed: int, count: int) -> None:
     asyncio.run(work())
 
 
-def worst_span(times: list[float], amount: int, rate: Rate) -> tuple[float, int]:
-    """By how much (a share of what was allowed) the worst span was over, and how many were admitted in all. For a bucket
-    that is full before the first: admitted up to then, less what flowed in, less the bucket's size; its largest rise."""
-    flow, lowest, worst = rate.per_minute / 60, 0.0, 0.0
-    for number, at in enumerate(times):
-        over_start = number * amount - (at - times[0]) * flow  # before this call
-        lowest = min(lowest, over_start) if number else over_start
-        over = over_start + amount - lowest - rate.per_minute
-        worst = max(worst, over / (rate.per_minute + (at - times[0]) * flow))
-    return worst, len(times)
+def most_over(times: list[float], amounts: list[int], rate: Rate) -> float:
+    """Of all spans of time the most that was admitted beyond what a full bucket holds and what flowed in, as a share of
+    the bucket: the largest rise of (admitted so far, less what flowed in so far), less the bucket's size."""
+    flow, admitted, lowest, most = rate.per_minute / 60, 0, 0.0, 0.0
+    for at, amount in zip(times, amounts, strict=True):
+        flowed = (at - times[0]) * flow
+        lowest = min(lowest, admitted - flowed)
+        admitted += amount
+        most = max(most, admitted - flowed - lowest - rate.per_minute)
+    return most / rate.per_minute
 
 
 async def figures(address: str) -> list[str]:
@@ -103,9 +107,13 @@ async def figures(address: str) -> list[str]:
     lost = await Replica(db, LEASE).join()
     rows = []
     for rate, name in zip(RATES, ("team = 'metered'", "key_id = 'metered-1'"), strict=True):
-        times = [row["at"] for row in await db.read(f"SELECT at FROM calls WHERE {name} ORDER BY at")]
-        over, count = worst_span(times, 1 if rate.kind == "requests" else TOKENS // 2, rate)
-        rows.append(f"| {rate} | {count:,} | {max(0.0, over):.2%} |")
+        found = await db.read(
+            f"SELECT at, (SELECT SUM(prompt + completion) FROM costs WHERE call_id = id) AS tokens "
+            f"FROM calls WHERE {name} ORDER BY at"
+        )
+        amounts = [1 if rate.kind == "requests" else int(row["tokens"] or 0) for row in found]
+        over = most_over([row["at"] for row in found], amounts, rate)
+        rows.append(f"| {rate} | {sum(amounts):,} | {over:.2%} |")
     spent = [row["cost"] for row in await db.read(
         "SELECT s.cost FROM settled s JOIN calls c ON c.id = s.call_id WHERE c.team = 'paid' ORDER BY s.at"
     )]  # fmt: skip
@@ -129,12 +137,15 @@ def table(processes: int, count: int) -> str:
         raise SystemExit("no PostgreSQL on this machine: apt-get install postgresql")
     with running_postgres(binaries, {"fsync": "on", "full_page_writes": "on"}) as address:
         context = multiprocessing.get_context("spawn")
+        start = context.Barrier(processes + 1)
         started = [
-            context.Process(target=process, args=(address, seed, count // processes)) for seed in range(processes)
+            context.Process(target=process, args=(address, seed, count // processes, start))
+            for seed in range(processes)
         ]
         for one in started:
             one.start()
-        time.sleep(SECONDS / 2)
+        start.wait(timeout=120)
+        time.sleep(KILL_SECONDS)
         assert started[0].pid
         os.kill(started[0].pid, signal.SIGKILL)
         for one in started:
@@ -155,8 +166,9 @@ def main() -> None:
         command = f"python bench/gateway_limits.py --processes {arguments.processes} --calls {arguments.calls} --write"
         PAGE.write_text(
             f"# Limits and budgets of several gateways on one PostgreSQL\n\n    {command}\n\n"
-            f"{os.cpu_count()} cores ({platform.machine()}), shared with other work; {arguments.calls:,} calls under way "
-            f"at once in {arguments.processes} processes for {SECONDS:.0f} s, one killed half way.\n\n{found}\n",
+            f"{os.cpu_count()} cores ({platform.machine()}), shared with other work; {arguments.calls:,} calls under "
+            f"way at once in {arguments.processes} processes for {SECONDS:.0f} s, one killed after {KILL_SECONDS:.0f}."
+            f"\n\n{found}\n",
             encoding="utf-8",
         )
 

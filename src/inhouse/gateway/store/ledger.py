@@ -8,13 +8,14 @@ from contextlib import suppress
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from inhouse.api.wire.pieces import Usage
-from inhouse.gateway.store.database import Database, Row, Transaction
+from inhouse.gateway.store.database import Database, Row, StoreDown, Transaction
 from inhouse.gateway.store.limits import Budget, Rate
 from inhouse.gateway.store.meters import Charges, book, take
 from inhouse.gateway.types import Attempt, Caller, Face, Target
 
 T = TypeVar("T")
 Kind = Literal["settled", "estimated", "reconciled"]
+_WAITS = tuple(min(10.0, 0.1 * 2**tried) for tried in range(36))  # seconds; five minutes in all
 _LONGEST_NAME = 200  # characters of what a client may have made up
 
 
@@ -154,7 +155,14 @@ async def settle(db: Database, call: OpenCall, ending: Ending, kind: Kind = "set
         else:
             await book(tx, call.charges, cost - before["cost"], 0, 0, now)
 
-    await _to_its_end(asyncio.ensure_future(db.run(work)))
+    for wait in (*_WAITS, None):
+        try:
+            await _to_its_end(asyncio.ensure_future(db.run(work)))
+            return
+        except StoreDown:
+            if wait is None:
+                raise
+            await asyncio.sleep(wait)
 
 
 async def load_call(tx: Transaction, call_id: str) -> StoredCall:

@@ -78,10 +78,10 @@ class PostgresDatabase(Database):
 
     async def _measure(self) -> None:
         """How far the server's clock is from ours, which nobody sets: what a wall clock does here has no effect."""
-        before = time.monotonic()
+        self._measured = before = time.monotonic()
         seconds = (await self.read("SELECT CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"))[0][0]
-        self._measured = time.monotonic()
-        self._offset = seconds - (before + self._measured) / 2
+        # the answer was given between then and now: what was known better stays, if it can be true
+        self._offset = min(max(self._offset, seconds - time.monotonic()), seconds - before)
 
 
 class _Transaction(Transaction):
