@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inhouse.gateway.config.config import GatewayConfig
-from inhouse.gateway.config.read import read_config
+from inhouse.gateway.config.read import POSTGRES, read_config
+from inhouse.gateway.contracts.cut import stored_cuts
 from inhouse.gateway.settings import AUTO, QuotaSettings, parse_amount
 from inhouse.gateway.store.audit import AuditLog
 from inhouse.gateway.store.database import Database
@@ -37,6 +38,17 @@ async def administration(path: Path) -> AsyncIterator[Administration]:
     try:
         audit = AuditLog(db, config.audit_head, secret)
         yield Administration(config, db, audit, Keys(db, secret, audit), _operator())
+    finally:
+        await db.close()
+
+
+async def known_cuts(config: GatewayConfig) -> set[str]:
+    """The providers that its store knows to be cut now; none where it has no store yet."""
+    if not config.store.startswith(POSTGRES) and not Path(config.store).exists():
+        return set()
+    db = await open_store(config.store, config.folder, read_secret(config.secret_file))
+    try:
+        return {name for name, cut in (await stored_cuts(db)).items() if cut.stands(db.now())}
     finally:
         await db.close()
 

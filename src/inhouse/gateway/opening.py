@@ -10,14 +10,16 @@ from inhouse.api.wire.completions import CompletionRequest
 from inhouse.api.wire.embeddings import EmbeddingRequest
 from inhouse.gateway.config.config import GatewayConfig, Provider
 from inhouse.gateway.contracts.cut import CutWatch
+from inhouse.gateway.contracts.drills import Drills
+from inhouse.gateway.contracts.rollout import Rollouts
 from inhouse.gateway.contracts.terms import Terms
 from inhouse.gateway.failover.breaker import Breaker
 from inhouse.gateway.failover.pool import Pool
 from inhouse.gateway.gateway import Call, Gateway
-from inhouse.gateway.house.house import houses
+from inhouse.gateway.house.house import House, houses
 from inhouse.gateway.routing.classifier import open_classifier
 from inhouse.gateway.routing.evidence_files import Votes, keep_fresh, read_evidence
-from inhouse.gateway.routing.offer import Offer
+from inhouse.gateway.routing.offer import Offer, Rules
 from inhouse.gateway.routing.request import AnyRequest
 from inhouse.gateway.routing.router import Router
 from inhouse.gateway.rules import HouseRules
@@ -56,6 +58,8 @@ async def opened(
         gateway.observers.append(partial(_learn, gateway))
         chores = (
             gateway.cuts.run(),
+            gateway.rollouts.run(),
+            _drills(gateway).run(),
             gateway.replica.keep(partial(delete_expired, gateway.db)),
             keep_fresh(config.evidence, partial(_votes, gateway.db), partial(setattr, gateway.router, "evidence")),
         )
@@ -77,7 +81,8 @@ async def _opened(config: GatewayConfig, check: Check, now: Callable[[], float],
     pool = Pool({}, config.models())
     stack.push_async_callback(pool.close_all)
     providers = config.providers()
-    reopen = partial(_reopen, providers)
+    own: dict[str, House] = {}
+    reopen = partial(_reopen, providers, own)
     variables = {name: each.key_env for name, each in providers.items() if each.key_env}
     terms_of = {name: each.terms for name, each in providers.items()}
     cuts = CutWatch(db, audit, pool, terms_of, variables, reopen)
@@ -85,17 +90,33 @@ async def _opened(config: GatewayConfig, check: Check, now: Callable[[], float],
     await cuts.look()
     check({name for name in providers if terms.why_ended(name, now()) is not None})
     for name, each in providers.items():
-        if not each.is_inhouse and terms.why_ended(name, now()) is None:
+        if not (each.is_inhouse or terms.is_cut(name, now())):  # one whose contract begins later is ready then
             pool.open(name, await reopen(name))
-    house = await stack.enter_async_context(houses(config.provider, pool))
+    may_open = lambda name: not terms.is_cut(name, now())  # noqa: E731
+    own.update(await stack.enter_async_context(houses(config.provider, pool, may_open)))
+    rollouts = Rollouts(db, audit, config.rollout)
+    await rollouts.look()
+    router = await new_router(config, db, HouseRules(terms, breaker, rollouts), prices)
+    return Gateway(
+        config, db, replica, audit, Keys(db, secret, audit), config.limits(), prices, terms, cuts, pool, breaker,
+        rollouts, router, own, now,
+    )  # fmt: skip
+
+
+async def new_router(config: GatewayConfig, db: Database, rules: Rules, prices: PriceTable) -> Router:
+    """With the evidence as it is now; of a gateway that runs, or beside it."""
     offers = [_offer(config, target, model, prices) for target, model in config.models().items()]
     evidence = read_evidence(config.evidence, await _votes(db))
     classifier = open_classifier(config.folder, config.routing.labels)
-    rules = HouseRules(terms, breaker)
-    router = Router(offers, evidence, classifier, config.routing, config.default, rules)
-    return Gateway(
-        config, db, replica, audit, Keys(db, secret, audit), config.limits(), prices, terms, cuts, pool, breaker,
-        router, house, now,
+    return Router(offers, evidence, classifier, config.routing, config.default, rules)
+
+
+def _drills(gateway: Gateway) -> Drills:
+    from inhouse.gateway.rehearsing import rehearsed  # it opens routers with this file
+
+    return Drills(
+        gateway.db, gateway.audit, gateway.config.drill,
+        partial(rehearsed, gateway.config, gateway.db, gateway.router, gateway.terms),
     )  # fmt: skip
 
 
@@ -103,14 +124,14 @@ async def _votes(db: Database) -> list[Votes]:
     return [Votes(*tally) for tally in await tallies(db)]
 
 
-async def _reopen(providers: dict[str, Provider], name: str) -> Endpoint:
+async def _reopen(providers: dict[str, Provider], own: dict[str, House], name: str) -> Endpoint:
     """An open endpoint of a provider."""
     provider = providers[name]
+    if provider.is_inhouse:
+        return await own[name].endpoint()
     assert provider.address is not None
     models = {(model.upstream or model.name): _capabilities(model) for model in provider.model}
-    made = endpoint(
-        provider.dialect, provider.address, key_from(provider.key_env), provider.limits, CONNECTIONS, models
-    )
+    made = endpoint(provider.spoken, provider.address, key_from(provider.key_env), provider.limits, CONNECTIONS, models)
     return await made.__aenter__()
 
 
@@ -118,7 +139,7 @@ def _offer(config: GatewayConfig, target: Target, model: ModelSettings, prices: 
     provider = config.providers()[target.provider]
     return Offer(
         target, provider.is_inhouse, provider.region, model.context, model.max_output,
-        partial(_missing, dialect(provider.dialect), _capabilities(model)), partial(prices.at, target),
+        partial(_missing, dialect(provider.spoken), _capabilities(model)), partial(prices.at, target),
         model.early_access,
     )  # fmt: skip
 
