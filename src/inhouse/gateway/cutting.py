@@ -1,4 +1,4 @@
-"""Ends a provider, or takes that back, on behalf of an administrator: what was done, and what is left to do, in lines."""
+"""Ends a provider, or takes that back, for an administrator: what was done and what is left to do, in lines."""
 
 from inhouse.gateway.administration import Administration
 from inhouse.gateway.config.config import GatewayConfig, Provider

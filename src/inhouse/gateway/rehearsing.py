@@ -7,12 +7,12 @@ from pathlib import Path
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.gateway.administration import Administration
 from inhouse.gateway.config.config import GatewayConfig
-from inhouse.gateway.cutting import provider_of, spent_of
 from inhouse.gateway.contracts.cut import stored_cuts
 from inhouse.gateway.contracts.drills import Drills
 from inhouse.gateway.contracts.past import past_calls, past_of_tasks
 from inhouse.gateway.contracts.rehearsal import Rehearsal, Rules, rehearse
 from inhouse.gateway.contracts.terms import Terms
+from inhouse.gateway.cutting import provider_of, spent_of
 from inhouse.gateway.failover.breaker import Breaker
 from inhouse.gateway.opening import new_router
 from inhouse.gateway.routing.backtest.backtest import backtest
