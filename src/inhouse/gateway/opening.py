@@ -10,6 +10,7 @@ from inhouse.api.wire.completions import CompletionRequest
 from inhouse.api.wire.embeddings import EmbeddingRequest
 from inhouse.gateway.config.config import GatewayConfig, Provider
 from inhouse.gateway.contracts.cut import CutWatch
+from inhouse.gateway.contracts.drills import Drills
 from inhouse.gateway.contracts.rollout import Rollouts
 from inhouse.gateway.contracts.terms import Terms
 from inhouse.gateway.failover.breaker import Breaker
@@ -58,6 +59,7 @@ async def opened(
         chores = (
             gateway.cuts.run(),
             gateway.rollouts.run(),
+            _drills(gateway).run(),
             gateway.replica.keep(partial(delete_expired, gateway.db)),
             keep_fresh(config.evidence, partial(_votes, gateway.db), partial(setattr, gateway.router, "evidence")),
         )
@@ -107,6 +109,15 @@ async def new_router(config: GatewayConfig, db: Database, rules: Rules, prices: 
     evidence = read_evidence(config.evidence, await _votes(db))
     classifier = open_classifier(config.folder, config.routing.labels)
     return Router(offers, evidence, classifier, config.routing, config.default, rules)
+
+
+def _drills(gateway: Gateway) -> Drills:
+    from inhouse.gateway.rehearsing import rehearsed  # it opens routers with this file
+
+    return Drills(
+        gateway.db, gateway.audit, gateway.config.drill,
+        partial(rehearsed, gateway.config, gateway.db, gateway.router, gateway.terms),
+    )  # fmt: skip
 
 
 async def _votes(db: Database) -> list[Votes]:

@@ -100,8 +100,6 @@ def _mistakes(config: GatewayConfig, now: float) -> Iterator[Mistake]:
     yield from _of_budgets(config)
     yield from _of_plans(config)
     yield from of_terms(config, now, {provider.name for provider in config.provider})  # ended ones: `check`
-    yield from _of_rollouts(config)
-    yield from _of_drills(config)
     for number, provider in enumerate(config.provider):
         yield from _of_provider(number, provider)
         yield from _of_prices(config.currency, number, provider, now)
@@ -176,26 +174,6 @@ def of_terms(config: GatewayConfig, now: float, cut: Set[str]) -> Iterator[Mista
     numbers = {provider.name: number for number, provider in enumerate(config.provider)}
     for mistake in mistakes_of_terms(config.terms(), now, cut):
         yield ("provider", numbers[mistake.provider], *mistake.keys), f"[provider.terms] {mistake.sentence}"
-
-
-def _of_rollouts(config: GatewayConfig) -> Iterator[Mistake]:
-    known, tasks = sorted({target.model for target in config.targets()}), [each.task for each in config.rollout]
-    for number, each in enumerate(config.rollout):
-        if each.model not in known:
-            sentence = f'[rollout] model = "{each.model}": no provider has this model; there are {_listed(known)}'
-            yield ("rollout", number, "model"), sentence
-        if each.task in tasks[:number]:
-            yield ("rollout", number, "task"), f'[rollout] task = "{each.task}" goes over to another model already'
-
-
-def _of_drills(config: GatewayConfig) -> Iterator[Mistake]:
-    known, seen = sorted(config.providers()), [each.provider for each in config.drill]
-    for number, each in enumerate(config.drill):
-        if each.provider not in known:
-            sentence = f'[drill] provider = "{each.provider}": there is no such provider; there are {_listed(known)}'
-            yield ("drill", number, "provider"), sentence
-        if each.provider in seen[:number]:
-            yield ("drill", number, "provider"), f'[drill] provider = "{each.provider}" has a drill already'
 
 
 def _of_provider(number: int, provider: Provider) -> Iterator[Mistake]:

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 from inhouse.gateway.config.config import GatewayConfig
+from inhouse.gateway.contracts.calendar import calendar, calendar_lines
 from inhouse.gateway.contracts.instants import say_instant
+from inhouse.gateway.contracts.terms import Terms
 from inhouse.gateway.settings import parse_amount
 from inhouse.gateway.types import NANO
 
@@ -26,6 +28,8 @@ def lines(config: GatewayConfig, now: float) -> Iterator[str]:
     for name, terms in config.terms().items():
         if terms.last != float("inf"):
             yield f"contract with {name}: until {say_instant(terms.last)}"
+    if (contracts := Terms(config.terms())).instants():
+        yield from calendar_lines(calendar(contracts, list(config.providers()), now))
     routing = config.routing
     yield (
         f"routing: quality - {routing.per_cost:g} x cost in {config.currency} - {routing.per_second:g} x seconds; "

@@ -103,6 +103,16 @@ class Terms:
         kills = [terms.last for terms in self.settings.values()]
         return sorted({at for span in spans for at in (span.since, span.until) if isfinite(at)} | {*kills} - {inf})
 
+    def tasks(self) -> list[str]:
+        """All that the contracts name, patterns included."""
+        named = [
+            task
+            for terms in self.settings.values()
+            for tasks in (terms.may_serve, terms.may_not_serve, *(part.tasks for part in terms.exclusive))
+            for task in tasks
+        ]
+        return sorted({*named} - {"*"})
+
     def commitment(self, provider: str, spent: int, now: float) -> Progress | None:
         """How far its commitment is, where it has one, given the nano-units spent within the commitment's time."""
         terms = self.settings.get(provider)
