@@ -3,7 +3,7 @@
     python bench/gateway_store.py [--calls 2000] [--write]
 
 Calls of one team, with a budget and two token buckets, are opened and settled, one behind the other and 50 at a time,
-on a file of SQLite and on a PostgreSQL of its own (commits wait for the disk). Meanwhile a task sleeps for a millisecond,
+on a file of SQLite and on a PostgreSQL of its own (commits wait for the disk). Meanwhile a task sleeps a millisecond,
 again and again: what it sleeps longer is for how long the loop was not free. `--write` puts the table into
 bench/results/gateway_store.md.
 """
