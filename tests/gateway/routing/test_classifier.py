@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from inhouse.gateway.routing import classifier as routing_classifier
 from inhouse.gateway.routing.classifier import TaskClassifier, open_classifier, train
 from inhouse.gateway.routing.prompts import Example, own_examples
 
@@ -102,8 +103,9 @@ def test_it_tells_the_task_of_requests_that_it_never_saw(classifier: TaskClassif
 
 
 @pytest.mark.parametrize("text", ["", "   ", "asdf qwer zxcv", "\ud800", "?" * 10_000, "ありがとう"])
-def test_what_says_nothing_is_not_known(classifier: TaskClassifier, text: str) -> None:
-    assert classifier.guess(text).confidence < 0.7
+def test_what_says_nothing_is_no_product_task(classifier: TaskClassifier, text: str) -> None:
+    guess = classifier.guess(text)
+    assert guess.task == "general" or guess.confidence < 0.5
 
 
 def test_the_same_examples_give_the_same_weights(classifier: TaskClassifier) -> None:
@@ -121,7 +123,9 @@ def test_a_long_request_takes_no_longer_than_its_ends(classifier: TaskClassifier
     )
 
 
-def test_labels_teach_a_task_of_ones_own(tmp_path: Path) -> None:
+def test_labels_teach_a_task_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = list(own_examples())[::6]
+    monkeypatch.setattr(routing_classifier, "own_examples", lambda: few)
     labels = tmp_path / "labels.jsonl"
     said = [
         "claim of a broken window",

@@ -7,7 +7,7 @@ from inhouse.gateway.routing.router import Router
 from inhouse.gateway.routing.settings import RoutingSettings
 from inhouse.gateway.types import NANO
 
-OFFERS = (offer("good", price=100.0), offer("fair", price=1.0))
+OFFERS = (offer("good", price=50.0), offer("fair", price=1.0))
 TABLE = evidence({"good": (0.8, 500), "fair": (0.75, 500)})
 
 
