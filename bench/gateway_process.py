@@ -101,8 +101,10 @@ class GatewayProcess:
                 str(self.file),
             ]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_for(self.port, self.process, self._log)
-        if found := _KEY.search(self._log.read_bytes()[at:].decode(errors="replace")):
+        while "the gateway is at" not in (said := self._log.read_bytes()[at:].decode(errors="replace")):
+            assert self.process.poll() is None and time.monotonic() - begun < _PATIENCE, f"no start: {said}"
+            time.sleep(0.02)
+        if found := _KEY.search(said):
             self.key = found[1]
         return time.monotonic() - begun
 
