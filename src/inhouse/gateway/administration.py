@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from inhouse.gateway.config.config import GatewayConfig
 from inhouse.gateway.config.read import POSTGRES, read_config
@@ -16,7 +16,7 @@ from inhouse.gateway.store.database import Database
 from inhouse.gateway.store.keys import Keys
 from inhouse.gateway.store.open import open_store
 from inhouse.gateway.store.secret import read_secret
-from inhouse.gateway.types import Caller
+from inhouse.gateway.types import Caller, Face
 
 
 class Administration(NamedTuple):
@@ -82,6 +82,9 @@ def new_caller(
     for model in models:
         if model not in known:
             raise ValueError(f'--models: there is no model "{model}"; there are {", ".join(sorted(known))}')
+    for face in faces:
+        if face not in get_args(Face):
+            raise ValueError(f'--faces: there is no face "{face}"; there are {", ".join(get_args(Face))}')
     most = config.content.most_days
     if keep_content_days > most:
         raise ValueError(f"--keep-content-days {keep_content_days} is more than [content] most_days = {most}")

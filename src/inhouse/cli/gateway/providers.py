@@ -48,13 +48,15 @@ def cut(
     if (provider is None) == (event is None) or (lift and rehearse) or (event is not None and (lift or rehearse)):
         raise ValueError("name a provider, with --rehearse or --lift where that is meant, or an --event alone")
     from inhouse.gateway.administration import Administration
-    from inhouse.gateway.contracts.rehearsal_text import rehearsal_text
-    from inhouse.gateway.rehearsing import cut_lines, declare_lines, lift_lines, rehearsal_of
+    from inhouse.gateway.cutting import cut_lines, declare_lines, lift_lines
 
     when = None if at is None else seconds("--at", at, 0.0)
 
     async def work(store: Administration) -> None:
         if rehearse:
+            from inhouse.gateway.contracts.rehearsal_text import rehearsal_text
+            from inhouse.gateway.rehearsing import rehearsal_of
+
             print(rehearsal_text(await rehearsal_of(store, provider or "", when), store.config.currency))
         elif event is not None:
             print("\n".join(await declare_lines(store, event)))
