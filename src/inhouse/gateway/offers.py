@@ -22,7 +22,7 @@ from inhouse.providers.expressible import Capabilities, missing_parts
 
 async def new_router(config: GatewayConfig, db: Database, rules: Rules, prices: PriceTable) -> Router:
     """With the evidence as it is now; of a gateway that runs, or beside it."""
-    offers = [_offer(config, target, model, prices) for target, model in config.models().items()]
+    offers = [_offer(config, target, model, prices, db.now()) for target, model in config.models().items()]
     evidence = read_evidence(config.evidence, await votes_of(db))
     classifier = open_classifier(config.folder, config.routing.labels)
     return Router(offers, evidence, classifier, config.routing, config.default, rules)
@@ -33,17 +33,20 @@ async def votes_of(db: Database) -> list[Votes]:
     return [Votes(*tally) for tally in await tallies(db)]
 
 
-def _offer(config: GatewayConfig, target: Target, model: ModelSettings, prices: PriceTable) -> Offer:
+def _offer(config: GatewayConfig, target: Target, model: ModelSettings, prices: PriceTable, now: float) -> Offer:
     provider = config.providers()[target.provider]
+    only_embeds = prices.at(target, now).rates.output is None
     return Offer(
         target, provider.is_inhouse, provider.region, model.context, model.max_output,
-        partial(_missing, dialect(provider.spoken), capabilities(model)), partial(prices.at, target),
+        partial(_missing, dialect(provider.spoken), capabilities(model), only_embeds), partial(prices.at, target),
         model.early_access,
     )  # fmt: skip
 
 
-def _missing(adapter: Adapter, model: Capabilities, request: AnyRequest) -> list[str]:
+def _missing(adapter: Adapter, model: Capabilities, only_embeds: bool, request: AnyRequest) -> list[str]:
     """The parts of a request that would not reach this model."""
+    if only_embeds and not isinstance(request, EmbeddingRequest):
+        return ["answers (its price is one of vectors)"]
     if isinstance(request, EmbeddingRequest):
         return [] if adapter.embeddings is not None else ["embeddings"]
     if isinstance(request, CompletionRequest):
