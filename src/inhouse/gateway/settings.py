@@ -27,7 +27,7 @@ ADDRESSES = {
     "gemini": "https://generativelanguage.googleapis.com/v1beta",
 }
 _ANY_LLM = re.compile(r"any-llm:[a-z0-9_-]+")
-_AMOUNT = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)/(day|month)")
+_AMOUNT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)/(day|month)")
 
 Period = Literal["day", "month"]
 
@@ -118,6 +118,11 @@ class ProviderSettings(Settings):
     def address(self) -> str | None:
         """None where it is not known before it runs, or where a library of others knows it."""
         return self.url or ADDRESSES.get(self.dialect)
+
+    @property
+    def spoken(self) -> str:
+        """The dialect's name among `providers.dialects`: `inhouse serve` speaks OpenAI's."""
+        return "openai" if self.is_inhouse else self.dialect
 
     @property
     def is_inhouse(self) -> bool:

@@ -89,10 +89,11 @@ class Request(BaseModel):
         return {key: int(each) if type(each) is float and each.is_integer() else each for key, each in known.items()}
 
     @classmethod
-    def parse(cls, raw: bytes) -> Self:
-        """A body, or the `ApiError` that says what is wrong with it. Megabytes take time: not for the event loop."""
+    def parse(cls, raw: bytes, images: bool = False) -> Self:
+        """A body, or the `ApiError` that says what is wrong with it. Megabytes take time: not for the event loop.
+        `images`: whether messages may have some."""
         try:
-            return cls.model_validate_json(raw)
+            return cls.model_validate_json(raw, context={"images": True} if images else None)
         except ValidationError as error:
             raise from_validation(error) from error
 

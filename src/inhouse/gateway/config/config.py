@@ -7,6 +7,8 @@ from pydantic import Field
 
 from inhouse.api.settings import ServeSettings
 from inhouse.common.settings import Settings
+from inhouse.gateway.contracts.drills import DrillSettings
+from inhouse.gateway.contracts.rollout import RolloutSettings
 from inhouse.gateway.contracts.settings import TermsSettings
 from inhouse.gateway.failover.settings import FailoverSettings
 from inhouse.gateway.routing.settings import EvidenceSettings, RoutingSettings
@@ -69,6 +71,8 @@ class GatewayConfig(Settings):
     failover: FailoverSettings = FailoverSettings()
     team: tuple[TeamSettings, ...] = ()
     budget: tuple[BudgetSettings, ...] = ()
+    rollout: tuple[RolloutSettings, ...] = ()
+    drill: tuple[DrillSettings, ...] = ()
     content: ContentSettings = ContentSettings()
 
     @property
