@@ -131,7 +131,7 @@ async def _reopen(providers: dict[str, Provider], own: dict[str, House], name: s
         return await own[name].endpoint()
     assert provider.address is not None
     models = {(model.upstream or model.name): _capabilities(model) for model in provider.model}
-    made = endpoint(provider.spoken, provider.address, key_from(provider.key_env), provider.limits, CONNECTIONS, models)
+    made = endpoint(provider.dialect, provider.address, key_from(provider.key_env), provider.limits, CONNECTIONS, models)
     return await made.__aenter__()
 
 
@@ -139,7 +139,7 @@ def _offer(config: GatewayConfig, target: Target, model: ModelSettings, prices: 
     provider = config.providers()[target.provider]
     return Offer(
         target, provider.is_inhouse, provider.region, model.context, model.max_output,
-        partial(_missing, dialect(provider.spoken), _capabilities(model)), partial(prices.at, target),
+        partial(_missing, dialect(provider.dialect), _capabilities(model)), partial(prices.at, target),
         model.early_access,
     )  # fmt: skip
 
