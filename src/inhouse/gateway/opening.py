@@ -106,7 +106,7 @@ async def _reopen(providers: dict[str, Provider], own: dict[str, House], name: s
         return await own[name].endpoint()
     assert provider.address is not None
     models = {(model.upstream or model.name): capabilities(model) for model in provider.model}
-    made = endpoint(provider.spoken, provider.address, key_from(provider.key_env), provider.limits, CONNECTIONS, models)
+    made = endpoint(provider.dialect, provider.address, key_from(provider.key_env), provider.limits, CONNECTIONS, models)
     return await made.__aenter__()
 
 
