@@ -31,7 +31,7 @@ def test_it_says_the_same_whole_streamed_and_asked_directly(tmp_path: Path) -> N
             message = await here.post("/v1/messages", body | {"model": "auto"})
             assert message.json()["content"][0]["text"] == said
             (row,) = await here.rows("SELECT decision FROM calls WHERE asked = 'auto'")
-            assert json.loads(row["decision"])["declined"]  # nothing was measured
+            assert json.loads(row["decision"])["order"] == [["house", tiny_server.NAME, tiny_server.NAME]]
             assert message.headers["x-inhouse-decision"].isascii()
 
     with tiny_server.served(256) as url:
