@@ -28,6 +28,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tests.postgres import find_binaries, running_postgres
+
 from inhouse.api.wire.pieces import Usage
 from inhouse.gateway.store.database import Database
 from inhouse.gateway.store.ledger import Booked, Ending, NewCall, new_call_id, open_call, settle
@@ -35,7 +37,6 @@ from inhouse.gateway.store.limits import Budget, Limits, Rate
 from inhouse.gateway.store.open import open_store
 from inhouse.gateway.store.replicas import Replica
 from inhouse.gateway.types import NANO, Attempt, Caller, CallRefused, Target
-from tests.postgres import find_binaries, running_postgres
 
 PAGE = Path(__file__).parent / "results" / "gateway_limits.md"
 SECRET, SECONDS, LEASE = b"s" * 32, 20.0, 1.0
