@@ -26,10 +26,9 @@ def test_pooled_scores_are_nearer_to_the_truth(spread: float) -> None:
     """Whether models differ by task or not, and most where they do not."""
     random = np.random.default_rng(1)
     chance_TM = np.clip(0.5 + np.linspace(-0.2, 0.2, 5) + spread * random.standard_normal((9, 5)), 0.05, 0.95)
+    grids = [drawn(chance_TM, 64, seed) for seed in range(8)]
     errors = {
-        is_pooled: np.mean(
-            [((means(drawn(chance_TM, 64, seed), is_pooled) - chance_TM) ** 2).mean() for seed in range(8)]
-        )
+        is_pooled: np.mean([((means(grid, is_pooled) - chance_TM) ** 2).mean() for grid in grids])
         for is_pooled in (False, True)
     }
     assert errors[True] < errors[False] * (1.0 if spread == 0.2 else 0.6)

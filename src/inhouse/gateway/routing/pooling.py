@@ -1,7 +1,7 @@
-"""What a model scores at other tasks tells something of this one: scores are moved towards that as far as chance explains.
+"""What a model scores at other tasks tells something of this one: scores are moved there as far as chance explains.
 
 Without this the highest of several noisy scores wins: where one model is simply better than another, a table of 64
-questions a task loses 2.3 points to always asking the better one, and with it 0.2 (LOG, 2026-11-30). The method is
+questions a task loses 2.4 points to always asking the better one, and with it 0.4 (LOG, 2026-11-30). The method is
 empirical Bayes for a two-way table (Efron and Morris 1975, JASA 70): a score is what the task and the model give on
 the average, and an interaction, whose variance is what is left when the scores' own errors are taken off.
 """
