@@ -18,8 +18,8 @@ from inhouse.providers.answers import Answer, Ended, gather
 from inhouse.providers.anthropic import ANTHROPIC
 from inhouse.providers.errors import MalformedAnswer, NotExpressible, ProviderError
 from inhouse.providers.expressible import check_expressible, parts_of
+from inhouse.providers.http.server_events import EventReader
 from inhouse.providers.openai import OPENAI
-from inhouse.providers.server_events import EventReader
 
 TEXT = st.text(min_size=1, max_size=8)
 USAGES = st.builds(Usage, st.integers(50, 90), st.integers(0, 50), st.integers(20, 40), st.integers(0, 20))

@@ -10,7 +10,6 @@ from inhouse.gateway.failover.answer import Answering
 from inhouse.gateway.failover.breaker import Breaker
 from inhouse.gateway.failover.pool import Pool
 from inhouse.gateway.failover.settings import FailoverSettings
-from inhouse.gateway.settings import ModelSettings
 from inhouse.gateway.types import Attempt, Target
 from inhouse.providers.answers import Begun, Ended, Event
 from inhouse.providers.endpoint import Endpoint
@@ -51,12 +50,10 @@ class Scripted:
 class Stage:
     """A pool of such endpoints, one target each, and the calls that are made of it."""
 
-    def __init__(
-        self, *endpoints: Scripted, models: dict[Target, ModelSettings] | None = None, **settings: Any
-    ) -> None:
+    def __init__(self, *endpoints: Scripted, **settings: Any) -> None:
         self.order = (A, B, C)[: len(endpoints)]
         named = {target.provider: cast(Endpoint, each) for target, each in zip(self.order, endpoints, strict=True)}
-        self.pool = Pool(named, models or {})
+        self.pool = Pool(named, {})
         self.settings = FailoverSettings.model_validate(settings)
         self.clock = asyncio.get_running_loop().time
         self.breaker = Breaker(self.settings, self.clock)

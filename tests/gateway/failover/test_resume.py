@@ -1,5 +1,7 @@
 """However a stream is cut and whoever goes on: what was delivered stays a prefix of a whole answer."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,14 +40,14 @@ def pieces_of(answer: tuple, id: str, cuts: st.DataObject) -> list[Piece]:
 def split(text: str, cuts: st.DataObject) -> list[str]:
     places = sorted(cuts.draw(st.sets(st.integers(1, max(len(text) - 1, 1)), max_size=3)))
     ends = [0, *(place for place in places if place < len(text)), len(text)]
-    return [text[a:b] for a, b in zip(ends, ends[1:], strict=False) if b > a]
+    return [text[a:b] for a, b in pairwise(ends) if b > a]
 
 
 def whole(events: list[Event]) -> Answer:
     return gather(events)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(ANSWERS, st.data())
 def test_the_same_said_again_goes_on_behind_what_was_delivered(answer: tuple, data: st.DataObject) -> None:
     first, again = pieces_of(answer, "x", data), pieces_of(answer, "x", data)
@@ -63,7 +65,7 @@ def test_the_same_said_again_goes_on_behind_what_was_delivered(answer: tuple, da
     assert told.model == "b"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(ANSWERS, ANSWERS, st.data())
 def test_what_differs_is_given_up_before_anything_of_it_is_told(one: tuple, other: tuple, data: st.DataObject) -> None:
     first, second = pieces_of(one, "x", data), pieces_of(other, "x", data)

@@ -126,8 +126,6 @@ class Running:
         elif attempt.usage is None:
             attempt.is_estimate, attempt.usage = True, self._estimate()
         try:
-            if outcome == "answered":
-                await anext(self._stream, None)  # to its own end, so that its connection serves the next request
             await self._stream.aclose()
         finally:
             self._pool.leave(attempt.target.provider, self.cut)
