@@ -42,10 +42,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.postgres import find_binaries, running_postgres
 
-<<<<<<< HEAD
-=======
 from gateway_process import GatewayProcess, billing
->>>>>>> gw-app
 from inhouse.api.wire.pieces import Usage
 from inhouse.gateway.store.database import Database
 from inhouse.gateway.store.ledger import Booked, Ending, NewCall, new_call_id, open_call, settle
