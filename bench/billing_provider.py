@@ -8,6 +8,7 @@ It speaks OpenAI's chat completions and Anthropic's messages. What it does stand
 * `fail`: a status that is answered at once and costs nothing;
 * `cut`: the connection is dropped behind so many tokens; these are billed;
 * `silent`: the answer does not say what was used;
+* `once`: the last three hold for the first request of this tag only;
 * `tag`: what the bill calls the request.
 
 A line of the bill is written when the answer is over, however it ends. Who leaves is noticed at the next token, and
@@ -30,7 +31,7 @@ from typing import IO, Any, NamedTuple
 INPUT, OUTPUT = Decimal(2), Decimal(8)  # dollars a million tokens
 MODELS = {"/v1/chat/completions": "bill-1", "/v1/messages": "bill-2"}  # the only one of each dialect
 WORD = "word "
-_SAID = re.compile(r"\b(tokens|delay|rate|fail|cut|silent|tag)=([\w.-]+)")
+_SAID = re.compile(r"\b(tokens|delay|rate|fail|cut|silent|once|tag)=([\w.-]+)")
 
 
 class Wish(NamedTuple):
@@ -46,6 +47,7 @@ class Wish(NamedTuple):
     fail: int
     cut: int | None
     is_silent: bool
+    is_once: bool
 
 
 class Provider:
@@ -53,6 +55,7 @@ class Provider:
 
     def __init__(self, bill: IO[str]) -> None:
         self._bill, self._number = bill, 0
+        self._seen: set[str] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -60,6 +63,9 @@ class Provider:
             while head := await _head(reader):
                 path, length = head
                 wish = _wish(path, json.loads(await reader.readexactly(length)))
+                if wish.is_once and wish.tag in self._seen:
+                    wish = wish._replace(fail=0, cut=None, is_silent=False)
+                self._seen.add(wish.tag)
                 if wish.fail:
                     writer.write(_whole({"error": {"message": "asked to fail", "type": "server_error"}}, wish.fail))
                 elif not await self._answer(wish, reader, writer):
@@ -126,6 +132,7 @@ def _wish(path: str, body: dict[str, Any]) -> Wish:
         fail=int(said.get("fail", 0)),
         cut=int(said["cut"]) if "cut" in said else None,
         is_silent="silent" in said,
+        is_once="once" in said,
     )
 
 

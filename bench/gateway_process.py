@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from http_load import Client
+
 HERE = Path(__file__).parent
 _PATIENCE = 120.0  # seconds, on a busy machine
 _KEY = re.compile(r"the administrator's key.*: (\S+)")
@@ -92,16 +94,27 @@ class GatewayProcess:
         begun = time.monotonic()
         with self._log.open("ab") as log:
             at = log.tell()
-            command = [sys.executable, "-m", "inhouse", "gateway", "serve", str(self.file)]
+            command = [
+                sys.executable,
+                "-c",
+                "import sys,pathlib; from inhouse.gateway.server import serve; serve(pathlib.Path(sys.argv[1]))",
+                str(self.file),
+            ]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_for(self.port, self.process, self._log)
-        if found := _KEY.search(self._log.read_bytes()[at:].decode(errors="replace")):
+        while "the gateway is at" not in (said := self._log.read_bytes()[at:].decode(errors="replace")):
+            assert self.process.poll() is None and time.monotonic() - begun < _PATIENCE, f"no start: {said}"
+            time.sleep(0.02)
+        if found := _KEY.search(said):
             self.key = found[1]
         return time.monotonic() - begun
 
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    def client(self, path: str = "/v1/chat/completions") -> Client:
+        """With the administrator's key."""
+        return Client(self.port, path, {"authorization": f"Bearer {self.key}"})
 
     def kill(self) -> None:
         """As if the machine had lost it."""

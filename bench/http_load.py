@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-TOKEN = b'"word '  # of `billing_provider`'s answers, in every dialect's stream
+TOKEN = b"word "  # of the answers of `billing_provider`
 
 
 class Reply(NamedTuple):

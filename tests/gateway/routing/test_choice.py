@@ -1,6 +1,6 @@
 """Who is picked: utility, the rule for one's own models, and when nobody can say."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.gateway.routing_parts import target
 
@@ -63,6 +63,7 @@ def test_the_only_one_who_can_answer_does() -> None:
     assert chosen.order == (target("a"),) and not chosen.has_declined
 
 
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 60), st.booleans(), st.integers(0, 10**8), st.floats(0, 100)), min_size=2, max_size=8

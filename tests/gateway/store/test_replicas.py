@@ -46,3 +46,17 @@ def test_what_is_open_when_a_process_leaves_is_closed_by_the_next(store: Store) 
 
     store.run(first)
     assert store.run(second) == 1
+
+
+def test_no_call_is_open_for_hours(store: Store) -> None:
+    async def scenario(db: Database) -> None:
+        replica = Replica(db)
+        await replica.join()
+        left_behind = await open_call(db, replica.id, call(), attempt())
+        store.clock.seconds += 3601
+        await replica.beat()
+        assert await replica.recover() == 1
+        await settle(db, left_behind, ending(3))  # were it a very long one, nothing is lost
+        assert await meters(db) == [(3, 0)]
+
+    store.run(scenario)

@@ -89,7 +89,7 @@ class Drills:
 
     async def _claim(self, settings: DrillSettings, at: float, now: float) -> bool:
         """Whether this replica is the first to come to it."""
-        name = _name(settings.provider, at)
+        name = _name(settings, at)
         drill = settings.model_dump() | {"at": at, "began": now, "ended": None, "result": None}
 
         async def work(tx: Transaction) -> None:
@@ -107,7 +107,7 @@ class Drills:
         return True
 
     async def _begin(self, settings: DrillSettings, at: float, now: float) -> None:
-        name = _name(settings.provider, at)
+        name = _name(settings, at)
         if not settings.cut_seconds:
             result = summary(await self._rehearse(settings.provider))
             await self._end(name, result)
@@ -166,5 +166,6 @@ def summary(rehearsal: Rehearsal) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _name(provider: str, at: float) -> str:
-    return f"{_PREFIX}{provider}/{at:.0f}"
+def _name(settings: DrillSettings, at: float) -> str:
+    """Unlike drills of one provider may fall on one hour."""
+    return f"{_PREFIX}{settings.provider}/{settings.cut_seconds}/{at:.0f}"

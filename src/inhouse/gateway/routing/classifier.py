@@ -13,7 +13,7 @@ from inhouse.gateway.routing import features, prompts
 from inhouse.gateway.routing.prompts import Example, own_examples, read_labels
 
 # N examples, F features, C tasks
-_PENALTY = 1e-4
+_PENALTY = 1e-5
 _STEPS = 300
 
 
