@@ -38,7 +38,7 @@ def _offer(config: GatewayConfig, target: Target, model: ModelSettings, prices: 
     only_embeds = prices.at(target, now).rates.output is None
     return Offer(
         target, provider.is_inhouse, provider.region, model.context, model.max_output,
-        partial(_missing, dialect(provider.spoken), capabilities(model), only_embeds), partial(prices.at, target),
+        partial(_missing, dialect(provider.dialect), capabilities(model), only_embeds), partial(prices.at, target),
         model.early_access,
     )  # fmt: skip
 

@@ -104,9 +104,9 @@ async def _reopen(providers: dict[str, Provider], own: dict[str, House], name: s
     provider = providers[name]
     if provider.is_inhouse:
         return await own[name].endpoint()
-    assert provider.address is not None
-    models = {(model.upstream or model.name): capabilities(model) for model in provider.model}
-    made = endpoint(provider.spoken, provider.address, key_from(provider.key_env), provider.limits, CONNECTIONS, models)
+    key = key_from(provider.key_env)
+    models = {(each.upstream or each.name): capabilities(each) for each in provider.model}
+    made = endpoint(provider.dialect, provider.address, key, provider.limits, CONNECTIONS, models)
     return await made.__aenter__()
 
 

@@ -120,11 +120,6 @@ class ProviderSettings(Settings):
         return self.url or ADDRESSES.get(self.dialect)
 
     @property
-    def spoken(self) -> str:
-        """The dialect's name among `providers.dialects`: `inhouse serve` speaks OpenAI's."""
-        return "openai" if self.is_inhouse else self.dialect
-
-    @property
     def is_inhouse(self) -> bool:
         return self.dialect == INHOUSE
 

@@ -93,7 +93,7 @@ class House:
         if self._at is None:
             raise ValueError(f"{self.name} is not up")
         port, key = self._at
-        adapter = dialect(self._provider.spoken)
+        adapter = dialect(self._provider.dialect)
         made = Endpoint(f"http://{HOST}:{port}/v1", adapter, SecretStr(key), self._provider.limits, CONNECTIONS)
         return await made.__aenter__()
 
