@@ -21,15 +21,15 @@ def test_every_date_of_the_example_is_a_day_of_the_calendar() -> None:
     assert mistakes(terms, datetime(2026, 11, 30, tzinfo=UTC).timestamp()) == []
     days = calendar(Terms(terms), list(terms), 0.0)
     assert list(calendar_lines(days)) == [
-        "from 1970-01-01 on, code, speech, writing, any other task: nobody may answer",
-        "from 2019-07-01 on, code, speech, writing, any other task: partner may answer",
-        "from 2025-01-01 on, code, writing, any other task: partner is asked first, then other",
+        "from 1970-01-01 on, product/chat, product/code, speech, any other task: nobody may answer",
+        "from 2019-07-01 on, product/chat, product/code, speech, any other task: partner may answer",
+        "from 2025-01-01 on, product/chat, product/code, any other task: partner is asked first, then other",
         "from 2025-01-01 on, speech: partner is asked first",
-        "from 2025-11-01 on, code, writing: partner is asked first, then other, own",
-        "from 2026-04-01 on, code, writing: partner, other, own may answer",
+        "from 2025-11-01 on, product/chat, product/code: partner is asked first, then other, own",
+        "from 2026-04-01 on, product/chat, product/code: partner, other, own may answer",
         "from 2026-04-01 on, speech: partner may answer",
         "from 2026-04-01 on, any other task: partner, other may answer",
-        "from 2033-01-01 on, code, writing: other, own may answer",
+        "from 2033-01-01 on, product/chat, product/code: other, own may answer",
         "from 2033-01-01 on, speech: nobody may answer",
         "from 2033-01-01 on, any other task: other may answer",
     ]

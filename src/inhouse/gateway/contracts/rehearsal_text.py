@@ -10,8 +10,9 @@ _ROWS = 20  # moves that are listed one by one
 def rehearsal_text(rehearsal: Rehearsal, currency: str) -> str:
     """Totals, then the moves, what has no replacement first."""
     provider, answered = rehearsal.provider, rehearsal.moved + rehearsal.stranded
+    span = f" of {rehearsal.days:.1f} days" * bool(rehearsal.days)
     lines = [
-        f"{provider} cut on {say_instant(rehearsal.at)}, by {rehearsal.calls:,} calls of {rehearsal.days:.1f} days:",
+        f"{provider} cut on {say_instant(rehearsal.at)}, by {rehearsal.calls:,} calls{span}:",
         f"  answered by {provider}: {answered:,}; another would answer {rehearsal.moved:,}, "
         f"nobody {rehearsal.stranded:,}",
         f"  cost of what moves: {_signed(rehearsal.cost_change / NANO)} {currency}{_monthly(rehearsal, currency)}",

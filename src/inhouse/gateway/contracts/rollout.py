@@ -109,7 +109,7 @@ class Rollouts:
 
     async def _judge(self, task: str, settings: RolloutSettings, known: Standing) -> None:
         new, old = await self._arms(task, known)
-        others = old if old.calls >= settings.guards.fewest else known.others
+        others = old if old.calls >= min(settings.guards.fewest, known.others.calls) else known.others
         now, guards = self._db.now(), settings.guards
         if why := tripped(new, others, guards):
             await self._move(task, known, known._replace(outcome="rolled back", why=why, since=now))
