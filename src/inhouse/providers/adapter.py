@@ -54,6 +54,7 @@ class Adapter(NamedTuple):
     error: Callable[[Any], tuple[str, str]]  # of an error body, parsed: its message; its type and code
     completions: "Adapter | None" = None  # how it is asked to continue a text, where it can be
     embeddings: Embedder | None = None
+    wait: Callable[[Any], float | None] = lambda said: None  # of an error body: how long it wants to be left alone
 
 
 def parsed(data: str | bytes) -> Any:

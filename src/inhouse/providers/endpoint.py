@@ -170,11 +170,13 @@ class Endpoint:
             response.close()
 
     async def _error(self, response: Response, end: float) -> ProviderError:
+        wait = retry_after(response.headers)
         try:
-            message, code = self.adapter.error(parsed(await self._read(response, end, MAX_ERROR_BYTES)))
+            said = parsed(await self._read(response, end, MAX_ERROR_BYTES))
+            message, code = self.adapter.error(said)
+            wait = self.adapter.wait(said) if wait is None else wait
         except ProviderError:
             message, code = "", ""  # a page of a proxy: its status says enough
-        wait = retry_after(response.headers)
         return without_key(of_status(response.status, message, code, self._host, wait), self._key)
 
     @contextmanager
