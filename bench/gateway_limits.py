@@ -10,33 +10,46 @@ again. One of the processes is killed (SIGKILL) soon. From the rows, by the serv
 - money: the most that the budget was ever overspent, and what is still reserved when all has ended;
 - rows: calls without an end.
 
-Bars: over-admission at most 1 %, overspend at most one reservation. `--write` puts the table into
+Then the same over HTTP: `inhouse gateway serve` in `--processes` processes, `--calls` requests at once over every face
+that asks a provider for text, whole and in streams, of a team with a rate and of one with a budget, before a provider
+that keeps its own bill: each answer has a row, whichever way it came.
+
+Bars: over-admission at most 1 %, overspend at most one reservation. `--write` puts the tables into
 bench/results/gateway_limits.md.
 """
 
 import argparse
 import asyncio
+import json
 import multiprocessing
 import os
 import platform
 import random
 import signal
 import sys
+import tempfile
 import time
-from itertools import accumulate
+from collections import Counter
+from contextlib import ExitStack
+from itertools import accumulate, product
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
+
+import aiohttp
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.postgres import find_binaries, running_postgres
 
+from gateway_process import GatewayProcess, billing
 from inhouse.api.wire.pieces import Usage
 from inhouse.gateway.store.database import Database
 from inhouse.gateway.store.ledger import Booked, Ending, NewCall, new_call_id, open_call, settle
-from inhouse.gateway.store.limits import Budget, Limits, Rate
+from inhouse.gateway.store.limits import Budget, Limits, Rate, money
 from inhouse.gateway.store.open import open_store
 from inhouse.gateway.store.replicas import Replica
+from inhouse.gateway.store.secret import VARIABLE
 from inhouse.gateway.types import NANO, Attempt, Caller, CallRefused, Target
 
 PAGE = Path(__file__).parent / "results" / "gateway_limits.md"
@@ -131,6 +144,92 @@ async def figures(address: str) -> list[str]:
     return rows
 
 
+def requests_of(face: str, is_stream: bool) -> tuple[str, dict[str, Any]]:
+    """A path, and a body that asks for an answer of 16 tokens."""
+    said = [{"role": "user", "content": "tokens=16"}]
+    more: dict[str, Any] = {"model": "bill-1", "stream": is_stream}
+    if face == "responses":
+        return "/v1/responses", more | {"input": said, "max_output_tokens": 16}
+    return ("/v1/messages" if face == "messages" else "/v1/chat/completions"), more | {
+        "messages": said, "max_tokens": 16
+    }  # fmt: skip
+
+
+async def ask(ports: list[int], keys: dict[str, str], count: int) -> Counter[tuple[str, str, int]]:
+    """All at once; how often each key had each status from each face."""
+    rng, found = random.Random(0), Counter[tuple[str, str, int]]()
+
+    async def one(session: aiohttp.ClientSession, key: str, face: str, is_stream: bool) -> None:
+        path, body = requests_of(face, is_stream)
+        address = f"http://127.0.0.1:{rng.choice(ports)}{path}"
+        async with session.post(address, json=body, headers={"authorization": f"Bearer {keys[key]}"}) as reply:
+            await reply.read()
+            found[key, face, reply.status] += 1
+
+    ways = list(product(keys, ("chat", "responses", "messages"), (False, True)))
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        await asyncio.gather(*(one(session, *ways[number % len(ways)]) for number in range(count)))
+    return found
+
+
+async def http_figures(address: str, bill: Path, found: Counter[tuple[str, str, int]]) -> list[str]:
+    """The rows of the table: what clients saw, beside the ledger and the provider's bill."""
+    db = await open_store(address, Path(), SECRET)
+    rows = []
+    for face in ("chat", "responses", "messages"):
+        statuses = Counter[int]()
+        for (_, its_face, status), number in found.items():
+            statuses[status] += number if its_face == face else 0
+        booked = (await db.read("SELECT COUNT(*) FROM calls WHERE face = ?", face))[0][0]
+        said = ", ".join(f"{number} × {status}" for status, number in sorted(statuses.items()) if number)
+        rows.append(f"| {face}: answers, and rows of the ledger | {said} | {booked} |")
+    rate = Rate("team", "metered", "requests", 120)
+    times = [row["at"] for row in await db.read("SELECT at FROM calls WHERE team = 'metered' ORDER BY at")]
+    rows.append(f"| {rate}: admitted, and over | {len(times)} | {most_over(times, [1] * len(times), rate):.2%} |")
+    meter = (await db.read("SELECT spent, reserved FROM meters WHERE name LIKE 'budget%'"))[0]
+    reserve = (await db.read("SELECT MAX(reserve) FROM calls WHERE team = 'paid'"))[0][0]
+    over = max(0, meter["spent"] - NANO // 50)
+    rows.append(f"| the budget of team paid (0.02 a month): spent, and over | {money(meter['spent'])} "
+                f"| {over / reserve:.2f} reservations |")  # fmt: skip
+    rows.append(f"| still reserved when all has ended | | {meter['reserved']} nano |")
+    booked = (await db.read("SELECT COUNT(*), CAST(SUM(cost) AS BIGINT) FROM spent"))[0]
+    lines = [json.loads(line) for line in bill.read_text().splitlines()]
+    rows.append(f"| lines of the provider's bill, and attempts of the ledger | {len(lines)} | {booked[0]} |")
+    await db.close()
+    return rows
+
+
+def http_table(processes: int, count: int) -> str:
+    binaries = find_binaries()
+    assert binaries is not None
+    os.environ[VARIABLE] = SECRET.decode()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        provider = stack.enter_context(billing(folder))
+        address = stack.enter_context(running_postgres(binaries, {"fsync": "on", "full_page_writes": "on"}))
+        rest = """
+[[team]]
+name = "metered"
+requests_per_minute = 120
+
+[[team]]
+name = "paid"
+
+[[budget]]
+team = "paid"
+amount = "0.02/month"
+"""
+        gateways = []
+        for number in range(processes):
+            gateways.append(GatewayProcess(folder / str(number), provider.port, address, rest))
+            stack.callback(gateways[-1].close)
+        keys = {team: gateways[0].run("keys", "create", team, "--team", team).strip() for team in ("metered", "paid")}
+        found = asyncio.run(ask([gateway.port for gateway in gateways], keys, count))
+        time.sleep(3)
+        rows = asyncio.run(http_figures(address, provider.bill, found))
+    return "\n".join(["| over HTTP | | |", "| --- | --- | --- |", *rows])
+
+
 def table(processes: int, count: int) -> str:
     binaries = find_binaries()
     if binaries is None:
@@ -160,7 +259,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=1_000)
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    found = table(arguments.processes, arguments.calls)
+    found = "\n\n".join(make(arguments.processes, arguments.calls) for make in (table, http_table))
     print(found)
     if arguments.write:
         command = f"python bench/gateway_limits.py --processes {arguments.processes} --calls {arguments.calls} --write"

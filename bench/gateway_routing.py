@@ -1,6 +1,7 @@
 """Routing on 5,000 questions x 8 models whose structure is known: what the table gains, and when nothing can be gained.
 
-    PYTHONPATH=. python bench/gateway_routing.py [--files FILE …] [--prices FILE] [--write]
+    PYTHONPATH=. python bench/gateway_routing.py [--write]
+    PYTHONPATH=. python bench/gateway_routing.py --files FILE … [--prices FILE] [--per-cost N …] [--write]
 
 Models have a skill, a strength of their own at each of ten tasks, and a price; questions have a difficulty that all
 models share, and a text of their task, from which the classifier tells the task. `--files`: the same on outcomes of
@@ -8,7 +9,7 @@ others (RouteLLM's, LLMRouter's, RouterArena's files, folders of `inhouse eval`)
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,15 +75,17 @@ def made(structure: Structure, questions: dict[str, list[str]], seed: int) -> Ou
 
 
 def gained(found: Backtest, name: str) -> str:
-    gain = next(gain for each, gain in found.gains.items() if each.startswith(name))
+    gain = next((gain for each, gain in found.gains.items() if each.startswith(name)), None)
+    if gain is None:  # costs are not known
+        return "n/a"
     return f"{gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
 
 
-def by_weight(outcomes: Outcomes) -> Iterator[str]:
-    """One draw: a row for every price of cost."""
+def by_weight(outcomes: Outcomes, prices: Iterable[float] = PER_COST) -> Iterator[str]:
+    """A row for every price of cost."""
     yield f"| `per_cost` | quality | dollars a question | {GAINS} |"
     yield "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
-    for per_cost in PER_COST:
+    for per_cost in prices:
         found = backtest(outcomes, RoutingSettings(per_cost=per_cost), inhouse=("own",))
         cells = [
             f"{per_cost:g}", f"{found.router.quality.mean:.3f}", f"{found.router.cost:.5f}",
@@ -90,6 +93,19 @@ def by_weight(outcomes: Outcomes) -> Iterator[str]:
             f"{found.oracle_share.mean:.2f} ({found.oracle_share.low:.2f} to {found.oracle_share.high:.2f})",
         ]  # fmt: skip
         yield f"| {' | '.join(cells)} |"
+
+
+def of_others(files: list[Path], prices: Path | None, per_cost: Iterable[float]) -> Iterator[str]:
+    outcomes = read_outcomes(files, read_prices(prices) if prices else ())
+    names = ", ".join(
+        f"{model} ({quality:.3f} at {cost:.5f} dollars)"
+        for model, quality, cost in zip(
+            outcomes.models, outcomes.score_QM.mean(0), outcomes.cost_QM.mean(0), strict=True
+        )
+    )
+    about = f"{len(outcomes.tasks):,} questions of {len({*outcomes.tasks})} tasks; {names}."
+    yield from ["# Routing by the table, on outcomes of others", "", about, ""]
+    yield from by_weight(outcomes, per_cost)
 
 
 def over_seeds(structure: Structure, questions: dict[str, list[str]]) -> str:
@@ -135,23 +151,26 @@ def known_structure() -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", nargs="+", type=Path, help="outcomes of others instead")
-    parser.add_argument("--prices", type=Path, help="what their models cost, as for `inhouse eval --prices`")
-    parser.add_argument("--write", action="store_true", help="write bench/results/gateway_routing.md")
+    parser.add_argument("--prices", type=Path, help="what their models cost")
+    parser.add_argument("--per-cost", nargs="+", type=float, default=PER_COST)
+    parser.add_argument("--write", action="store_true", help="write the table into bench/results")
     options = parser.parse_args()
+    name = "gateway_routing"
     if options.files:
-        outcomes = read_outcomes(options.files, read_prices(options.prices) if options.prices else ())
-        print("\n".join(backtest(outcomes, RoutingSettings()).lines()))
-        return
-    head = [
-        "# Routing by the table",
-        "",
-        "`PYTHONPATH=. python bench/gateway_routing.py --write`",
-        __doc__.partition("\n\n")[0],
-    ]
-    text = "\n".join([*head, *known_structure(), ""])
+        name += "-files"
+        text = "\n".join([*of_others(options.files, options.prices, options.per_cost), ""])
+    else:
+        head = [
+            "# Routing by the table",
+            "",
+            "`python bench/gateway_routing.py --write`",
+            "",
+            (__doc__ or "").split("\n")[0],
+        ]
+        text = "\n".join([*head, *known_structure(), ""])
     print(text)
     if options.write:
-        (RESULTS / "gateway_routing.md").write_text(text, encoding="utf-8")
+        (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from inhouse.gateway.contracts.rehearsal import Rehearsal, Rules, rehearse
 from inhouse.gateway.contracts.terms import Terms
 from inhouse.gateway.cutting import provider_of, spent_of
 from inhouse.gateway.failover.breaker import Breaker
-from inhouse.gateway.opening import new_router
+from inhouse.gateway.offers import new_router
 from inhouse.gateway.routing.backtest.backtest import backtest
 from inhouse.gateway.routing.backtest.outcomes import read_outcomes
 from inhouse.gateway.routing.backtest.replay import as_logged, replayed

@@ -106,8 +106,9 @@ def test_a_refused_call_leaves_nothing(store: Store) -> None:
         with pytest.raises(CallRefused, match=r"budget of key docs-1 \(1\.00 a day\) has 1\.00 left") as refused:
             await open_call(db, "r", call(NANO + 1, (BUDGET, tight)), attempt())
         assert (refused.value.status, refused.value.code) == (402, "insufficient_quota")
-        for table in ("calls", "attempts", "open_calls", "meters"):
+        for table in ("calls", "attempts", "open_calls"):
             assert await db.read(f"SELECT * FROM {table}") == []
+        assert {(spent, reserved) for spent, reserved in await meters(db)} <= {(0, 0)}
 
     store.run(scenario)
 

@@ -75,7 +75,7 @@ def test_nobody_listens(postgres: str) -> None:
 
 
 def test_time_is_the_servers(postgres: str) -> None:
-    from inhouse.gateway.store.postgres import PostgresDatabase
+    from inhouse.gateway.store.postgres.database import PostgresDatabase
 
     async def scenario() -> None:
         db = await PostgresDatabase.open(postgres)

@@ -42,6 +42,10 @@ def test_routellm_has_a_column_a_model_and_the_files_name_tells_the_task(tmp_pat
     assert len(found.questions) == 10 and set(found.tasks) == {"mmlu_abstract_algebra"}
     assert found.score_QM.sum(0).tolist() == [7.0, 5.0]
     assert np.isnan(found.cost_QM).all()  # nobody says what they cost
+    priced = read_outcomes(
+        [file], (Price(model="gpt-4*", input=10.0, output=30.0), Price(model="*", input=1, output=2))
+    )
+    assert priced.cost_QM[2].tolist() == pytest.approx([(17 // 4 + 1) * 10e-6 + 30e-6, (17 // 4 + 1) * 1e-6 + 2e-6])
 
     answered = tmp_path / "gsm8k_responses.csv"
     lines = "".join(f'"How many, {n}?",True,False,"It is, say, {n}.","So ""{n}""."\n' for n in range(10))
