@@ -21,6 +21,7 @@ from inhouse.gateway.routes.keyed import ADMIN
 from inhouse.gateway.routing.explain import as_json
 from inhouse.gateway.settings import parse_amount
 from inhouse.gateway.spend.report import spending
+from inhouse.gateway.store.ledger import plain
 from inhouse.gateway.types import Caller
 
 
@@ -87,14 +88,14 @@ class Admin:
         return JSONResponse({"id": body.id, "key": secret})
 
     async def rotate_key(self, request: Request) -> Response:
-        name = request.path_params["id"]
+        name = plain(request.path_params["id"])
         try:
             return JSONResponse({"id": name, "key": await self.gateway.keys.rotate(name, _who(request))})
         except ValueError as error:
             raise _refusal(error, 404) from error
 
     async def revoke_key(self, request: Request) -> Response:
-        name = request.path_params["id"]
+        name = plain(request.path_params["id"])
         try:
             await self.gateway.keys.revoke(name, _who(request))
         except ValueError as error:
@@ -111,7 +112,7 @@ class Admin:
         try:
             at = now if body.at is None else read_instant(body.at).timestamp()
             await order_cut(
-                self.gateway.audit, Cut(body.provider, at, None, body.grace, _who(request), body.reason, now)
+                self.gateway.audit, Cut(body.provider, at, None, body.grace, _who(request), plain(body.reason), now)
             )
         except ValueError as error:
             raise _refusal(error) from error

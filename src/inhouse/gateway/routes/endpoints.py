@@ -47,7 +47,7 @@ _SMALL = 32_768  # bytes of a body that are read faster than a thread is woken
 class Feedback(Body):
     """POST /v1/feedback: whether an answer was good; `call` is what its header `x-inhouse-call` said."""
 
-    call: str = Field(min_length=1, max_length=100)
+    call: str = Field(pattern=r"^call_[0-9a-f]{32}$")
     is_good: bool
 
 
@@ -189,7 +189,7 @@ def content_of(call: Call, face: Face) -> Content | None:
 
 def headers_of(call: Call) -> dict[str, str]:
     """Which call it was, who answers, and why."""
-    target = call.attempts[-1].target
+    target = next(each for each in reversed(call.attempts) if each.outcome in ("", "answered")).target
     return {
         "x-inhouse-call": call.id,
         "x-inhouse-model": f"{target.provider}/{target.model}",

@@ -5,6 +5,7 @@ from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -105,7 +106,7 @@ def _read(file: Path) -> TaskClassifier | None:
     try:
         with np.load(file, allow_pickle=False) as kept:
             parts = [kept[name] for name in ("tasks", "idf", "weight", "bias")]
-    except (OSError, ValueError, KeyError):  # none, or half written by another version
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # none, or broken
         return None
     return TaskClassifier([str(task) for task in parts[0]], *parts[1:])
 
