@@ -50,7 +50,7 @@ async def _serve(file: ConfigFile) -> None:
             if not is_loopback(settings.host) and not settings.tls_certificate:
                 log.warning("%s can be reached from other machines, and keys are sent in the clear", settings.host)
             _say(f"the gateway is at {url}; Ctrl-C stops it")
-            # uvicorn has handlers of its own while it serves, and raises what came again behind that: by then it is done
+            # uvicorn has handlers of its own while it serves, and raises what came again behind that: it is done then
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: None)
             await server.serve(sockets=[listener])
