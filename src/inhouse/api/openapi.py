@@ -73,6 +73,7 @@ def document(
     ones, or means otherwise."""
     schemas: dict[str, Any] = {"Error": _ERROR, "AnthropicError": _ANTHROPIC_ERROR}
     paths: dict[str, Any] = {}
+    errors = _ERRORS | {**refusals}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method] = _operation(
             operation, schemas, _ERRORS | {**refusals}
