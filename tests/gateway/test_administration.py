@@ -109,3 +109,9 @@ def test_times_and_groups_are_said_to_be_wrong(gateway: Callable[..., str]) -> N
 
 def test_without_a_file_one_sentence(gateway: Callable[..., str]) -> None:
     assert gateway("check", "none.toml") == "inhouse: none.toml: No such file or directory\n"
+
+
+def test_a_choice_is_explained_and_one_that_cannot_be_made_is_a_sentence(gateway: Callable[..., str]) -> None:
+    said = gateway("route", "Fix this Python traceback: KeyError", "--model", "auto:product/code")
+    assert "task: product/code" in said and "declined to choose" in said and "where that fails: small at other" in said
+    assert "There is no model 'bigg' here. Did you mean 'big'?" in gateway("route", "hello", "--model", "bigg")

@@ -23,7 +23,7 @@ from inhouse.gateway.routing.settings import RoutingSettings
 from inhouse.gateway.rules import HouseRules
 from inhouse.gateway.settings import AUTO
 from inhouse.gateway.store.database import Database
-from inhouse.gateway.types import Caller, Decision
+from inhouse.gateway.types import Caller, CallRefused, Decision
 
 _CALLER = Caller("", "", is_admin=True)
 
@@ -31,7 +31,10 @@ _CALLER = Caller("", "", is_admin=True)
 async def decision_for(store: Administration, text: str, asked: str = AUTO) -> Decision:
     """Who would answer this prompt, and why; nobody is asked. Raises `ValueError` where nobody may."""
     router, _ = await _router(store)
-    return _decide(router, text, asked, store.db.now())
+    try:
+        return _decide(router, text, asked, store.db.now())
+    except CallRefused as refused:
+        raise ValueError(refused.message) from None
 
 
 async def rehearsal_of(store: Administration, provider: str, at: float | None = None) -> Rehearsal:
