@@ -22,6 +22,7 @@ WITHOUT_TORCH = (
     "inhouse.evaluate.tasks",
     "inhouse.gateway",
     "inhouse.gateway.config",
+    "inhouse.gateway.contracts",
     "inhouse.gateway.house",
     "inhouse.gateway.spend",
     "inhouse.gateway.store",

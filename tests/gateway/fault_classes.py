@@ -7,12 +7,13 @@ neither, by the seed.
 
 import asyncio
 import random
-from collections.abc import Callable
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
-from tests.gateway.fault_provider import Behaviour, Fault, FaultProvider
+from tests.gateway.fault_provider import SPEECH, Behaviour, Fault, FaultProvider
 
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.pieces import Content, Usage
@@ -54,6 +55,7 @@ class World(NamedTuple):
     third: FaultProvider
     born: float
     continues: bool  # the second one takes a prefill
+    models: dict[Target, ModelSettings]  # whom a call may ask, in this order
 
     def is_whole(self, text: str) -> bool:
         """Somebody's whole answer, or the beginning of the first one's with what goes on behind it."""
@@ -170,13 +172,15 @@ def _refuses_prefill(draw: random.Random) -> Behaviour:
 
 
 def _cut(draw: random.Random) -> Behaviour:
+    """The connection breaks, or an error comes within the stream."""
     place = draw.randint(35, 45)
-    return lambda number, asked: Fault(cut_after=place)
+    fault = draw.choice((Fault(cut_after=place), Fault(status=503, code="overloaded_error", error_after=place)))
+    return lambda number, asked: fault
 
 
 def _filter(draw: random.Random) -> Behaviour:
     refused = Fault(status=400, message="refused by the content management policy", code="content_filter")
-    fault = draw.choice((refused, Fault(finish="content_filter")))
+    fault = draw.choice((refused, refused._replace(error_after=20), Fault(finish="content_filter")))
     return lambda number, asked: fault
 
 
@@ -203,16 +207,20 @@ CLASSES = (
     FaultClass("S16", "who answered", always(status=503, code="overloaded"), _named),
 )  # fmt: skip
 
+NO_FAULT = FaultClass("S00", "nothing fails", always(), _answered())
 
-async def outcomes_of(fault: FaultClass, recovery: str, is_stream: bool, seed: int) -> tuple[World, list[Outcome]]:
-    """All requests of one class in a world of its own."""
+
+@asynccontextmanager
+async def world_of(fault: FaultClass, seed: int) -> AsyncIterator[World]:
+    """Three providers that live until it is left."""
     draw = random.Random(f"{fault.name} {seed}")
-    dialects = [draw.choice(sorted(DIALECTS)) for _ in range(3)]
+    spoken = sorted({*DIALECTS} & {*SPEECH})
+    dialects = [draw.choice(spoken) for _ in range(3)]
     texts = [[f"{letter}{draw.randint(0, 999)} " for _ in range(NUM_TOKENS)] for letter in "fst"]
     texts = [[*text[:-1], text[-1].strip()] for text in texts]
     continues = seed % 3 == 0
     if continues or fault.name == "S14":
-        dialects[1] = "openai"  # the one whose table has words for a prefill
+        dialects[1] = "openai"  # whose table has words for a prefill
     if seed % 3 == 1:
         texts[1] = texts[0]
     behaviours = (fault.first(draw), fault.second(draw), always()(draw))
@@ -226,34 +234,53 @@ async def outcomes_of(fault: FaultClass, recovery: str, is_stream: bool, seed: i
             )
             for target, dialect, text, behave in zip((FIRST, SECOND, THIRD), dialects, texts, behaviours, strict=True)
         ]  # fmt: skip
-        world = World(*providers, asyncio.get_running_loop().time(), continues)
-        models = {
-            FIRST: ModelSettings(name="first", context=8192),
-            SECOND: ModelSettings(name="second", context=8192, can_prefill=continues or fault.name == "S14"),
-            THIRD: ModelSettings(name="third", context=32768),
-        }
-        endpoints = {
-            target.provider: await stack.enter_async_context(Endpoint(provider.url, DIALECTS[dialect]))
-            for target, provider, dialect in zip(models, providers, dialects, strict=True)
-        }
-        settings = FailoverSettings.model_validate({"stream_recovery": recovery})
         order = (FIRST, SECOND, THIRD) if fault.has_longer(seed) else (FIRST, SECOND)
-        breaker = Breaker(settings, asyncio.get_running_loop().time)
-        pool = Pool(endpoints, models)
-        outcomes: list[Outcome] = []
-        for number in range(fault.num_requests):
-            if number:
-                await asyncio.sleep(fault.spacing)
-            outcomes.append(await _asked(is_stream, order, pool, breaker, settings))
-    return world, outcomes
+        models = {
+            FIRST: ModelSettings(name="first", upstream="first-1", context=8192),
+            SECOND: ModelSettings(
+                name="second", upstream="second-1", context=8192, can_prefill=continues or fault.name == "S14"
+            ),
+            THIRD: ModelSettings(name="third", upstream="third-1", context=32768),
+        }
+        born = asyncio.get_running_loop().time()
+        yield World(*providers, born, continues, {target: models[target] for target in order})
 
 
 def _with_usage(behave: Behaviour, name: str) -> Behaviour:
     return lambda number, asked: behave(number, asked)._replace(usage=USED[name])
 
 
+Ask = Callable[[bool], Awaitable[Outcome]]  # one request, a stream or not
+
+
+async def asked_all(fault: FaultClass, ask: Ask, is_stream: bool) -> list[Outcome]:
+    """All requests of one class, one after the other."""
+    outcomes: list[Outcome] = []
+    for number in range(fault.num_requests):
+        if number:
+            await asyncio.sleep(fault.spacing)
+        outcomes.append(await ask(is_stream))
+    return outcomes
+
+
+async def outcomes_of(fault: FaultClass, recovery: str, is_stream: bool, seed: int) -> tuple[World, list[Outcome]]:
+    """All requests of one class in a world of its own, asked without the rest of the gateway."""
+    async with world_of(fault, seed) as world, AsyncExitStack() as stack:
+        providers = {"first": world.first, "second": world.second, "third": world.third}
+        endpoints = {
+            target.provider: await stack.enter_async_context(Endpoint(provider.url, DIALECTS[provider.dialect]))
+            for target in world.models
+            for provider in (providers[target.provider],)
+        }
+        settings = FailoverSettings.model_validate({"stream_recovery": recovery})
+        breaker = Breaker(settings, asyncio.get_running_loop().time)
+        pool = Pool(endpoints, world.models)
+        outcomes = await asked_all(fault, partial(_asked, tuple(world.models), pool, breaker, settings), is_stream)
+    return world, outcomes
+
+
 async def _asked(
-    is_stream: bool, order: tuple[Target, ...], pool: Pool, breaker: Breaker, settings: FailoverSettings
+    order: tuple[Target, ...], pool: Pool, breaker: Breaker, settings: FailoverSettings, is_stream: bool
 ) -> Outcome:
     request = ChatRequest.model_validate(
         {"model": "auto", "messages": [{"role": "user", "content": "Say it."}], "stream": is_stream, "max_tokens": 100}

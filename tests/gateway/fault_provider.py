@@ -1,6 +1,6 @@
 """A provider on loopback that fails as it is told to: it speaks the streams of three dialects.
 
-`async with FaultProvider("anthropic", "model-b", behave) as provider` answers at `provider.url`; `behave` says for every
+`async with FaultProvider("anthropic", "model-b", behave) as provider` answers at `provider.url`; `behave` says for each
 request, by its number, what happens. Times are seconds on the event loop's clock.
 """
 
@@ -26,6 +26,7 @@ class Fault(NamedTuple):
     is_silent: bool = False  # the request is read, and nothing ever comes
     first_token: float = 0.1  # seconds
     cut_after: int | None = None  # tokens
+    error_after: int | None = None  # tokens; then what `status`, `message` and `code` say, within the stream
     stall_after: int | None = None  # tokens
     stall: float = 0.0
     malformed_after: int | None = None  # tokens
@@ -69,6 +70,7 @@ class FaultProvider:
         self.text, self._behave, self._continues = text, behave, continues
         self._random = random.Random(seed)
         self._tasks = set[asyncio.Task[None]]()
+        self._own_errors: list[Exception] = []
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -82,6 +84,8 @@ class FaultProvider:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._own_errors:
+            raise self._own_errors[0]  # a fault of this file, and not the one that was asked for
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -90,8 +94,10 @@ class FaultProvider:
         try:
             while await self._answer(reader, writer):
                 pass
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the gateway hung up
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the gateway hung up, or the provider ends
+        except Exception as error:
+            self._own_errors.append(error)
         finally:
             self._tasks.discard(task)
             writer.close()
@@ -109,12 +115,10 @@ class FaultProvider:
             return False
         if fault.is_silent:
             await asyncio.Event().wait()
-        if fault.status != 200:
+        if fault.status != 200 and fault.error_after is None:
             writer.write(self._refusal(fault))
             return True
-        writer.write(
-            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-        )
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         return await self._stream(fault, self._tokens_for(asked), writer)
 
     def _tokens_for(self, asked: Asked) -> list[str]:
@@ -122,11 +126,14 @@ class FaultProvider:
         return self.text if prefill is None or self._continues is None else self._continues(prefill)
 
     async def _stream(self, fault: Fault, tokens: list[str], writer: asyncio.StreamWriter) -> bool:
-        speech = _SPEECH[self.dialect](self.model)
+        speech = SPEECH[self.dialect](self.model)
         await self._send(writer, speech.begin(fault))
         for number, token in enumerate(tokens):
             if number == fault.cut_after:
                 writer.transport.abort()
+                return False
+            if number == fault.error_after:
+                await self._send(writer, _data(speech.error(fault)))
                 return False
             await asyncio.sleep(fault.first_token if number == 0 else TOKEN_GAP)
             if number == fault.stall_after:
@@ -156,7 +163,7 @@ class FaultProvider:
             yield data[place:]
 
     def _refusal(self, fault: Fault) -> bytes:
-        body = json.dumps(_SPEECH[self.dialect](self.model).error(fault)).encode()
+        body = json.dumps(SPEECH[self.dialect](self.model).error(fault)).encode()
         head = f"HTTP/1.1 {fault.status} X\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         if fault.retry_after is not None:
             head += f"retry-after: {fault.retry_after:g}\r\n"
@@ -249,7 +256,7 @@ class _Gemini:
         return {"error": {"code": fault.status, "message": fault.message, "status": fault.code}}
 
 
-_SPEECH: dict[str, type[_OpenAI] | type[_Anthropic] | type[_Gemini]] = {
+SPEECH: dict[str, type[_OpenAI] | type[_Anthropic] | type[_Gemini]] = {
     "openai": _OpenAI, "anthropic": _Anthropic, "gemini": _Gemini,
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import httpx
 
 from inhouse.api.server import listen, new_server
-from inhouse.gateway import opening
+from inhouse.gateway import offers, opening
 from inhouse.gateway.app import create_app
 from inhouse.gateway.config.config import GatewayConfig
 from inhouse.gateway.gateway import Gateway
@@ -57,7 +57,7 @@ class Opened(NamedTuple):
 @asynccontextmanager
 async def patched() -> AsyncIterator[None]:
     """No gateway that is opened meanwhile trains anything."""
-    with patch.object(opening, "open_classifier", lambda *_: NoClassifier()):
+    with patch.object(offers, "open_classifier", lambda *_: NoClassifier()):
         yield
 
 

@@ -155,6 +155,6 @@ def _stop(processes: "list[subprocess.Popen[str]]", grace_seconds: float) -> Non
 
 
 def end_with_parent() -> None:
-    """Ends the process at the end of its input, whose other side the process that started it holds: what a thread runs."""
+    """Ends the process at the end of its input, whose other side its parent holds: what a thread runs."""
     sys.stdin.read()
     os._exit(1)

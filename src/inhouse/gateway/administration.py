@@ -5,17 +5,18 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from inhouse.gateway.config.config import GatewayConfig
-from inhouse.gateway.config.read import read_config
+from inhouse.gateway.config.read import POSTGRES, read_config
+from inhouse.gateway.contracts.cut import stored_cuts
 from inhouse.gateway.settings import AUTO, QuotaSettings, parse_amount
 from inhouse.gateway.store.audit import AuditLog
 from inhouse.gateway.store.database import Database
 from inhouse.gateway.store.keys import Keys
 from inhouse.gateway.store.open import open_store
 from inhouse.gateway.store.secret import read_secret
-from inhouse.gateway.types import Caller
+from inhouse.gateway.types import METRICS, Caller, Face
 
 
 class Administration(NamedTuple):
@@ -37,6 +38,17 @@ async def administration(path: Path) -> AsyncIterator[Administration]:
     try:
         audit = AuditLog(db, config.audit_head, secret)
         yield Administration(config, db, audit, Keys(db, secret, audit), _operator())
+    finally:
+        await db.close()
+
+
+async def known_cuts(config: GatewayConfig) -> set[str]:
+    """The providers that its store knows to be cut now; none where it has no store yet."""
+    if not config.store.startswith(POSTGRES) and not Path(config.store).exists():
+        return set()
+    db = await open_store(config.store, config.folder, read_secret(config.secret_file))
+    try:
+        return {name for name, cut in (await stored_cuts(db)).items() if cut.stands(db.now())}
     finally:
         await db.close()
 
@@ -70,6 +82,10 @@ def new_caller(
     for model in models:
         if model not in known:
             raise ValueError(f'--models: there is no model "{model}"; there are {", ".join(sorted(known))}')
+    all_faces = (*get_args(Face), METRICS)
+    for face in faces:
+        if face not in all_faces:
+            raise ValueError(f'--faces: there is no face "{face}"; there are {", ".join(all_faces)}')
     most = config.content.most_days
     if keep_content_days > most:
         raise ValueError(f"--keep-content-days {keep_content_days} is more than [content] most_days = {most}")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from inhouse.gateway.config.config import GatewayConfig
 from inhouse.gateway.contracts.cut import CutWatch
+from inhouse.gateway.contracts.rollout import Rollouts
 from inhouse.gateway.contracts.terms import Terms
 from inhouse.gateway.failover.breaker import Breaker
 from inhouse.gateway.failover.pool import Pool
@@ -71,6 +72,7 @@ class Gateway:
     cuts: CutWatch
     pool: Pool
     breaker: Breaker
+    rollouts: Rollouts
     router: Router
     house: dict[str, House]
     now: Callable[[], float] = time

@@ -6,37 +6,28 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from time import time
 
-from inhouse.api.wire.completions import CompletionRequest
-from inhouse.api.wire.embeddings import EmbeddingRequest
 from inhouse.gateway.config.config import GatewayConfig, Provider
 from inhouse.gateway.contracts.cut import CutWatch
+from inhouse.gateway.contracts.drills import Drills
+from inhouse.gateway.contracts.rollout import Rollouts
 from inhouse.gateway.contracts.terms import Terms
 from inhouse.gateway.failover.breaker import Breaker
 from inhouse.gateway.failover.pool import Pool
 from inhouse.gateway.gateway import Call, Gateway
-from inhouse.gateway.house.house import houses
-from inhouse.gateway.routing.classifier import open_classifier
-from inhouse.gateway.routing.evidence_files import Votes, keep_fresh, read_evidence
-from inhouse.gateway.routing.offer import Offer
-from inhouse.gateway.routing.request import AnyRequest
-from inhouse.gateway.routing.router import Router
+from inhouse.gateway.house.house import House, houses
+from inhouse.gateway.offers import capabilities, new_router, votes_of
+from inhouse.gateway.rehearsing import rehearsed
+from inhouse.gateway.routing.evidence_files import keep_fresh
 from inhouse.gateway.rules import HouseRules
-from inhouse.gateway.settings import ModelSettings
-from inhouse.gateway.spend.prices import PriceTable
 from inhouse.gateway.store.audit import AuditLog
 from inhouse.gateway.store.content import delete_expired
-from inhouse.gateway.store.database import Database
 from inhouse.gateway.store.keys import Keys
 from inhouse.gateway.store.open import open_store
 from inhouse.gateway.store.replicas import Replica
 from inhouse.gateway.store.secret import read_secret
-from inhouse.gateway.store.votes import tallies
-from inhouse.gateway.types import Target
-from inhouse.providers.adapter import Adapter
 from inhouse.providers.address import key_from
-from inhouse.providers.dialects import dialect, endpoint
+from inhouse.providers.dialects import endpoint
 from inhouse.providers.endpoint import Endpoint
-from inhouse.providers.expressible import Capabilities, missing_parts
 
 CONNECTIONS = 512  # to one provider
 Check = Callable[[set[str]], None]
@@ -56,8 +47,10 @@ async def opened(
         gateway.observers.append(partial(_learn, gateway))
         chores = (
             gateway.cuts.run(),
-            gateway.replica.keep(partial(delete_expired, gateway.db)),
-            keep_fresh(config.evidence, partial(_votes, gateway.db), partial(setattr, gateway.router, "evidence")),
+            gateway.rollouts.run(),
+            _drills(gateway).run(),
+            gateway.replica.keep(partial(delete_expired, gateway.db), gateway.audit.move_head),
+            keep_fresh(config.evidence, partial(votes_of, gateway.db), partial(setattr, gateway.router, "evidence")),
         )
         for chore in chores:
             stack.push_async_callback(_stop, asyncio.ensure_future(chore))
@@ -77,7 +70,8 @@ async def _opened(config: GatewayConfig, check: Check, now: Callable[[], float],
     pool = Pool({}, config.models())
     stack.push_async_callback(pool.close_all)
     providers = config.providers()
-    reopen = partial(_reopen, providers)
+    own: dict[str, House] = {}
+    reopen = partial(_reopen, providers, own)
     variables = {name: each.key_env for name, each in providers.items() if each.key_env}
     terms_of = {name: each.terms for name, each in providers.items()}
     cuts = CutWatch(db, audit, pool, terms_of, variables, reopen)
@@ -85,60 +79,35 @@ async def _opened(config: GatewayConfig, check: Check, now: Callable[[], float],
     await cuts.look()
     check({name for name in providers if terms.why_ended(name, now()) is not None})
     for name, each in providers.items():
-        if not each.is_inhouse and terms.why_ended(name, now()) is None:
+        if not (each.is_inhouse or terms.is_cut(name, now())):  # one whose contract begins later is ready then
             pool.open(name, await reopen(name))
-    house = await stack.enter_async_context(houses(config.provider, pool))
-    offers = [_offer(config, target, model, prices) for target, model in config.models().items()]
-    evidence = read_evidence(config.evidence, await _votes(db))
-    classifier = open_classifier(config.folder, config.routing.labels)
-    rules = HouseRules(terms, breaker)
-    router = Router(offers, evidence, classifier, config.routing, config.default, rules)
+    may_open = lambda name: not terms.is_cut(name, now())  # noqa: E731
+    own.update(await stack.enter_async_context(houses(config.provider, pool, may_open)))
+    rollouts = Rollouts(db, audit, config.rollout)
+    await rollouts.look()
+    router = await new_router(config, db, HouseRules(terms, breaker, rollouts), prices)
     return Gateway(
         config, db, replica, audit, Keys(db, secret, audit), config.limits(), prices, terms, cuts, pool, breaker,
-        router, house, now,
+        rollouts, router, own, now,
     )  # fmt: skip
 
 
-async def _votes(db: Database) -> list[Votes]:
-    return [Votes(*tally) for tally in await tallies(db)]
+def _drills(gateway: Gateway) -> Drills:
+    return Drills(
+        gateway.db, gateway.audit, gateway.config.drill,
+        partial(rehearsed, gateway.config, gateway.db, gateway.router, gateway.terms),
+    )  # fmt: skip
 
 
-async def _reopen(providers: dict[str, Provider], name: str) -> Endpoint:
+async def _reopen(providers: dict[str, Provider], own: dict[str, House], name: str) -> Endpoint:
     """An open endpoint of a provider."""
     provider = providers[name]
-    assert provider.address is not None
-    models = {(model.upstream or model.name): _capabilities(model) for model in provider.model}
-    made = endpoint(
-        provider.dialect, provider.address, key_from(provider.key_env), provider.limits, CONNECTIONS, models
-    )
+    if provider.is_inhouse:
+        return await own[name].endpoint()
+    key = key_from(provider.key_env)
+    models = {(each.upstream or each.name): capabilities(each) for each in provider.model}
+    made = endpoint(provider.dialect, provider.address, key, provider.limits, CONNECTIONS, models)
     return await made.__aenter__()
-
-
-def _offer(config: GatewayConfig, target: Target, model: ModelSettings, prices: PriceTable) -> Offer:
-    provider = config.providers()[target.provider]
-    return Offer(
-        target, provider.is_inhouse, provider.region, model.context, model.max_output,
-        partial(_missing, dialect(provider.dialect), _capabilities(model)), partial(prices.at, target),
-        model.early_access,
-    )  # fmt: skip
-
-
-def _missing(adapter: Adapter, model: Capabilities, request: AnyRequest) -> list[str]:
-    """The parts of a request that would not reach this model."""
-    if isinstance(request, EmbeddingRequest):
-        return [] if adapter.embeddings is not None else ["embeddings"]
-    if isinstance(request, CompletionRequest):
-        return (
-            ["completions"]
-            if adapter.completions is None
-            else missing_parts(request, adapter.completions.expresses, model)
-        )
-    return missing_parts(request, adapter.expresses, model)
-
-
-def _capabilities(model: ModelSettings) -> Capabilities:
-    can = {*model.can, *(["messages.prefill"] if model.can_prefill else [])}
-    return Capabilities(frozenset(can), frozenset(model.cannot), model.max_output)
 
 
 def _learn(gateway: Gateway, call: Call) -> None:

@@ -27,7 +27,7 @@ ADDRESSES = {
     "gemini": "https://generativelanguage.googleapis.com/v1beta",
 }
 _ANY_LLM = re.compile(r"any-llm:[a-z0-9_-]+")
-_AMOUNT = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)/(day|month)")
+_AMOUNT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)/(day|month)")
 
 Period = Literal["day", "month"]
 

@@ -1,7 +1,6 @@
 """Guards trip for what is worse, and hardly ever by chance."""
 
-import random
-
+import numpy as np
 import pytest
 
 from inhouse.gateway.contracts.guards import Arm, GuardSettings, tripped
@@ -30,34 +29,32 @@ def test_what_is_worse_trips_its_guard(change: dict[str, float], sentence: str) 
 
 
 def test_a_broken_model_is_seen_within_a_few_calls() -> None:
-    assert tripped(Arm(calls=6, errors=6), OLD, GUARDS) is not None
-    assert tripped(Arm(calls=2, errors=2), OLD, GUARDS) is None
+    assert tripped(Arm(calls=3, errors=3), OLD, GUARDS) is not None
+    assert tripped(Arm(calls=1, errors=1), OLD, GUARDS) is None
 
 
-def sides(rng: random.Random, error_rate: float) -> tuple[Arm, int | None]:
-    """A new side of 1,000 calls, looked at every 25, beside OLD's equal in everything but its errors."""
+def first_trip(rng: np.random.Generator, error_rate: float, guards: GuardSettings = GUARDS) -> int | None:
+    """After how many of 1,000 calls, looked at every 25, a side trips that is OLD's equal but for its errors."""
     new = Arm()
-    for call in range(1, 1001):
-        seconds = rng.expovariate(1.0)
-        if rng.random() < error_rate:
-            new = new._replace(calls=new.calls + 1, errors=new.errors + 1)
-        else:
-            new = new._replace(
-                calls=new.calls + 1, refusals=new.refusals + (rng.random() < 0.02), seconds=new.seconds + seconds,
-                squares=new.squares + seconds**2, votes=new.votes + (call % 5 == 0),
-                good=new.good + (call % 5 == 0 and rng.random() < 0.8),
-            )  # fmt: skip
-        if call % 25 == 0 and tripped(new, OLD, GUARDS):
-            return new, call
-    return new, None
+    for call in range(25, 1001, 25):
+        errors = int(rng.binomial(25, error_rate))
+        seconds = rng.exponential(size=25 - errors)
+        new = Arm(
+            call, new.errors + errors, new.refusals + int(rng.binomial(25 - errors, 0.02)),
+            new.seconds + float(seconds.sum()), new.squares + float((seconds**2).sum()),
+            new.votes + 5, new.good + int(rng.binomial(5, 0.8)),
+        )  # fmt: skip
+        if tripped(new, OLD, guards):
+            return call
+    return None
 
 
 def test_chance_trips_fewer_than_one_in_fifty_though_it_is_looked_at_forty_times() -> None:
-    rng = random.Random(0)
-    assert sum(sides(rng, 0.01)[1] is not None for _ in range(150)) <= 3
+    rng, strict = np.random.default_rng(0), GuardSettings(errors=0, refusals=0, slower=1, votes=0)
+    assert sum(first_trip(rng, 0.01, strict) is not None for _ in range(200)) <= 4
 
 
-def test_a_tenth_that_fails_is_seen() -> None:
-    rng = random.Random(1)
-    found = [sides(rng, 0.15)[1] for _ in range(20)]
+def test_a_share_that_fails_is_seen() -> None:
+    rng = np.random.default_rng(1)
+    found = [first_trip(rng, 0.15) for _ in range(20)]
     assert all(call is not None and call <= 500 for call in found)

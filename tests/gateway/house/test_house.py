@@ -85,7 +85,7 @@ def test_one_that_is_ill_has_no_traffic(tmp_path: Path) -> None:
     pool = Pool({}, {})
 
     async def live() -> None:
-        async with houses([provider(tmp_path)], pool, FAKE) as found:
+        async with houses([provider(tmp_path)], pool, command=FAKE) as found:
             await until((tmp_path / "started").exists)
             await asyncio.sleep(0.3)
             assert not pool.is_open("preview")

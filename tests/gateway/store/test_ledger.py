@@ -4,49 +4,14 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.gateway.store.conftest import START, Store
+from tests.gateway.store.calls import BUDGET, attempt, call, ending, meters
+from tests.gateway.store.conftest import Store
 
-from inhouse.api.wire.pieces import Usage
 from inhouse.gateway.store.database import Database
-from inhouse.gateway.store.ledger import (
-    Booked,
-    Ending,
-    NewCall,
-    OpenCall,
-    load_call,
-    new_call_id,
-    open_attempt,
-    open_call,
-    settle,
-)
+from inhouse.gateway.store.ledger import OpenCall, load_call, open_attempt, open_call, settle
 from inhouse.gateway.store.limits import Budget, Rate
 from inhouse.gateway.store.meters import left
-from inhouse.gateway.types import NANO, Attempt, Caller, CallRefused, Target
-
-CALLER = Caller("docs-1", "docs")
-TARGET = Target("acme", "large", "acme-large-3")
-BUDGET = Budget(10 * NANO, "month", team="docs")
-
-
-def call(reserve: int = NANO, budgets: tuple[Budget, ...] = (BUDGET,), rates: tuple[Rate, ...] = ()) -> NewCall:
-    return NewCall(
-        new_call_id(), CALLER, "product/code", "auto", "{}", "chat", True, budgets, rates, tokens_estimate=100,
-        reserve=reserve,
-    )  # fmt: skip
-
-
-def attempt(number: int = 1, usage: Usage | None = None) -> Attempt:
-    return Attempt(number, TARGET, START, seconds=1.5, outcome="answered", usage=usage)
-
-
-def ending(cost: int, number: int = 1) -> Ending:
-    booked = Booked(attempt(number, Usage(40, 10, 20, 5)), "2026-11", cost, cost, cost)
-    return Ending("answered", 200, 2.0, 0.4, (booked,))
-
-
-async def meters(db: Database) -> list[tuple[int, int]]:
-    rows = await db.read("SELECT spent, reserved FROM meters WHERE name LIKE 'budget%' ORDER BY name")
-    return [(row["spent"], row["reserved"]) for row in rows]
+from inhouse.gateway.types import NANO, CallRefused
 
 
 def test_a_call_is_there_before_it_is_asked_and_booked_after(store: Store) -> None:
@@ -106,8 +71,9 @@ def test_a_refused_call_leaves_nothing(store: Store) -> None:
         with pytest.raises(CallRefused, match=r"budget of key docs-1 \(1\.00 a day\) has 1\.00 left") as refused:
             await open_call(db, "r", call(NANO + 1, (BUDGET, tight)), attempt())
         assert (refused.value.status, refused.value.code) == (402, "insufficient_quota")
-        for table in ("calls", "attempts", "open_calls", "meters"):
+        for table in ("calls", "attempts", "open_calls"):
             assert await db.read(f"SELECT * FROM {table}") == []
+        assert {(spent, reserved) for spent, reserved in await meters(db)} <= {(0, 0)}
 
     store.run(scenario)
 

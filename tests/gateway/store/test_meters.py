@@ -4,22 +4,22 @@ import asyncio
 import random
 
 import pytest
+from tests.gateway.store.calls import attempt, call
 from tests.gateway.store.conftest import Store
 
-from inhouse.gateway.store.database import Database, Transaction
+from inhouse.gateway.store.database import Database
+from inhouse.gateway.store.ledger import open_call
 from inhouse.gateway.store.limits import Budget, Rate
-from inhouse.gateway.store.meters import Charges, book, left, take
+from inhouse.gateway.store.meters import book, changes, left, take, taking
 from inhouse.gateway.types import NANO, CallRefused
 
 REQUESTS, TOKENS = Rate("team", "docs", "requests", 60), Rate("key", "k", "tokens", 6_000)
 
 
 async def is_admitted(db: Database, rates: tuple[Rate, ...] = (REQUESTS, TOKENS), tokens: int = 10) -> bool:
-    async def work(tx: Transaction) -> Charges:
-        return await take(tx, (), rates, 0, tokens, db.now())
-
+    """Whether a call is, by the way that the store has for calls."""
     try:
-        await db.run(work)
+        await open_call(db, "r", call(0, (), rates)._replace(tokens_estimate=tokens), attempt())
     except CallRefused as refused:
         assert refused.status == 429
         return False
@@ -40,7 +40,7 @@ def test_a_bucket_is_what_it_says(store: Store) -> None:
         while await is_admitted(db, (REQUESTS,)):
             pass
         with pytest.raises(CallRefused, match=r"limit of team docs \(60 requests a minute\) is reached") as refused:
-            await db.run(lambda tx: take(tx, (), (REQUESTS,), 0, 0, db.now()))
+            await db.run(lambda tx: take(tx, taking((), (REQUESTS,), 0, 0, db.now())))
         wait = refused.value.retry_after
         assert wait is not None
         store.clock.seconds += wait - 0.01
@@ -77,7 +77,7 @@ def test_a_restart_empties_nothing_and_a_jump_of_the_clock_costs_one_bucket(stor
 def test_more_than_a_bucket_ever_holds(store: Store) -> None:
     async def scenario(db: Database) -> None:
         with pytest.raises(CallRefused, match=r"never holds the 7,000") as refused:
-            await db.run(lambda tx: take(tx, (), (TOKENS,), 0, 7_000, db.now()))
+            await db.run(lambda tx: take(tx, taking((), (TOKENS,), 0, 7_000, db.now())))
         assert refused.value.retry_after is None
 
     store.run(scenario)
@@ -88,9 +88,12 @@ def test_the_tightest_budget_says_what_is_left(store: Store) -> None:
         wide, tight = Budget(100 * NANO, "month"), Budget(3 * NANO, "day", team="docs", task="code")
         assert await left(db, ()) is None
         assert await left(db, (wide, tight)) == 3 * NANO
-        charges = await db.run(lambda tx: take(tx, (wide, tight), (), NANO, 0, db.now()))
+        wanted = taking((wide, tight), (), NANO, 0, db.now())
+        await db.run(lambda tx: take(tx, wanted))
         assert await left(db, (wide, tight)) == 2 * NANO
-        await db.run(lambda tx: book(tx, charges, 4 * NANO, NANO, 0, db.now()))  # it cost more than anybody thought
+        await db.run(
+            lambda tx: book(tx, changes(wanted.charges, 4 * NANO, NANO, 0), db.now())
+        )  # it cost more than anybody thought
         assert await left(db, (wide, tight)) == 0
         assert await left(db, (wide,)) == 96 * NANO
 
@@ -99,10 +102,11 @@ def test_the_tightest_budget_says_what_is_left(store: Store) -> None:
 
 def test_a_debt_is_paid_in_two_minutes_at_most(store: Store) -> None:
     async def scenario(db: Database) -> None:
-        charges = await db.run(lambda tx: take(tx, (), (TOKENS,), 0, 10, db.now()))
-        await db.run(lambda tx: book(tx, charges, 0, 0, 10**9, db.now()))
+        wanted = taking((), (TOKENS,), 0, 10, db.now())
+        await db.run(lambda tx: take(tx, wanted))
+        await db.run(lambda tx: book(tx, changes(wanted.charges, 0, 0, 10**9), db.now()))
         with pytest.raises(CallRefused) as refused:
-            await db.run(lambda tx: take(tx, (), (TOKENS,), 0, 6_000, db.now()))
+            await db.run(lambda tx: take(tx, taking((), (TOKENS,), 0, 6_000, db.now())))
         assert refused.value.retry_after == pytest.approx(120)
 
     store.run(scenario)

@@ -1,7 +1,7 @@
 """What a process left open when it died is found and closed with bounds; the living are left alone."""
 
+from tests.gateway.store.calls import attempt, call, ending, meters
 from tests.gateway.store.conftest import Store
-from tests.gateway.store.test_ledger import attempt, call, ending, meters
 
 from inhouse.gateway.store.database import Database
 from inhouse.gateway.store.ledger import load_call, open_attempt, open_call, settle
@@ -46,3 +46,17 @@ def test_what_is_open_when_a_process_leaves_is_closed_by_the_next(store: Store) 
 
     store.run(first)
     assert store.run(second) == 1
+
+
+def test_no_call_is_open_for_hours(store: Store) -> None:
+    async def scenario(db: Database) -> None:
+        replica = Replica(db)
+        await replica.join()
+        left_behind = await open_call(db, replica.id, call(), attempt())
+        store.clock.seconds += 3601
+        await replica.beat()
+        assert await replica.recover() == 1
+        await settle(db, left_behind, ending(3))  # were it a very long one, nothing is lost
+        assert await meters(db) == [(3, 0)]
+
+    store.run(scenario)

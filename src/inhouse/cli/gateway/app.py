@@ -2,16 +2,16 @@
 
 import asyncio
 import os
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from inhouse.cli.gateway.books import audit, reconcile, spend
-from inhouse.cli.gateway.choices import route
 from inhouse.cli.gateway.keys import keys
 from inhouse.cli.gateway.options import DEFAULT, Config
-from inhouse.cli.gateway.providers import cut
+from inhouse.cli.gateway.providers import backtest, cut, drill, route
 from inhouse.cli.options import Runs
 
 gateway = typer.Typer(no_args_is_help=True, help="One door to every model, one's own and others'.")
@@ -30,11 +30,17 @@ def init(config: Config = DEFAULT, runs: Runs = Path("runs")) -> None:
 @gateway.command()
 def check(config: File = DEFAULT) -> None:
     """Check a configuration, its keys and its contracts; try to reach its providers; print what it comes to."""
-    from inhouse.gateway.config.check import checked
+    from inhouse.gateway.administration import known_cuts
+    from inhouse.gateway.config.check import check_start, unreachable
+    from inhouse.gateway.config.read import open_config
     from inhouse.gateway.config.summary import lines
 
-    file, warnings = asyncio.run(checked(config))
-    print("\n".join([*lines(file.config), *warnings]))
+    file, now = open_config(config), time.time()
+    cut = asyncio.run(known_cuts(file.config))
+    check_start(file, now, cut)
+    print("\n".join(lines(file.config, now)))
+    if warnings := asyncio.run(unreachable(file, cut)):
+        raise ValueError("\n".join(warnings))
 
 
 @gateway.command()
@@ -54,6 +60,8 @@ def serve(
 gateway.add_typer(keys, name="keys")
 gateway.command()(route)
 gateway.command()(cut)
+gateway.command()(drill)
+gateway.command()(backtest)
 gateway.command()(spend)
 gateway.command()(audit)
 gateway.command()(reconcile)

@@ -26,7 +26,7 @@ def spend(
     from inhouse.gateway.administration import Administration
     from inhouse.gateway.spend.export import export as write
     from inhouse.gateway.spend.report import spending
-    from inhouse.gateway.spend.table import spending_table
+    from inhouse.gateway.tables import spending_table
 
     span = seconds("--since", since, 0.0), seconds("--until", until, LATEST)
 
@@ -41,14 +41,17 @@ def spend(
 
 def audit(
     config: Config = DEFAULT,
-    verify: Annotated[bool, typer.Option("--verify", help="Look for what was changed, taken out, put in, moved.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Look for what was changed, taken out, put in, moved.")
+    ] = False,
     head: Annotated[
         list[Path], typer.Option("--head", metavar="FILE", help="With --verify: the heads of other replicas too.")
     ] = [],  # noqa: B006  (typer copies it)
     last: Annotated[int, typer.Option(min=1, help="How many entries to print.")] = 20,
 ) -> None:
     """Print the newest entries of the audit log: who administered what, who looked at stored content."""
-    from inhouse.gateway.administration import Administration, audit_line
+    from inhouse.gateway.administration import Administration
+    from inhouse.gateway.tables import audit_line
 
     async def work(store: Administration) -> None:
         if verify:
@@ -72,7 +75,7 @@ def reconcile(
     from inhouse.gateway.administration import Administration
     from inhouse.gateway.spend.bill import read_bill
     from inhouse.gateway.spend.reconcile import reconcile as compare
-    from inhouse.gateway.spend.table import reconciliation_lines
+    from inhouse.gateway.tables import reconciliation_lines
 
     async def work(store: Administration) -> None:
         if provider not in store.config.providers():

@@ -47,8 +47,9 @@ def create(
 @keys.command("list")
 def list_keys(config: Config = DEFAULT) -> None:
     """List the keys and their rights; the keys themselves nobody can read again."""
-    from inhouse.gateway.administration import Administration, keys_table
+    from inhouse.gateway.administration import Administration
     from inhouse.gateway.store.keys import Key
+    from inhouse.gateway.tables import keys_table
 
     async def work(store: Administration) -> list[Key]:
         return await store.keys.all()

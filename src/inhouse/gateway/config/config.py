@@ -7,6 +7,8 @@ from pydantic import Field
 
 from inhouse.api.settings import ServeSettings
 from inhouse.common.settings import Settings
+from inhouse.gateway.contracts.drills import DrillSettings
+from inhouse.gateway.contracts.rollout import RolloutSettings
 from inhouse.gateway.contracts.settings import TermsSettings
 from inhouse.gateway.failover.settings import FailoverSettings
 from inhouse.gateway.routing.settings import EvidenceSettings, RoutingSettings
@@ -69,6 +71,8 @@ class GatewayConfig(Settings):
     failover: FailoverSettings = FailoverSettings()
     team: tuple[TeamSettings, ...] = ()
     budget: tuple[BudgetSettings, ...] = ()
+    rollout: tuple[RolloutSettings, ...] = ()
+    drill: tuple[DrillSettings, ...] = ()
     content: ContentSettings = ContentSettings()
 
     @property
@@ -98,12 +102,12 @@ class GatewayConfig(Settings):
 
     def limits(self) -> Limits:
         """Of teams, and all budgets of the file."""
-        rates = [
-            Rate("team", team.name, kind, per_minute)
-            for team in self.team
-            for kind, per_minute in (("requests", team.requests_per_minute), ("tokens", team.tokens_per_minute))
-            if per_minute is not None
-        ]
+        rates: list[Rate] = []
+        for team in self.team:
+            if team.requests_per_minute is not None:
+                rates.append(Rate("team", team.name, "requests", team.requests_per_minute))
+            if team.tokens_per_minute is not None:
+                rates.append(Rate("team", team.name, "tokens", team.tokens_per_minute))
         budgets = [Budget(*parse_amount(each.amount), each.team, each.key, each.task) for each in self.budget]
         return Limits(budgets, rates)
 

@@ -10,7 +10,7 @@ _HEAD = """\
 # One gateway: `inhouse gateway check` says what does not fit, `inhouse gateway serve` starts it.
 # All keys: docs/gateway-config.md
 currency = "USD"            # of all prices and budgets
-default = "{default}"       # answers where too little is known to choose
+default = "{default}"         # answers where too little is known to choose
 store = "gateway.sqlite"    # or postgresql://user@host/name for several gateways; the password is PGPASSWORD's
 
 [server]

@@ -98,6 +98,7 @@ def _mistakes(config: GatewayConfig, now: float) -> Iterator[Mistake]:
     yield from _of_names(config)
     yield from _of_store(config)
     yield from _of_budgets(config)
+    yield from _of_plans(config)
     yield from of_terms(config, now, {provider.name for provider in config.provider})  # ended ones: `check`
     for number, provider in enumerate(config.provider):
         yield from _of_provider(number, provider)
@@ -119,6 +120,23 @@ def _of_names(config: GatewayConfig) -> Iterator[Mistake]:
             if name not in known:
                 where = ("routing", "fallbacks", asked)
                 yield where, f'[routing] fallbacks: no provider has a model "{name}"; there are {_listed(known)}'
+
+
+def _of_plans(config: GatewayConfig) -> Iterator[Mistake]:
+    """Drills and roll-outs of what there is, one a task."""
+    known, providers = {target.model for target in config.targets()}, config.providers()
+    for number, drill in enumerate(config.drill):
+        if drill.provider not in providers:
+            where = ("drill", number, "provider")
+            yield where, f'[drill] provider = "{drill.provider}": there is none; there are {_listed(sorted(providers))}'
+    tasks: set[str] = set()
+    for number, rollout in enumerate(config.rollout):
+        if rollout.model not in known:
+            where = ("rollout", number, "model")
+            yield where, f'[rollout] no provider has a model "{rollout.model}"; there are {_listed(sorted(known))}'
+        if rollout.task in tasks:
+            yield ("rollout", number, "task"), f'[rollout] task "{rollout.task}" is rolled out already; keep one'
+        tasks.add(rollout.task)
 
 
 def _of_store(config: GatewayConfig) -> Iterator[Mistake]:

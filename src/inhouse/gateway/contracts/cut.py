@@ -14,6 +14,7 @@ from inhouse.gateway.failover.pool import Pool
 from inhouse.gateway.store import state
 from inhouse.gateway.store.audit import AuditLog
 from inhouse.gateway.store.database import Database, Transaction
+from inhouse.gateway.types import NANO
 from inhouse.providers.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
@@ -178,7 +179,7 @@ def effects(provider: str, variable: str | None, terms: Terms, spent: int, now: 
     if variable:
         said.append(f"its key is wiped from the gateway: clear {variable} where the gateway is started, and revoke it")
     if (progress := terms.commitment(provider, spent, now)) and progress.owed:
-        said.append(f"the contract still asks for {progress.owed / 10**9:,.2f} of the spend that was promised")
+        said.append(f"the contract still asks for {progress.owed / NANO:,.2f} of the spend that was promised")
     return said
 
 

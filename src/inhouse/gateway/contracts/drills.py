@@ -20,8 +20,9 @@ _PREFIX = "drill/"
 _DAY, _LATEST, _GRACE = 86400.0, 3600.0, 10.0  # seconds; a drill that could not begin within the hour is left out
 _FEWEST = 20  # calls, before a drill is ended for those that fail
 _CALLS = """
-    SELECT COUNT(*) AS calls, COALESCE(SUM(CASE WHEN s.outcome IN ('answered', 'client gone') THEN 0 ELSE 1 END), 0)
-        AS failed, COALESCE(SUM(s.cost), 0) AS cost, COALESCE(SUM(s.seconds), 0) AS seconds
+    SELECT COUNT(*) AS calls, CAST(COALESCE(SUM(s.cost), 0) AS BIGINT) AS cost,
+        COALESCE(SUM(CASE WHEN s.outcome IN ('answered', 'client gone') THEN 0 ELSE 1 END), 0) AS failed,
+        COALESCE(SUM(s.seconds), 0.0) AS seconds
     FROM calls c JOIN settled s ON s.call_id = c.id WHERE c.at >= ? AND c.at < ?
 """
 
@@ -88,7 +89,7 @@ class Drills:
 
     async def _claim(self, settings: DrillSettings, at: float, now: float) -> bool:
         """Whether this replica is the first to come to it."""
-        name = _name(settings.provider, at)
+        name = _name(settings, at)
         drill = settings.model_dump() | {"at": at, "began": now, "ended": None, "result": None}
 
         async def work(tx: Transaction) -> None:
@@ -106,7 +107,7 @@ class Drills:
         return True
 
     async def _begin(self, settings: DrillSettings, at: float, now: float) -> None:
-        name = _name(settings.provider, at)
+        name = _name(settings, at)
         if not settings.cut_seconds:
             result = summary(await self._rehearse(settings.provider))
             await self._end(name, result)
@@ -131,7 +132,8 @@ class Drills:
         await self._end(name, {"during": during, "before": before, "ended early": now < until})
 
     async def _calls(self, since: float, until: float) -> dict[str, Any]:
-        return dict((await self._db.read(_CALLS, since, until))[0].items())
+        (row,) = await self._db.read(_CALLS, since, until)
+        return {name: row[name] for name in ("calls", "failed", "cost", "seconds")}
 
     async def _end(self, name: str, result: dict[str, Any]) -> None:
         now = self._db.now()
@@ -164,5 +166,6 @@ def summary(rehearsal: Rehearsal) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _name(provider: str, at: float) -> str:
-    return f"{_PREFIX}{provider}/{at:.0f}"
+def _name(settings: DrillSettings, at: float) -> str:
+    """Unlike drills of one provider may fall on one hour."""
+    return f"{_PREFIX}{settings.provider}/{settings.cut_seconds}/{at:.0f}"

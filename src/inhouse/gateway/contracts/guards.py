@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from inhouse.common.settings import Settings
 
 # The guards look again and again while calls come in, so they ask for more than two deviations: with three a model that
-# is no worse trips one of them in fewer than 1 of 50 roll-outs (tests/gateway/contracts/test_guards.py).
+# is no worse trips one of them in about 1 of 100 roll-outs though nothing worse is allowed (LOG.md, 2026-11-30).
 _Z = 3.0
 
 

@@ -157,9 +157,10 @@ def _could(candidate: Candidate, past: Past, terms: Terms) -> bool:
 def _why_nobody(past: Past, at: float, without: Terms) -> str:
     """Why each of the others is out, in one line."""
     others = [each for each in past.decision.candidates if each.target.provider != past.answered.provider]
+    if not others and past.asked.partition(":")[0] != AUTO:
+        return f"nobody else has {past.asked}, and routing.fallbacks names no model that stands in for it"
     if not others:
-        name = past.asked if past.asked.partition(":")[0] != AUTO else "this"
-        return f"nobody else has {name}, and routing.fallbacks names no model that stands in for it"
+        return "the task has no other candidate"
     reasons = [
         f"{each.target.model}: {without.why_not(each.target, past.decision.task, at) or each.excluded}"
         for each in others

@@ -26,7 +26,10 @@ _CALLS = """
           ORDER BY at DESC LIMIT ?) newest
     GROUP BY model, outcome
 """
-_VOTES = "SELECT model, COUNT(*) AS votes, SUM(is_good) AS good FROM votes WHERE task = ? AND at >= ? GROUP BY model"
+_VOTES = """
+    SELECT model, COUNT(*) AS votes, CAST(SUM(is_good) AS BIGINT) AS good
+    FROM votes WHERE task = ? AND at >= ? GROUP BY model
+"""
 _NO_FAULT = ("client gone", "abandoned", "lost")  # of the model's: the call does not count
 _REFUSED = "content filter"
 
@@ -106,7 +109,7 @@ class Rollouts:
 
     async def _judge(self, task: str, settings: RolloutSettings, known: Standing) -> None:
         new, old = await self._arms(task, known)
-        others = old if old.calls >= settings.guards.fewest else known.others
+        others = old if old.calls >= min(settings.guards.fewest, known.others.calls) else known.others
         now, guards = self._db.now(), settings.guards
         if why := tripped(new, others, guards):
             await self._move(task, known, known._replace(outcome="rolled back", why=why, since=now))

@@ -161,7 +161,8 @@ def _rivals(name: str, terms: TermsSettings, other_name: str, other: TermsSettin
             since = max(terms.since, other.since, part.since, rival.since)
             until = min(terms.last, other.last, part.until, rival.until)
             if (tasks := _shared(part, rival)) and since < until:
-                when = f" from {say_instant(since)}" * (since > -inf) + f" until {say_instant(until)}" * (until < inf)
+                begins = f" from {say_instant(since)}" if since > -inf else ""
+                when = begins + (f" until {say_instant(until)}" if until < inf else "")
                 yield number, f'"{tasks[0]}" is exclusive to {other_name} and to {name}{when}'
 
 

@@ -70,7 +70,7 @@ class Terms:
 
     def why_ended(self, provider: str, now: float) -> str | None:
         """Why nothing at all goes to a provider now, in words; None where it may be used."""
-        if (cut := self.cuts.get(provider)) and cut.stands(now):
+        if (cut := self.cuts.get(provider)) and self.is_cut(provider, now):
             until = f" until {say_instant(cut.until)}" if cut.until is not None else ""
             return f"{provider} was cut on {say_instant(cut.at)}{until}" + f": {cut.reason}" * bool(cut.reason)
         if not (terms := self.settings.get(provider)):
@@ -80,6 +80,10 @@ class Terms:
         if now >= terms.last:
             return f"the contract with {provider} ended on {say_instant(terms.last)}"
         return None
+
+    def is_cut(self, provider: str, now: float) -> bool:
+        """Whether it was ended, for good or in a drill."""
+        return (cut := self.cuts.get(provider)) is not None and cut.stands(now)
 
     def must(self, task: str, now: float) -> str | None:
         """The provider that alone may answer a task now. One that has ended, or was cut, has lost what it had."""
@@ -98,6 +102,16 @@ class Terms:
         ]
         kills = [terms.last for terms in self.settings.values()]
         return sorted({at for span in spans for at in (span.since, span.until) if isfinite(at)} | {*kills} - {inf})
+
+    def tasks(self) -> list[str]:
+        """All that the contracts name, patterns included."""
+        named = [
+            task
+            for terms in self.settings.values()
+            for tasks in (terms.may_serve, terms.may_not_serve, *(part.tasks for part in terms.exclusive))
+            for task in tasks
+        ]
+        return sorted({*named} - {"*"})
 
     def commitment(self, provider: str, spent: int, now: float) -> Progress | None:
         """How far its commitment is, where it has one, given the nano-units spent within the commitment's time."""

@@ -20,7 +20,7 @@ class Chat(Face):
     request: ChatRequest
 
     def __init__(self, raw: bytes) -> None:
-        self.request = ChatRequest.parse(raw)
+        self.request = ChatRequest.parse(raw, images=True)
         self._id, self._created, self._model = f"chatcmpl-{uuid4().hex}", int(time.time()), ""
         self._text = self._thinking = ""
         self._calls: dict[int, dict[str, str]] = {}

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.gateway.failover.breaker import Breaker
 from inhouse.gateway.failover.delivery import Delivery, Direct, Held
 from inhouse.gateway.failover.pool import Pool, ProviderCut
 from inhouse.gateway.failover.resume import Diverged, Resumed
-from inhouse.gateway.failover.running import NOTHING, Limits, Running, total
+from inhouse.gateway.failover.running import NOTHING, Limits, Request, Running, total
 from inhouse.gateway.failover.settings import FailoverSettings
 from inhouse.gateway.failover.turns import Turns
 from inhouse.gateway.types import Attempt, CallRefused, Target
@@ -27,7 +27,7 @@ class Answering:
 
     def __init__(
         self,
-        request: ChatRequest,
+        request: Request,
         order: Sequence[Target],
         pool: Pool,
         breaker: Breaker,
@@ -42,10 +42,10 @@ class Answering:
         self._now, self._monotonic = now, monotonic
         self._turns = Turns(order, pool, breaker, settings, monotonic, sleep)
         self._delivery = _delivery_of(request, settings)
-        self._thinks = bool(request.thinking_token_budget) or request.reasoning_effort not in (None, "none", "minimal")
+        self._thinks = _thinks(request)
         self._running: list[Running] = []  # two while one is hedged
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event, None]:
         """`Begun`, whose model is who answers, pieces, `Ended` with the usage of all attempts together. Who leaves it
         early closes it (`aclosing`): the provider is hung up on, and the attempt's outcome is "client gone".
 
@@ -186,11 +186,21 @@ class Answering:
         await running.finish(outcome, error)
 
 
-def _delivery_of(request: ChatRequest, settings: FailoverSettings) -> Delivery:
-    """Whoever wants the answer whole loses nothing by waiting for it. Text with log-probabilities is not mended."""
+def _thinks(request: Request) -> bool:
+    """Whether it asks for thinking, which most providers keep to themselves: a long silence before the first token."""
+    if not isinstance(request, ChatRequest):
+        return False
+    return bool(request.thinking_token_budget) or request.reasoning_effort not in (None, "none", "minimal")
+
+
+def _delivery_of(request: Request, settings: FailoverSettings) -> Delivery:
+    """Whoever wants the answer whole loses nothing by waiting for it. Only chats are mended, and none with
+    log-probabilities."""
     if not request.stream or settings.stream_recovery == "hold":
         return Held(request)
-    return Resumed(request) if settings.stream_recovery == "resume" and not request.logprobs else Direct(request)
+    if settings.stream_recovery == "resume" and isinstance(request, ChatRequest) and not request.logprobs:
+        return Resumed(request)
+    return Direct(request)
 
 
 async def _cancel(tasks: dict[asyncio.Task[None], Running]) -> None:

@@ -6,8 +6,8 @@ The third way, at once and mended where it breaks, is `resume`.
 from collections.abc import Iterable
 from typing import Protocol
 
-from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.pieces import CallPiece, Content, Thinking
+from inhouse.gateway.failover.running import Request
 from inhouse.gateway.settings import ModelSettings
 from inhouse.gateway.types import Target
 from inhouse.providers.answers import Begun, Ended, Event
@@ -19,9 +19,11 @@ MAX_HELD = 64 * 2**20  # letters of one answer: a stranger must not fill the mem
 class Delivery(Protocol):
     """Of one call."""
 
-    has_delivered: bool
+    @property
+    def has_delivered(self) -> bool:
+        """Whether anything of the answer itself has gone out."""
 
-    def request_for(self, target: Target, model: ModelSettings) -> ChatRequest:
+    def request_for(self, target: Target, model: ModelSettings) -> Request:
         """What a new attempt asks of this target, given what the client has."""
 
     def take(self, event: Event) -> Iterable[Event]:
@@ -42,12 +44,12 @@ class Held:
 
     has_delivered = False
 
-    def __init__(self, request: ChatRequest) -> None:
+    def __init__(self, request: Request) -> None:
         self._request = request
         self._events: list[Event] = []
         self._length = 0
 
-    def request_for(self, target: Target, model: ModelSettings) -> ChatRequest:
+    def request_for(self, target: Target, model: ModelSettings) -> Request:
         return self._request
 
     def take(self, event: Event) -> Iterable[Event]:
@@ -104,12 +106,12 @@ def _with_text(event: Event, text: str) -> Event:
 class Direct:
     """Everything goes out at once; what breaks after that ends with its error."""
 
-    def __init__(self, request: ChatRequest) -> None:
+    def __init__(self, request: Request) -> None:
         self._request = request
         self._begun: Begun | None = None
         self.has_delivered = False
 
-    def request_for(self, target: Target, model: ModelSettings) -> ChatRequest:
+    def request_for(self, target: Target, model: ModelSettings) -> Request:
         return self._request
 
     def take(self, event: Event) -> Iterable[Event]:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import NamedTuple, cast
 
 from inhouse.api.wire.chat import ChatRequest
+from inhouse.api.wire.completions import CompletionRequest
 from inhouse.api.wire.pieces import CallPiece, Content, Thinking, Usage
 from inhouse.gateway.failover.pool import Pool, ProviderCut
 from inhouse.gateway.types import Attempt
@@ -14,6 +15,7 @@ from inhouse.providers.errors import ContentFiltered, NotExpressible, ProviderEr
 
 BYTES_A_TOKEN = 4  # of common text and common vocabularies; what nobody counted is an estimate
 NOTHING = Usage(0, 0, 0, 0)
+Request = ChatRequest | CompletionRequest
 
 
 class Limits(NamedTuple):
@@ -37,7 +39,7 @@ class Running:
     """
 
     def __init__(
-        self, attempt: Attempt, request: ChatRequest, pool: Pool, limits: Limits, monotonic: Callable[[], float]
+        self, attempt: Attempt, request: Request, pool: Pool, limits: Limits, monotonic: Callable[[], float]
     ) -> None:
         self.attempt = attempt
         self.has_begun = False  # something of the answer itself has come
@@ -138,9 +140,15 @@ class Running:
         """From what came. Where nothing came it is not known whether the provider has begun at all."""
         if not self._is_taken:
             return None
-        prompt = sum(len(message.text.encode()) for message in self._request.messages)
         thought = tokens_of(self._thought)
-        return Usage(tokens_of(prompt), 0, tokens_of(self._said) + thought, thought)
+        return Usage(_prompt_tokens(self._request), 0, tokens_of(self._said) + thought, thought)
+
+
+def _prompt_tokens(request: Request) -> int:
+    if isinstance(request, CompletionRequest):
+        return sum(tokens_of(len(p.encode())) if isinstance(p, str) else len(p) for p in request.prompt)
+    tools = sum(len(tool.function.model_dump_json()) for tool in request.tools)
+    return tokens_of(tools + sum(len(message.text.encode()) for message in request.messages))
 
 
 def _may_cost(error: ProviderError) -> bool:

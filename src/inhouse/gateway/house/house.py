@@ -21,7 +21,7 @@ from inhouse.providers.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 
-HOST = "127.0.0.1"
+HOST, CONNECTIONS = "127.0.0.1", 512
 KEY_VARIABLE = "INHOUSE_GATEWAY_CHILD_KEY"
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds before a start anew; doubled while it does not last
 LASTED = 60.0  # seconds: who was up so long begins with the first wait again
@@ -33,16 +33,20 @@ COMMAND = (sys.executable, "-m", "inhouse.gateway.house.child", "serve")
 
 @asynccontextmanager
 async def houses(
-    providers: Iterable[ProviderSettings], pool: Pool, command: Sequence[str] = COMMAND
+    providers: Iterable[ProviderSettings],
+    pool: Pool,
+    may_open: Callable[[str], bool] = lambda name: True,
+    command: Sequence[str] = COMMAND,
 ) -> AsyncIterator[dict[str, "House"]]:
-    """All models of one's own among the providers, by provider; each is open in the pool while it is well."""
+    """All models of one's own among the providers, by provider; each is open in the pool while it is well and it
+    `may_open`: a provider that was cut may not."""
     known = tuple(providers)
     hidden = {SECRET_VARIABLE, *(each.key_env for each in known if each.key_env)}
     async with AsyncExitStack() as stack:
         found: dict[str, House] = {}
         for provider in known:
             if provider.is_inhouse:
-                found[provider.name] = house = House(provider, pool, hidden, command)
+                found[provider.name] = house = House(provider, pool, hidden, command, may_open)
                 stack.push_async_callback(house.stop)
                 house.start()
         yield found
@@ -61,12 +65,15 @@ class House:
         pool: Pool,
         hidden: Iterable[str] = (),
         command: Sequence[str] = COMMAND,
+        may_open: Callable[[str], bool] = lambda name: True,
         wait: Callable[[int], float] = lambda failures: min(FIRST_WAIT * 2**failures, LONGEST_WAIT),
     ) -> None:
         assert provider.run is not None and provider.model, "checked where the configuration was read"
         self.name, self.starts = provider.name, 0
         self._provider, self._pool, self._command, self._wait = provider, pool, command, wait
         self._environment = {name: value for name, value in os.environ.items() if name not in {*hidden}}
+        self._may_open = may_open
+        self._at: tuple[int, str] | None = None  # its port and its key, while it is well
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -81,6 +88,15 @@ class House:
                 await self._task
             self._task = None
 
+    async def endpoint(self) -> Endpoint:
+        """A new one, open. Raises `ValueError` where it is not up."""
+        if self._at is None:
+            raise ValueError(f"{self.name} is not up")
+        port, key = self._at
+        adapter = dialect(self._provider.dialect)
+        made = Endpoint(f"http://{HOST}:{port}/v1", adapter, SecretStr(key), self._provider.limits, CONNECTIONS)
+        return await made.__aenter__()
+
     async def _keep_up(self) -> None:
         failures = 0
         while True:
@@ -88,6 +104,7 @@ class House:
             try:
                 said = await self._once()
             finally:
+                self._at = None
                 await self._pool.close(self.name)
             failures = 0 if monotonic() - began > LASTED else failures
             seconds = self._wait(failures)
@@ -101,13 +118,15 @@ class House:
         async with self._process(key) as (process, words):
             port = await self._port(process, words)
             if port is None or not await self._is_ready(process, port):
-                return f"it did not start ({words[-1] if words else 'it said nothing'})"
-            endpoint = Endpoint(f"http://{HOST}:{port}/v1", dialect("openai"), SecretStr(key), self._provider.limits)
-            self._pool.open(self.name, await endpoint.__aenter__())
-            log.info("%s is up on port %d", self.name, port)
+                return f"it did not start{_last(words)}"
+            words.clear()
+            self._at = port, key
+            if self._may_open(self.name):
+                self._pool.open(self.name, await self.endpoint())
+            print(f"{self.name} is up", file=sys.stderr, flush=True)
             if await _hangs(process, port):
                 return "it hung"
-            return f"it ended with status {process.returncode} ({words[-1] if words else 'it said nothing'})"
+            return f"it ended with status {process.returncode}{_last(words)}"
 
     @asynccontextmanager
     async def _process(self, key: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, deque[str]]]:
@@ -144,6 +163,10 @@ class House:
                 return True
             await asyncio.sleep(_READY_EVERY)
         return False
+
+
+def _last(words: Sequence[str]) -> str:
+    return f" ({words[-1]})" if words else ""
 
 
 async def is_healthy(port: int) -> bool:

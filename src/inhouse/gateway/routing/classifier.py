@@ -5,6 +5,7 @@ from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from inhouse.gateway.routing import features, prompts
 from inhouse.gateway.routing.prompts import Example, own_examples, read_labels
 
 # N examples, F features, C tasks
-_PENALTY = 1e-4
+_PENALTY = 1e-5
 _STEPS = 300
 
 
@@ -105,7 +106,7 @@ def _read(file: Path) -> TaskClassifier | None:
     try:
         with np.load(file, allow_pickle=False) as kept:
             parts = [kept[name] for name in ("tasks", "idf", "weight", "bias")]
-    except (OSError, ValueError, KeyError):  # none, or half written by another version
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # none, or broken
         return None
     return TaskClassifier([str(task) for task in parts[0]], *parts[1:])
 

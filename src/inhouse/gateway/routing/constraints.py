@@ -54,9 +54,6 @@ def bounded(offer: Offer, wanted: Wanted) -> Size:
 def _forbidden(offer: Offer, wanted: Wanted, rules: Rules) -> Hindrance | None:
     if why := rules.why_not(offer.target, wanted.task, wanted.now):
         return Hindrance(0, 403, "contract", why)
-    must = rules.must(wanted.task, wanted.now)
-    if must is not None and must != offer.target.provider:
-        return Hindrance(0, 403, "contract", f"the contract with {must} has {wanted.task} for itself")
     return None
 
 

@@ -7,6 +7,7 @@ most weight that anybody has at a task decides who is known there, and another i
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from inhouse.gateway.routing.pooling import pooled
 from inhouse.gateway.routing.settings import WeightSettings
 from inhouse.gateway.types import Estimate
 
@@ -45,6 +46,7 @@ class Evidence:
     ) -> None:
         self.weights, self.notes = weights, tuple(notes)
         self._typical = dict(typical or {})
+        self._asked: dict[tuple[str, tuple[str, ...], int], dict[str, Estimate]] = {}
         self._of_task: dict[str, dict[str, dict[Kind, Finding]]] = {}
         for finding in findings:
             self._of_task.setdefault(finding.task, {}).setdefault(finding.model, {})[finding.kind] = finding
@@ -77,15 +79,28 @@ class Evidence:
         return (decides, *others)
 
     def quality(self, task: str, models: Iterable[str], fewest: int) -> dict[str, Estimate]:
-        """Of those of the models that are known at the task, from `fewest` observations of a kind on."""
-        models = tuple(dict.fromkeys(models))
+        """Of those of the models that are known at the task, from `fewest` observations of a kind on; each moved
+        towards what it scores at other tasks (`pooling`)."""
+        asked = (task, tuple(dict.fromkeys(models)), fewest)
+        if asked not in self._asked:
+            self._asked[asked] = self._quality(*asked)
+        return self._asked[asked]
+
+    def _quality(self, task: str, models: tuple[str, ...], fewest: int) -> dict[str, Estimate]:
         kinds = self.kinds(task, models, fewest)
-        enough = {model: self._enough(task, model, fewest) for model in models}
-        return {
-            model: self._mixed([(kind, found[kind].estimate) for kind in kinds])
-            for model, found in enough.items()
-            if kinds and kinds[0] in found
-        }
+        known = [model for model in models if kinds and kinds[0] in self._enough(task, model, fewest)]
+        by_kind = [(kind, pooled(self._grid(kind, known, fewest), task)) for kind in kinds]
+        return {model: self._mixed([(kind, found[model]) for kind, found in by_kind]) for model in known}
+
+    def _grid(self, kind: Kind, models: Sequence[str], fewest: int) -> dict[str, dict[str, Estimate]]:
+        """All tasks at which all of these models are known by this kind."""
+        grid = {}
+        for task in self._of_task:
+            found = {model: self._enough(task, model, fewest).get(kind) for model in models}
+            known = {model: finding.estimate for model, finding in found.items() if finding is not None}
+            if len(known) == len(found):
+                grid[task] = known
+        return grid
 
     def _enough(self, task: str, model: str, fewest: int) -> dict[Kind, Finding]:
         found = self._of_task.get(task, {}).get(model, {})

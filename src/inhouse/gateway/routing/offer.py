@@ -32,10 +32,10 @@ class Rules(Protocol):
     """What stands above any measurement: contracts, roll-outs, broken targets."""
 
     def why_not(self, target: Target, task: str, now: float) -> str | None:
-        """The term that forbids it, in words."""
+        """The term that forbids it, in words; None where it may serve the task ("": unknown)."""
 
-    def must(self, task: str, now: float) -> str | None:
-        """The provider that this task must go to."""
+    def first(self, task: str, now: float) -> str | None:
+        """The provider that a contract gives this task to first; others may answer where it does not."""
 
     def rollout(self, task: str, conversation: str) -> Rollout | None:
         """The roll-out that the task is in."""
@@ -50,7 +50,7 @@ class NoRules:
     def why_not(self, target: Target, task: str, now: float) -> str | None:
         return None
 
-    def must(self, task: str, now: float) -> str | None:
+    def first(self, task: str, now: float) -> str | None:
         return None
 
     def rollout(self, task: str, conversation: str) -> Rollout | None:

@@ -1,10 +1,12 @@
 """What the task classifier learns from: the product suites' own items, ordinary requests, and users' labels."""
 
 import json
+import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import NamedTuple
 
 from inhouse.environments.product.registry import SUITES
@@ -12,6 +14,8 @@ from inhouse.environments.product.suite import documents
 
 ORDINARY = Path(__file__).with_name("prompts.toml")
 _ITEMS = 16  # of a suite
+_DRAWN = 60  # of a task, from patterns
+_ALTERNATIVES = re.compile(r"<([^<>]*)>")
 _SEED = 7  # other items than those that a model is measured on
 _MOST_LABELS = 200  # of a task, the newest: training takes time in proportion to the square of their number
 
@@ -29,8 +33,16 @@ def own_examples() -> Iterator[Example]:
         for document in documents(suite, _ITEMS, _SEED):
             said = next(message["content"] for message in document["messages"] if message["role"] == "user")
             yield Example(said, f"product/{name}")
-    for task, texts in tomllib.loads(ORDINARY.read_text(encoding="utf-8")).items():
+    ordinary = tomllib.loads(ORDINARY.read_text(encoding="utf-8"))
+    for task, texts in ordinary["written"].items():
         yield from (Example(text, task) for text in texts)
+    for task, patterns in ordinary["patterns"].items():
+        random = Random(f"{task}/{_SEED}")
+        yield from (Example(_drawn(patterns[number % len(patterns)], random), task) for number in range(_DRAWN))
+
+
+def _drawn(pattern: str, random: Random) -> str:
+    return _ALTERNATIVES.sub(lambda found: random.choice(found[1].split("|")), pattern)
 
 
 def read_labels(file: Path) -> list[Example]:

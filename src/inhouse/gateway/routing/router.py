@@ -73,7 +73,8 @@ class Router:
         if not able:
             raise _refused(asked, seen)
         choice = self._named_choice(able, named) if named else choose(able, self.settings, self.default)
-        choice = self._stay(choice, able, pin, guess, named) or self._moved(choice, able, rollout) or choice
+        owner = self.rules.first(guess.task, now)
+        choice = _owned(choice, owner) or _stay(choice, pin, guess, named) or _moved(choice, rollout) or choice
         order = sorted(choice.order, key=self.rules.is_down)  # stable: who is down comes last
         if order[0] != choice.order[0]:
             choice = choice._replace(reason=f"{choice.reason}; but it is down, so {name_of(order[0])} is asked first")
@@ -170,23 +171,6 @@ class Router:
         )
         return Choice(tuple(option.target for option in ranked), f"{name_of(first)} {why}", False)
 
-    def _stay(
-        self, choice: Choice, able: Sequence[Option], pin: Pin | None, guess: Guess, named: Sequence[str]
-    ) -> Choice | None:
-        """The conversation goes on where it is, if that may still answer and is what is asked for."""
-        if pin is None or pin.target not in choice.order or pin.task != guess.task:
-            return None
-        if named and pin.target.model != choice.order[0].model:
-            return None
-        return _first([pin.target], choice, f"{name_of(pin.target)} has answered this conversation so far")
-
-    def _moved(self, choice: Choice, able: Sequence[Option], rollout: Rollout | None) -> Choice | None:
-        """A conversation that a roll-out has reached."""
-        if rollout is None or not rollout.is_in:
-            return None
-        new = [target for target in choice.order if target.model == rollout.model]
-        return _first(new, choice, f"{name_of(new[0])} is rolled out to this conversation") if new else None
-
     def _candidates(self, seen: Sequence[_Seen]) -> tuple[Candidate, ...]:
         able = [each.option for each in seen if each.hindrance is None]
         worth = dict(zip(able, utilities(able, self.settings), strict=True))
@@ -197,6 +181,29 @@ class Router:
             )
             for _, option, hinders in seen
         )  # fmt: skip
+
+
+def _owned(choice: Choice, provider: str | None) -> Choice | None:
+    """A contract gives a provider the first refusal of the task."""
+    its = [target for target in choice.order if target.provider == provider]
+    return _first(its, choice, f"{name_of(its[0])} has the first refusal by contract") if its else None
+
+
+def _stay(choice: Choice, pin: Pin | None, guess: Guess, named: Sequence[str]) -> Choice | None:
+    """The conversation goes on where it is, if that may still answer and is what is asked for."""
+    if pin is None or pin.target not in choice.order or pin.task != guess.task:
+        return None
+    if named and pin.target.model != choice.order[0].model:
+        return None
+    return _first([pin.target], choice, f"{name_of(pin.target)} has answered this conversation so far")
+
+
+def _moved(choice: Choice, rollout: Rollout | None) -> Choice | None:
+    """A roll-out has reached this conversation."""
+    if rollout is None or not rollout.is_in:
+        return None
+    new = [target for target in choice.order if target.model == rollout.model]
+    return _first(new, choice, f"{name_of(new[0])} is rolled out to this conversation") if new else None
 
 
 def _first(targets: Iterable[Target], choice: Choice, reason: str) -> Choice:

@@ -11,6 +11,7 @@ from inhouse.gateway.types import Attempt
 # What bounds a prompt from above. A token of text is at least one byte of it; a template puts a few around each
 # message; what providers say to a model about tools costs up to 700 tokens (Anthropic's table of 2026 has 530).
 _AROUND_A_MESSAGE, _ABOUT_TOOLS = 16, 700
+_AN_IMAGE = 12_000  # of the largest at the finest detail, by the most that a provider counts (2026)
 _BYTES_A_TOKEN = 4  # of usual text: what is likely, never a bound
 _UNKNOWN_OUTPUT = 65_536  # tokens of an answer where neither the request nor the model's table has a limit
 
@@ -46,7 +47,8 @@ def size_of_chat(request: ChatRequest, max_output: int | None, context: int | No
     form = request.response_format.json_schema
     rest = tools + ([] if form is None else [form.model_dump_json()])
     prompt = _bytes(texts) + _bytes(rest)
-    around = _AROUND_A_MESSAGE * len(texts) + _ABOUT_TOOLS * bool(tools)
+    images = sum(len(message.images) for message in request.messages)
+    around = _AROUND_A_MESSAGE * len(texts) + _ABOUT_TOOLS * bool(tools) + _AN_IMAGE * images
     asked = request.max_completion_tokens or request.max_tokens
     return _size(prompt, around, asked, request.n, max_output, context)
 

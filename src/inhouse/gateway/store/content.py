@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from inhouse.gateway.store.audit import AuditLog
 from inhouse.gateway.store.database import Database, Row, Transaction
+from inhouse.gateway.store.ledger import plain
 from inhouse.gateway.types import Caller
 
 _DAY = 86_400.0
@@ -36,7 +37,7 @@ async def read_content(db: Database, audit: AuditLog, call_id: str, by: str) -> 
 
     async def work(tx: Transaction) -> list[Row]:
         return await tx.fetch(
-            "SELECT request, answer FROM content WHERE call_id = ? AND kept_until > ?", call_id, db.now()
+            "SELECT request, answer FROM content WHERE call_id = ? AND kept_until > ?", plain(call_id), db.now()
         )
 
     rows = await audit.act(by, "content read", {"call_id": call_id}, work)

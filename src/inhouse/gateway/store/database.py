@@ -47,6 +47,7 @@ Work = Callable[[Transaction], Awaitable[T]]
 class Database(ABC):
     """A store that is open. Raises `StoreDown` from all of its methods where it cannot be reached."""
 
+    has_procedures = False  # `procedures` holds what is called where it has
     now: Callable[[], float]  # seconds since 1970 as the store sees them: all replicas on one PostgreSQL agree
 
     @abstractmethod
@@ -55,8 +56,16 @@ class Database(ABC):
         where others were in the way, so it changes nothing but the store."""
 
     @abstractmethod
+    async def look_up(self, sql: str, *args: Any) -> list[Row]:
+        """A query that finds a few rows by an index, on what is stored now."""
+
+    @abstractmethod
     async def read(self, sql: str, *args: Any) -> list[Row]:
         """A query of any length, on what is stored when it begins; nobody waits for it."""
+
+    async def call(self, sql: str, *args: Any) -> list[Row]:
+        """A procedure of the store's: a transaction in one round trip."""
+        raise NotImplementedError
 
     @abstractmethod
     async def close(self) -> None:

@@ -111,12 +111,10 @@ class Keys:
         return secret
 
     async def _look_up(self, digest: str) -> Caller | None:
-        rows = await self._db.run(
-            lambda tx: tx.fetch(
-                "SELECT k.caller FROM key_secrets s JOIN keys k ON k.id = s.key_id "
-                "WHERE s.digest = ? AND (s.ends IS NULL OR s.ends > ?) AND k.revoked IS NULL",
-                digest, self._db.now(),
-            )
+        rows = await self._db.look_up(
+            "SELECT k.caller FROM key_secrets s JOIN keys k ON k.id = s.key_id "
+            "WHERE s.digest = ? AND (s.ends IS NULL OR s.ends > ?) AND k.revoked IS NULL",
+            digest, self._db.now(),
         )  # fmt: skip
         return _caller(rows[0][0]) if rows else None
 

@@ -8,13 +8,16 @@ from contextlib import suppress
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from inhouse.api.wire.pieces import Usage
-from inhouse.gateway.store.database import Database, Row, Transaction
+from inhouse.gateway.store.database import Database, Row, StoreDown, Transaction
 from inhouse.gateway.store.limits import Budget, Rate
-from inhouse.gateway.store.meters import Charges, book, take
+from inhouse.gateway.store.meters import Charges, book, changes, take, taking
+from inhouse.gateway.store.postgres import procedures
 from inhouse.gateway.types import Attempt, Caller, Face, Target
 
 T = TypeVar("T")
 Kind = Literal["settled", "estimated", "reconciled"]
+_WAITS = tuple(min(10.0, 0.1 * 2**tried) for tried in range(36))  # seconds; five minutes in all
+_NEW_ATTEMPT = "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)"
 _LONGEST_NAME = 200  # characters of what a client may have made up
 
 
@@ -64,6 +67,11 @@ class Ending(NamedTuple):
     attempts: tuple[Booked, ...]
 
     @property
+    def cost(self) -> int:
+        """Nano, of all attempts."""
+        return sum(booked.cost for booked in self.attempts)
+
+    @property
     def tokens(self) -> int | None:
         """All that were used; None where an attempt that may have cost something never said."""
         if any(booked.attempt.usage is None and booked.high for booked in self.attempts):
@@ -91,34 +99,39 @@ async def open_call(db: Database, replica: str, call: NewCall, first: Attempt) -
     Raises `CallRefused` (402 for money, 429 with the seconds to wait for rates); nothing is kept then. A caller that is
     cancelled meanwhile leaves no call open.
     """
+    now = db.now()
+    wanted = taking(call.budgets, call.rates, call.reserve, call.tokens_estimate, now)
+    row = (
+        call.id, now, call.caller.key_id, call.caller.team, plain(call.task), plain(call.asked), call.face,
+        int(call.is_stream), call.decision, call.tokens_estimate, call.reserve, json.dumps(wanted.charges),
+        plain(call.trace),
+    )  # fmt: skip
 
-    async def work(tx: Transaction) -> OpenCall:
-        now = db.now()
-        await _insert_attempt(tx, call.id, first)
+    async def work(tx: Transaction) -> None:
+        await take(tx, wanted)
+        await tx.execute("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", *row)
+        await tx.execute(_NEW_ATTEMPT, *_attempt_row(call.id, first))
         await tx.execute("INSERT INTO open_calls (call_id, replica) VALUES (?, ?)", call.id, replica)
-        # rows that others wait for come last, so that they are held for two statements only
-        charges = await take(tx, call.budgets, call.rates, call.reserve, call.tokens_estimate, now)
-        await tx.execute(
-            "INSERT INTO calls (id, at, key_id, team, task, asked, face, is_stream, decision, tokens_estimate, "
-            "reserve, charges, trace) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            call.id, now, call.caller.key_id, call.caller.team, call.task, plain(call.asked), call.face,
-            int(call.is_stream), call.decision, call.tokens_estimate, call.reserve, json.dumps(charges),
-            plain(call.trace),
-        )  # fmt: skip
-        return OpenCall(call.id, charges, call.reserve, call.tokens_estimate)
 
-    task = asyncio.ensure_future(db.run(work))
+    async def at_once() -> None:
+        if rows := await procedures.open_call(db, wanted, row, _attempt_row(call.id, first), replica):
+            wanted.check(rows)
+            raise AssertionError("the procedure refuses what the meters have")
+
+    opened = OpenCall(call.id, wanted.charges, call.reserve, call.tokens_estimate)
+    task = asyncio.ensure_future(at_once() if db.has_procedures else db.run(work))
     try:
-        return await _to_its_end(task)
+        await _to_its_end(task)
     except asyncio.CancelledError:
         if not task.cancelled() and task.exception() is None:
-            await settle(db, task.result(), Ending("client gone", 499, 0.0, None, ()))
+            await settle(db, opened, Ending("client gone", 499, 0.0, None, ()))
         raise
+    return opened
 
 
 async def open_attempt(db: Database, call_id: str, attempt: Attempt) -> None:
     """Write one more attempt of a call (the first stands with the call itself), before its provider is asked."""
-    await db.run(lambda tx: _insert_attempt(tx, call_id, attempt))
+    await db.run(lambda tx: tx.execute(_NEW_ATTEMPT, *_attempt_row(call_id, attempt)))
 
 
 async def settle(db: Database, call: OpenCall, ending: Ending, kind: Kind = "settled") -> None:
@@ -126,35 +139,39 @@ async def settle(db: Database, call: OpenCall, ending: Ending, kind: Kind = "set
 
     A call that was settled before gets one more revision, and the budgets the difference: what comes late, or is exact
     where the first was an estimate, is never booked twice. An estimate does not follow on anything, nor does what the
-    gateway saw follow on the provider's bill.
+    gateway saw follow on the provider's bill. A store that is down is waited for, some minutes; then `StoreDown`.
     """
+    used = ending.tokens
+    more_tokens = 0 if used is None else used - call.tokens_estimate
+    first = changes(call.charges, ending.cost, call.reserve, more_tokens)
 
     async def work(tx: Transaction) -> None:
-        now = db.now()
-        is_first = await tx.execute("DELETE FROM open_calls WHERE call_id = ?", call.id) == 1
-        before = None if is_first else await _latest(tx, call.id)
-        if before is not None and (kind == "estimated" or (kind == "settled" and before["kind"] == "reconciled")):
-            return
-        revision = 1 if before is None else before["revision"] + 1
-        cost, low, high = (sum(getattr(b, name) for b in ending.attempts) for name in ("cost", "low", "high"))
-        await tx.execute(
-            "INSERT INTO settlements (call_id, revision, at, kind, outcome, status, seconds, first_token, cost, low, "
-            "high) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            call.id, revision, now, kind, ending.outcome, ending.status, ending.seconds, ending.first_token, cost,
-            low, high,
-        )  # fmt: skip
-        await tx.execute_many(
-            "INSERT INTO costs (call_id, revision, number, outcome, seconds, prompt, cached, completion, thinking, "
-            "is_estimate, price, cost, low, high) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [_cost_row(call.id, revision, booked) for booked in ending.attempts],
-        )
-        if before is None:
-            used = ending.tokens
-            await book(tx, call.charges, cost, call.reserve, 0 if used is None else used - call.tokens_estimate, now)
-        else:
-            await book(tx, call.charges, cost - before["cost"], 0, 0, now)
+        now, revision, changed = db.now(), 1, first
+        if await tx.execute("DELETE FROM open_calls WHERE call_id = ?", call.id) == 0:
+            before = await _latest(tx, call.id)
+            if kind == "estimated" or (kind == "settled" and before["kind"] == "reconciled"):
+                return
+            revision = before["revision"] + 1
+            changed = changes(call.charges, ending.cost - before["cost"], 0, 0)
+        settlement, costs = _settlement_rows(call.id, revision, now, kind, ending)
+        await tx.execute("INSERT INTO settlements VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", *settlement)
+        await tx.execute_many("INSERT INTO costs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", costs)
+        await book(tx, changed, now)
 
-    await _to_its_end(asyncio.ensure_future(db.run(work)))
+    async def at_once() -> None:
+        now = db.now()
+        rows = _settlement_rows(call.id, 1, now, kind, ending)
+        if not await procedures.settle_call(db, *rows, first, now):
+            await db.run(work)
+
+    for wait in (*_WAITS, None):
+        try:
+            await _to_its_end(asyncio.ensure_future(at_once() if db.has_procedures else db.run(work)))
+            return
+        except StoreDown:
+            if wait is None:
+                raise
+            await asyncio.sleep(wait)
 
 
 async def load_call(tx: Transaction, call_id: str) -> StoredCall:
@@ -185,11 +202,8 @@ def plain(text: str) -> str:
     return text[:_LONGEST_NAME].encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
-async def _insert_attempt(tx: Transaction, call_id: str, attempt: Attempt) -> None:
-    await tx.execute(
-        "INSERT INTO attempts (call_id, number, provider, model, upstream, started) VALUES (?, ?, ?, ?, ?, ?)",
-        call_id, attempt.number, *attempt.target, attempt.started,
-    )  # fmt: skip
+def _attempt_row(call_id: str, attempt: Attempt) -> tuple[Any, ...]:
+    return call_id, attempt.number, *attempt.target, attempt.started
 
 
 async def _latest(tx: Transaction, call_id: str) -> Row:
@@ -199,13 +213,21 @@ async def _latest(tx: Transaction, call_id: str) -> Row:
     return (await tx.fetch("SELECT revision, kind, cost FROM settled WHERE call_id = ?", call_id))[0]
 
 
-def _cost_row(call_id: str, revision: int, booked: Booked) -> tuple[Any, ...]:
-    attempt = booked.attempt
-    usage = attempt.usage or (None, None, None, None)
-    return (
-        call_id, revision, attempt.number, attempt.outcome, attempt.seconds, *usage, int(attempt.is_estimate),
-        booked.price, booked.cost, booked.low, booked.high,
+def _settlement_rows(
+    call_id: str, revision: int, now: float, kind: Kind, ending: Ending
+) -> tuple[tuple[Any, ...], list[tuple[Any, ...]]]:
+    """The row of `settlements`, and those of `costs`."""
+    low, high = (sum(getattr(booked, name) for booked in ending.attempts) for name in ("low", "high"))
+    settlement = (
+        call_id, revision, now, kind, ending.outcome, ending.status, ending.seconds, ending.first_token, ending.cost,
+        low, high,
     )  # fmt: skip
+    costs = [
+        (call_id, revision, attempt.number, attempt.outcome, attempt.seconds,
+         *(attempt.usage or (None, None, None, None)), int(attempt.is_estimate), price, cost, low, high)
+        for attempt, price, cost, low, high in ending.attempts
+    ]  # fmt: skip
+    return settlement, costs
 
 
 def _ending(settled: Row, costs: Sequence[Row], attempts: dict[int, Attempt]) -> Ending:

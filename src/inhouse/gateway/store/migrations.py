@@ -4,6 +4,7 @@ A step that was released is never changed; what is new becomes one more step.
 """
 
 from inhouse.gateway.store.database import Database, Transaction
+from inhouse.gateway.store.postgres import procedures
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -101,5 +102,7 @@ async def migrate(db: Database) -> None:
         if version < len(MIGRATIONS):
             await tx.execute("DELETE FROM schema_version")
             await tx.execute("INSERT INTO schema_version VALUES (?)", len(MIGRATIONS))
+        for procedure in procedures.ALL if db.has_procedures else ():
+            await tx.execute(procedure)
 
     await db.run(work)

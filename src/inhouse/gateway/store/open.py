@@ -20,7 +20,7 @@ async def open_store(address: str, folder: Path, secret: bytes, now: Callable[[]
     """
     db: Database
     if address.startswith(_SCHEMES):
-        from inhouse.gateway.store.postgres import PostgresDatabase
+        from inhouse.gateway.store.postgres.database import PostgresDatabase
 
         db = await PostgresDatabase.open(address, now)
     elif "://" in address:

@@ -1,4 +1,4 @@
-"""Which gateways are alive, and the calls of those that died: closed as estimates with bounds, budgets given back."""
+"""Which gateways are alive, and the calls that dead ones left: closed as estimates with bounds, their budgets freed."""
 
 import asyncio
 import logging
@@ -10,6 +10,7 @@ from inhouse.gateway.store.ledger import Booked, Ending, StoredCall, load_call, 
 
 log = logging.getLogger(__name__)
 LEASE_SECONDS = 15.0  # who has not been seen for so long is taken for dead
+_LONGEST_SECONDS = 3600.0  # of a call: what is open for longer was left behind, as when the store went down under it
 
 
 class Replica:
@@ -61,9 +62,13 @@ class Replica:
         return len(lost)
 
     async def _lost(self, tx: Transaction) -> list[StoredCall]:
-        alive = self._db.now() - self._lease
-        await tx.execute("DELETE FROM replicas WHERE seen < ? AND id <> ?", alive, self.id)
-        rows = await tx.fetch("SELECT call_id FROM open_calls WHERE replica NOT IN (SELECT id FROM replicas)")
+        now = self._db.now()
+        await tx.execute("DELETE FROM replicas WHERE seen < ? AND id <> ?", now - self._lease, self.id)
+        rows = await tx.fetch(
+            "SELECT call_id FROM open_calls JOIN calls ON id = call_id "
+            "WHERE replica NOT IN (SELECT id FROM replicas) OR at < ?",
+            now - _LONGEST_SECONDS,
+        )
         return [await load_call(tx, row["call_id"]) for row in rows]
 
 

@@ -32,7 +32,7 @@ class SqliteDatabase(Database):
         self.path, self.now = path, now
         with _as_store_down(path):
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._writer, self._reader = self._connect(), self._connect()
+            self._writer, self._finder, self._reader = self._connect(), self._connect(), self._connect()
             self._writer.execute("PRAGMA wal_autocheckpoint = 0")
         self._turn = asyncio.Lock()
         self._is_closing = threading.Event()
@@ -53,6 +53,10 @@ class SqliteDatabase(Database):
                     raise
                 return result
 
+    async def look_up(self, sql: str, *args: Any) -> list[Row]:
+        with _as_store_down(self.path):
+            return self._finder.execute(sql, args).fetchall()
+
     async def read(self, sql: str, *args: Any) -> list[Row]:
         with _as_store_down(self.path):
             return await asyncio.get_running_loop().run_in_executor(
@@ -63,8 +67,8 @@ class SqliteDatabase(Database):
         self._is_closing.set()
         await asyncio.to_thread(self._checkpoints.join)
         self._reads.shutdown()
-        self._reader.close()
-        self._writer.close()
+        for connection in (self._reader, self._finder, self._writer):
+            connection.close()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -139,4 +143,6 @@ def _as_store_down(path: Path) -> Iterator[None]:
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
         raise  # ours
     except (sqlite3.DatabaseError, OSError) as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+            raise  # ours too: no such table, bad SQL
         raise StoreDown(f"{path}: {error}") from error

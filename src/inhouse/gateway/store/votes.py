@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from inhouse.gateway.store.database import Database, Transaction
+from inhouse.gateway.store.ledger import plain
 from inhouse.gateway.types import Caller, CallRefused
 
 
@@ -20,7 +21,7 @@ async def vote(db: Database, caller: Caller, call_id: str, is_good: bool) -> Non
 
     async def work(tx: Transaction) -> None:
         rows = await tx.fetch(
-            "SELECT team, task, model FROM spent WHERE call_id = ? AND outcome = 'answered'", call_id[:100]
+            "SELECT team, task, model FROM spent WHERE call_id = ? AND outcome = 'answered'", plain(call_id)
         )
         if not rows:
             raise CallRefused(404, "There is no answered call of this id.", "call_not_found")

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from inhouse.gateway.routing.backtest.outcomes import Outcomes
 from inhouse.gateway.routing.choice import Option, choose
 from inhouse.gateway.routing.evidence import Evidence, Finding, share_of
-from inhouse.gateway.routing.backtest.outcomes import Outcomes
 from inhouse.gateway.routing.settings import RoutingSettings, WeightSettings
 from inhouse.gateway.types import NANO, Estimate, Target
 
@@ -98,20 +98,22 @@ def _picks(
     """Which model (by its place) answers each task, by the outcomes of the known questions alone."""
     models, task_Q = outcomes.models, np.array(outcomes.tasks)
     default = default or models[int(outcomes.score_QM[known_Q].mean(0).argmax())]
+    known = {task: known_Q & (task_Q == task) for task in dict.fromkeys(outcomes.tasks)}
+    table = Evidence(
+        [
+            Finding(task, model, "evaluations", share_of(float(score_Q.sum()), len(score_Q)), "outcomes")
+            for task, of_task_Q in known.items()
+            for model, score_Q in zip(models, outcomes.score_QM[of_task_Q].T, strict=True)
+            if len(score_Q)
+        ],
+        WeightSettings(),
+    )
     picks = {}
-    for task in dict.fromkeys(outcomes.tasks):
-        of_task_Q = known_Q & (task_Q == task)
-        score_QM, cost_QM = outcomes.score_QM[of_task_Q], outcomes.cost_QM[of_task_Q]
-        n = len(score_QM)
-        findings = [
-            Finding(task, model, "evaluations", share_of(float(score_QM[:, place].sum()), n), "outcomes")
-            for place, model in enumerate(models)
-            if n
-        ]
-        quality = Evidence(findings, WeightSettings()).quality(task, models, settings.fewest)
+    for task, of_task_Q in known.items():
+        quality = table.quality(task, models, settings.fewest)
         options = [
-            Option(Target("", model, model), model in inhouse, quality.get(model), _nano(cost_QM[:, place]), None)
-            for place, model in enumerate(models)
+            Option(Target("", model, model), model in inhouse, quality.get(model), _nano(cost_Q), None)
+            for model, cost_Q in zip(models, outcomes.cost_QM[of_task_Q].T, strict=True)
         ]
         picks[task] = models.index(choose(options, settings, default).order[0].model)
     return picks

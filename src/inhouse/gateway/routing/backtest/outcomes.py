@@ -19,6 +19,8 @@ from inhouse.api.wire.pieces import Usage
 from inhouse.evaluate.results import ABOUT, read_results
 from inhouse.providers.prices import Price, price_of
 
+_BYTES_A_TOKEN = 4  # of English text, about
+
 
 class Scored(NamedTuple):
     """One model's answer to one question. `cost` is None where nobody knows it: it is never nothing."""
@@ -44,7 +46,8 @@ class Outcomes(NamedTuple):
 def read_outcomes(paths: Sequence[Path], prices: tuple[Price, ...] = ()) -> Outcomes:
     """Of files and folders of one or several shapes, which is told by what is in them.
 
-    `prices` give costs where a file only counts tokens. Raises `ValueError` naming the file, and the line.
+    `prices` give costs where a file says none: of the tokens that it counts, or of a token for every four bytes of its
+    texts (RouteLLM's). Raises `ValueError` naming the file, and the line.
     """
     return outcomes_of(row for path in paths for row in _rows(path, prices))
 
@@ -72,7 +75,7 @@ def _rows(path: Path, prices: tuple[Price, ...]) -> Iterator[Scored]:
     if path.is_dir() and (path / ABOUT).is_file():
         return _inhouse(path)
     if path.suffix == ".csv":
-        return _routellm(path)
+        return _routellm(path, prices)
     return _json_lines(path, prices)
 
 
@@ -85,7 +88,7 @@ def _inhouse(folder: Path) -> Iterator[Scored]:
             yield Scored(answer.task, question, about["model"], score, answer.cost)
 
 
-def _routellm(file: Path) -> Iterator[Scored]:
+def _routellm(file: Path, prices: tuple[Price, ...]) -> Iterator[Scored]:
     with file.open(encoding="utf-8-sig", newline="") as opened:
         reader = csv.DictReader(opened)
         names = reader.fieldnames or ()
@@ -97,7 +100,15 @@ def _routellm(file: Path) -> Iterator[Scored]:
             for model in models:
                 if row[model] not in ("True", "False"):
                     raise ValueError(f"{file}, line {reader.line_num}: {model} is neither True nor False")
-                yield Scored(task, row["prompt"], model, float(row[model] == "True"), None)
+                cost = _cost_of_texts(price_of(model, prices), row["prompt"], row.get(f"{model}_response") or "")
+                yield Scored(task, row["prompt"], model, float(row[model] == "True"), cost)
+
+
+def _cost_of_texts(price: Price | None, *texts: str) -> float | None:
+    if price is None:
+        return None
+    read, written = (len(text.encode()) // _BYTES_A_TOKEN + 1 for text in texts)
+    return price.cost(Usage(read, 0, written, 0))
 
 
 def _json_lines(file: Path, prices: tuple[Price, ...]) -> Iterator[Scored]:
@@ -120,10 +131,11 @@ def _scored(row: dict[str, Any], prices: tuple[Price, ...]) -> Scored:
     if "global_index" in row:
         said = row["evaluation_result"]
         task = str(row["global_index"]).rpartition("_")[0]
-        return Scored(task, row["question"], row["llm_selected"], _share(said["score"]), said.get("inference_cost"))
+        score = min(max(float(said["score"]), 0.0), 1.0)  # its METEOR goes a little below 0
+        return Scored(task, row["question"], row["llm_selected"], score, said.get("inference_cost"))
     price = price_of(row["model_name"], prices)
-    tokens = (row.get("input_tokens"), row.get("output_tokens"))
-    cost = None if price is None or None in tokens else price.cost(Usage(tokens[0], 0, tokens[1], 0))
+    read, written = row.get("input_tokens"), row.get("output_tokens")
+    cost = None if price is None or read is None or written is None else price.cost(Usage(read, 0, written, 0))
     return Scored(row["task_name"], row["query"], row["model_name"], _share(row["performance"]), cost)
 
 

@@ -1,9 +1,10 @@
 """The store on PostgreSQL, for several replicas: rows are locked where they are changed, time is the server's."""
 
 import asyncio
+import random
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import count
@@ -24,6 +25,8 @@ _MEASURE_SECONDS = 10.0  # how often the server's clock is looked at
 
 class PostgresDatabase(Database):
     """`await PostgresDatabase.open(dsn)`. Without a clock of its own (tests) it goes by the server's."""
+
+    has_procedures = True
 
     def __init__(self, pool: "asyncpg.Pool", now: Callable[[], float] | None) -> None:
         self._pool, self.now = pool, now or self._server_time
@@ -48,20 +51,17 @@ class PostgresDatabase(Database):
         return database
 
     async def run(self, work: Work[T]) -> T:
-        import asyncpg
+        async def once() -> T:
+            async with self._pool.acquire() as connection, connection.transaction():
+                return await work(_Transaction(connection))
 
-        if time.monotonic() - self._measured > _MEASURE_SECONDS:
-            await self._measure()
-        for tried in count(1):
-            try:
-                with _as_store_down():
-                    async with self._pool.acquire() as connection, connection.transaction():
-                        return await work(_Transaction(connection))
-            except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
-                if tried == _TRIES:
-                    raise
-                await asyncio.sleep(0.002 * 2**tried * (1 + id(work) % 16 / 16))  # those that collided part
-        raise AssertionError
+        return await self._retried(once)
+
+    async def call(self, sql: str, *args: Any) -> list[Row]:
+        return await self._retried(lambda: self._pool.fetch(_numbered(sql), *args))
+
+    async def look_up(self, sql: str, *args: Any) -> list[Row]:
+        return await self.read(sql, *args)
 
     async def read(self, sql: str, *args: Any) -> list[Row]:
         with _as_store_down():
@@ -70,15 +70,31 @@ class PostgresDatabase(Database):
     async def close(self) -> None:
         await self._pool.close()
 
+    async def _retried(self, once: Callable[[], Awaitable[T]]) -> T:
+        """A transaction, again where others were in its way."""
+        import asyncpg
+
+        if time.monotonic() - self._measured > _MEASURE_SECONDS:
+            await self._measure()
+        for tried in count(1):
+            try:
+                with _as_store_down():
+                    return await once()
+            except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
+                if tried == _TRIES:
+                    raise
+                await asyncio.sleep(0.002 * 2**tried * (1 + random.random()))  # those that collided part
+        raise AssertionError
+
     def _server_time(self) -> float:
         return time.monotonic() + self._offset
 
     async def _measure(self) -> None:
         """How far the server's clock is from ours, which nobody sets: what a wall clock does here has no effect."""
-        before = time.monotonic()
+        self._measured = before = time.monotonic()
         seconds = (await self.read("SELECT CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"))[0][0]
-        self._measured = time.monotonic()
-        self._offset = seconds - (before + self._measured) / 2
+        # the answer was given between then and now: what was known better stays, if it can be true
+        self._offset = min(max(self._offset, seconds - time.monotonic()), seconds - before)
 
 
 class _Transaction(Transaction):
