@@ -94,12 +94,7 @@ class GatewayProcess:
         begun = time.monotonic()
         with self._log.open("ab") as log:
             at = log.tell()
-            command = [
-                sys.executable,
-                "-c",
-                "import sys,pathlib; from inhouse.gateway.server import serve; serve(pathlib.Path(sys.argv[1]))",
-                str(self.file),
-            ]
+            command = [sys.executable, "-m", "inhouse", "gateway", "serve", str(self.file)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         while "the gateway is at" not in (said := self._log.read_bytes()[at:].decode(errors="replace")):
             assert self.process.poll() is None and time.monotonic() - begun < _PATIENCE, f"no start: {said}"

@@ -41,7 +41,7 @@ async def houses(
     """All models of one's own among the providers, by provider; each is open in the pool while it is well and it
     `may_open`: a provider that was cut may not."""
     known = tuple(providers)
-    hidden = {SECRET_VARIABLE, *(each.key_env for each in known if each.key_env)}
+    hidden = {SECRET_VARIABLE, "PGPASSWORD", *(each.key_env for each in known if each.key_env)}
     async with AsyncExitStack() as stack:
         found: dict[str, House] = {}
         for provider in known:
