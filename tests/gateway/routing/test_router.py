@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.gateway.routing_parts import CALLER, CODE, Says, chat, evidence, offer, target
 
 from inhouse.api.wire.embeddings import EmbeddingRequest
-from inhouse.gateway.routing.evidence import Evidence
+from inhouse.gateway.routing.evidence import Evidence, Finding, share_of
 from inhouse.gateway.routing.explain import as_json, from_json, header
 from inhouse.gateway.routing.offer import NoRules, Offer, Rollout
 from inhouse.gateway.routing.router import Router
@@ -68,6 +68,21 @@ def test_the_best_at_the_task_answers_and_the_others_stand_behind_it() -> None:
     assert decision.order == (GOOD.target, FAIR.target)
     assert (decision.task, decision.confidence, decision.has_declined) == (CODE, 0.9, False)
     assert [each.quality.mean for each in decision.candidates if each.quality] == [0.8, 0.6]
+
+
+def test_evidence_knows_a_model_by_the_providers_name_too() -> None:
+    named = GOOD._replace(target=Target("of-good", "big", "good"))
+    assert decide(router(named, FAIR)).order == (named.target, FAIR.target)
+
+
+def test_who_is_out_does_not_decide_how_the_others_are_compared() -> None:
+    """Only `good` has scores; the two others have votes, and `good` is forbidden."""
+    votes = [Finding(CODE, model, "votes", share_of(right, 100), "") for model, right in (("fair", 40), ("new", 90))]
+    table = Evidence([*votes, Finding(CODE, "good", "evaluations", share_of(80, 100), "")], WeightSettings())
+    made = router(GOOD, FAIR, offer("new"), table=table)
+    assert decide(made).has_declined
+    made.rules = House(forbidden={"good": "it ended"})
+    assert decide(made).order == (target("new"), FAIR.target) and not decide(made).has_declined
 
 
 def test_an_unknown_task_is_left_to_the_default() -> None:
