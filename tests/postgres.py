@@ -31,7 +31,7 @@ def find_binaries() -> Path | None:
 @contextmanager
 def running_postgres(binaries: Path, settings: dict[str, str] | None = None) -> Iterator[str]:
     """The address of a server that runs for as long as the block: postgresql://… of a user that may do anything."""
-    user = "postgres" if os.getuid() == 0 else None  # it refuses to run as root; its package made this user
+    user = _somebody() if os.getuid() == 0 else None  # it refuses to run as root
     with tempfile.TemporaryDirectory(prefix="inhouse-postgres-") as name:
         folder = Path(name)
         if user:
@@ -63,6 +63,12 @@ def fresh_schema(server: str) -> str:
     """The address of an empty part of that server, which shares nothing with any other."""
     name = f"test_{os.getpid()}_{next(_schemas)}"
     return f"{server}&search_path={name}"
+
+
+def _somebody() -> str:
+    """The user that PostgreSQL's package made, else the one without rights."""
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
 
 
 def _wait_until_ready(server: "subprocess.Popen[bytes]", state: Path, log: Path) -> None:

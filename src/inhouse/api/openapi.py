@@ -73,10 +73,11 @@ def document(
     ones, or means otherwise."""
     schemas: dict[str, Any] = {"Error": _ERROR, "AnthropicError": _ANTHROPIC_ERROR}
     paths: dict[str, Any] = {}
+    errors = _ERRORS | {**refusals}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method] = _operation(
-            operation, schemas, _ERRORS | {**refusals}
-        ) | ({"security": []} if operation.path in open_paths else {})
+        described = _operation(operation, schemas, errors)
+        is_open = {"security": []} if operation.path in open_paths else {}
+        paths.setdefault(operation.path, {})[operation.method] = described | is_open
     bearer, header = {"type": "http", "scheme": "bearer"}, {"type": "apiKey", "in": "header", "name": "x-api-key"}
     keys = {"securitySchemes": {"key": bearer, "x-api-key": header}} if has_key else {}
     return {

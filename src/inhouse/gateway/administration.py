@@ -16,7 +16,7 @@ from inhouse.gateway.store.database import Database
 from inhouse.gateway.store.keys import Keys
 from inhouse.gateway.store.open import open_store
 from inhouse.gateway.store.secret import read_secret
-from inhouse.gateway.types import Caller, Face
+from inhouse.gateway.types import METRICS, Caller, Face
 
 
 class Administration(NamedTuple):
@@ -82,9 +82,10 @@ def new_caller(
     for model in models:
         if model not in known:
             raise ValueError(f'--models: there is no model "{model}"; there are {", ".join(sorted(known))}')
+    all_faces = (*get_args(Face), METRICS)
     for face in faces:
-        if face not in get_args(Face):
-            raise ValueError(f'--faces: there is no face "{face}"; there are {", ".join(get_args(Face))}')
+        if face not in all_faces:
+            raise ValueError(f'--faces: there is no face "{face}"; there are {", ".join(all_faces)}')
     most = config.content.most_days
     if keep_content_days > most:
         raise ValueError(f"--keep-content-days {keep_content_days} is more than [content] most_days = {most}")

@@ -1,7 +1,7 @@
 """One call's life: who asks and who may answer; the row and the money, before anybody is asked; the answer; what was
 used, booked whatever happens."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 from inhouse.api.wire.embeddings import EmbeddingRequest
@@ -59,7 +59,7 @@ async def decide(gateway: Gateway, caller: Caller, asked: Asked) -> Decision:
     return decision
 
 
-async def answer(gateway: Gateway, call: Call) -> AsyncIterator[Event]:
+async def answer(gateway: Gateway, call: Call) -> AsyncGenerator[Event, None]:
     """What whoever answers says; who leaves it early closes it. Every attempt stands in the ledger before it is made.
 
     Raises `CallRefused` where a limit or a budget does not let it in, and `ProviderError` where nobody answers.

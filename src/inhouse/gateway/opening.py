@@ -49,7 +49,7 @@ async def opened(
             gateway.cuts.run(),
             gateway.rollouts.run(),
             _drills(gateway).run(),
-            gateway.replica.keep(partial(delete_expired, gateway.db)),
+            gateway.replica.keep(partial(delete_expired, gateway.db), gateway.audit.move_head),
             keep_fresh(config.evidence, partial(votes_of, gateway.db), partial(setattr, gateway.router, "evidence")),
         )
         for chore in chores:

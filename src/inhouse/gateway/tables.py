@@ -72,7 +72,7 @@ def _plain(value: Any) -> str:
 
 
 def _money(nano: int, sign: str = "") -> str:
-    return f"{nano / NANO:{sign},.4f}"
+    return f"{nano / NANO:{sign},.6f}"
 
 
 def _table(*columns: str, numbers: Sequence[str] = ()) -> Table:

@@ -8,6 +8,7 @@ from inhouse.api.wire.pieces import Usage
 NANO = 10**9  # of one unit of the currency
 
 Face = Literal["chat", "completions", "responses", "embeddings", "messages"]
+METRICS = "metrics"  # beside the faces what a key may be for: to read what is counted
 
 
 class Target(NamedTuple):

@@ -22,6 +22,7 @@ from inhouse.providers.errors import (
     TimedOut,
     of_status,
     plain,
+    without_key,
 )
 from inhouse.providers.http.transport import Response
 from inhouse.providers.openai import OPENAI
@@ -93,8 +94,10 @@ class AnyLLMTransport:
         seconds = retry_after({"retry-after": wait}) if isinstance(wait, str) else wait
         if kind in (None, RequestRefused) and isinstance(status, int) and 400 <= status < 600:
             code = f"{getattr(error, 'error_type', '')} {getattr(error, 'code', '')}"
-            return of_status(status, said, code, f"{PREFIX}{self._provider}", seconds)
-        return (kind or ServerFault)(message, status=status, retry_after=seconds)
+            made = of_status(status, said, code, f"{PREFIX}{self._provider}", seconds)
+        else:
+            made = (kind or ServerFault)(message, status=status, retry_after=seconds)
+        return without_key(made, self._key)
 
 
 class _Whole:

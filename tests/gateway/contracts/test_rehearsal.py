@@ -11,6 +11,7 @@ from inhouse.gateway.contracts.rehearsal import Past, Rules, rehearse
 from inhouse.gateway.contracts.rehearsal_text import rehearsal_text
 from inhouse.gateway.contracts.settings import TermsSettings
 from inhouse.gateway.contracts.terms import Terms, why_exclusive
+from inhouse.gateway.routing.explain import as_json
 from inhouse.gateway.routing.settings import RoutingSettings
 from inhouse.gateway.store.database import Transaction
 from inhouse.gateway.store.migrations import migrate
@@ -125,21 +126,15 @@ def test_one_call_of_each_task_stands_in_for_a_ledger() -> None:
 
 
 def test_calls_come_from_the_ledger(tmp_path: Path) -> None:
-    said = {
-        "task": "code", "confidence": 0.9, "order": ["acme/acme-1", "bolt/bolt-1"], "reason": "", "has_declined": False,
-        "candidates": [
-            {"provider": each.provider, "model": each.model, "quality": {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 9},
-             "cost": 5, "latency": None, "utility": 0.5, "excluded": None} for each in (ACME, BOLT)
-        ],
-    }  # fmt: skip
+    decision = past(candidate(ACME, 0.5, 5), candidate(BOLT, 0.5, 5), task="code").decision
 
     async def work(tx: Transaction) -> None:
         for name, at in (("old", 0.0), ("new", NOW - DAY)):
             await tx.execute(
                 "INSERT INTO calls VALUES (?, ?, 'k', 't', 'code', 'auto', 'chat', 0, ?, 0, 0, '[]', '')",
-                name, at, json.dumps(said),
+                name, at, json.dumps(as_json(decision)),
             )  # fmt: skip
-            await tx.execute("INSERT INTO attempts VALUES (?, 1, 'acme', 'acme-1', 'up', ?)", name, at)
+            await tx.execute("INSERT INTO attempts VALUES (?, 1, ?, ?, ?, ?)", name, *ACME, at)
             await tx.execute(
                 "INSERT INTO settlements VALUES (?, 1, ?, 'settled', 'answered', 200, 1.0, NULL, 7, 7, 7)", name, at
             )

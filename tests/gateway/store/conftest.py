@@ -61,11 +61,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     address = "gateway.sqlite"
     if request.param == "postgres":
         address = fresh_schema(request.getfixturevalue("postgres"))
-        asyncio.run(_create_schema(address))
+        asyncio.run(create_schema(address))
     return Store(address, tmp_path, Clock())
 
 
-async def _create_schema(address: str) -> None:
+async def create_schema(address: str) -> None:
+    """What `fresh_schema` names."""
     import asyncpg
 
     connection = await asyncpg.connect(address)

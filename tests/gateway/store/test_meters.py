@@ -4,9 +4,11 @@ import asyncio
 import random
 
 import pytest
+from tests.gateway.store.calls import attempt, call
 from tests.gateway.store.conftest import Store
 
-from inhouse.gateway.store.database import Database, Transaction
+from inhouse.gateway.store.database import Database
+from inhouse.gateway.store.ledger import open_call
 from inhouse.gateway.store.limits import Budget, Rate
 from inhouse.gateway.store.meters import book, changes, left, take, taking
 from inhouse.gateway.types import NANO, CallRefused
@@ -15,11 +17,9 @@ REQUESTS, TOKENS = Rate("team", "docs", "requests", 60), Rate("key", "k", "token
 
 
 async def is_admitted(db: Database, rates: tuple[Rate, ...] = (REQUESTS, TOKENS), tokens: int = 10) -> bool:
-    async def work(tx: Transaction) -> None:
-        await take(tx, taking((), rates, 0, tokens, db.now()))
-
+    """Whether a call is, by the way that the store has for calls."""
     try:
-        await db.run(work)
+        await open_call(db, "r", call(0, (), rates)._replace(tokens_estimate=tokens), attempt())
     except CallRefused as refused:
         assert refused.status == 429
         return False

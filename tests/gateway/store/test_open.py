@@ -1,13 +1,18 @@
 """A store is brought up to date once, refused where it does not fit, and says so where it cannot be reached."""
 
 import asyncio
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
-from tests.gateway.store.conftest import SECRET, START, Store
+from tests.gateway.store.calls import attempt, call, ending, meters
+from tests.gateway.store.conftest import SECRET, START, Store, create_schema
+from tests.postgres import fresh_schema
 
 from inhouse.gateway.store import state
 from inhouse.gateway.store.database import Database, StoreDown, Transaction
+from inhouse.gateway.store.ledger import open_call, settle
 from inhouse.gateway.store.migrations import MIGRATIONS
 from inhouse.gateway.store.open import open_store
 from inhouse.gateway.store.secret import VARIABLE, read_secret
@@ -82,6 +87,39 @@ def test_time_is_the_servers(postgres: str) -> None:
         seconds = (await db.read("SELECT CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"))[0][0]
         assert abs(db.now() - seconds) < 60  # far from exact on a machine that is busy, and far from any other clock
         assert db.now() > START - 86_400 * 365
+        await db.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_settlement_outlives_its_connection(postgres: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        address = fresh_schema(postgres)
+        await create_schema(address)
+        db = await open_store(address, tmp_path, SECRET)
+        opened = await open_call(db, "r", call(), attempt())
+        mine = "pid <> pg_backend_pid() AND datname IS NOT NULL"
+        await db.read(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}")
+        with contextlib.suppress(StoreDown):  # whoever ended the others may have been one of them
+            await db.read("SELECT pg_terminate_backend(pg_backend_pid())")
+        await settle(db, opened, ending(7))
+        assert await meters(db) == [(7, 0)]
+        await db.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_file_that_another_process_writes_is_waited_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        db = await open_store("gateway.sqlite", tmp_path, SECRET)
+        other = sqlite3.connect(tmp_path / "gateway.sqlite", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        waiting = asyncio.ensure_future(db.run(lambda tx: state.put(tx, "x", 1, 0.0)))
+        await asyncio.sleep(0.02)  # the loop is free meanwhile
+        assert not waiting.done()
+        other.execute("ROLLBACK")
+        await waiting
+        other.close()
         await db.close()
 
     asyncio.run(scenario())

@@ -1,7 +1,7 @@
 """What a process left open when it died is found and closed with bounds; the living are left alone."""
 
+from tests.gateway.store.calls import attempt, call, ending, meters
 from tests.gateway.store.conftest import Store
-from tests.gateway.store.test_ledger import attempt, call, ending, meters
 
 from inhouse.gateway.store.database import Database
 from inhouse.gateway.store.ledger import load_call, open_attempt, open_call, settle

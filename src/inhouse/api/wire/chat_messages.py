@@ -51,9 +51,8 @@ class ToolCall(Request):
 
 
 class ChatMessage(Request):
-    """One message; text parts are joined by line breaks, and `parts` has them in their places where there are images.
-    A `name` is not rendered, as in the templates of others; what clients send back of an answer and says nothing to
-    the model (`refusal`, `annotations`, `parsed`) is ignored."""
+    """One message; text parts are joined by line breaks. A `name` is not rendered, as in the templates of others; what
+    clients send back of an answer and says nothing to the model (`refusal`, `annotations`, `parsed`) is ignored."""
 
     # the last three are LiteLLM's and OpenRouter's, and say again what `reasoning_content` says
     ignored: ClassVar = IGNORED | {

@@ -1,17 +1,17 @@
 """Calls to rehearse with: those of the ledger's last weeks, or one of each task where there are none yet."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from inhouse.gateway.contracts.rehearsal import Past
+from inhouse.gateway.routing.explain import from_json
 from inhouse.gateway.settings import AUTO
 from inhouse.gateway.store.database import Database, Row
-from inhouse.gateway.types import CallRefused, Candidate, Decision, Estimate, Target
+from inhouse.gateway.types import CallRefused, Decision, Target
 
 DAYS = 28
 _ROWS = """
-    SELECT c.at, c.asked, c.decision, s.provider, s.model, s.cost
+    SELECT c.at, c.asked, c.decision, s.provider, s.model, s.upstream, s.cost
     FROM spent s JOIN calls c ON c.id = s.call_id
     WHERE c.at >= ? AND s.outcome = 'answered' ORDER BY c.at, c.id, s.number
 """
@@ -38,20 +38,5 @@ def past_of_tasks(tasks: Iterable[str], decide: Callable[[str], Decision], now: 
 
 
 def _past(row: Row) -> Past:
-    answered = Target(row["provider"], row["model"], "")
-    return Past(row["at"], row["asked"], _decision(json.loads(row["decision"])), answered, row["cost"])
-
-
-def _decision(said: dict[str, Any]) -> Decision:
-    """From the JSON of the ledger, which names a target "provider/model" and does not keep the provider's own name."""
-    candidates = tuple(_candidates(said["candidates"]))
-    named = {f"{each.target.provider}/{each.target.model}": each.target for each in candidates}
-    order = tuple(named[name] for name in said["order"] if name in named)
-    return Decision(said["task"], said["confidence"], candidates, order, said["reason"], said["has_declined"])
-
-
-def _candidates(said: Iterable[dict[str, Any]]) -> Iterator[Candidate]:
-    for each in said:
-        quality = Estimate(**each["quality"]) if each["quality"] else None
-        target = Target(each["provider"], each["model"], "")
-        yield Candidate(target, quality, each["cost"], each["latency"], each["utility"], each["excluded"])
+    answered = Target(row["provider"], row["model"], row["upstream"])
+    return Past(row["at"], row["asked"], from_json(json.loads(row["decision"])), answered, row["cost"])

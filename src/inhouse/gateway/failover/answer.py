@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.gateway.failover.breaker import Breaker
@@ -45,7 +45,7 @@ class Answering:
         self._thinks = _thinks(request)
         self._running: list[Running] = []  # two while one is hedged
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event, None]:
         """`Begun`, whose model is who answers, pieces, `Ended` with the usage of all attempts together. Who leaves it
         early closes it (`aclosing`): the provider is hung up on, and the attempt's outcome is "client gone".
 

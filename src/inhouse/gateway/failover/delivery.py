@@ -19,7 +19,9 @@ MAX_HELD = 64 * 2**20  # letters of one answer: a stranger must not fill the mem
 class Delivery(Protocol):
     """Of one call."""
 
-    has_delivered: bool
+    @property
+    def has_delivered(self) -> bool:
+        """Whether anything of the answer itself has gone out."""
 
     def request_for(self, target: Target, model: ModelSettings) -> Request:
         """What a new attempt asks of this target, given what the client has."""

@@ -118,14 +118,15 @@ class House:
         async with self._process(key) as (process, words):
             port = await self._port(process, words)
             if port is None or not await self._is_ready(process, port):
-                return f"it did not start ({words[-1] if words else 'it said nothing'})"
+                return f"it did not start{_last(words)}"
+            words.clear()
             self._at = port, key
             if self._may_open(self.name):
                 self._pool.open(self.name, await self.endpoint())
-            log.info("%s is up on port %d", self.name, port)
+            print(f"{self.name} is up", file=sys.stderr, flush=True)
             if await _hangs(process, port):
                 return "it hung"
-            return f"it ended with status {process.returncode} ({words[-1] if words else 'it said nothing'})"
+            return f"it ended with status {process.returncode}{_last(words)}"
 
     @asynccontextmanager
     async def _process(self, key: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, deque[str]]]:
@@ -162,6 +163,10 @@ class House:
                 return True
             await asyncio.sleep(_READY_EVERY)
         return False
+
+
+def _last(words: Sequence[str]) -> str:
+    return f" ({words[-1]})" if words else ""
 
 
 async def is_healthy(port: int) -> bool:

@@ -11,7 +11,9 @@ from inhouse.api.errors import ApiError
 from inhouse.api.openapi import Operation
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.fields import Request as Body
+from inhouse.gateway.administration import new_caller
 from inhouse.gateway.call import decide
+from inhouse.gateway.config.config import GatewayConfig
 from inhouse.gateway.contracts.cut import order_cut, stored_cuts
 from inhouse.gateway.contracts.instants import read_instant
 from inhouse.gateway.contracts.terms import Cut
@@ -19,7 +21,7 @@ from inhouse.gateway.gateway import Call, Gateway
 from inhouse.gateway.routes.endpoint import Endpoint, asked_of
 from inhouse.gateway.routes.keyed import ADMIN
 from inhouse.gateway.routing.explain import as_json
-from inhouse.gateway.settings import parse_amount
+from inhouse.gateway.settings import QuotaSettings
 from inhouse.gateway.spend.report import spending
 from inhouse.gateway.store.ledger import plain
 from inhouse.gateway.types import Caller
@@ -37,8 +39,8 @@ class NewKey(Body):
     is_admin: bool = False
     keep_content_days: int = Field(default=0, ge=0, le=3650)
     budget: str | None = Field(default=None, max_length=40, description="such as 50/month")
-    requests_per_minute: int = Field(default=0, ge=0, lt=2**31, description="0: any number")
-    tokens_per_minute: int = Field(default=0, ge=0, lt=2**31, description="0: any number")
+    requests_per_minute: int | None = Field(default=None, ge=1, lt=2**31, description="none: any number")
+    tokens_per_minute: int | None = Field(default=None, ge=1, lt=2**31, description="none: any number")
 
 
 class NewCut(Body):
@@ -81,8 +83,7 @@ class Admin:
     async def create_key(self, request: Request) -> Response:
         body = NewKey.parse(await read_body(request, self.limits))
         try:
-            caller = self._caller(body)
-            secret = await self.gateway.keys.create(caller, _who(request))
+            secret = await self.gateway.keys.create(_caller(self.gateway.config, body), _who(request))
         except ValueError as error:
             raise _refusal(error) from error
         return JSONResponse({"id": body.id, "key": secret})
@@ -138,14 +139,13 @@ class Admin:
         decision = await decide(self.gateway, request.scope["caller"], asked)
         return JSONResponse(as_json(decision))
 
-    def _caller(self, body: NewKey) -> Caller:
-        amount = None if body.budget is None else parse_amount(body.budget)
-        groups = next((team.groups for team in self.gateway.config.team if team.name == body.team), ())
-        return Caller(
-            body.id, body.team, tuple(body.models), tuple(body.tasks), tuple(body.faces), body.is_admin, groups,
-            min(body.keep_content_days, self.gateway.config.content.most_days), amount and amount.nano,
-            amount.period if amount else "month", body.requests_per_minute, body.tokens_per_minute,
-        )  # fmt: skip
+
+def _caller(config: GatewayConfig, body: NewKey) -> Caller:
+    quota = QuotaSettings(requests_per_minute=body.requests_per_minute, tokens_per_minute=body.tokens_per_minute)
+    return new_caller(
+        config, body.id, team=body.team, budget=body.budget, models=tuple(body.models), tasks=tuple(body.tasks),
+        faces=tuple(body.faces), keep_content_days=body.keep_content_days, is_admin=body.is_admin, quota=quota,
+    )  # fmt: skip
 
 
 def _who(request: Request) -> str:
@@ -155,7 +155,7 @@ def _who(request: Request) -> str:
 
 
 def _refusal(error: ValueError, status: int = 400) -> ApiError:
-    said = str(error)
+    said = str(error).removeprefix("--")  # of a verb's option, which is a field here
     return ApiError(status, f"{said[:1].upper()}{said[1:]}.", code="not_found" if status == 404 else "invalid_value")
 
 

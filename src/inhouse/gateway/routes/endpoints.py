@@ -32,7 +32,7 @@ from inhouse.gateway.faces.messages import Messages, refuse_to_count
 from inhouse.gateway.faces.responses import Responses
 from inhouse.gateway.gateway import Asked, Call, Gateway
 from inhouse.gateway.routes.endpoint import Endpoint, asked_of
-from inhouse.gateway.routes.keyed import ANY, OPEN
+from inhouse.gateway.routes.keyed import ANY, CALLS, OPEN
 from inhouse.gateway.routing.explain import header
 from inhouse.gateway.settings import AUTO
 from inhouse.gateway.store.content import Content
@@ -73,9 +73,9 @@ class Endpoints:
                 "/v1/messages/count_tokens", "post", "Refused: no one tokenizer counts.", CountTokensRequest)),
             Endpoint("embeddings", self.embed, Operation(
                 "/v1/embeddings", "post", "Vectors of texts.", EmbeddingRequest)),
-            Endpoint("feedback", self.vote, Operation("/v1/feedback", "post", "A vote on an answer.", Feedback)),
-            Endpoint("models", self.models, Operation("/v1/models", "get", "The models that the key may ask for.")),
-            Endpoint("models", self.model, Operation("/v1/models/{model}", "get", "One of them, by its name.")),
+            Endpoint(CALLS, self.vote, Operation("/v1/feedback", "post", "A vote on an answer.", Feedback)),
+            Endpoint(CALLS, self.models, Operation("/v1/models", "get", "The models that the key may ask for.")),
+            Endpoint(CALLS, self.model, Operation("/v1/models/{model}", "get", "One of them, by its name.")),
             Endpoint(ANY, self.root, Operation("/", "get", "Whether a server is there, as some clients ask.")),
             Endpoint(ANY, self.openapi, Operation("/openapi.json", "get", "This document.")),
             Endpoint(OPEN, self.health, Operation("/health", "get", "Whether the gateway works.")),

@@ -1,6 +1,7 @@
 """Who asks, by the key of a request, and whether this key may ask what a route does."""
 
 from collections.abc import Awaitable, Callable, Collection
+from typing import get_args
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -9,10 +10,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inhouse.api.errors import ApiError
 from inhouse.api.middleware import given_keys, wrong_key
-from inhouse.gateway.types import Caller
+from inhouse.gateway.types import Caller, Face
 
 Handler = Callable[[Request], Awaitable[Response]]
-ADMIN, ANY, OPEN = "admin", "any", "open"  # what a route may need beside a face: an administrator's key, any key, none
+# what a route may need beside a face: an administrator's key, one that may ask some face, any key, none
+ADMIN, CALLS, ANY, OPEN = "admin", "calls", "any", "open"
+_FACES = frozenset(get_args(Face))
 
 
 class Keyed:
@@ -50,5 +53,7 @@ def check_access(caller: Caller, scope: str) -> None:
     """Raises `ApiError`. An administrator's key may administer; what else it may is said by its scopes, as for all."""
     if scope == ADMIN and not caller.is_admin:
         raise ApiError(403, "This needs an administrator's key.", code="admin_only")
-    if scope not in (ADMIN, ANY) and caller.faces and scope not in caller.faces:
+    if scope == CALLS and caller.faces and not _FACES & {*caller.faces}:
+        raise ApiError(403, "This key may not ask any face.", code="face_not_allowed")
+    if scope not in (ADMIN, CALLS, ANY) and caller.faces and scope not in caller.faces:
         raise ApiError(403, f"This key may not ask the face {scope}.", code="face_not_allowed")

@@ -102,7 +102,7 @@ async def open_call(db: Database, replica: str, call: NewCall, first: Attempt) -
     now = db.now()
     wanted = taking(call.budgets, call.rates, call.reserve, call.tokens_estimate, now)
     row = (
-        call.id, now, call.caller.key_id, call.caller.team, call.task, plain(call.asked), call.face,
+        call.id, now, call.caller.key_id, call.caller.team, plain(call.task), plain(call.asked), call.face,
         int(call.is_stream), call.decision, call.tokens_estimate, call.reserve, json.dumps(wanted.charges),
         plain(call.trace),
     )  # fmt: skip

@@ -143,4 +143,6 @@ def _as_store_down(path: Path) -> Iterator[None]:
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
         raise  # ours
     except (sqlite3.DatabaseError, OSError) as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+            raise  # ours too: no such table, bad SQL
         raise StoreDown(f"{path}: {error}") from error
