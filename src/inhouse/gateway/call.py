@@ -3,17 +3,20 @@ used, booked whatever happens."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
+from hashlib import sha256
 
 from inhouse.api.wire.embeddings import EmbeddingRequest
 from inhouse.gateway.booking import ending, new_call
 from inhouse.gateway.embedding import embedded
 from inhouse.gateway.faces.errors import as_api_error
 from inhouse.gateway.failover.answer import Answering
+from inhouse.gateway.failover.running import Request
 from inhouse.gateway.gateway import Asked, Call, Gateway
 from inhouse.gateway.store import ledger
 from inhouse.gateway.store.content import keep_content
 from inhouse.gateway.store.meters import left
-from inhouse.gateway.types import Attempt, Caller, CallRefused, Decision
+from inhouse.gateway.types import Attempt, Caller, CallRefused, Decision, Target
 from inhouse.providers.answers import Begun, Embedded, Event
 from inhouse.providers.errors import ProviderError
 
@@ -67,7 +70,7 @@ async def answer(gateway: Gateway, call: Call) -> AsyncGenerator[Event, None]:
     assert not isinstance(call.asked.request, EmbeddingRequest)
     answering = Answering(
         call.asked.request, call.decision.order, gateway.pool, gateway.breaker, gateway.config.failover,
-        lambda attempt: write(gateway, call, attempt),
+        lambda attempt: write(gateway, call, attempt), partial(salted, gateway, call.caller.team),
     )  # fmt: skip
     call.attempts = answering.attempts
     async with aclosing(answering.events()) as events:
@@ -80,6 +83,15 @@ async def answer(gateway: Gateway, call: Call) -> AsyncGenerator[Event, None]:
 async def embed(gateway: Gateway, call: Call) -> Embedded:
     """The vectors, as `answer` gives an answer."""
     return await embedded(gateway, call, lambda attempt: write(gateway, call, attempt))
+
+
+def salted(gateway: Gateway, team: str, request: Request, target: Target) -> Request:
+    """For a model of one's own, which knows all callers by one key: its cache of prefixes tells no team what another
+    has asked (Song et al., "The Early Bird Catches the Leak", 2024)."""
+    if not gateway.config.providers()[target.provider].is_inhouse:
+        return request
+    salt = sha256(f"{team}\0{request.cache_salt or ''}".encode("utf-8", "surrogatepass")).hexdigest()
+    return request.model_copy(update={"cache_salt": salt})
 
 
 async def write(gateway: Gateway, call: Call, attempt: Attempt) -> None:
