@@ -28,6 +28,20 @@ def test_what_is_no_address_is_refused_without_its_secret(given: str) -> None:
     assert "secret" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "2852039166", "0xa9fea9fe", "169.254.43518", "[fe80::1]", "[::ffff:169.254.169.254]",
+             "[fd00:ec2::254]", "metadata.google.internal", "METADATA.google.internal."],
+)  # fmt: skip
+def test_where_a_cloud_keeps_credentials_is_no_endpoint(host: str) -> None:
+    with pytest.raises(ValueError, match="credentials"):
+        check_address(f"http://{host}/v1")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.8", "[::1]", "gpu-7", "models.internal"])
+def test_models_of_ones_own_may_be_anywhere(host: str) -> None:
+    assert check_address(f"http://{host}:8000") == f"http://{host}:8000/v1"
+
+
 @pytest.mark.parametrize("value", ["", "  ", "sec ret", "secr\u00e9t", "secret\nx: y"])
 def test_a_key_that_is_none_is_named_by_its_variable_only(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THE_KEY", value)

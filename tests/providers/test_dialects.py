@@ -6,37 +6,24 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.providers.made_answers import CUTS, USAGES, answers, gathered, streamed, with_objects
 
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.message_writer import MessageWriter
 from inhouse.api.wire.messages import MessagesRequest
-from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking, Usage
+from inhouse.api.wire.pieces import CallPiece, Content, Piece, Usage
 from inhouse.providers.adapter import Adapter
-from inhouse.providers.answers import Answer, Ended, gather
+from inhouse.providers.answers import gather
 from inhouse.providers.anthropic import ANTHROPIC
 from inhouse.providers.errors import MalformedAnswer, NotExpressible, ProviderError
 from inhouse.providers.expressible import check_expressible, parts_of
-from inhouse.providers.openai import OPENAI
-from inhouse.providers.server_events import EventReader
+from inhouse.providers.gemini import GEMINI
+from inhouse.providers.http.server_events import EventReader
+from inhouse.providers.openai import INHOUSE, OPENAI, OPENAI_COMPLETIONS
 
-TEXT = st.text(min_size=1, max_size=8)
-USAGES = st.builds(Usage, st.integers(50, 90), st.integers(0, 50), st.integers(20, 40), st.integers(0, 20))
-ARGUMENTS = st.dictionaries(st.text(max_size=4), st.one_of(st.integers(), TEXT, st.lists(TEXT, max_size=2)), max_size=2)
-
-
-@st.composite
-def answers(draw: st.DrawFn) -> list[Piece]:
-    """Pieces as models give them: thoughts, then text, then calls, whose arguments come in pieces."""
-    pieces: list[Piece] = [Thinking(text) for text in draw(st.lists(TEXT, max_size=2))]
-    pieces += [Content(text) for text in draw(st.lists(TEXT, max_size=4))]
-    for number, arguments in enumerate(draw(st.lists(ARGUMENTS, max_size=2))):
-        text = json.dumps(arguments)
-        cut = draw(st.integers(0, len(text)))
-        pieces.append(CallPiece(number, f"call_{number}", "look_up", text[:cut]))
-        pieces.append(CallPiece(number, None, None, text[cut:]))
-    return pieces
+ALL = [OPENAI, ANTHROPIC, GEMINI, OPENAI_COMPLETIONS]
 
 
 def in_chunks(pieces: list[Piece], usage: Usage | None, place: int) -> bytes:
@@ -83,23 +70,6 @@ def in_one(pieces: list[Piece], usage: Usage | None) -> dict:
     return {"id": "x", "model": "m", "choices": [choice], "usage": usage and _usage(usage)}
 
 
-def gathered(pieces: list[Piece]) -> Answer:
-    return gather([*pieces, Ended("stop", None, None)])
-
-
-def streamed(adapter: Adapter, raw: bytes, cuts: list[int]) -> Answer:
-    places = sorted({0, len(raw), *(cut % (len(raw) + 1) for cut in cuts)})
-    events, reader = EventReader(), adapter.reader()
-    said = [
-        each for begin, end in pairwise(places) for event in events.feed(raw[begin:end]) for each in reader.take(event)
-    ]
-    assert reader.is_over
-    return gather([*said, reader.end()])
-
-
-CUTS = st.lists(st.integers(0, 10_000), max_size=12)
-
-
 @given(answers(), st.none() | USAGES, st.integers(0, 20), CUTS)
 def test_an_openai_stream_is_the_whole_answer_however_it_is_cut(
     pieces: list[Piece], usage: Usage | None, place: int, cuts: list[int]
@@ -121,12 +91,6 @@ def test_an_anthropic_stream_is_the_whole_answer_however_it_is_cut(
     assert with_objects(answer)[1] == with_objects(gathered(pieces))[1]
 
 
-def with_objects(answer: Answer) -> tuple[Answer, list]:
-    """Arguments as objects: a whole answer of this dialect has them as such."""
-    calls = [(call.id, call.function.name, json.loads(call.function.arguments)) for call in answer.calls]
-    return answer._replace(calls=()), calls
-
-
 @given(st.lists(st.text(alphabet="ab:\n\r \ufeffé", max_size=12), max_size=4), CUTS)
 def test_events_are_the_same_however_they_are_cut(texts: list[str], cuts: list[int]) -> None:
     raw = "".join(f"event: e{n}\ndata:{text}\r\ndata: x\r\r\n" for n, text in enumerate(texts)).encode()
@@ -136,7 +100,7 @@ def test_events_are_the_same_however_they_are_cut(texts: list[str], cuts: list[i
     assert pieces == EventReader().feed(raw)
 
 
-@given(st.binary(max_size=200), st.sampled_from([OPENAI, ANTHROPIC]))
+@given(st.binary(max_size=200), st.sampled_from(ALL))
 def test_any_bytes_give_an_answer_or_an_error_of_ours(raw: bytes, adapter: Adapter) -> None:
     with suppress(ProviderError, ValueError, AssertionError):  # UnicodeDecodeError is a ValueError
         streamed(adapter, b"data: " + raw + b"\n\n", [])
@@ -146,13 +110,15 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from(["stop", "text", "message_start", "tool_use"]),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(
         ["choices", "delta", "message", "content", "type", "index", "usage", "finish_reason", "tool_calls", "function",
-         "error", "stop_reason", "content_block", "text", "prompt_tokens", "completion_tokens", "id", "name", "input"]),
+         "error", "stop_reason", "candidates", "parts", "functionCall", "usageMetadata", "promptFeedback", "logprobs",
+         "details", "content_block", "text", "prompt_tokens", "completion_tokens", "id", "name", "input"]),
         inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
 
 
-@given(JSON, st.sampled_from([OPENAI, ANTHROPIC]))
+@settings(max_examples=60)
+@given(JSON, st.sampled_from(ALL))
 def test_any_json_gives_an_answer_or_an_error_of_ours(said: Any, adapter: Adapter) -> None:
     reader = adapter.reader()
     for event in EventReader().feed(f"data: {json.dumps(said)}\n\n".encode()):
@@ -161,6 +127,8 @@ def test_any_json_gives_an_answer_or_an_error_of_ours(said: Any, adapter: Adapte
     with suppress(ProviderError):
         gather(adapter.read(said))
     adapter.error(said)
+    with suppress(MalformedAnswer):
+        adapter.wait(said)
 
 
 TOOL = {
@@ -221,7 +189,7 @@ def test_what_the_anthropic_dialect_cannot_say_is_known_before(fields: dict, wor
         ANTHROPIC.body(request)
 
 
-@pytest.mark.parametrize("adapter", [OPENAI, ANTHROPIC])
+@pytest.mark.parametrize("adapter", [OPENAI, ANTHROPIC, GEMINI, INHOUSE])
 def test_a_field_that_nobody_put_into_a_table_is_refused(adapter: Adapter) -> None:
     """New fields of requests are refused by every dialect until somebody says how they are said."""
     neutral = ChatRequest.model_validate({"model": "m", "messages": [{"role": "user", "content": "a"}]})

@@ -210,7 +210,7 @@ def test_nobody_listens() -> None:
         asyncio.run(run())
 
 
-@pytest.mark.parametrize("fields", [{"top_k": 5}, {"n": 2}, {"logprobs": True}, {"cache_salt": "a"}])
+@pytest.mark.parametrize("fields", [{"top_k": 5}, {"n": 2}, {"min_p": 0.1}, {"cache_salt": "a"}])
 def test_what_a_dialect_cannot_say_is_not_sent(fields: dict) -> None:
     with pytest.raises(NotExpressible, match=next(iter(fields))):
         asked([RESET], False, **fields)

@@ -1,13 +1,16 @@
 """The one shape of a dialect: how a request is said, how an answer is read. Each adapter is one file."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from inhouse.api.wire.chat import ChatRequest
-from inhouse.providers.answers import Event
+from inhouse.api.wire.completions import CompletionRequest
+from inhouse.api.wire.embeddings import EmbeddingRequest
+from inhouse.providers.answers import Embedded, Event
 from inhouse.providers.errors import MalformedAnswer, ProviderError, of_status
-from inhouse.providers.server_events import ServerEvent
+from inhouse.providers.http.server_events import ServerEvent
 
 
 class StreamReader(Protocol):
@@ -26,18 +29,32 @@ class StreamReader(Protocol):
         """`Ended`, once the stream is over or nothing comes any more; `Disconnected` where the answer is not whole."""
 
 
+Asked = ChatRequest | CompletionRequest
+
+
+class Embedder(NamedTuple):
+    """How a dialect asks for embeddings."""
+
+    path: str
+    body: Callable[[EmbeddingRequest], dict[str, Any]]
+    read: Callable[[Any], Embedded]  # of an answer, parsed
+
+
 class Adapter(NamedTuple):
     """`expresses` is the table of all parts of a request (`expressible.parts_of`) that the dialect has words for, each
     with these words or a remark."""
 
     name: str
-    path: str
+    path: Callable[[Asked], str]  # behind the endpoint's address
     expresses: Mapping[str, str]
     headers: Callable[[str | None], dict[str, str]]  # of a key
-    body: Callable[[ChatRequest], dict[str, Any]]  # `check_expressible` has passed; raises `NotExpressible` for values
+    body: Callable[[Any], dict[str, Any]]  # `check_expressible` has passed; raises `NotExpressible` for values
     read: Callable[[Any], list[Event]]  # of a whole answer, parsed
     reader: Callable[[], StreamReader]
     error: Callable[[Any], tuple[str, str]]  # of an error body, parsed: its message; its type and code
+    completions: "Adapter | None" = None  # how it is asked to continue a text, where it can be
+    embeddings: Embedder | None = None
+    wait: Callable[[Any], float | None] = lambda said: None  # of an error body: how long it wants to be left alone
 
 
 def parsed(data: str | bytes) -> Any:
@@ -58,12 +75,23 @@ def field(data: Any, name: str, kind: type, default: Any = ...) -> Any:
     return value
 
 
+def number(data: Any, name: str) -> float:
+    """`data[name]`, any finite number. Raises `MalformedAnswer`."""
+    value = data.get(name) if isinstance(data, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise MalformedAnswer(f'the answer has no proper "{name}"')
+    return float(value)
+
+
 def _is_count(value: int) -> bool:
     return not isinstance(value, bool) and 0 <= value < 2**53  # what JSON's numbers hold
 
 
 def told(message: str, code: str, status: int) -> ProviderError:
     """An error that comes with status 200 or inside of a stream, by what it says of itself."""
-    words = {"rate_limit": 429, "overloaded": 503, "authentication": 401, "permission": 403, "invalid_request": 400}
+    words = {
+        "rate_limit": 429, "overloaded": 503, "authentication": 401, "permission": 403, "invalid_request": 400,
+        "content_filter": 400, "content_policy": 400, "context_length": 400,
+    }  # fmt: skip
     status = next((number for word, number in words.items() if word in code), status)
     return of_status(status, message, code, "the endpoint", None)

@@ -1,6 +1,8 @@
 """Where an endpoint is, and its key: from an environment variable only, never in a message."""
 
 import os
+import socket
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -24,8 +26,35 @@ def check_address(url: str) -> str:
         )
     if not is_whole:
         raise ValueError(f"{url[:200]!r} is no address of an endpoint: give one such as https://api.example.com/v1")
+    if _is_metadata(parts.hostname or ""):
+        raise ValueError(f"{parts.hostname} is where a cloud keeps its machines' credentials, no endpoint")
     path = parts.path.rstrip("/") or "/v1"
     return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+# those of clouds that are not link-local
+_METADATA = ("metadata.google.internal", "metadata", "fd00:ec2::254", "100.100.100.200")
+
+
+def _is_metadata(host: str) -> bool:
+    """Whether this is a cloud's metadata service, in any spelling of its number. Other private addresses are where
+    models of one's own are, and addresses come from the configuration alone."""
+    address = _number(host)
+    return host.rstrip(".") in _METADATA or (
+        address is not None and (address.is_link_local or str(address) in _METADATA)
+    )
+
+
+def _number(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        try:
+            return IPv4Address(socket.inet_aton(host))  # 2852039166, 0xa9fea9fe, 169.254.43518
+        except (OSError, UnicodeError):
+            return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
 
 
 def key_from(variable: str | None) -> SecretStr | None:

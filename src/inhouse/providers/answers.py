@@ -1,7 +1,7 @@
 """What a provider gives: events while the answer comes, and the whole answer that they add up to.
 
-Requests are `api.wire.chat.ChatRequest`, whichever dialect the endpoint speaks; pieces and usage are those of
-`api.wire.pieces`.
+Requests are `api.wire.chat.ChatRequest` (or `completions.CompletionRequest`, of one prompt), whichever dialect the
+endpoint speaks; pieces and usage are those of `api.wire.pieces`.
 """
 
 import json
@@ -31,7 +31,31 @@ class Ended(NamedTuple):
     usage: Usage | None
 
 
-Event = Begun | Piece | Ended
+class TokenLogprob(NamedTuple):
+    """A token with its log-probability, None for the first one of an echoed prompt, and those that were likely in its
+    place."""
+
+    token: str
+    logprob: float | None
+    bytes: tuple[int, ...] | None  # None where the endpoint does not say them
+    top: tuple["TokenLogprob", ...] = ()
+
+
+class Logprobs(NamedTuple):
+    """Of tokens of the text; before the `Content` that they belong to, where both come together."""
+
+    tokens: tuple[TokenLogprob, ...]
+
+
+Event = Begun | Piece | Logprobs | Ended
+
+
+class Embedded(NamedTuple):
+    """A vector for each input, in their order. Of `usage` only the prompt's tokens are there; None: not said."""
+
+    model: str
+    vectors: list[list[float]]
+    usage: Usage | None
 
 
 class Answer(NamedTuple):
@@ -45,6 +69,7 @@ class Answer(NamedTuple):
     reason: Reason
     stop: str | None
     usage: Usage | None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 def as_text(answer: Answer) -> str:
@@ -65,13 +90,14 @@ def _value(arguments: str) -> Any:
 
 
 def gather(events: Iterable[Event]) -> Answer:
-    """The answer that the events of one adapter add up to: one `Begun`, pieces, one `Ended`.
+    """The answer that the events of one adapter add up to: one `Begun`, pieces and logprobs, one `Ended`.
 
     Raises `MalformedAnswer` for a call that nobody could answer.
     """
     begun, ended = Begun("", ""), None
     text, thinking = "", ""
     calls: dict[int, tuple[str, str, str]] = {}
+    logprobs: list[TokenLogprob] = []
     for event in events:
         if isinstance(event, Content):
             text += event.text
@@ -82,6 +108,8 @@ def gather(events: Iterable[Event]) -> Answer:
             calls[event.number] = (event.id or id, event.name or name, arguments + event.arguments)
         elif isinstance(event, Begun):
             begun = event
+        elif isinstance(event, Logprobs):
+            logprobs += event.tokens
         else:
             ended = event
     assert ended is not None, "adapters end with `Ended` or raise"
@@ -91,4 +119,5 @@ def gather(events: Iterable[Event]) -> Answer:
         ToolCall(id=id, function=CalledFunction(name=name, arguments=arguments))
         for _, (id, name, arguments) in sorted(calls.items())
     )
-    return Answer(begun.id, begun.model, text, thinking, made, ended.reason, ended.stop, ended.usage)
+    reason, stop, usage = ended
+    return Answer(begun.id, begun.model, text, thinking, made, reason, stop, usage, tuple(logprobs))

@@ -5,11 +5,12 @@ from typing import Any
 
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.chat_messages import ChatMessage
+from inhouse.api.wire.images import Part
 from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking, Usage
 from inhouse.providers.adapter import Adapter, field, parsed, told
 from inhouse.providers.answers import Begun, Ended, Event, Reason
 from inhouse.providers.errors import Disconnected, MalformedAnswer, NotExpressible, plain
-from inhouse.providers.server_events import ServerEvent
+from inhouse.providers.http.server_events import ServerEvent
 
 VERSION = "2023-06-01"
 EXPRESSES = {
@@ -19,7 +20,8 @@ EXPRESSES = {
     "thinking_token_budget": "thinking.budget_tokens", "tools": "tools", "tools.strict": "tools[].strict",
     "tool_choice": "tool_choice", "tool_choice.function": "tool_choice",
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
-    "response_format.json_schema": "output_config.format",
+    "response_format.json_schema": "output_config.format", "messages.images": "a block image",
+    "messages.image_urls": "a block image",
 }  # fmt: skip
 # not in it: seed, penalties, logit_bias, any JSON object, names and thinking (which only its server can sign) in
 # messages, a system message behind others, a prefill (newer models refuse it, older ones continue it)
@@ -60,19 +62,29 @@ def _turns(messages: list[ChatMessage]) -> list[dict[str, Any]]:
     turns: list[dict[str, Any]] = []
     for message in messages:
         if message.role == "tool":
-            result = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.content}
+            content = [_block(part) for part in message.parts] or message.content
+            result = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": content}
             if turns and turns[-1]["role"] == "user" and turns[-1]["content"][-1]["type"] == "tool_result":
                 turns[-1]["content"].append(result)
             else:
                 turns.append({"role": "user", "content": [result]})
         elif message.role in ("user", "assistant"):
-            blocks: list[dict[str, Any]] = [{"type": "text", "text": message.content}] if message.content else []
+            blocks = [_block(part) for part in message.parts or [message.content] if part]
             blocks += [
                 {"type": "tool_use", "id": call.id, "name": call.function.name, "input": _object(call.function)}
                 for call in message.tool_calls
             ]
             turns.append({"role": message.role, "content": blocks})
     return turns
+
+
+def _block(part: Part) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    if not part.is_inline:
+        return {"type": "image", "source": {"type": "url", "url": part.url}}
+    kind, data = part.inline
+    return {"type": "image", "source": {"type": "base64", "media_type": kind, "data": data}}
 
 
 def _object(function: Any) -> dict[str, Any]:
@@ -269,4 +281,4 @@ def _raise_error(said: Any) -> None:
         raise told(*error(said), 500)
 
 
-ANTHROPIC = Adapter("Anthropic messages", "/messages", EXPRESSES, headers, body, read, AnthropicReader, error)
+ANTHROPIC = Adapter("Anthropic messages", lambda _: "/messages", EXPRESSES, headers, body, read, AnthropicReader, error)

@@ -2,22 +2,32 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
-import httpx
 from pydantic import SecretStr
 
-from inhouse.api.wire.chat import ChatRequest
-from inhouse.providers.adapter import Adapter, StreamReader, parsed
+from inhouse.api.wire.completions import CompletionRequest
+from inhouse.api.wire.embeddings import EmbeddingRequest
+from inhouse.providers.adapter import Adapter, Asked, StreamReader, parsed
 from inhouse.providers.address import check_address
-from inhouse.providers.answers import Answer, Event, gather
-from inhouse.providers.errors import Disconnected, MalformedAnswer, ProviderError, TimedOut, of_status, without_key
-from inhouse.providers.expressible import check_expressible
+from inhouse.providers.answers import Answer, Embedded, Event, gather
+from inhouse.providers.errors import (
+    Disconnected,
+    MalformedAnswer,
+    NotExpressible,
+    ProviderError,
+    TimedOut,
+    of_status,
+    without_key,
+)
+from inhouse.providers.expressible import PLAIN, Capabilities, check_expressible
+from inhouse.providers.http.server_events import EventReader
+from inhouse.providers.http.transport import HttpTransport, Response, Transport
 from inhouse.providers.retries import retry_after
-from inhouse.providers.server_events import EventReader
 from inhouse.providers.settings import LimitSettings
 
 MAX_ANSWER_BYTES = 64 * 2**20
@@ -28,8 +38,9 @@ TAIL_SECONDS = 5.0  # for the usage and the end of a stream, once the answer its
 class Endpoint:
     """`async with Endpoint(url, OPENAI, key) as endpoint: await endpoint.ask(request)`.
 
-    Redirects are never followed (they would carry the key elsewhere); proxies are those of the environment, as httpx
-    reads it. Every failure is a `ProviderError`; nothing is asked twice here (`retries`).
+    A `CompletionRequest` of one prompt is asked as a `ChatRequest` is. `models` says what single models (by the names
+    in requests) can and cannot beside the dialect's table. Redirects are never followed; proxies are those of the
+    environment. Every failure is a `ProviderError`; nothing is asked twice here (`retries`).
     """
 
     def __init__(
@@ -39,61 +50,67 @@ class Endpoint:
         key: SecretStr | None = None,
         limits: LimitSettings | None = None,
         connections: int = 16,
+        models: Mapping[str, Capabilities] | None = None,
+        transport: Transport | None = None,
     ) -> None:
         self.url, self.adapter, self.limits = check_address(url), adapter, limits or LimitSettings()
+        self.models = models or {}
         self._key = None if key is None else key.get_secret_value()
-        self._host = httpx.URL(self.url).netloc.decode("ascii")
-        self._client = httpx.AsyncClient(
-            headers=adapter.headers(self._key),
-            follow_redirects=False,
-            timeout=httpx.Timeout(None, connect=self.limits.connect_timeout),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        self._host = urlsplit(self.url).netloc
+        self._transport = transport or HttpTransport(
+            self.url, adapter.headers(self._key), self.limits.connect_timeout, connections
         )
 
     async def __aenter__(self) -> Self:
+        await self._transport.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        await self._client.aclose()
+        await self._transport.close()
 
-    async def ask(self, request: ChatRequest) -> Answer:
+    async def ask(self, request: Asked) -> Answer:
         """One whole answer in one piece."""
-        body = self._body(request, stream=False)
-        end = time.monotonic() + self.limits.whole_timeout
-        async with self._sent(body, end, "the whole answer", self.limits.whole_timeout) as response:
-            raw = await self._read(response, end, MAX_ANSWER_BYTES)
-        with self._keyless():
-            return gather(self.adapter.read(parsed(raw)))
+        adapter, body = self._said(request, stream=False)
+        return gather(await self._whole(adapter.path(request), body, adapter.read))
 
-    async def stream(self, request: ChatRequest) -> AsyncIterator[Event]:
-        """The same as events: `Begun`, pieces, `Ended`. Who leaves it early closes it (`aclosing`)."""
-        body = self._body(request, stream=True)
+    async def embed(self, request: EmbeddingRequest) -> Embedded:
+        """A vector for each input."""
+        if (embedder := self.adapter.embeddings) is None:
+            raise NotExpressible(f"the {self.adapter.name} dialect has no embeddings here: the request was not sent")
+        return await self._whole(embedder.path, embedder.body(request), embedder.read)
+
+    async def stream(self, request: Asked) -> AsyncIterator[Event]:
+        """An answer as events: `Begun`, pieces, `Ended`. Who leaves it early closes it (`aclosing`)."""
+        adapter, body = self._said(request, stream=True)
         start = time.monotonic()
         whole = start + self.limits.whole_timeout
         first = min(whole, start + self.limits.first_token_timeout)
-        async with self._sent(body, first, "the first token", self.limits.first_token_timeout) as response:
+        path = adapter.path(request.model_copy(update={"stream": True}))
+        async with self._sent(path, body, first, "the first token", self.limits.first_token_timeout) as response:
             content_type = response.headers.get("content-type", "")
             if not content_type.lower().startswith("text/event-stream"):
                 raw = await self._read(response, whole, MAX_ANSWER_BYTES)
                 with self._keyless(), suppress(MalformedAnswer):  # a web page
-                    self.adapter.read(parsed(raw))  # perhaps an error with status 200, which says more
+                    adapter.read(parsed(raw))  # perhaps an error with status 200, which says more
                 raise MalformedAnswer(f"{self._host} answers a stream with {content_type[:60] or 'no content type'}")
-            async for event in self._events(response, first, whole):
+            async for event in self._events(response, adapter.reader(), first, whole):
                 yield event
 
-    async def _events(self, response: httpx.Response, first: float, whole: float) -> AsyncIterator[Event]:
-        reader, events, chunks = self.adapter.reader(), EventReader(), response.aiter_bytes()
+    async def _events(
+        self, response: Response, reader: StreamReader, first: float, whole: float
+    ) -> AsyncIterator[Event]:
+        events = EventReader()
         limit, what = first, f"the first token took longer than {self.limits.first_token_timeout:g} s"
         while not reader.is_over:
             try:
-                chunk = await self._next(chunks, limit, what)
+                chunk = await self._next(response, limit, what)
             except (TimedOut, Disconnected):
                 if reader.is_whole:  # an endpoint that never says that a stream is over
                     break
                 raise
-            if chunk is None:
+            if not chunk:
                 break
             for event in self._taken(reader, events, chunk):
                 yield event
@@ -103,7 +120,9 @@ class Endpoint:
                     what = f"the whole answer took longer than {self.limits.whole_timeout:g} s"
             if reader.is_whole:
                 limit = min(limit, time.monotonic() + TAIL_SECONDS)
-        yield reader.end()
+        end = reader.end()
+        response.leave()
+        yield end
 
     def _taken(self, reader: StreamReader, events: EventReader, chunk: bytes) -> list[Event]:
         taken: list[Event] = []
@@ -116,37 +135,49 @@ class Endpoint:
             raise MalformedAnswer(f"{self._host}: the stream is not one of events ({error})") from None
         return taken
 
-    def _body(self, request: ChatRequest, stream: bool) -> dict[str, Any]:
-        check_expressible(request, self.adapter.expresses, self.adapter.name)
-        return self.adapter.body(request.model_copy(update={"stream": stream}))
+    def _said(self, request: Asked, stream: bool) -> tuple[Adapter, dict[str, Any]]:
+        """In which words, and what in them. Raises `NotExpressible`."""
+        adapter = self.adapter
+        if isinstance(request, CompletionRequest):
+            if adapter.completions is None:
+                raise NotExpressible(f"the {adapter.name} dialect continues no text: the request was not sent")
+            adapter = adapter.completions
+        check_expressible(request, adapter.expresses, adapter.name, self.models.get(request.model, PLAIN))
+        return adapter, adapter.body(request.model_copy(update={"stream": stream}))
+
+    async def _whole(self, path: str, body: dict[str, Any], read: Any) -> Any:
+        end = time.monotonic() + self.limits.whole_timeout
+        async with self._sent(path, body, end, "the whole answer", self.limits.whole_timeout) as response:
+            raw = await self._read(response, end, MAX_ANSWER_BYTES)
+        with self._keyless():
+            return read(parsed(raw))
 
     @asynccontextmanager
-    async def _sent(self, body: dict[str, Any], end: float, what: str, seconds: float) -> AsyncIterator[httpx.Response]:
+    async def _sent(
+        self, path: str, body: dict[str, Any], end: float, what: str, seconds: float
+    ) -> AsyncIterator[Response]:
         """The response, its body unread; its status is a good one."""
-        request = self._client.build_request("POST", self.url + self.adapter.path, json=body)
         try:
             async with asyncio.timeout(end - time.monotonic()):
-                response = await self._client.send(request, stream=True)
+                response = await self._transport.send(path, body)
         except TimeoutError:
             raise TimedOut(f"{self._host}: {what} took longer than {seconds:g} s") from None
-        except httpx.ConnectTimeout:
-            raise TimedOut(f"{self._host}: connecting took longer than {self.limits.connect_timeout:g} s") from None
-        except httpx.HTTPError as error:
-            raise Disconnected(f"{self._host}: {_why(error)}") from None
         try:
-            if response.status_code != 200:
+            if response.status != 200:
                 raise await self._error(response, end)
             yield response
         finally:
-            await response.aclose()
+            response.close()
 
-    async def _error(self, response: httpx.Response, end: float) -> ProviderError:
+    async def _error(self, response: Response, end: float) -> ProviderError:
+        wait = retry_after(response.headers)
         try:
-            message, code = self.adapter.error(parsed(await self._read(response, end, MAX_ERROR_BYTES)))
+            said = parsed(await self._read(response, end, MAX_ERROR_BYTES))
+            message, code = self.adapter.error(said)
+            wait = self.adapter.wait(said) if wait is None else wait
         except ProviderError:
             message, code = "", ""  # a page of a proxy: its status says enough
-        wait = retry_after(response.headers)
-        return without_key(of_status(response.status_code, message, code, self._host, wait), self._key)
+        return without_key(of_status(response.status, message, code, self._host, wait), self._key)
 
     @contextmanager
     def _keyless(self) -> Iterator[None]:
@@ -156,26 +187,19 @@ class Endpoint:
         except ProviderError as error:
             raise without_key(error, self._key) from None
 
-    async def _read(self, response: httpx.Response, end: float, most: int) -> bytes:
-        raw, chunks = bytearray(), response.aiter_bytes()
+    async def _read(self, response: Response, end: float, most: int) -> bytes:
+        raw = bytearray()
         what = f"the whole answer took longer than {self.limits.whole_timeout:g} s"
-        while (chunk := await self._next(chunks, end, what)) is not None:
+        while chunk := await self._next(response, end, what):
             raw += chunk
             if len(raw) > most:
                 raise MalformedAnswer(f"{self._host}: an answer of more than {most:,} bytes")
         return bytes(raw)
 
-    async def _next(self, chunks: AsyncIterator[bytes], end: float, what: str) -> bytes | None:
-        """The next bytes, or None at the end of the response. The timer never lives across a `yield`."""
+    async def _next(self, response: Response, end: float, what: str) -> bytes:
+        """The next bytes, none at the end of the response. The timer never lives across a `yield`."""
         try:
             async with asyncio.timeout(end - time.monotonic()):
-                return await anext(chunks, None)
+                return await response.read()
         except TimeoutError:
             raise TimedOut(f"{self._host}: {what}") from None
-        except httpx.HTTPError as error:
-            raise Disconnected(f"{self._host}: {_why(error)}") from None
-
-
-def _why(error: httpx.HTTPError) -> str:
-    """In words: what httpx and the system say names hosts and ports at most."""
-    return str(error)[:200] or type(error).__name__

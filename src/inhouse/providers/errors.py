@@ -82,11 +82,11 @@ class RequestRefused(ProviderError):
 
 _CONTEXT = re.compile(
     r"context[_ ]length|context window|maximum context|prompt is too long|too many (input )?tokens"
-    r"|input is too long|exceeds? the .{0,30}context",
+    r"|input is too long|exceeds? the .{0,30}context|token count .{0,30}exceeds the maximum",
     re.I,
 )
 _FILTER = re.compile(r"content[_ ](filter|policy|management)|responsible ?ai|safety system", re.I)
-_BROKE = re.compile(r"insufficient_quota|credit balance|billing_(hard_limit|not_active)", re.I)
+_BROKE = re.compile(r"insufficient_quota|credit balance|billing_(hard_limit|not_active)|api key not valid", re.I)
 
 
 def of_status(status: int, said: str, code: str, host: str, retry_after: float | None) -> ProviderError:

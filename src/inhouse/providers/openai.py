@@ -1,182 +1,101 @@
-"""OpenAI's chat completions, as its own and many other endpoints speak them."""
+"""OpenAI's dialect and that of `inhouse serve`: chats, legacy completions (of one prompt), embeddings."""
 
 from typing import Any
 
-from inhouse.api.wire.chat import ChatRequest
-from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking, Usage
-from inhouse.providers.adapter import Adapter, field, parsed, told
-from inhouse.providers.answers import Begun, Ended, Event, Reason
-from inhouse.providers.errors import Disconnected, MalformedAnswer, plain
-from inhouse.providers.server_events import ServerEvent
+from inhouse.api.wire.completions import CompletionRequest
+from inhouse.api.wire.embeddings import EmbeddingRequest
+from inhouse.api.wire.pieces import Content, Usage
+from inhouse.providers import openai_chat as chat
+from inhouse.providers.adapter import Adapter, Embedder, field, number
+from inhouse.providers.answers import Embedded, Event, Logprobs, TokenLogprob
+from inhouse.providers.errors import MalformedAnswer
+from inhouse.providers.openai_chat import OURS, OpenAIReader
 
-EXPRESSES = {
-    "max_tokens": "max_tokens", "max_completion_tokens": "max_completion_tokens", "temperature": "temperature",
-    "top_p": "top_p", "seed": "seed", "stop": "stop", "frequency_penalty": "frequency_penalty",
-    "presence_penalty": "presence_penalty", "logit_bias": "logit_bias", "reasoning_effort": "reasoning_effort",
-    "tools": "tools", "tools.strict": "tools[].function.strict", "tool_choice": "tool_choice",
-    "tool_choice.function": "tool_choice", "tool_choice.allowed_tools": "tool_choice",
-    "parallel_tool_calls": "parallel_tool_calls", "response_format.json_object": "response_format",
-    "response_format.json_schema": "response_format", "response_format.description": "response_format",
-    "messages.name": "messages[].name", "messages.refusal": "messages[].refusal",
-    "messages.late_system": "a message in its place",
-    "messages.prefill": "a message of the assistant's; not continued",
+COMPLETIONS = {
+    "max_tokens": "max_tokens", "temperature": "temperature", "top_p": "top_p", "seed": "seed", "stop": "stop",
+    "frequency_penalty": "frequency_penalty", "presence_penalty": "presence_penalty", "logit_bias": "logit_bias",
+    "echo": "echo", "logprobs": "logprobs", "best_of": "best_of, of one answer", "prompt.ids": "a list of token ids",
 }  # fmt: skip
-# not in it: n and logprobs, which an `Answer` has no place for, and what only servers such as ours know (top_k, …):
-# others drop it in silence
+# not in it: several prompts or answers, which an `Answer` has no place for
 
 _SAID_AS_IT_IS = (
-    "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stop", "frequency_penalty",
-    "presence_penalty", "logit_bias", "reasoning_effort", "parallel_tool_calls",
+    "max_tokens", "temperature", "top_p", "seed", "stop", "frequency_penalty", "presence_penalty", "logit_bias", "echo",
+    "logprobs",
 )  # fmt: skip
-_REASONS: dict[str, Reason] = {
-    "stop": "stop", "length": "length", "tool_calls": "tool_calls", "content_filter": "content_filter",
-}  # fmt: skip
 
 
-def headers(key: str | None) -> dict[str, str]:
-    return {"authorization": f"Bearer {key}"} if key else {}
-
-
-def body(request: ChatRequest) -> dict[str, Any]:
-    fields = type(request).model_fields
-    said: dict[str, Any] = {"model": request.model, "messages": [_message(each) for each in request.messages]}
-    for name in _SAID_AS_IT_IS:
-        value = getattr(request, name)
-        if value != fields[name].get_default():
-            said[name] = value
-    if request.tools:
-        said["tools"] = [each.model_dump(exclude_unset=True) for each in request.tools]
-        choice = request.tool_choice
-        if choice != "auto":
-            said["tool_choice"] = choice if isinstance(choice, str) else choice.model_dump()
-    if request.response_format.type != "text":
-        said["response_format"] = request.response_format.model_dump(by_alias=True, exclude_unset=True)
-    if request.stream:
-        said |= {"stream": True, "stream_options": {"include_usage": True}}
-    return said
-
-
-def _message(message: Any) -> dict[str, Any]:
-    said = {"role": message.role, "content": message.content}
-    if message.name is not None:
-        said["name"] = message.name
-    if message.refusal is not None:
-        said["refusal"] = message.refusal
-    if message.tool_call_id is not None:
-        said["tool_call_id"] = message.tool_call_id
-    if message.tool_calls:
-        said["tool_calls"] = [call.model_dump() for call in message.tool_calls]
-    return said
+def body(request: CompletionRequest) -> dict[str, Any]:
+    return {"model": request.model, "prompt": request.prompt[0]} | chat.as_they_are(request, _SAID_AS_IT_IS)
 
 
 def read(answer: Any) -> list[Event]:
     """Of a whole answer."""
-    _raise_error(answer)
-    choices = field(answer, "choices", list)
-    if len(choices) != 1:
-        raise MalformedAnswer(f"the answer has {len(choices)} choices, not one")
-    events: list[Event] = [Begun(field(answer, "id", str, ""), field(answer, "model", str, ""))]
-    message = field(choices[0], "message", dict)
-    pieces, is_refusal = _pieces(message)
-    reason = _reason(field(choices[0], "finish_reason", str), is_refusal)
-    return [*events, *pieces, Ended(reason, None, _usage(answer.get("usage")))]
+    return chat.read_one(answer, _said_in)
 
 
-class OpenAIReader:
-    """`is_over` after `[DONE]`; an answer without it is whole where a finish reason came."""
+class CompletionReader(OpenAIReader):
+    """The same stream with texts in its choices."""
 
-    def __init__(self) -> None:
-        self.is_over = False
-        self._has_begun = self._is_refusal = False
-        self._reason: str | None = None
-        self._usage: Usage | None = None
-        self._calls: set[int] = set()
-
-    @property
-    def is_whole(self) -> bool:
-        return self._reason is not None
-
-    def take(self, event: ServerEvent) -> list[Event]:
-        if event.data.strip() == "[DONE]":
-            self.is_over = True
-            return []
-        chunk = parsed(event.data)
-        _raise_error(chunk)
-        if chunk.get("usage") is not None:
-            self._usage = _usage(chunk["usage"])
-        events: list[Event] = []
-        if not self._has_begun:
-            self._has_begun = True
-            events.append(Begun(field(chunk, "id", str, ""), field(chunk, "model", str, "")))
-        for choice in field(chunk, "choices", list, []):
-            events += self._take_choice(choice)
-        return events
-
-    def _take_choice(self, choice: Any) -> list[Piece]:
-        if field(choice, "index", int, 0) != 0:
-            raise MalformedAnswer("the stream has a second choice, which was not asked for")
-        pieces, is_refusal = _pieces(field(choice, "delta", dict, {}))
-        if pieces and self._reason is not None:
-            raise MalformedAnswer("the stream goes on behind its finish_reason")
-        self._is_refusal |= is_refusal
-        for piece in pieces:
-            if isinstance(piece, CallPiece):
-                if piece.number not in self._calls and not (piece.id and piece.name):
-                    raise MalformedAnswer("the stream begins a tool call without its id and name")
-                self._calls.add(piece.number)
-        self._reason = field(choice, "finish_reason", str, self._reason)
-        return pieces
-
-    def end(self) -> Ended:
-        if self._reason is None:
-            raise Disconnected("the stream ended before the answer did")
-        return Ended(_reason(self._reason, self._is_refusal), None, self._usage)
+    def _said_in(self, choice: Any) -> tuple[list[Event], bool]:
+        return _said_in(choice)
 
 
-def _pieces(said: dict[str, Any]) -> tuple[list[Piece], bool]:
-    """Of a message or a delta, without empty ones; and whether it refuses in the field that is there for it."""
-    thinking = field(said, "reasoning_content", str, None) or field(said, "reasoning", str, "")
-    refusal = field(said, "refusal", str, "")
-    pieces: list[Piece] = [Thinking(thinking)] if thinking else []
-    pieces += [Content(text) for text in (field(said, "content", str, ""), refusal) if text]
-    for place, call in enumerate(field(said, "tool_calls", list, [])):
-        function = field(call, "function", dict, {})
-        number = field(call, "index", int, place)
-        id, name = field(call, "id", str, "") or None, field(function, "name", str, "") or None
-        pieces.append(CallPiece(number, id, name, field(function, "arguments", str, "")))
-    return pieces, bool(refusal)
+def _said_in(choice: Any) -> tuple[list[Event], bool]:
+    events: list[Event] = []
+    if (scores := field(choice, "logprobs", dict, None)) is not None and field(scores, "tokens", list, []):
+        events.append(Logprobs(_tokens(scores)))
+    text = field(choice, "text", str, "")
+    return [*events, *([Content(text)] if text else [])], False
 
 
-def _reason(said: str, is_refusal: bool) -> Reason:
-    if said not in _REASONS:
-        raise MalformedAnswer(f'the answer has an unknown finish_reason "{plain(said)[:40]}"')
-    return "content_filter" if is_refusal else _REASONS[said]
+def _tokens(scores: dict[str, Any]) -> tuple[TokenLogprob, ...]:
+    """Of parallel lists. `top_logprobs` may be missing, or be null where nothing stands before a token."""
+    tokens, logprobs = field(scores, "tokens", list), field(scores, "token_logprobs", list)
+    tops = field(scores, "top_logprobs", list, None) or [None] * len(tokens)
+    if not len(tokens) == len(logprobs) == len(tops):
+        raise MalformedAnswer("the answer's lists of log-probabilities are of unequal length")
+    made = []
+    for token, logprob, top in zip(tokens, logprobs, tops, strict=True):
+        known = {"token": token, "logprob": logprob}
+        if not isinstance(top or {}, dict):
+            raise MalformedAnswer('the answer has no proper "top_logprobs"')
+        likely = tuple(TokenLogprob(name, number(top, name), None) for name in top or {})
+        own = None if logprob is None else number(known, "logprob")
+        made.append(TokenLogprob(field(known, "token", str), own, None, likely))
+    return tuple(made)
 
 
-def _usage(said: Any) -> Usage | None:
-    if said is None:
-        return None
-    cached = field(field(said, "prompt_tokens_details", dict, {}), "cached_tokens", int, 0)
-    thinking = field(field(said, "completion_tokens_details", dict, {}), "reasoning_tokens", int, 0)
-    return Usage(field(said, "prompt_tokens", int), cached, field(said, "completion_tokens", int), thinking)
+def _embedding_body(request: EmbeddingRequest) -> dict[str, Any]:
+    """As numbers, whatever the caller wants: not all endpoints know the other encoding."""
+    return {"model": request.model, "input": request.input, "encoding_format": "float"}
 
 
-def error(said: Any) -> tuple[str, str]:
-    """Of an error body: {"error": {"message", "type", "code"}}, or {"error": "…"}, or {"message": "…"}."""
-    inner = said.get("error", said) if isinstance(said, dict) else said
-    if isinstance(inner, dict):
-        return plain(inner.get("message")), plain(f"{inner.get('type')} {inner.get('code')}")
-    return plain(inner), ""
+def _embedded(answer: Any) -> Embedded:
+    chat.raise_error(answer)
+    found = {field(item, "index", int): field(item, "embedding", list) for item in field(answer, "data", list)}
+    if sorted(found) != list(range(len(found))) or not found:
+        raise MalformedAnswer("the answer's vectors are not numbered from 0 on")
+    if not all(type(value) in (float, int) for vector in found.values() for value in vector):
+        raise MalformedAnswer("the answer has a vector of other things than numbers")
+    used = field(answer, "usage", dict, None)
+    usage = None if used is None else Usage(field(used, "prompt_tokens", int), 0, 0, 0)
+    return Embedded(field(answer, "model", str, ""), [found[place] for place in range(len(found))], usage)
 
 
-def _raise_error(said: Any) -> None:
-    """An error that comes with status 200 or inside of a stream."""
-    if not isinstance(said, dict):
-        raise MalformedAnswer("the answer is not a JSON object")
-    if said.get("error"):
-        message, code = error(said)
-        status = said["error"].get("code") if isinstance(said["error"], dict) else None
-        raise told(message, code, status if isinstance(status, int) and 400 <= status < 600 else 500)
+EMBEDDINGS = Embedder("/embeddings", _embedding_body, _embedded)
 
 
-OPENAI = Adapter("OpenAI chat completions", "/chat/completions", EXPRESSES, headers, body, read, OpenAIReader, error)
+OPENAI_COMPLETIONS = Adapter(
+    "OpenAI completions", lambda _: "/completions", COMPLETIONS, chat.headers, body, read, CompletionReader, chat.error
+)
+OPENAI = Adapter(
+    "OpenAI chat completions", lambda _: "/chat/completions", chat.EXPRESSES, chat.headers, chat.body, chat.read,
+    OpenAIReader, chat.error, OPENAI_COMPLETIONS, EMBEDDINGS,
+)  # fmt: skip
+INHOUSE = OPENAI._replace(
+    name="inhouse",
+    expresses={
+        name: words for name, words in (chat.EXPRESSES | OURS | chat.OURS_OF_CHATS).items() if name not in chat.NOT_OURS
+    },
+    completions=OPENAI_COMPLETIONS._replace(name="inhouse completions", expresses=COMPLETIONS | OURS),
+)

@@ -4,10 +4,20 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from inhouse.api.wire.fields import IGNORED, Request, neutral
+from inhouse.api.wire.images import MAX_IMAGES, Image, Part, image, joined, takes_images
 from inhouse.api.wire.tools import MAX_TOOLS
 
 MAX_MESSAGES = 4096  # rendering ten times as many holds up everybody's streams for half a second
@@ -59,6 +69,7 @@ class ChatMessage(Request):
     refusal: str | None = None
     annotations: list[Any] = []
     _number: int | None = PrivateAttr(default=None)  # in the list that the client sent, where that is another
+    _parts: tuple[Part, ...] = PrivateAttr(default=())  # no field, so that nobody gets images past `takes_images`
 
     @model_validator(mode="before")
     @classmethod
@@ -75,12 +86,16 @@ class ChatMessage(Request):
 
     @field_validator("content", mode="before")
     @classmethod
-    def _join_parts(cls, content: Any) -> Any:
-        if not isinstance(content, list):
-            return content
-        if not all(isinstance(p, dict) and p.get("type") == "text" and isinstance(p.get("text"), str) for p in content):
-            raise PydanticCustomError("unsupported", "only parts of type text are supported")
-        return "\n".join(part["text"] for part in content)
+    def _join_parts(cls, content: Any, info: ValidationInfo) -> Any:
+        return joined(_parts(content, info)) if isinstance(content, list) else content
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_images(cls, data: Any, handler: ModelWrapValidatorHandler["ChatMessage"], info: ValidationInfo) -> Any:
+        message = handler(data)
+        if takes_images(info) and isinstance(data, dict) and isinstance(data.get("content"), list):
+            message.with_parts(_parts(data["content"], info))
+        return message
 
     @model_validator(mode="after")
     def _says_something(self) -> "ChatMessage":
@@ -98,6 +113,23 @@ class ChatMessage(Request):
         calls = "".join(call.function.name + call.function.arguments for call in self.tool_calls)
         return (self.reasoning_content or "") + (self.content or "") + calls
 
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Texts and images in their order; nothing where there is no image."""
+        return self._parts
+
+    @property
+    def images(self) -> list[Image]:
+        return [part for part in self._parts if isinstance(part, Image)]
+
+    def with_parts(self, parts: Sequence[Part]) -> "ChatMessage":
+        """The same message, of which `content` is the text alone."""
+        has_images = any(isinstance(part, Image) for part in parts)
+        if has_images and self.role not in ("user", "tool"):
+            raise PydanticCustomError("no_images", "only a message of the role user or tool has images")
+        self._parts = tuple(parts) if has_images else ()
+        return self
+
     def numbered(self, number: int) -> "ChatMessage":
         self._number = number
         return self
@@ -113,6 +145,24 @@ class ChatMessage(Request):
         if self.tool_calls:
             message["tool_calls"] = [call.model_dump() for call in self.tool_calls]
         return message
+
+
+def _parts(content: list[Any], info: ValidationInfo) -> list[Part]:
+    parts: list[Part] = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "text" and isinstance(part.get("text"), str):
+            parts.append(part["text"])
+        elif kind == "image_url" and takes_images(info):
+            given = part.get("image_url")
+            given = given if isinstance(given, dict) else {"url": given}
+            parts.append(image(given.get("url"), given.get("detail") or "auto"))
+        else:
+            kinds = "text and image_url" if takes_images(info) else "text"
+            raise PydanticCustomError("unsupported", f"only parts of type {kinds} are supported")
+    if sum(isinstance(part, Image) for part in parts) > MAX_IMAGES:
+        raise PydanticCustomError("too_many", f"at most {MAX_IMAGES} images in a message are allowed")
+    return parts
 
 
 def numbers_of(messages: Sequence[ChatMessage]) -> list[int]:

@@ -13,13 +13,19 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
 from pydantic_core import CoreSchema, PydanticCustomError
-from pydantic_core.core_schema import no_info_after_validator_function, no_info_before_validator_function
+from pydantic_core.core_schema import (
+    no_info_after_validator_function,
+    no_info_before_validator_function,
+    with_info_before_validator_function,
+)
 
 from inhouse.api.errors import ApiError, from_validation
+from inhouse.api.wire.images import takes_images
 
 MAX_STOP_STRINGS = 4
 MAX_STOP_CHARACTERS = 1000
@@ -89,10 +95,11 @@ class Request(BaseModel):
         return {key: int(each) if type(each) is float and each.is_integer() else each for key, each in known.items()}
 
     @classmethod
-    def parse(cls, raw: bytes) -> Self:
-        """A body, or the `ApiError` that says what is wrong with it. Megabytes take time: not for the event loop."""
+    def parse(cls, raw: bytes, images: bool = False) -> Self:
+        """A body, or the `ApiError` that says what is wrong with it. Megabytes take time: not for the event loop.
+        `images`: whether messages may have some."""
         try:
-            return cls.model_validate_json(raw)
+            return cls.model_validate_json(raw, context={"images": True} if images else None)
         except ValidationError as error:
             raise from_validation(error) from error
 
@@ -103,18 +110,28 @@ class OneOf(NamedTuple):
     kinds: Mapping[str, type[Request]]
     default: str | None = None  # where there is no type
     words: tuple[str, ...] = ()  # that may stand instead of an object
+    of_images: Mapping[str, type[Request]] = {}  # for who parses with images
 
-    def pick(self, value: Any) -> Any:
+    def pick(self, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, Request) or (isinstance(value, str) and value in self.words):
             return value
         kind = (value.get("type") or self.default) if isinstance(value, dict) else None
-        if not isinstance(kind, str) or kind not in self.kinds:
-            known = ", ".join([*self.words, f"an object of type {' or '.join(self.kinds)}"])
+        kinds = {**self.kinds, **self.of_images} if takes_images(info) else self.kinds
+        if not isinstance(kind, str) or kind not in kinds:
+            known = ", ".join([*self.words, f"an object of type {' or '.join(kinds)}"])
             raise PydanticCustomError("unsupported", "it must be {known}", {"known": known})
-        return self.kinds[kind].model_validate(value)
+        return kinds[kind].model_validate(value, context=info.context)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return no_info_before_validator_function(self.pick, handler(source))
+        return with_info_before_validator_function(self.pick, handler(source))
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: GetJsonSchemaHandler) -> Any:
+        """Without what only some take: the document says what everybody here does."""
+        schema, hidden = handler(core_schema), [kind.__name__ for kind in self.of_images.values()]
+        if hidden:
+            kinds = schema["anyOf"]
+            schema["anyOf"] = [kind for kind in kinds if not any(name in kind.get("$ref", "") for name in hidden)]
+        return schema
 
 
 class OrText(NamedTuple):

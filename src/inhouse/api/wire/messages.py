@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.chat_messages import MAX_MESSAGES, CalledFunction, ChatMessage, ToolCall
 from inhouse.api.wire.fields import IGNORED, FewParts, JsonObject, OneOf, OrText, Request, StopStrings, misfit, neutral
+from inhouse.api.wire.images import Image, Part, image
 from inhouse.api.wire.tools import MAX_NAMED_TOOLS, MAX_TOOLS, Function, Tool
 
 
@@ -67,10 +68,37 @@ class SearchResultBlock(Block):
         return "\n".join([self.title, self.source, *(block.text for block in self.content)])
 
 
+class ImageSource(Request):
+    """An image itself, in base64, or its address."""
+
+    type: Literal["base64", "url"]
+    media_type: str | None = None
+    data: str | None = None
+    url: str | None = None
+
+    @property
+    def image(self) -> Image:
+        return image(self.url if self.type == "url" else f"data:{self.media_type};base64,{self.data}")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "ImageSource":
+        assert self.image
+        return self
+
+
+class ImageBlock(Block):
+    """Only for who parses with images."""
+
+    type: Literal["image"]
+    source: ImageSource
+
+
 Text = TextBlock | DocumentBlock | SearchResultBlock
 _TEXTS: dict[str, type[Request]] = {
     "text": TextBlock, "document": DocumentBlock, "search_result": SearchResultBlock,
 }  # fmt: skip
+Seen = Text | ImageBlock
+_IMAGES: dict[str, type[Request]] = {"image": ImageBlock}
 AnyText = Annotated[Text, OneOf(_TEXTS)]
 
 
@@ -93,7 +121,7 @@ class ToolUseBlock(Block):
 class ToolResultBlock(Block):
     type: Literal["tool_result"]
     tool_use_id: str
-    content: Annotated[list[AnyText], OrText({"type": "text"})] = []
+    content: Annotated[list[Annotated[Seen, OneOf(_TEXTS, of_images=_IMAGES)]], OrText({"type": "text"})] = []
     is_error: bool = False
 
     @property
@@ -104,15 +132,16 @@ class ToolResultBlock(Block):
 
 
 AnyBlock = Annotated[
-    Text | ThinkingBlock | RedactedThinkingBlock | ToolUseBlock | ToolResultBlock,
+    Seen | ThinkingBlock | RedactedThinkingBlock | ToolUseBlock | ToolResultBlock,
     OneOf(
         _TEXTS
         | {"thinking": ThinkingBlock, "redacted_thinking": RedactedThinkingBlock}
-        | {"tool_use": ToolUseBlock, "tool_result": ToolResultBlock}
+        | {"tool_use": ToolUseBlock, "tool_result": ToolResultBlock},
+        of_images=_IMAGES,
     ),
 ]
 _BLOCKS = {
-    "user": (Text, ToolResultBlock),
+    "user": (Seen, ToolResultBlock),
     "assistant": (TextBlock, ThinkingBlock, RedactedThinkingBlock, ToolUseBlock),
     "system": (TextBlock,),
 }
@@ -137,13 +166,14 @@ class Message(Request):
     def to_chat(self) -> Iterator[ChatMessage]:
         """One message; the results of tools in a user's turn are messages of their own, in their places."""
         if self.role != "assistant":
-            texts: list[Text] = []
+            texts: list[Seen] = []
             for block in self.content:
                 if isinstance(block, ToolResultBlock):
                     yield from self._said(texts)
                     texts = []
-                    yield ChatMessage(role="tool", tool_call_id=block.tool_use_id, content=block.text)
-                elif isinstance(block, Text):
+                    said = ChatMessage(role="tool", tool_call_id=block.tool_use_id, content=block.text)
+                    yield said.with_parts(["Error:"] * block.is_error + _parts(block.content))
+                elif isinstance(block, Seen):
                     texts.append(block)
             yield from self._said(texts)
             return
@@ -160,13 +190,17 @@ class Message(Request):
             tool_calls=calls,
         )
 
-    def _said(self, texts: list[Text]) -> Iterator[ChatMessage]:
+    def _said(self, texts: list[Seen]) -> Iterator[ChatMessage]:
         if texts:
-            yield ChatMessage(role=self.role, content=_joined(texts))
+            yield ChatMessage(role=self.role, content=_joined(texts)).with_parts(_parts(texts))
 
 
-def _joined(blocks: Sequence[Text]) -> str:
-    return "\n".join(block.text for block in blocks)
+def _joined(blocks: Sequence[Seen]) -> str:
+    return "\n".join(block.text for block in blocks if not isinstance(block, ImageBlock))
+
+
+def _parts(blocks: Sequence[Seen]) -> list[Part]:
+    return [block.source.image if isinstance(block, ImageBlock) else block.text for block in blocks]
 
 
 class ToolDefinition(Block):

@@ -12,6 +12,7 @@ from inhouse.api.wire.chat import ChatRequest, Effort
 from inhouse.api.wire.chat_messages import MAX_MESSAGES, CalledFunction, ChatMessage, ToolCall
 from inhouse.api.wire.fields import IGNORED, CacheSalt, FewParts, JsonObject, OneOf, OrText, Request, misfit, neutral
 from inhouse.api.wire.forms import ResponseFormat
+from inhouse.api.wire.images import Image, Part, image
 from inhouse.api.wire.tools import MAX_TOOLS, Function, Tool
 
 Status = Literal["in_progress", "completed", "incomplete"]
@@ -48,9 +49,29 @@ class ReasoningText(Request):
     text: str
 
 
+class InputImage(Request):
+    """Only for who parses with images."""
+
+    type: Literal["input_image"]
+    image_url: str
+    detail: Literal["auto", "low", "high"] = "auto"
+
+    @property
+    def image(self) -> Image:
+        return image(self.image_url, self.detail)
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "InputImage":
+        assert self.image
+        return self
+
+
 AnyText = Annotated[
-    InputText | OutputText | Refusal,
-    OneOf({"input_text": InputText, "output_text": OutputText, "refusal": Refusal}),
+    InputText | OutputText | Refusal | InputImage,
+    OneOf(
+        {"input_text": InputText, "output_text": OutputText, "refusal": Refusal},
+        of_images={"input_image": InputImage},
+    ),
 ]
 
 
@@ -71,6 +92,8 @@ class MessageItem(Item):
     def _says_something(self) -> "MessageItem":
         if not self.content and self.role != "assistant":
             raise PydanticCustomError("no_content", "a message of this role needs a content")
+        if self.role != "user" and any(isinstance(part, InputImage) for part in self.content):
+            raise PydanticCustomError("no_images", "only a message of the role user has images")
         return self
 
 
@@ -271,10 +294,11 @@ def _messages(items: list[AnyItem]) -> list[ChatMessage]:
         if part is not None:
             turn[key] = [*turn.get(key, []), part] if key == "tool_calls" else part
         elif isinstance(item, MessageItem):
-            said.append(ChatMessage(role=item.role, content=_joined(item.content)).numbered(number))
+            message = ChatMessage(role=item.role, content=_joined(item.content))
+            said.append(message.with_parts(_parts(item.content)).numbered(number))
         elif isinstance(item, FunctionCallOutput):
             answer = ChatMessage(role="tool", tool_call_id=item.call_id, content=_joined(item.output))
-            said.append(answer.numbered(number))
+            said.append(answer.with_parts(_parts(item.output)).numbered(number))
     return [*said, ChatMessage(role="assistant", **turn).numbered(len(items))] if turn else said
 
 
@@ -292,4 +316,8 @@ def _of_a_turn(item: AnyItem) -> tuple[str, Any]:
 
 
 def _joined(parts: list[AnyText]) -> str:
-    return "\n".join(part.text for part in parts)
+    return "\n".join(part.text for part in parts if not isinstance(part, InputImage))
+
+
+def _parts(parts: list[AnyText]) -> list[Part]:
+    return [part.image if isinstance(part, InputImage) else part.text for part in parts]
