@@ -24,6 +24,7 @@ WITHOUT_TORCH = (
     "inhouse.jobs",
     "inhouse.pipeline",
     "inhouse.providers",
+    "inhouse.providers.http",
     "inhouse.recipe",
     "inhouse.report",
 )
