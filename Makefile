@@ -7,15 +7,25 @@ NEEDS := pyproject.toml constraints.txt
 
 LOCK := build/lock
 
-.PHONY: preview test lint lock soak bench clean
+# where a real PostgreSQL is, which the tests of the gateway's store start themselves
+POSTGRES := { ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null || command -v initdb; }
+
+.PHONY: preview test lint lock soak bench clean postgres
 .DELETE_ON_ERROR:
 
 preview: $(VENV)/.installed
 	$(VENV)/bin/inhouse make preview
 
 # OMP_NUM_THREADS: the tests run in two processes on two cores
-test: $(VENV)/.installed-dev lint
+test: $(VENV)/.installed-dev lint postgres
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist worksteal --durations 10
+
+# from the system's packages, where we may install them; else those tests are skipped, with a sentence
+postgres:
+	@$(POSTGRES) >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing PostgreSQL for the tests of the gateway's store"; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql; } >/dev/null 2>&1 \
+	  || echo "PostgreSQL cannot be installed here: the tests that need it are skipped"; fi
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

@@ -13,13 +13,14 @@ from pathlib import Path
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from inhouse.api.connections import RESERVE, Connection, Connections
 from inhouse.api.metrics import ServerMetrics
-from inhouse.api.middleware import stack
+from inhouse.api.middleware import Keyed, stack
 from inhouse.api.server import listen, new_server
 from inhouse.api.settings import ServeSettings
 
@@ -43,7 +44,7 @@ class Served:
                 Route("/wait", self.wait),
                 Route("/size", size, methods=["POST"]),
             ],
-            middleware=stack(settings, ServerMetrics(), None, host="127.0.0.1"),
+            middleware=stack(settings, ServerMetrics(), Middleware(Keyed, api_key=None), host="127.0.0.1"),
         )
         self.server = new_server(app, settings)
         self.listener = listen("127.0.0.1", 0)

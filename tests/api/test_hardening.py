@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -14,7 +15,7 @@ from inhouse.api.body import read_body
 from inhouse.api.errors import HANDLERS
 from inhouse.api.events import DONE, EventStream, event, unless_gone
 from inhouse.api.metrics import ServerMetrics
-from inhouse.api.middleware import stack
+from inhouse.api.middleware import Keyed, stack
 from inhouse.api.settings import ServeSettings
 from inhouse.api.wire.tokens import DetokenizeRequest
 
@@ -31,7 +32,7 @@ def post(
     metrics = ServerMetrics()
     app = Starlette(
         routes=[Route("/size", size, methods=["POST"]), Route("/health", lambda request: PlainTextResponse("ok"))],
-        middleware=stack(ServeSettings(**settings), metrics, api_key, host),
+        middleware=stack(ServeSettings(**settings), metrics, Middleware(Keyed, api_key=api_key), host),
         exception_handlers=HANDLERS,
     )
 

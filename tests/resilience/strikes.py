@@ -375,7 +375,7 @@ def fall_asleep(strike: Strike) -> None:
     def say(path: Path, report: dict[str, Any]) -> None:
         print(report["sentence"], file=sys.stderr, flush=True)
 
-    processes._end_with_parent = lambda: None
+    processes.end_with_parent = lambda: None
     strike.before(processes, "write_json", say, always=True)
     strike.before(Transformer, "forward", lambda *a, **o: os.kill(os.getpid(), signal.SIGSTOP))
 

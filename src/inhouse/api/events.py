@@ -3,8 +3,9 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect
@@ -51,12 +52,23 @@ async def unless_gone(receive: Receive, work: Awaitable[T]) -> T:
 
 class EventStream(Response):
     """Server-sent events, each as `event` writes it, and a `ping` where nothing was sent for `interval` seconds.
+    `more` are headers beside those that every stream has.
 
     (Who leaves them unread is dropped by `Connections.sweep`.)
     """
 
-    def __init__(self, events: AsyncGenerator[bytes, None], ping: bytes = COMMENT, interval: float = 10.0) -> None:
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes, None],
+        ping: bytes = COMMENT,
+        interval: float = 10.0,
+        more: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         super().__init__()
+        self.head = [
+            *HEADERS,
+            *((name.encode("latin-1"), value.encode("latin-1")) for name, value in more.items()),
+        ]
         self.events, self.ping, self.interval = events, ping, interval
         self._last = 0.0  # when something was sent
 
@@ -69,7 +81,7 @@ class EventStream(Response):
             await self.events.aclose()  # here, not in the task: one cancelled before it began runs no `finally`
 
     async def _stream(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        await send({"type": "http.response.start", "status": 200, "headers": self.head})
         pinging = asyncio.ensure_future(self._keep_alive(send))
         try:
             async for piece in self.events:

@@ -34,8 +34,9 @@ class Caller(NamedTuple):
     salt: str
 
 
-def stack(settings: ServeSettings, metrics: ServerMetrics, api_key: str | None, host: str) -> list[Middleware]:
-    """All of it, in order, for a server on `host`; on a loopback one strange host names and web pages are refused."""
+def stack(settings: ServeSettings, metrics: ServerMetrics, keyed: Middleware, host: str) -> list[Middleware]:
+    """All of it, in order, for a server on `host`; on a loopback one strange host names and web pages are refused.
+    `keyed` asks for keys."""
     own = (*LOOPBACK, f"[{host}]" if ":" in host else host) if is_loopback(host) else ()
     hosts = (*own, *settings.allowed_hosts)
     layers = [Middleware(Logged, is_on=settings.access_log), Middleware(Counted, metrics=metrics)]
@@ -47,7 +48,7 @@ def stack(settings: ServeSettings, metrics: ServerMetrics, api_key: str | None, 
                 allow_headers=("*",), expose_headers=("x-request-id", "request-id"),
             )
         )  # fmt: skip
-    return [*layers, Middleware(Keyed, api_key=api_key), Middleware(Bounded, most=settings.max_connections)]
+    return [*layers, keyed, Middleware(Bounded, most=settings.max_connections)]
 
 
 class Logged:
@@ -127,6 +128,17 @@ def keys_of(text: str) -> list[str]:
     return [line.strip() for line in text.split("\n") if line.strip()]
 
 
+def given_keys(headers: Headers) -> tuple[str, str]:
+    """What a request carries where OpenAI's clients put a key, and where Anthropic's do; "" for nothing."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else "", headers.get("x-api-key", "")
+
+
+def wrong_key() -> ApiError:
+    message = "Missing or wrong API key; send Authorization: Bearer KEY, or x-api-key: KEY."
+    return ApiError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
+
+
 class Keyed:
     """401 unless the request carries a key of `api_key`, one a line; compared in constant time, never logged. Says in
     the scope who the caller is."""
@@ -138,25 +150,17 @@ class Keyed:
         if scope["type"] == "http":
             scope["caller"] = Caller((scope.get("client") or ("",))[0], "")
         if scope["type"] == "http" and self.expected is not None and scope["path"] not in OPEN:
-            headers = Headers(scope=scope)
-            scheme, _, key = headers.get("authorization", "").partition(" ")
-            given = [key.strip() if scheme.lower() == "bearer" else "", headers.get("x-api-key", "")]
             # all are compared whichever is there
             right = [
                 number
                 for number, expected in enumerate(self.expected)
-                for one in given
+                for one in given_keys(Headers(scope=scope))
                 if hmac.compare_digest(one.encode("latin-1", "replace"), expected)
             ]
             if right:
                 scope["caller"] = Caller(f"key {right[0]}", f"key {right[0]}")
             else:
-                message, asks = (
-                    "Missing or wrong API key; send Authorization: Bearer KEY, or x-api-key: KEY.",
-                    {"www-authenticate": "Bearer"},
-                )
-                error = ApiError(401, message, code="invalid_api_key", headers=asks)
-                await error.response(scope)(scope, receive, send)
+                await wrong_key().response(scope)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 

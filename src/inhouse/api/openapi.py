@@ -1,7 +1,8 @@
 """The OpenAPI document of a server, made from the types that its requests are parsed by."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from inhouse.api.errors import ANTHROPIC_PATH
@@ -62,14 +63,21 @@ class Operation(NamedTuple):
     answers: tuple[str, ...] = (JSON,)
 
 
-def document(operations: Sequence[Operation], has_key: bool, open_paths: Sequence[str]) -> dict[str, Any]:
-    """As OpenAPI 3.1 has it. `open_paths` ask for no key."""
+def document(
+    operations: Sequence[Operation],
+    has_key: bool,
+    open_paths: Sequence[str],
+    refusals: Mapping[int, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """As OpenAPI 3.1 has it. `open_paths` ask for no key; `refusals` are statuses that a server has beside the common
+    ones, or means otherwise."""
     schemas: dict[str, Any] = {"Error": _ERROR, "AnthropicError": _ANTHROPIC_ERROR}
     paths: dict[str, Any] = {}
+    errors = _ERRORS | {**refusals}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, schemas) | (
-            {"security": []} if operation.path in open_paths else {}
-        )
+        described = _operation(operation, schemas, errors)
+        is_open = {"security": []} if operation.path in open_paths else {}
+        paths.setdefault(operation.path, {})[operation.method] = described | is_open
     bearer, header = {"type": "http", "scheme": "bearer"}, {"type": "apiKey", "in": "header", "name": "x-api-key"}
     keys = {"securitySchemes": {"key": bearer, "x-api-key": header}} if has_key else {}
     return {
@@ -81,7 +89,7 @@ def document(operations: Sequence[Operation], has_key: bool, open_paths: Sequenc
     }
 
 
-def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
+def _operation(operation: Operation, schemas: dict[str, Any], errors: Mapping[int, str]) -> dict[str, Any]:
     schema: dict[str, Any] = {JSON: {"schema": {"type": "object"}}, EVENTS: {}}  # no words for events in OpenAPI 3.1
     plain = {"schema": {"type": "string"}}
     answers: dict[str, Any] = {
@@ -89,7 +97,7 @@ def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     }
     shape = "AnthropicError" if operation.path.startswith(ANTHROPIC_PATH) else "Error"
     error = {JSON: {"schema": {"$ref": f"#/components/schemas/{shape}"}}}
-    for status, description in _ERRORS.items():
+    for status, description in sorted(errors.items()):
         answers[str(status)] = {"description": description, "content": error}
     described: dict[str, Any] = {"summary": operation.summary, "responses": answers}
     names = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]

@@ -23,7 +23,7 @@ class Entry(NamedTuple):
 
     number: int
     previous: str
-    kind: str  # model | vote
+    kind: str  # model | vote, of the board; act, of the gateway's audit log
     body: Body
     mac: str
 
@@ -70,8 +70,8 @@ def entry_of(line: bytes, key: bytes | None) -> Entry | None:
 
 def _is_formed(entry: Entry) -> bool:
     is_model = entry.kind == "model" and isinstance(entry.body, dict) and isinstance(entry.body.get("model"), str)
-    is_vote = entry.kind == "vote" and isinstance(entry.body, dict)
-    return type(entry.number) is int and (is_model or is_vote)
+    is_other = entry.kind in ("vote", "act") and isinstance(entry.body, dict)
+    return type(entry.number) is int and (is_model or is_other)
 
 
 def canonical(value: Body) -> bytes:

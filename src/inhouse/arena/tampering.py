@@ -26,18 +26,26 @@ def check_log(path: Path, head: Path | None, key: bytes | None) -> CheckedLog:
     stated, findings = _stated(head, key)  # before the log: whoever appends meanwhile writes the log first
     data = path.read_bytes() if path.is_file() else b""
     *lines, rest = data.split(b"\n")
-    found = [entry_of(line, key) for line in lines]
-    if head is not None and stated is None and not findings and any(found):
+    entries, of_lines = check_lines(lines, stated, key)
+    if head is not None and stated is None and not findings and entries:
         findings.append(f"there is no head at {head}: whether the end was cut off cannot be told")
+    return CheckedLog(path, entries, (*findings, *of_lines), bool(rest))
+
+
+def check_lines(
+    lines: Sequence[bytes], stated: Head | None, key: bytes | None
+) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    """The genuine entries among the lines of a log in the order of their numbers, and a sentence for all that is not as
+    it was written, judged by the chain, the signatures and what the head says."""
+    found = [entry_of(line, key) for line in lines]
     by_number: dict[int, Entry] = {}
-    findings += _walk(found, by_number)
+    findings = _walk(found, by_number)
     last = max([*by_number, stated.count if stated else 0])
     missing = {number for number in range(1, last + 1) if number not in by_number}
     findings += _forged(found, missing) + _gone(missing, last) + _spliced(by_number)
     if stated and stated.count in by_number and by_number[stated.count].mac != stated.mac:
         findings.append(f"entry {stated.count} is not the one that the head names: another log stands here")
-    entries = tuple(by_number[number] for number in sorted(by_number))
-    return CheckedLog(path, entries, tuple(findings), bool(rest))
+    return tuple(by_number[number] for number in sorted(by_number)), tuple(findings)
 
 
 def _stated(head: Path | None, key: bytes | None) -> tuple[Head | None, list[str]]:

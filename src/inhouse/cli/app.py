@@ -11,6 +11,7 @@ from inhouse.cli.chat import chat
 from inhouse.cli.climb import rl, tune
 from inhouse.cli.compare import compare
 from inhouse.cli.evaluate import evaluate
+from inhouse.cli.gateway.app import gateway
 from inhouse.cli.ladder import ladder
 from inhouse.cli.make import make, plan, trace
 from inhouse.cli.merge import merge
@@ -47,6 +48,7 @@ app.command()(chat)
 app.command()(serve)
 app.command("eval")(evaluate)
 app.add_typer(arena, name="arena")
+app.add_typer(gateway, name="gateway")
 app.command()(compare)
 app.add_typer(data, name="data")
 app.add_typer(sft, name="sft")

@@ -65,7 +65,7 @@ def run_ranks(command: Sequence[str], count: int, line: str, grace_seconds: floa
 def as_rank(task: Callable[[str], None]) -> NoReturn:
     """Carry out `task(line)` as one of `run_ranks`' processes, and end the process: what a rank's `main` calls."""
     line = sys.stdin.readline()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     status = 0
     try:
         task(line)
@@ -154,6 +154,7 @@ def _stop(processes: "list[subprocess.Popen[str]]", grace_seconds: float) -> Non
             process.stdin.close()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Ends the process at the end of its input, whose other side its parent holds: what a thread runs."""
     sys.stdin.read()
     os._exit(1)

@@ -8,6 +8,7 @@ from inhouse.api.wire.pieces import Usage
 NANO = 10**9  # of one unit of the currency
 
 Face = Literal["chat", "completions", "responses", "embeddings", "messages"]
+METRICS = "metrics"  # beside the faces what a key may be for: to read what is counted
 
 
 class Target(NamedTuple):
@@ -60,6 +61,10 @@ class Caller(NamedTuple):
     is_admin: bool = False
     groups: tuple[str, ...] = ()  # of early access
     keep_content_days: int = 0  # 0: content is not stored
+    budget: int | None = None  # nano, of the key itself; None: none of its own
+    budget_period: Literal["day", "month"] = "month"
+    requests_per_minute: int = 0  # 0: no limit of its own
+    tokens_per_minute: int = 0
 
 
 @dataclass
@@ -73,7 +78,8 @@ class Attempt:
     seconds: float = 0.0
     outcome: str = ""
     usage: Usage | None = None
-    is_estimate: bool = False  # the provider never said what was used
+    is_estimate: bool = False  # the provider never said what was used; with `usage` None nothing is known of it
+    first_token: float | None = None  # seconds until something of the answer came
 
 
 class CallRefused(Exception):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, NamedTuple
 
 from inhouse.api.wire.chat import ChatRequest
@@ -52,9 +53,9 @@ def check_words(words: Iterable[str]) -> None:
 def parts_of(request: ChatRequest | CompletionRequest) -> Iterator[str]:
     """The names of what a request asks for beyond a plain chat: fields that do not hold their neutral value, and parts
     of messages, prompts, tools and forms (`messages.name`, `tools.strict`, `response_format.json_schema`)."""
-    for name, field in type(request).model_fields.items():
+    for name, neutral in _neutral_values(type(request)).items():
         value = getattr(request, name)
-        if name in _ALWAYS or value == field.get_default():
+        if value == neutral:
             continue
         if name == "response_format":
             yield f"response_format.{value.type}"
@@ -65,6 +66,12 @@ def parts_of(request: ChatRequest | CompletionRequest) -> Iterator[str]:
         else:
             yield name
     yield from _within(request)
+
+
+@cache
+def _neutral_values(kind: type[ChatRequest] | type[CompletionRequest]) -> dict[str, Any]:
+    """Of its fields that may be parts. Kept: routing looks at every request once for each target."""
+    return {name: field.get_default() for name, field in kind.model_fields.items() if name not in _ALWAYS}
 
 
 def _within(request: ChatRequest | CompletionRequest) -> Iterator[str]:

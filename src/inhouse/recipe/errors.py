@@ -1,10 +1,10 @@
-"""Where in a recipe a mistake stands, and the one sentence that says what it is and what was meant."""
+"""Where in a TOML file of settings a mistake stands, and the one sentence that says what it is and what was meant."""
 
 import difflib
 import math
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from inhouse.recipe.lines import Location, key_lines
 from inhouse.recipe.meant import Meant, meant_elsewhere, meant_in
 
+_RECIPE = "recipe"  # whose keys other programs have names for (`meant`)
 _LONGEST, SENTENCE = 60, 400  # letters: of a value or key that a sentence shows, and of a sentence
 
 # by pydantic's name of the mistake; braces: its context
@@ -49,13 +50,14 @@ _PATTERNS = {
 
 @dataclass(frozen=True)
 class Positions:
-    """Says where in a recipe's file, or in which override, a key stands."""
+    """Says where in a file, or in which override, a key stands. `noun` is what the file is called."""
 
     kind: type[BaseModel]
     path: Path
     text: str
     document: dict[str, Any]
-    overridden: dict[Location, str]
+    overridden: dict[Location, str] = field(default_factory=dict)
+    noun: str = _RECIPE
 
     def of(self, location: Location) -> str:
         """`--set KEY=VALUE`, or file and line; where nothing was written for the key, of the table around it."""
@@ -81,7 +83,7 @@ def sentences(error: ValidationError, positions: Positions) -> str:
     details = error.errors(include_url=False)
     holders = {detail["loc"][:length] for detail in details for length in range(len(detail["loc"]))}
     misspelt = {
-        (*holder, _suggested(positions.kind, tuple(holder), str(key)))
+        (*holder, _suggested(positions, tuple(holder), str(key)))
         for *holder, key in (detail["loc"] for detail in details if detail["type"] == "extra_forbidden")
     }
     lines = [
@@ -112,44 +114,46 @@ def words(detail: Mapping[str, Any]) -> str:
 def _sentence(detail: dict[str, Any], positions: Positions) -> str:
     """One pydantic error as one line: position, key, what is wrong, what to do."""
     location = _in_document(detail["loc"], positions.document, detail["type"])
-    *holder, key = location or ("recipe",)
-    position, section = positions.of(location), _section(tuple(holder))
+    *holder, key = location or (positions.noun,)
+    position, section = positions.of(location), _section(tuple(holder), positions.noun)
     if detail["type"] == "extra_forbidden":
-        return (
-            f"{position}: {section} has no key {_as_toml(str(key))}; {_remedy(positions.kind, tuple(holder), str(key))}"
-        )
+        return f"{position}: {section} has no key {_as_toml(str(key))}; {_remedy(positions, tuple(holder), str(key))}"
     if detail["type"] == "missing":
         return f'{position}: {section} needs the key "{key}"'
     if detail["loc"][-1:] == ("[key]",):  # of a mapping
         return f"{position}: {section}: {words(detail)}"
     value = detail["input"]
     if isinstance(value, dict | list | tuple | BaseModel):
-        name = _section(location) if location else "the recipe"
+        name = _section(location, positions.noun) if location else f"the {positions.noun}"
         return f"{position}: {name}: {words(detail)}"
     return f"{position}: {f'{section} ' * bool(holder)}{short(str(key))} = {_as_toml(value)}: {words(detail)}"
 
 
-def _remedy(kind: type[BaseModel], holder: Location, tried: str) -> str:
+def _remedy(positions: Positions, holder: Location, tried: str) -> str:
     """What to write instead of a key that the table at `holder` does not have."""
     section = ".".join(key for key in holder if isinstance(key, str))
-    known = keys_at(kind, holder)
-    if meant := meant_in(section, tried):
+    known = keys_at(positions.kind, holder)
+    if meant := _meant(positions, section, tried):
         return _meaning(meant, section)
-    if len(holder) <= 1 and (at := _tables_with(kind, tried)):
+    if len(holder) <= 1 and (at := _tables_with(positions.kind, tried)):
         return f"it stands in {' and '.join(f'[{name}]' for name in at)}"
-    if near := _suggested(kind, holder, tried):
+    if near := _suggested(positions, holder, tried):
         return f'did you mean "{near}"?'
-    if meant := meant_elsewhere(tried):
+    if positions.noun == _RECIPE and (meant := meant_elsewhere(tried)):
         return _meaning(meant, section)
     return f"it has {', '.join(known)}" if known else "it takes none"
 
 
-def _suggested(kind: type[BaseModel], holder: Location, tried: str) -> str | None:
+def _suggested(positions: Positions, holder: Location, tried: str) -> str | None:
     """The key of the table at `holder` that whoever wrote `tried` meant, where there is one."""
     section = ".".join(key for key in holder if isinstance(key, str))
-    if (meant := meant_in(section, tried)) and meant.section == section:
+    if (meant := _meant(positions, section, tried)) and meant.section == section:
         return meant.key
-    return next(iter(difflib.get_close_matches(tried[:_LONGEST], keys_at(kind, holder), n=1)), None)
+    return next(iter(difflib.get_close_matches(tried[:_LONGEST], keys_at(positions.kind, holder), n=1)), None)
+
+
+def _meant(positions: Positions, section: str, tried: str) -> Meant | None:
+    return meant_in(section, tried) if positions.noun == _RECIPE else None
 
 
 def _meaning(meant: Meant, section: str) -> str:
@@ -159,7 +163,7 @@ def _meaning(meant: Meant, section: str) -> str:
 
 
 def _tables_with(kind: type[BaseModel], key: str) -> list[str]:
-    """The tables of the recipe that know a key."""
+    """The tables of the file that know a key."""
     return [name for name in kind.model_fields if key in keys_at(kind, (name,))]
 
 
@@ -184,8 +188,8 @@ def _holds(value: Any, location: Location) -> bool:
     return True
 
 
-def _section(location: Location) -> str:
-    return f"[{short('.'.join(str(key) for key in location))}]" if location else "the top of the recipe"
+def _section(location: Location, noun: str) -> str:
+    return f"[{short('.'.join(str(key) for key in location))}]" if location else f"the top of the {noun}"
 
 
 def _as_toml(value: Any) -> str:

@@ -1,8 +1,9 @@
-"""On which line of a TOML text every key stands. One pass: a text of any length takes time in proportion to it."""
+"""A TOML file, and on which line every key stands. One pass: a text of any length takes time in proportion to it."""
 
 import re
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 Location = tuple[str | int, ...]
@@ -12,6 +13,17 @@ _TOKEN = re.compile(
     r'"""(?:\\.|[^\\])*?"""(?:"{0,2})|' + r"'''.*?'''(?:'{0,2})|" + r'"(?:\\.|[^"\\\n])*"|'
     r"'[^'\n]*'|#[^\n]*|[\[\]{}\n]", re.DOTALL
 )  # fmt: skip
+
+
+def parse_toml(path: Path) -> tuple[str, dict[str, Any]]:
+    """A TOML file's text and content. Raises `ValueError` with a sentence where it is none."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows begin a file with a mark
+        return text, tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(f"{path}: not valid TOML: nested too deeply") from None
+    except ValueError as error:  # of UTF-8, of TOML, and of a number of thousands of digits
+        raise ValueError(f"{path}: not valid TOML: {error}") from error
 
 
 def key_lines(text: str) -> dict[Location, int]:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import tomllib
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from inhouse.posttrain.settings import SftSettings
 from inhouse.recipe.base import fill_from_base, open_recipe_base, refused
 from inhouse.recipe.errors import SENTENCE, Positions, keys_at, sentences, short, words
 from inhouse.recipe.follow import follow
-from inhouse.recipe.lines import Location
+from inhouse.recipe.lines import Location, parse_toml
 from inhouse.recipe.overrides import override
 from inhouse.rl.settings import RlSettings, check_climb
 from inhouse.train.settings import MidtrainSettings, PretrainSettings
@@ -61,7 +60,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), *, reads_here: bool =
     that is named must exist, unless another machine is to read them (`reads_here` is False).
     Raises `ValueError` with one line for every mistake: the file, the line, the key, what is wrong, what was meant.
     """
-    text, document = _parsed(path)
+    text, document = parse_toml(path)
     document.setdefault("name", path.stem)
     overridden = dict(override(document, text) for text in overrides)
     positions = Positions(Recipe, path, text, document, overridden)
@@ -81,17 +80,6 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), *, reads_here: bool =
     if reads_here and (missing := _missing(recipe, positions)):
         raise ValueError("\n".join(missing))
     return recipe
-
-
-def _parsed(path: Path) -> tuple[str, dict[str, Any]]:
-    """A TOML file's text and content. Raises `ValueError` with a sentence where it is none."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # editors on Windows begin a file with a mark
-        return text, tomllib.loads(text)
-    except RecursionError:
-        raise ValueError(f"{path}: not valid TOML: nested too deeply") from None
-    except ValueError as error:  # of UTF-8, of TOML, and of a number of thousands of digits
-        raise ValueError(f"{path}: not valid TOML: {error}") from error
 
 
 def _with_base(recipe: Recipe, positions: Positions, reads_here: bool) -> Recipe:

@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
 from inhouse.api.errors import HANDLERS
 from inhouse.api.metrics import ServerMetrics
-from inhouse.api.middleware import stack
+from inhouse.api.middleware import Keyed, stack
 from inhouse.api.settings import ServeSettings
 from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.request import SamplingParams
@@ -54,7 +55,7 @@ def create_app(
 
     app = Starlette(
         routes=Endpoints(served, api_key is not None).routes(),
-        middleware=stack(settings, metrics, api_key, host),
+        middleware=stack(settings, metrics, Middleware(Keyed, api_key=api_key), host),
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )

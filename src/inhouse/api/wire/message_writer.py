@@ -9,7 +9,7 @@ from inhouse.api.events import event
 from inhouse.api.wire.pieces import BlockWriter, CallPiece, Content, Piece, Thinking, Usage
 
 # of the engine's words; "stop" is a stop sequence where one was met
-_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 
 
 class MessageWriter(BlockWriter):

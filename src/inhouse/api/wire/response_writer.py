@@ -10,6 +10,8 @@ from inhouse.api.events import event
 from inhouse.api.wire.pieces import BlockWriter, CallPiece, Piece, Thinking, Usage
 from inhouse.api.wire.responses import ResponsesRequest
 
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
 
 class ResponseWriter(BlockWriter):
     """One answer. Events: `start`, those of `take`, `end` or `fail`; `response` is the whole that they add up to."""
@@ -27,11 +29,11 @@ class ResponseWriter(BlockWriter):
 
     def end(self, reason: str, usage: Usage) -> Iterator[bytes]:
         """`reason` in the words of the chat endpoint."""
-        status = "incomplete" if reason == "length" else "completed"
+        status = "incomplete" if reason in _INCOMPLETE else "completed"
         self.response["status"] = status
         yield from self.close()
         if status == "incomplete":
-            self.response["incomplete_details"] = {"reason": "max_output_tokens"}
+            self.response["incomplete_details"] = {"reason": _INCOMPLETE[reason]}
         self.response["usage"] = _usage(usage)
         yield self._event(f"response.{status}", response=self.response)
 

@@ -1,10 +1,10 @@
 """POST /v1/chat/completions: messages through the model's chat template."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from inhouse.api.wire.chat import ChatRequest
-from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking
+from inhouse.api.wire.chat_writer import delta_of, message_of
 from inhouse.serve.answer import Answer
 from inhouse.serve.choices import Candidate, Delta
 from inhouse.serve.faces.conversation import Conversation
@@ -29,7 +29,7 @@ class Chat(Conversation, OpenAIFace[ChatRequest]):
     def choice(self, job: int, delta: Delta) -> dict[str, Any]:
         answer = self.answers[job]
         pieces = answer.take(delta)
-        content = {"delta": _delta(pieces)} if self.body.stream else {"message": _message(answer)}
+        content = {"delta": delta_of(pieces)} if self.body.stream else {"message": _message(answer)}
         tokens = [
             _candidate(entry.chosen) | {"top_logprobs": [_candidate(candidate) for candidate in entry.top]}
             for entry in delta.entries
@@ -38,35 +38,8 @@ class Chat(Conversation, OpenAIFace[ChatRequest]):
         return {"index": job} | content | {"logprobs": logprobs, "finish_reason": answer.finish_reason}
 
 
-def _delta(pieces: Sequence[Piece]) -> dict[str, Any]:
-    thinking = "".join(piece.text for piece in pieces if isinstance(piece, Thinking))
-    content = "".join(piece.text for piece in pieces if isinstance(piece, Content))
-    said = {"reasoning_content": thinking, "content": content, "tool_calls": _calls(pieces)}
-    return {key: value for key, value in said.items() if value}
-
-
-def _calls(pieces: Sequence[Piece]) -> list[dict[str, Any]]:
-    """One entry a call: clients take two entries of a chunk for two calls. The first of a call says what it is."""
-    entries: dict[int, dict[str, Any]] = {}
-    for piece in pieces:
-        if isinstance(piece, CallPiece):
-            entry = entries.setdefault(piece.number, {"index": piece.number, "function": {"arguments": ""}})
-            if piece.id is not None:
-                entry |= {"id": piece.id, "type": "function"}
-                entry["function"]["name"] = piece.name
-            entry["function"]["arguments"] += piece.arguments
-    return list(entries.values())
-
-
 def _message(answer: Answer) -> dict[str, Any]:
-    calls = [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-        for call in answer.calls
-    ]
-    content = answer.content or (None if calls else "")
-    message = {"role": "assistant", "content": content, "refusal": None}
-    thinking = {"reasoning_content": answer.thinking} if answer.thinking else {}
-    return message | thinking | ({"tool_calls": calls} if calls else {})
+    return message_of(answer.content, answer.thinking, [call._asdict() for call in answer.calls])
 
 
 def _candidate(candidate: Candidate) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The verbs of `gateway`, a file a family."""

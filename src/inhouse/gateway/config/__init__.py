@@ -1,0 +1,1 @@
+"""gateway.toml: its tables, how it is read, checked and begun."""

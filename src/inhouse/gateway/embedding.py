@@ -1,0 +1,56 @@
+"""Vectors of texts, from one provider of the model after the other: vectors of two models do not compare."""
+
+from collections.abc import Awaitable, Callable
+
+from inhouse.api.wire.embeddings import EmbeddingRequest
+from inhouse.api.wire.pieces import Usage
+from inhouse.gateway.failover.policy import Step, step_after
+from inhouse.gateway.gateway import Call, Gateway
+from inhouse.gateway.types import Attempt
+from inhouse.providers.answers import Embedded
+from inhouse.providers.errors import NotExpressible, ProviderError
+
+NOTHING = Usage(0, 0, 0, 0)
+
+
+async def embedded(gateway: Gateway, call: Call, on_attempt: Callable[[Attempt], Awaitable[None]]) -> Embedded:
+    """Raises the first `ProviderError` where nobody gives any, and what `on_attempt` raises."""
+    first: ProviderError | None = None
+    for target in call.decision.order:
+        if target.model != call.decision.order[0].model:
+            continue
+        attempt = Attempt(len(call.attempts) + 1, target, gateway.now())
+        await on_attempt(attempt)
+        call.attempts.append(attempt)
+        try:
+            return await _asked(gateway, call, attempt)
+        except ProviderError as error:
+            first = first or error
+            if step_after(error, False, len(call.attempts) == 1) is Step.GIVE:
+                raise
+    assert first is not None, "a decision names somebody"
+    raise first
+
+
+async def _asked(gateway: Gateway, call: Call, attempt: Attempt) -> Embedded:
+    """Writes down what became of the attempt. What a status refused has used nothing; else nobody has said it."""
+    request, target = call.asked.request, attempt.target
+    assert isinstance(request, EmbeddingRequest)
+    try:
+        endpoint = gateway.pool.endpoint(target)
+        answer = await endpoint.embed(request.model_copy(update={"model": target.upstream}))
+        attempt.outcome, attempt.usage = "answered", answer.usage
+        gateway.breaker.answered(target)
+        return answer
+    except ProviderError as error:
+        attempt.outcome = error.kind
+        if isinstance(error, NotExpressible) or error.status is not None:
+            attempt.usage = NOTHING
+        gateway.breaker.failed(target, error)
+        raise
+    except BaseException:
+        attempt.outcome = "client gone"
+        raise
+    finally:
+        attempt.seconds = gateway.now() - attempt.started
+        attempt.is_estimate = attempt.usage is None

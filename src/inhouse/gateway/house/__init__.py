@@ -1,0 +1,1 @@
+"""Models of one's own as providers: processes that the gateway starts, watches and ends."""

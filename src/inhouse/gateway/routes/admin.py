@@ -1,0 +1,168 @@
+"""What administrators ask over HTTP: keys, cuts, spend, decisions, calls under way. All of it in JSON."""
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from inhouse.api.body import read_body
+from inhouse.api.errors import ApiError
+from inhouse.api.openapi import Operation
+from inhouse.api.wire.chat import ChatRequest
+from inhouse.api.wire.fields import Request as Body
+from inhouse.gateway.administration import new_caller
+from inhouse.gateway.call import decide
+from inhouse.gateway.config.config import GatewayConfig
+from inhouse.gateway.contracts.cut import order_cut, stored_cuts
+from inhouse.gateway.contracts.instants import read_instant
+from inhouse.gateway.contracts.terms import Cut
+from inhouse.gateway.gateway import Call, Gateway
+from inhouse.gateway.routes.endpoint import Endpoint, asked_of
+from inhouse.gateway.routes.keyed import ADMIN
+from inhouse.gateway.routing.explain import as_json
+from inhouse.gateway.settings import QuotaSettings
+from inhouse.gateway.spend.report import spending
+from inhouse.gateway.store.ledger import plain
+from inhouse.gateway.types import Caller
+
+
+class NewKey(Body):
+    """POST /admin/keys. Empty lists: all."""
+
+    ignored: ClassVar = frozenset()
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="what the ledger calls it, for good")
+    team: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    models: list[str] = Field(default=[])
+    tasks: list[str] = Field(default=[])
+    faces: list[str] = Field(default=[])
+    is_admin: bool = False
+    keep_content_days: int = Field(default=0, ge=0, le=3650)
+    budget: str | None = Field(default=None, max_length=40, description="such as 50/month")
+    requests_per_minute: int | None = Field(default=None, ge=1, lt=2**31, description="none: any number")
+    tokens_per_minute: int | None = Field(default=None, ge=1, lt=2**31, description="none: any number")
+
+
+class NewCut(Body):
+    """POST /admin/cuts."""
+
+    ignored: ClassVar = frozenset()
+    provider: str = Field(max_length=200)
+    at: str | None = Field(default=None, max_length=40, description="a date or a time in UTC; none: now")
+    grace: float = Field(default=30.0, ge=0, le=3600, description="seconds that streams under way have")
+    reason: str = Field(default="", max_length=200)
+
+
+class Admin:
+    """Every route needs an administrator's key; every act stands in the audit log with its name."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway, self.limits = gateway, gateway.config.server
+
+    def all(self) -> list[Endpoint]:
+        return [
+            Endpoint(ADMIN, self.keys, Operation("/admin/keys", "get", "All keys, without their secrets.")),
+            Endpoint(ADMIN, self.create_key, Operation("/admin/keys", "post", "A new key, shown once.", NewKey)),
+            Endpoint(ADMIN, self.rotate_key, Operation("/admin/keys/{id}/rotate", "post", "A new secret for a key.")),
+            Endpoint(ADMIN, self.revoke_key, Operation("/admin/keys/{id}", "delete", "A key works no more.")),
+            Endpoint(ADMIN, self.cuts, Operation("/admin/cuts", "get", "The providers that are cut, or will be.")),
+            Endpoint(ADMIN, self.cut, Operation("/admin/cuts", "post", "End a provider.", NewCut)),
+            Endpoint(ADMIN, self.spend, Operation("/admin/spend/{by}", "get", "What was spent, by team, model, day.")),
+            Endpoint(ADMIN, self.live, Operation("/admin/calls", "get", "The calls under way.")),
+            Endpoint(ADMIN, self.route, Operation("/admin/route", "post", "Who would answer, and why.", ChatRequest)),
+        ]
+
+    async def keys(self, request: Request) -> Response:
+        keys = await self.gateway.keys.all()
+        said = [
+            {"id": key.caller.key_id, "created": key.created, "revoked": key.revoked} | key.caller._asdict()
+            for key in keys
+        ]
+        return JSONResponse({"keys": said})
+
+    async def create_key(self, request: Request) -> Response:
+        body = NewKey.parse(await read_body(request, self.limits))
+        try:
+            secret = await self.gateway.keys.create(_caller(self.gateway.config, body), _who(request))
+        except ValueError as error:
+            raise _refusal(error) from error
+        return JSONResponse({"id": body.id, "key": secret})
+
+    async def rotate_key(self, request: Request) -> Response:
+        name = plain(request.path_params["id"])
+        try:
+            return JSONResponse({"id": name, "key": await self.gateway.keys.rotate(name, _who(request))})
+        except ValueError as error:
+            raise _refusal(error, 404) from error
+
+    async def revoke_key(self, request: Request) -> Response:
+        name = plain(request.path_params["id"])
+        try:
+            await self.gateway.keys.revoke(name, _who(request))
+        except ValueError as error:
+            raise _refusal(error, 404) from error
+        return JSONResponse({"id": name, "revoked": True})
+
+    async def cuts(self, request: Request) -> Response:
+        return JSONResponse({"cuts": [cut._asdict() for cut in (await stored_cuts(self.gateway.db)).values()]})
+
+    async def cut(self, request: Request) -> Response:
+        body, now = NewCut.parse(await read_body(request, self.limits)), self.gateway.now()
+        if body.provider not in self.gateway.config.providers():
+            raise ApiError(404, f"There is no provider '{body.provider[:100]}'.", param="provider", code="not_found")
+        try:
+            at = now if body.at is None else read_instant(body.at).timestamp()
+            await order_cut(
+                self.gateway.audit, Cut(body.provider, at, None, body.grace, _who(request), plain(body.reason), now)
+            )
+        except ValueError as error:
+            raise _refusal(error) from error
+        await self.gateway.cuts.look()
+        variable = self.gateway.config.providers()[body.provider].key_env
+        return JSONResponse({"provider": body.provider, "at": at, "clear_variable": variable})
+
+    async def spend(self, request: Request) -> Response:
+        by = request.path_params["by"].split(",")
+        try:
+            sums = await spending(self.gateway.db, by)
+        except ValueError as error:
+            raise _refusal(error) from error
+        return JSONResponse({"currency": self.gateway.config.currency, "spend": [each._asdict() for each in sums]})
+
+    async def live(self, request: Request) -> Response:
+        return JSONResponse({"calls": [_shown(call) for call in self.gateway.live.values()]})
+
+    async def route(self, request: Request) -> Response:
+        """Calls nobody: whoever asks sees what the gateway would do with this request."""
+        raw = await read_body(request, self.limits)
+        asked = asked_of("chat", ChatRequest.parse(raw), request, raw)
+        decision = await decide(self.gateway, request.scope["caller"], asked)
+        return JSONResponse(as_json(decision))
+
+
+def _caller(config: GatewayConfig, body: NewKey) -> Caller:
+    quota = QuotaSettings(requests_per_minute=body.requests_per_minute, tokens_per_minute=body.tokens_per_minute)
+    return new_caller(
+        config, body.id, team=body.team, budget=body.budget, models=tuple(body.models), tasks=tuple(body.tasks),
+        faces=tuple(body.faces), keep_content_days=body.keep_content_days, is_admin=body.is_admin, quota=quota,
+    )  # fmt: skip
+
+
+def _who(request: Request) -> str:
+    """Who acts, for the audit log."""
+    caller: Caller = request.scope["caller"]
+    return caller.key_id
+
+
+def _refusal(error: ValueError, status: int = 400) -> ApiError:
+    said = str(error).removeprefix("--")  # of a verb's option, which is a field here
+    return ApiError(status, f"{said[:1].upper()}{said[1:]}.", code="not_found" if status == 404 else "invalid_value")
+
+
+def _shown(call: Call) -> dict[str, Any]:
+    """Nothing of what was asked or said."""
+    return {
+        "id": call.id, "key": call.caller.key_id, "team": call.caller.team, "face": call.asked.face,
+        "asked": call.asked.request.model, "task": call.decision.task, "started": call.started,
+        "attempts": [[each.target.provider, each.target.model, each.outcome] for each in call.attempts],
+    }  # fmt: skip

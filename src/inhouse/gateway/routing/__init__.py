@@ -1,0 +1,1 @@
+"""Who answers a request: by what has been measured, within what is allowed."""

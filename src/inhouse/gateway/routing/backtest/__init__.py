@@ -1,0 +1,1 @@
+"""What another way of choosing would have scored and cost, on outcomes that are known or decisions that were logged."""

@@ -1,0 +1,84 @@
+"""What the verbs print of keys, spend, bills, drills and the audit log."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from inhouse.gateway.contracts.instants import say_instant
+from inhouse.gateway.spend.reconcile import Reconciliation
+from inhouse.gateway.spend.report import Spending
+from inhouse.gateway.store.keys import Key
+from inhouse.gateway.types import NANO
+
+
+def keys_table(keys: Sequence[Key]) -> Table:
+    """Whose they are and what they may; an empty cell is all, or no limit."""
+    drawn = _table("key", "team", "models", "tasks", "faces", "groups", "budget", "a minute", "since")
+    for caller, created, revoked in keys:
+        budget = "" if caller.budget is None else f"{caller.budget / NANO:,.2f} a {caller.budget_period}"
+        rates = [f"{caller.requests_per_minute:,} requests"] * bool(caller.requests_per_minute)
+        rates += [f"{caller.tokens_per_minute:,} tokens"] * bool(caller.tokens_per_minute)
+        drawn.add_row(
+            caller.key_id + " (admin)" * caller.is_admin, caller.team, *map(", ".join, caller[2:5]),
+            ", ".join(caller.groups), budget, ", ".join(rates),
+            say_instant(created) if revoked is None else f"revoked {say_instant(revoked)}",
+        )  # fmt: skip
+    return drawn
+
+
+def spending_table(sums: Sequence[Spending], by: Sequence[str], currency: str) -> Table:
+    """With the bounds of what no provider has said."""
+    drawn = _table(*by, numbers=("calls", "tokens in", "cached", "tokens out", currency, "at least", "at most"))
+    for each in sums:
+        bounds = ("", "") if each.is_exact else (_money(each.low), _money(each.high))
+        counts = (each.calls, each.prompt, each.cached, each.completion)
+        drawn.add_row(*each.of, *(f"{count:,}" for count in counts), _money(each.cost), *bounds)
+    return drawn
+
+
+def reconciliation_lines(found: Reconciliation, currency: str) -> Iterator[str]:
+    """What agrees, what was settled, and everything that does not agree."""
+    yield f"{found.matched:,} agree; {found.settled:,} estimates are exact now ({_money(found.change, '+')} {currency})"
+    if found.still_open:
+        yield f"{found.still_open:,} calls of these days are still under way: reconcile again later"
+    for each in found.differences:
+        span = "" if each.low == each.high else f" ({_money(each.low)} to {_money(each.high)})"
+        yield f"{each.what}: billed {_money(each.billed)}, booked {_money(each.booked)}{span}: {each.why}"
+
+
+def drills_table(results: Sequence[Mapping[str, Any]]) -> Table:
+    """The newest first."""
+    drawn = _table("drill", "provider", "kind", "result")
+    for drill in results:
+        kind = f"cut for {drill['cut_seconds']} s" if drill["cut_seconds"] else "rehearsal"
+        said = "under way" if drill["ended"] is None else _plain(drill["result"])
+        drawn.add_row(say_instant(drill["at"]), drill["provider"], kind, said)
+    return drawn
+
+
+def audit_line(body: Mapping[str, Any]) -> str:
+    """When, who, what."""
+    return f"{say_instant(body['at'])}  {body['by']}  {body['what']}  {_plain(body['details'])}"
+
+
+def _plain(value: Any) -> str:
+    """What has parts as `name value`; what is empty is left out."""
+    if isinstance(value, Mapping):
+        return ", ".join(
+            f"{name} {_plain(part)}" for name, part in value.items() if part not in (None, "", [], 0, False)
+        )
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _money(nano: int, sign: str = "") -> str:
+    return f"{nano / NANO:{sign},.6f}"
+
+
+def _table(*columns: str, numbers: Sequence[str] = ()) -> Table:
+    drawn = Table(box=None, pad_edge=False)
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for column in numbers:
+        drawn.add_column(column, justify="right")
+    return drawn
