@@ -22,7 +22,7 @@ import numpy as np
 from inhouse.environments.product.registry import SUITES
 from inhouse.environments.product.suite import documents
 from inhouse.gateway.routing.backtest.backtest import Backtest, backtest
-from inhouse.gateway.routing.backtest.outcomes import Outcomes, read_outcomes, retold
+from inhouse.gateway.routing.backtest.outcomes import Outcomes, read_outcomes
 from inhouse.gateway.routing.classifier import train
 from inhouse.gateway.routing.evidence import Evidence, Finding, share_of
 from inhouse.gateway.routing.prompts import own_examples
@@ -169,7 +169,7 @@ def known_structure() -> Iterator[str]:
     told = {text: guess(text).task for text in {*one.questions}}
     right = np.mean([told[text] == task for text, task in zip(one.questions, one.tasks, strict=True)])
     yield f"\nThe same, its task told by the classifier from the question ({right:.1%} right):\n"
-    yield from by_weight(retold(one, told.__getitem__))
+    yield from by_weight(one._replace(tasks=tuple(told[text] for text in one.questions)))
     random = np.random.default_rng(1)
     wrong = random.random(QUESTIONS) < 0.2
     other = random.choice(list(questions), QUESTIONS)
