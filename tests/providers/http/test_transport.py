@@ -45,7 +45,7 @@ async def kept_alive() -> AsyncIterator[tuple[str, list[int]]]:
     async def handled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await handle(reader, writer)
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
     server = await asyncio.start_server(handled, "127.0.0.1", 0)
@@ -55,12 +55,13 @@ async def kept_alive() -> AsyncIterator[tuple[str, list[int]]]:
         server.close()
 
 
-def test_the_connection_of_a_stream_serves_the_next_one() -> None:
+def test_the_connection_of_a_stream_serves_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inhouse.providers.http.transport.LEAVE_SECONDS", 10.0)
+
     async def run() -> None:
-        async with kept_alive() as (url, counts), Endpoint(url, OPENAI) as endpoint:
-            for _ in range(3):
+        async with kept_alive() as (url, counts), Endpoint(url, OPENAI, connections=1) as endpoint:
+            for _ in range(3):  # each waits for the only connection
                 assert gather([event async for event in endpoint.stream(REQUEST)]).text == "42"
-                await asyncio.sleep(0.03)
             assert counts == [3]
 
     asyncio.run(run())

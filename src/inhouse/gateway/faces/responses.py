@@ -18,7 +18,7 @@ class Responses(Face):
     name: ClassVar = "responses"
 
     def __init__(self, raw: bytes) -> None:
-        asked = ResponsesRequest.parse(raw)
+        asked = ResponsesRequest.parse(raw, images=True)
         self.request = as_chat(asked, _NAMES)
         self._writer, self._has_begun = ResponseWriter(asked, asked.model), False
 
