@@ -3,17 +3,21 @@ used, booked whatever happens."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
+from hashlib import sha256
 
 from inhouse.api.wire.embeddings import EmbeddingRequest
 from inhouse.gateway.booking import ending, new_call
 from inhouse.gateway.embedding import embedded
 from inhouse.gateway.faces.errors import as_api_error
 from inhouse.gateway.failover.answer import Answering
+from inhouse.gateway.failover.running import Request
 from inhouse.gateway.gateway import Asked, Call, Gateway
+from inhouse.gateway.settings import AUTO
 from inhouse.gateway.store import ledger
 from inhouse.gateway.store.content import keep_content
 from inhouse.gateway.store.meters import left
-from inhouse.gateway.types import Attempt, Caller, CallRefused, Decision
+from inhouse.gateway.types import Attempt, Caller, CallRefused, Decision, Target
 from inhouse.providers.answers import Begun, Embedded, Event
 from inhouse.providers.errors import ProviderError
 
@@ -50,7 +54,7 @@ async def decide(gateway: Gateway, caller: Caller, asked: Asked) -> Decision:
     """Who may answer, for a caller who may ask. Raises `CallRefused`."""
     model = asked.request.model
     check_scope(caller, model)
-    budgets, _ = gateway.limits.of(caller, model.partition(":")[2])
+    budgets, _ = gateway.limits.of(caller, named_task(model))
     money = await left(gateway.db, budgets)
     decision = gateway.router.decide(asked.request, model, caller, asked.conversation, money, gateway.now())
     if caller.tasks and decision.task not in caller.tasks:
@@ -67,7 +71,7 @@ async def answer(gateway: Gateway, call: Call) -> AsyncGenerator[Event, None]:
     assert not isinstance(call.asked.request, EmbeddingRequest)
     answering = Answering(
         call.asked.request, call.decision.order, gateway.pool, gateway.breaker, gateway.config.failover,
-        lambda attempt: write(gateway, call, attempt),
+        lambda attempt: write(gateway, call, attempt), partial(salted, gateway, call.caller.team),
     )  # fmt: skip
     call.attempts = answering.attempts
     async with aclosing(answering.events()) as events:
@@ -80,6 +84,15 @@ async def answer(gateway: Gateway, call: Call) -> AsyncGenerator[Event, None]:
 async def embed(gateway: Gateway, call: Call) -> Embedded:
     """The vectors, as `answer` gives an answer."""
     return await embedded(gateway, call, lambda attempt: write(gateway, call, attempt))
+
+
+def salted(gateway: Gateway, team: str, request: Request, target: Target) -> Request:
+    """For a model of one's own, which knows all callers by one key: its cache of prefixes tells no team what another
+    has asked (Song et al., "The Early Bird Catches the Leak", 2024)."""
+    if not gateway.config.providers()[target.provider].is_inhouse:
+        return request
+    salt = sha256(f"{team}\0{request.cache_salt or ''}".encode("utf-8", "surrogatepass")).hexdigest()
+    return request.model_copy(update={"cache_salt": salt})
 
 
 async def write(gateway: Gateway, call: Call, attempt: Attempt) -> None:
@@ -105,8 +118,14 @@ async def settle(gateway: Gateway, call: Call) -> None:
 
 def check_scope(caller: Caller, model: str) -> None:
     """Raises `CallRefused` where the key may not ask for this model, or for the task that it names."""
-    name, _, task = model.partition(":")
-    if caller.models and not {model, name} & {*caller.models}:
+    task = named_task(model)
+    if caller.models and not {model, AUTO if task else model} & {*caller.models}:
         raise CallRefused(403, f"This key may not ask for the model '{model[:100]}'.", "model_not_allowed")
-    if name == "auto" and caller.tasks and task and task not in caller.tasks:
+    if caller.tasks and task and task not in caller.tasks:
         raise CallRefused(403, f"This key may not ask for the task '{task[:100]}'.", "task_not_allowed")
+
+
+def named_task(model: str) -> str:
+    """The task of "auto:TASK"; "" of all other names."""
+    name, _, task = model.partition(":")
+    return task if name == AUTO else ""

@@ -21,6 +21,7 @@ class Answering:
     """One request, asked of `order` until one target answers.
 
     `on_attempt` is awaited before a provider is asked, with the attempt that begins; where it raises, nobody is asked.
+    `said_to` makes what one target is sent of what all are.
     `attempts` is filled as they come; when `events` has ended, however it did, each has its outcome and what it used.
     `now` is the wall clock; `monotonic` and `sleep` are of one clock, that of the event loop.
     """
@@ -33,12 +34,14 @@ class Answering:
         breaker: Breaker,
         settings: FailoverSettings,
         on_attempt: Callable[[Attempt], Awaitable[None]],
+        said_to: Callable[[Request, Target], Request] = lambda request, target: request,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.attempts: list[Attempt] = []
         self._pool, self._breaker, self._settings, self._on_attempt = pool, breaker, settings, on_attempt
+        self._said_to = said_to
         self._now, self._monotonic = now, monotonic
         self._turns = Turns(order, pool, breaker, settings, monotonic, sleep)
         self._delivery = _delivery_of(request, settings)
@@ -142,7 +145,9 @@ class Answering:
             raise
         try:
             request = self._delivery.request_for(target, self._pool.model(target))
-            running = Running(attempt, request, self._pool, self._limits(target), self._monotonic)
+            running = Running(
+                attempt, self._said_to(request, target), self._pool, self._limits(target), self._monotonic
+            )
         except ProviderCut as error:
             attempt.outcome, attempt.usage = error.kind, NOTHING
             self._turns.failed(target, error, has_begun=False)
