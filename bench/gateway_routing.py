@@ -111,7 +111,9 @@ def of_others(files: list[Path], prices: Path | None, per_cost: Iterable[float])
         )
     )
     about = f"{len(outcomes.tasks):,} questions of {len({*outcomes.tasks})} tasks; {names}."
-    yield from ["# Routing by the table, on outcomes of others", "", about, ""]
+    weights = " ".join(f"{price:g}" for price in per_cost)
+    command = f"python bench/gateway_routing.py --files {files[0].name} … --prices FILE --per-cost {weights}"
+    yield from ["# Routing by the table, on outcomes of others", "", f"`{command}`", "", about, ""]
     yield from by_weight(outcomes, per_cost)
 
 

@@ -24,6 +24,8 @@ WITHOUT_TORCH = (
     "inhouse.gateway.config",
     "inhouse.gateway.contracts",
     "inhouse.gateway.house",
+    "inhouse.gateway.routing",
+    "inhouse.gateway.routing.backtest",
     "inhouse.gateway.spend",
     "inhouse.gateway.store",
     "inhouse.jobs",
