@@ -17,6 +17,7 @@ from inhouse.providers.anthropic import ANTHROPIC
 from inhouse.providers.endpoint import Endpoint
 from inhouse.providers.errors import NotExpressible
 from inhouse.providers.expressible import Capabilities
+from inhouse.providers.http.transport import proxy_for
 from inhouse.providers.openai import OPENAI
 
 REQUEST = ChatRequest.model_validate({"model": "m", "messages": [{"role": "user", "content": "6 times 7?"}]})
@@ -97,6 +98,14 @@ def test_proxies_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:80", "127.1.2.3", "[::1]:80", "localhost"])
+def test_this_machine_is_never_asked_through_a_proxy(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "")
+    assert proxy_for(f"http://{host}/v1") == (None, None)
+    assert proxy_for("http://models.example/v1")[0] == "http://proxy.example:3128"
 
 
 COMPLETION = {"id": "a", "model": "m-2", "choices": [{"index": 0, "text": "lo", "finish_reason": "length"}]}
