@@ -31,6 +31,7 @@ WITHOUT_TORCH = (
     "inhouse.jobs",
     "inhouse.pipeline",
     "inhouse.providers",
+    "inhouse.providers.http",
     "inhouse.recipe",
     "inhouse.report",
 )
