@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from inhouse.api.errors import ApiError
 from inhouse.api.events import event
-from inhouse.api.wire.message_writer import MessageWriter
 from inhouse.api.wire.messages import CountTokensRequest, MessagesRequest
+from inhouse.api.writers.message_writer import MessageWriter
 from inhouse.gateway.faces.face import UNKNOWN, Face, as_chat
 from inhouse.providers.answers import Begun, Ended, Event, Logprobs
 
