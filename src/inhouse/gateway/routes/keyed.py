@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Collection
 from typing import get_args
+from typing import get_args
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -10,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inhouse.api.errors import ApiError
 from inhouse.api.middleware import given_keys, wrong_key
-from inhouse.gateway.types import Caller, Face
+from inhouse.gateway.types import Caller, Face, Face
 
 Handler = Callable[[Request], Awaitable[Response]]
 # what a route may need beside a face: an administrator's key, one that may ask some face, any key, none
