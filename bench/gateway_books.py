@@ -147,7 +147,8 @@ async def books(db: Database) -> Books:
     columns = "call_id, number, upstream, cost, low, high, kind"
     rows = [dict(zip(columns.split(", "), row, strict=True)) for row in await db.read(f"SELECT {columns} FROM spent")]
     attempts = await db.read("SELECT upstream, COUNT(*) AS n FROM attempts GROUP BY upstream")
-    meters = await db.read("SELECT SUM(spent) AS spent, SUM(reserved) AS reserved FROM meters WHERE name LIKE '%/20%'")
+    sums = "SELECT SUM(spent) AS spent, SUM(reserved) AS reserved FROM meters WHERE name LIKE 'budget|%'"
+    meters = await db.read(sums)
     still = await db.read("SELECT COUNT(*) AS n FROM open_calls")
     return Books(
         rows, Counter({row["upstream"]: row["n"] for row in attempts}), still[0]["n"],

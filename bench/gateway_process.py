@@ -1,6 +1,5 @@
 """What the gateway's benchmarks start: the provider that keeps its own bill, the gateway before it, PostgreSQL."""
 
-import os
 import re
 import signal
 import socket
@@ -94,12 +93,7 @@ class GatewayProcess:
         begun = time.monotonic()
         with self._log.open("ab") as log:
             at = log.tell()
-            command = [
-                sys.executable,
-                "-c",
-                "import sys,pathlib; from inhouse.gateway.server import serve; serve(pathlib.Path(sys.argv[1]))",
-                str(self.file),
-            ]
+            command = [sys.executable, "-m", "inhouse", "gateway", "serve", str(self.file)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         while "the gateway is at" not in (said := self._log.read_bytes()[at:].decode(errors="replace")):
             assert self.process.poll() is None and time.monotonic() - begun < _PATIENCE, f"no start: {said}"
@@ -151,15 +145,12 @@ def wait_for(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Of a process and of the children that it has now."""
-    total = 0.0
-    for each in [pid, *_children(pid)]:
-        try:
-            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return total
+    """Of all threads of a process and of the children that it has now, to the nanosecond as the scheduler counts."""
+    return sum(int(each.read_text().split()[0]) for one in [pid, *_children(pid)] for each in _threads(one)) / 1e9
+
+
+def _threads(pid: int) -> list[Path]:
+    return list(Path(f"/proc/{pid}/task").glob("*/schedstat"))
 
 
 def resident(pid: int) -> float:

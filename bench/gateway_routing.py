@@ -2,13 +2,17 @@
 
     PYTHONPATH=. python bench/gateway_routing.py [--write]
     PYTHONPATH=. python bench/gateway_routing.py --files FILE … [--prices FILE] [--per-cost N …] [--write]
+    PYTHONPATH=. python bench/gateway_routing.py --labels FILE
 
 Models have a skill, a strength of their own at each of ten tasks, and a price; questions have a difficulty that all
 models share, and a text of their task, from which the classifier tells the task. `--files`: the same on outcomes of
-others (RouteLLM's, LLMRouter's, RouterArena's files, folders of `inhouse eval`).
+others (RouteLLM's, LLMRouter's, RouterArena's files, folders of `inhouse eval`). `--labels`: how the classifier tells
+requests whose task is known, as `[routing] labels` has them.
 """
 
 import argparse
+import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +22,7 @@ import numpy as np
 from inhouse.environments.product.registry import SUITES
 from inhouse.environments.product.suite import documents
 from inhouse.gateway.routing.backtest.backtest import Backtest, backtest
-from inhouse.gateway.routing.backtest.outcomes import Outcomes, read_outcomes, retold
+from inhouse.gateway.routing.backtest.outcomes import Outcomes, read_outcomes
 from inhouse.gateway.routing.classifier import train
 from inhouse.gateway.routing.evidence import Evidence, Finding, share_of
 from inhouse.gateway.routing.prompts import own_examples
@@ -107,7 +111,9 @@ def of_others(files: list[Path], prices: Path | None, per_cost: Iterable[float])
         )
     )
     about = f"{len(outcomes.tasks):,} questions of {len({*outcomes.tasks})} tasks; {names}."
-    yield from ["# Routing by the table, on outcomes of others", "", about, ""]
+    weights = " ".join(f"{price:g}" for price in per_cost)
+    command = f"python bench/gateway_routing.py --files {files[0].name} … --prices FILE --per-cost {weights}"
+    yield from ["# Routing by the table, on outcomes of others", "", f"`{command}`", "", about, ""]
     yield from by_weight(outcomes, per_cost)
 
 
@@ -165,7 +171,7 @@ def known_structure() -> Iterator[str]:
     told = {text: guess(text).task for text in {*one.questions}}
     right = np.mean([told[text] == task for text, task in zip(one.questions, one.tasks, strict=True)])
     yield f"\nThe same, its task told by the classifier from the question ({right:.1%} right):\n"
-    yield from by_weight(retold(one, told.__getitem__))
+    yield from by_weight(one._replace(tasks=tuple(told[text] for text in one.questions)))
     random = np.random.default_rng(1)
     wrong = random.random(QUESTIONS) < 0.2
     other = random.choice(list(questions), QUESTIONS)
@@ -184,14 +190,34 @@ def known_structure() -> Iterator[str]:
         yield f"| {name} | {from_few(structure, questions)} |"
 
 
+def told(labels: Path) -> Iterator[str]:
+    """By task: how many requests, of how many the classifier is sure, and of how many of these it is right."""
+    guess, confidence = train(list(own_examples())).guess, RoutingSettings().confidence
+    counts: dict[str, Counter[str]] = {}
+    for line in labels.read_text(encoding="utf-8").splitlines():
+        label = json.loads(line)
+        found = guess(label["text"])
+        counts.setdefault(label["task"], Counter())[found.task if found.confidence >= confidence else ""] += 1
+    yield "| task | requests | sure | right of these | taken for |"
+    yield "| --- | ---: | ---: | ---: | --- |"
+    for task, found_as in sorted(counts.items()):
+        sure = found_as.total() - found_as[""]
+        wrong = ", ".join(f"{other} {n}" for other, n in found_as.most_common() if other not in ("", task))
+        yield f"| {task} | {found_as.total():,} | {sure:,} | {found_as[task]:,} | {wrong} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", nargs="+", type=Path, help="outcomes of others instead")
     parser.add_argument("--prices", type=Path, help="what their models cost")
     parser.add_argument("--per-cost", nargs="+", type=float, default=PER_COST)
+    parser.add_argument("--labels", type=Path, help="requests with their tasks instead, told by the classifier")
     parser.add_argument("--write", action="store_true", help="write the table into bench/results")
     options = parser.parse_args()
     name = "gateway_routing"
+    if options.labels:
+        print("\n".join(told(options.labels)))
+        return
     if options.files:
         name += "-files"
         text = "\n".join([*of_others(options.files, options.prices, options.per_cost), ""])

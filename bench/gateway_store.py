@@ -116,8 +116,9 @@ def main() -> None:
         PAGE.write_text(
             "# What a call costs in the store\n\n"
             f"    python bench/gateway_store.py --calls {arguments.calls} --write\n\n"
-            f"{os.cpu_count()} cores ({platform.machine()}), shared with other work. Median / 99th percentile / "
-            f"largest; CPU of the gateway's process alone.\n\n{found}\n",
+            f"{os.cpu_count()} cores ({platform.machine()}), niceness {os.nice(0)} at a load of "
+            f"{os.getloadavg()[1]:.0f}: the more, the more of the tails is waiting for a core. Median / 99th "
+            f"percentile / largest; CPU of the gateway's process alone.\n\n{found}\n",
             encoding="utf-8",
         )
 

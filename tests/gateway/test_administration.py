@@ -1,12 +1,18 @@
 """The verbs, as an administrator uses them: on the store of a gateway, whether that runs or not."""
 
+import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
+from typer.core import TyperGroup
 
 from inhouse.cli.app import main
+from inhouse.cli.gateway.app import gateway as gateway_verbs
+from inhouse.common.files import write_json
 from inhouse.gateway.administration import new_caller
 from inhouse.gateway.config.read import read_config
 from inhouse.gateway.settings import QuotaSettings
@@ -105,6 +111,50 @@ def test_times_and_groups_are_said_to_be_wrong(gateway: Callable[..., str]) -> N
     assert 'spend by "colour"' in gateway("spend", "--by", "colour")
     assert "calls" in gateway("spend", "--by", "team,day")
     assert gateway("drill").startswith("drill")
+
+
+def test_the_commands_of_the_page_run(gateway: Callable[..., str], tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text(encoding="utf-8")
+    commands = [re.split(r"\s{2,}#", line.strip())[0] for line in page.splitlines() if line.startswith("    inhouse ")]
+    (tmp_path / "runs" / "preview").mkdir(parents=True)
+    write_json(tmp_path / "runs" / "preview" / "config.json", {})
+    (tmp_path / "gateway.toml").unlink()
+    said = {command: gateway(*shlex.split(command)[2:]) for command in commands if "serve" not in command}
+    init, check, keys, route, cut = said.values()
+    assert "runs/preview: a model of one's own" in init
+    assert "preview at preview" in check
+    assert keys.startswith("ih-")
+    assert "task: product/code" in route and "preview at preview" in route
+    assert "there is no provider acme; there are preview" in cut  # the page's is an example
+    assert "preview cut on" in gateway("cut", "preview", "--rehearse")
+
+
+def test_the_page_has_every_verb_and_its_options() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \| (.*) \|$", page, re.MULTILINE)
+    told = {verb: set(re.findall(r"(--[a-z-]+)", f"{name} {text}")) for name, text in rows for verb in _verbs(name)}
+    command = typer.main.get_command(gateway_verbs)
+    assert isinstance(command, TyperGroup)
+    groups = {name: each for name, each in command.commands.items() if isinstance(each, TyperGroup)}
+    options = {f"{name} {verb}": each for name, group in groups.items() for verb, each in group.commands.items()}
+    options |= {name: each for name, each in command.commands.items() if name not in groups}
+    assert told.keys() == options.keys()
+    for verb, flags in told.items():
+        known = {flag for option in options[verb].params for flag in option.opts}
+        shared = {flag for other in told if other.startswith(f"{verb.split()[0]} ") for flag in told[other]}
+        assert flags - known <= shared, verb
+
+
+def _verbs(cell: str) -> list[str]:
+    """Of the first cell of a row: without what a verb is given."""
+    return [" ".join(re.findall(r"^[a-z ]+", verb)).strip() for verb in re.findall(r"`(.*?)`", cell)]
+
+
+def test_a_store_that_does_not_answer_is_one_sentence(gateway: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").write_text(f'store = "postgresql://nobody@127.0.0.1:9/none"\n{TEXT}')
+    said = gateway("keys", "list")
+    assert said.startswith("inhouse: ") and said.count("\n") == 1
+    assert "internal error" not in said
 
 
 def test_without_a_file_one_sentence(gateway: Callable[..., str]) -> None:

@@ -1,17 +1,21 @@
 """Gemini's dialect: a stream is the whole answer, a request has all of its parts."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
+from tests.providers.loopback import loopback, reply, stream
 from tests.providers.made_answers import CUTS, USAGES, answers, gathered, streamed, with_objects
 
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.pieces import CallPiece, Piece, Thinking, Usage
 from inhouse.providers.answers import TokenLogprob, gather
-from inhouse.providers.errors import MalformedAnswer, NotExpressible
+from inhouse.providers.endpoint import Endpoint
+from inhouse.providers.errors import MalformedAnswer, NotExpressible, RateLimited
 from inhouse.providers.expressible import check_expressible
 from inhouse.providers.gemini import GEMINI
 
@@ -152,6 +156,42 @@ def test_what_cannot_be_said_is_known_before(fields: dict, word: str) -> None:
         check_expressible(request, GEMINI.expresses, GEMINI.name)
         GEMINI.path(request)
         GEMINI.body(request)
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_the_path_says_whether_it_is_a_stream(is_stream: bool) -> None:
+    said = candidate([{"text": "42"}], "STOP", Usage(7, 0, 3, 0))
+    parts = stream(said, done=False) if is_stream else reply(200, said)
+    asked = ChatRequest.model_validate(
+        {"model": "g", "messages": [{"role": "user", "content": "a"}], "stream": not is_stream}  # as it is asked counts
+    )
+
+    async def run() -> None:
+        async with loopback(parts) as there, Endpoint(f"{there.url}/v1beta", GEMINI, SecretStr("k")) as endpoint:
+            if is_stream:
+                answer = gather([event async for event in endpoint.stream(asked)])
+            else:
+                answer = await endpoint.ask(asked)
+            assert (answer.text, answer.usage) == ("42", Usage(7, 0, 3, 0))
+            words = "streamGenerateContent?alt=sse" if is_stream else "generateContent"
+            assert there.asked[0].path == f"/v1beta/models/g:{words}"
+            assert there.asked[0].headers["x-goog-api-key"] == "k"
+
+    asyncio.run(run())
+
+
+def test_a_limit_is_told_with_its_wait() -> None:
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "19s"}]
+    error = {"code": 429, "message": "Quota exceeded", "status": "RESOURCE_EXHAUSTED", "details": details}
+    asked = ChatRequest.model_validate({"model": "g", "messages": [{"role": "user", "content": "a"}]})
+
+    async def run() -> None:
+        async with loopback(reply(429, {"error": error})) as there, Endpoint(there.url, GEMINI) as endpoint:
+            await endpoint.ask(asked)
+
+    with pytest.raises(RateLimited) as caught:
+        asyncio.run(run())
+    assert caught.value.retry_after == 19.0
 
 
 def test_how_long_it_wants_to_be_left_alone_stands_in_the_body() -> None:

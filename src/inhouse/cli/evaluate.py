@@ -47,7 +47,7 @@ def evaluate(
     ] = None,
     name: Annotated[str | None, typer.Option("--model", metavar="NAME", help="Of an endpoint: which model.")] = None,
     face: Annotated[
-        str | None, typer.Option(metavar="openai|anthropic", help="Of an endpoint: its dialect; default: openai.")
+        str | None, typer.Option(metavar="DIALECT", help="Of an endpoint: openai (the default), anthropic, gemini, …")
     ] = None,
     api_key_env: Annotated[
         str | None, typer.Option(metavar="VARIABLE", help="Of an endpoint: the environment variable with its key.")

@@ -13,6 +13,7 @@ from inhouse.gateway.faces.errors import as_api_error
 from inhouse.gateway.failover.answer import Answering
 from inhouse.gateway.failover.running import Request
 from inhouse.gateway.gateway import Asked, Call, Gateway
+from inhouse.gateway.settings import AUTO
 from inhouse.gateway.store import ledger
 from inhouse.gateway.store.content import keep_content
 from inhouse.gateway.store.meters import left
@@ -53,7 +54,7 @@ async def decide(gateway: Gateway, caller: Caller, asked: Asked) -> Decision:
     """Who may answer, for a caller who may ask. Raises `CallRefused`."""
     model = asked.request.model
     check_scope(caller, model)
-    budgets, _ = gateway.limits.of(caller, model.partition(":")[2])
+    budgets, _ = gateway.limits.of(caller, named_task(model))
     money = await left(gateway.db, budgets)
     decision = gateway.router.decide(asked.request, model, caller, asked.conversation, money, gateway.now())
     if caller.tasks and decision.task not in caller.tasks:
@@ -117,8 +118,14 @@ async def settle(gateway: Gateway, call: Call) -> None:
 
 def check_scope(caller: Caller, model: str) -> None:
     """Raises `CallRefused` where the key may not ask for this model, or for the task that it names."""
-    name, _, task = model.partition(":")
-    if caller.models and not {model, name} & {*caller.models}:
+    task = named_task(model)
+    if caller.models and not {model, AUTO if task else model} & {*caller.models}:
         raise CallRefused(403, f"This key may not ask for the model '{model[:100]}'.", "model_not_allowed")
-    if name == "auto" and caller.tasks and task and task not in caller.tasks:
+    if caller.tasks and task and task not in caller.tasks:
         raise CallRefused(403, f"This key may not ask for the task '{task[:100]}'.", "task_not_allowed")
+
+
+def named_task(model: str) -> str:
+    """The task of "auto:TASK"; "" of all other names."""
+    name, _, task = model.partition(":")
+    return task if name == AUTO else ""

@@ -30,8 +30,6 @@ def serve(path: Path, host: str | None = None, port: int | None = None) -> None:
     given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     server = file.config.server.model_copy(update=given)
     file = file._replace(config=file.config.model_copy(update={"server": server}))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)  # uvicorn has its own while it serves, and raises them again behind that
     with asyncio.Runner(loop_factory=_new_loop()) as runner:
         runner.run(_serve(file))
 
@@ -52,6 +50,9 @@ async def _serve(file: ConfigFile) -> None:
             if not is_loopback(settings.host) and not settings.tls_certificate:
                 log.warning("%s can be reached from other machines, and keys are sent in the clear", settings.host)
             _say(f"the gateway is at {url}; Ctrl-C stops it")
+            # uvicorn has handlers of its own while it serves, and raises what came again behind that: it is done then
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: None)
             await server.serve(sockets=[listener])
 
 

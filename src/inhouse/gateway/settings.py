@@ -13,6 +13,9 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_va
 from inhouse.common.settings import Settings
 from inhouse.gateway.types import NANO, Target
 from inhouse.providers.address import check_address
+from inhouse.providers.any_llm import PREFIX
+from inhouse.providers.dialects import DIALECTS, dialect
+from inhouse.providers.expressible import check_words
 from inhouse.providers.settings import LimitSettings
 
 INHOUSE = "inhouse"
@@ -20,13 +23,12 @@ AUTO = "auto"  # what a request names to leave the choice to the gateway; auto:T
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
-DIALECTS = ("openai", "anthropic", "gemini", INHOUSE)
 ADDRESSES = {
     "openai": "https://api.openai.com/v1",
     "anthropic": "https://api.anthropic.com/v1",
     "gemini": "https://generativelanguage.googleapis.com/v1beta",
 }
-_ANY_LLM = re.compile(r"any-llm:[a-z0-9_-]+")
+_ANY_LLM = re.compile(rf"{PREFIX}[a-z0-9_-]+")
 _AMOUNT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)/(day|month)")
 
 Period = Literal["day", "month"]
@@ -70,6 +72,7 @@ class ModelSettings(Settings):
             raise ValueError(
                 f'no model may be named "{self.name}": requests say that to leave the choice to the gateway'
             )
+        check_words((*self.can, *self.cannot))
         if both := sorted({*self.can} & {*self.cannot}):
             raise ValueError(f'"{both[0]}" stands in can and in cannot; keep one of them')
         if self.context and self.max_output and self.max_output > self.context:
@@ -81,7 +84,7 @@ class ProviderSettings(Settings):
     """Who answers: somebody's endpoint, or a model of one's own that the gateway starts and watches."""
 
     name: str = Field(pattern=NAME, description="what decisions, budgets and cuts call it")
-    dialect: str = Field(description=f"how it is spoken to: {', '.join(DIALECTS)}, or any-llm:NAME")
+    dialect: str = Field(description=f"how it is spoken to: {', '.join(DIALECTS)}, or {PREFIX}NAME")
     url: str | None = Field(default=None, description="its address; default: that of the dialect's makers")
     key_env: str | None = Field(default=None, pattern=VARIABLE, description="the environment variable with its key")
     region: str = Field(default="", description="where it computes; what routing must keep to")
@@ -94,8 +97,9 @@ class ProviderSettings(Settings):
     @field_validator("dialect")
     @classmethod
     def _check_dialect(cls, name: str) -> str:
-        if name not in DIALECTS and not _ANY_LLM.fullmatch(name):
-            raise ValueError(f'there is no dialect "{name[:40]}"; there are {", ".join(DIALECTS)}, and any-llm:NAME')
+        if name.startswith(PREFIX) and not _ANY_LLM.fullmatch(name):
+            raise ValueError(f"behind {PREFIX} stands that library's name of a provider, such as {PREFIX}bedrock")
+        dialect(name[:60])
         return name
 
     @field_validator("url")

@@ -72,8 +72,8 @@ class Endpoint:
 
     async def ask(self, request: Asked) -> Answer:
         """One whole answer in one piece."""
-        adapter, body = self._said(request, stream=False)
-        return gather(await self._whole(adapter.path(request), body, adapter.read))
+        adapter, path, body = self._said(request, stream=False)
+        return gather(await self._whole(path, body, adapter.read))
 
     async def embed(self, request: EmbeddingRequest) -> Embedded:
         """A vector for each input."""
@@ -83,11 +83,10 @@ class Endpoint:
 
     async def stream(self, request: Asked) -> AsyncIterator[Event]:
         """An answer as events: `Begun`, pieces, `Ended`. Who leaves it early closes it (`aclosing`)."""
-        adapter, body = self._said(request, stream=True)
+        adapter, path, body = self._said(request, stream=True)
         start = time.monotonic()
         whole = start + self.limits.whole_timeout
         first = min(whole, start + self.limits.first_token_timeout)
-        path = adapter.path(request.model_copy(update={"stream": True}))
         async with self._sent(path, body, first, "the first token", self.limits.first_token_timeout) as response:
             content_type = response.headers.get("content-type", "")
             if not content_type.lower().startswith("text/event-stream"):
@@ -135,15 +134,16 @@ class Endpoint:
             raise MalformedAnswer(f"{self._host}: the stream is not one of events ({error})") from None
         return taken
 
-    def _said(self, request: Asked, stream: bool) -> tuple[Adapter, dict[str, Any]]:
-        """In which words, and what in them. Raises `NotExpressible`."""
+    def _said(self, request: Asked, stream: bool) -> tuple[Adapter, str, dict[str, Any]]:
+        """In which words, where, and what in them. Raises `NotExpressible`."""
         adapter = self.adapter
         if isinstance(request, CompletionRequest):
             if adapter.completions is None:
                 raise NotExpressible(f"the {adapter.name} dialect continues no text: the request was not sent")
             adapter = adapter.completions
         check_expressible(request, adapter.expresses, adapter.name, self.models.get(request.model, PLAIN))
-        return adapter, adapter.body(request.model_copy(update={"stream": stream}))
+        request = request.model_copy(update={"stream": stream})
+        return adapter, adapter.path(request), adapter.body(request)
 
     async def _whole(self, path: str, body: dict[str, Any], read: Any) -> Any:
         end = time.monotonic() + self.limits.whole_timeout

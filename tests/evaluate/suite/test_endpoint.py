@@ -251,7 +251,7 @@ def test_our_own_server_is_an_endpoint_like_any_other(
     [
         (["http://127.0.0.1:1", "--suite", "product"], "name one with --model"),
         (["http://127.0.0.1:1", "--model", "m"], "--suite"),
-        (["http://127.0.0.1:1", "--model", "m", "--suite", "product", "--face", "gemini"], 'no dialect "gemini"'),
+        (["http://127.0.0.1:1", "--model", "m", "--suite", "product", "--face", "grok"], 'no dialect "grok"'),
         (["http://127.0.0.1:1", "--model", "m", "--suite", "product", "--api-key-env", "NO_KEY"], "NO_KEY"),
         (["http://a:b@127.0.0.1:1", "--model", "m", "--suite", "product"], "no user, password"),
         (["http://127.0.0.1:1", "--model", "m", "--suite", "product", "--concurrency", "0"], "--concurrency"),

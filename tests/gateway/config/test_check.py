@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from inhouse.environments.product.registry import SUITES
 from inhouse.gateway.config.check import check_start, unreachable
 from inhouse.gateway.config.read import ConfigFile, open_config
 
@@ -60,6 +61,24 @@ def test_a_contract_that_is_over_is_said_unless_its_provider_is_cut(
     )
     monkeypatch.delenv("ACME_KEY")
     check_start(file, BEHIND, {"acme"})
+
+
+def test_tasks_that_no_request_can_be_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACME_KEY", "sk-ant-1")
+    path = tmp_path / "gateway.toml"
+    path.write_text(
+        TEXT.replace("[provider.terms]", '[provider.terms]\nmay_not_serve = ["product/*", "product/cod"]')
+        + '[[budget]]\ntask = "marketing"\namount = "5/month"\n'
+    )
+    assert said(open_config(path), BEFORE).splitlines() == [
+        'line 14: [budget] task has "marketing", which no request can be: there are general, '
+        + ", ".join(f"product/{name}" for name in sorted(SUITES)),
+        f'{path}, line 8: [provider.terms] may_not_serve has "product/cod", which no request can be: did you mean '
+        "product/code?",
+    ]
+    (tmp_path / "labels.jsonl").write_text('{"text": "a", "task": "marketing"}\n{"text": "b", "task": "product/cod"}\n')
+    path.write_text(path.read_text() + '[routing]\nlabels = "labels.jsonl"\n')
+    check_start(open_config(path), BEFORE)
 
 
 def test_makers_want_a_key(tmp_path: Path) -> None:

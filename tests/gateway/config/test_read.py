@@ -68,8 +68,8 @@ MISTAKES = {
     ),
     "an unknown dialect": (
         WHOLE.replace('"openai"', '"opena"'),
-        'gateway.toml, line 5: [provider.0] dialect = "opena": there is no dialect "opena"; there are openai, '
-        "anthropic, gemini, inhouse, and any-llm:NAME",
+        'gateway.toml, line 5: [provider.0] dialect = "opena": there is no dialect "opena"; did you mean '
+        "openai? there are openai, anthropic, gemini, inhouse and any-llm:NAME",
     ),
     "no address": (
         WHOLE.replace("http://127.0.0.1:9/v1", "127.0.0.1"),
@@ -142,6 +142,14 @@ MISTAKES = {
     "more answer than context": (
         WHOLE + "context = 100\nmax_output = 200\n",
         "gateway.toml, line 7: [provider.0.model.0]: max_output = 200 is more than context = 100; lower it",
+    ),
+    "a part that no request has": (
+        WHOLE + 'cannot = ["tool"]\n',
+        'gateway.toml, line 7: [provider.0.model.0]: "tool" is no part of a request: did you mean tools?',
+    ),
+    "a region of nobody": (
+        WHOLE + '[routing]\nregions = ["eu"]\n',
+        'gateway.toml, line 11: [routing] regions: no provider computes in "eu"; no provider has a region',
     ),
     "a drill of nobody": (
         WHOLE + '[[drill]]\nprovider = "acm"\n',

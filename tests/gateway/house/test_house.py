@@ -97,6 +97,42 @@ def test_one_that_is_ill_has_no_traffic(tmp_path: Path) -> None:
     assert not is_alive(process_of(tmp_path))
 
 
+def test_one_that_says_no_more_that_it_is_well_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("inhouse.gateway.house.house._CHECK_EVERY", 0.02)
+    pool = Pool({}, {})
+
+    async def live() -> None:
+        house = House(provider(tmp_path), pool, (), FAKE, wait=lambda failures: 0.0)
+        house.start()
+        await until(lambda: pool.is_open("preview"))
+        first = process_of(tmp_path)
+        (tmp_path / "ill").touch()
+        await until(lambda: house.starts == 2)
+        assert not pool.is_open("preview") and not is_alive(first)
+        await house.stop()
+
+    asyncio.run(live())
+    assert "preview: it hung; it is started again" in caplog.text
+
+
+def test_one_that_was_cut_stays_up_without_traffic_and_comes_back(tmp_path: Path) -> None:
+    pool, cut = Pool({}, {}), {"preview"}
+
+    async def live() -> None:
+        async with houses([provider(tmp_path)], pool, lambda name: name not in cut, FAKE) as found:
+            with pytest.raises(ValueError, match="preview is not up"):
+                await found["preview"].endpoint()
+            await until(lambda: found["preview"].is_up)
+            assert not pool.is_open("preview")
+            cut.clear()
+            pool.open("preview", await found["preview"].endpoint())
+            assert found["preview"].starts == 1
+
+    asyncio.run(live())
+
+
 def test_it_ends_with_a_gateway_that_is_killed() -> None:
     child = (
         "import threading, time; from inhouse.common.processes import end_with_parent\n"

@@ -76,7 +76,7 @@ def test_evidence_is_read_again_and_a_broken_file_changes_nothing(tmp_path: Path
         async def votes() -> list[Votes]:
             return []
 
-        settings = EvidenceSettings(scores=(file,), read_again_seconds=0)
+        settings = EvidenceSettings(scores=(file,), read_again_seconds=0.001)
         task = asyncio.ensure_future(keep_fresh(settings, votes, used.append))
         while not used:
             await asyncio.sleep(0.001)

@@ -1,13 +1,18 @@
 """Decisions: hard constraints before quality, and what stands above both."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.gateway.routing_parts import CALLER, CODE, Says, chat, evidence, offer, target
 
 from inhouse.api.wire.embeddings import EmbeddingRequest
-from inhouse.gateway.routing.evidence import Evidence
+from inhouse.gateway.routing.evidence import Evidence, Finding, share_of
+from inhouse.gateway.routing.explain import as_json, from_json, header
 from inhouse.gateway.routing.offer import NoRules, Offer, Rollout
 from inhouse.gateway.routing.router import Router
 from inhouse.gateway.routing.settings import RoutingSettings, WeightSettings
+from inhouse.gateway.spend.price import Price, rates_of
+from inhouse.gateway.spend.settings import RateSettings
 from inhouse.gateway.types import NANO, Caller, CallRefused, Decision, Target
 
 GOOD, FAIR = offer("good", price=10.0), offer("fair")
@@ -38,8 +43,8 @@ class House(NoRules):
 
 def router(*offers: Offer, table: Evidence = TABLE, says: Says | None = None, **given: object) -> Router:
     rules = given.pop("rules", None)
-    settings = RoutingSettings(per_second=0.0, **given)  # type: ignore[arg-type]
-    return Router(offers or (GOOD, FAIR), table, says or Says(), settings, "fair", rules)  # type: ignore[arg-type]
+    weights = RoutingSettings(per_second=0.0, **given)  # type: ignore[arg-type]
+    return Router(offers or (GOOD, FAIR), table, says or Says(), weights, "fair", rules)  # type: ignore[arg-type]
 
 
 def decide(
@@ -63,6 +68,21 @@ def test_the_best_at_the_task_answers_and_the_others_stand_behind_it() -> None:
     assert decision.order == (GOOD.target, FAIR.target)
     assert (decision.task, decision.confidence, decision.has_declined) == (CODE, 0.9, False)
     assert [each.quality.mean for each in decision.candidates if each.quality] == [0.8, 0.6]
+
+
+def test_evidence_knows_a_model_by_the_providers_name_too() -> None:
+    named = GOOD._replace(target=Target("of-good", "big", "good"))
+    assert decide(router(named, FAIR)).order == (named.target, FAIR.target)
+
+
+def test_who_is_out_does_not_decide_how_the_others_are_compared() -> None:
+    """Only `good` has scores; the two others have votes, and `good` is forbidden."""
+    votes = [Finding(CODE, model, "votes", share_of(right, 100), "") for model, right in (("fair", 40), ("new", 90))]
+    table = Evidence([*votes, Finding(CODE, "good", "evaluations", share_of(80, 100), "")], WeightSettings())
+    made = router(GOOD, FAIR, offer("new"), table=table)
+    assert decide(made).has_declined
+    made.rules = House(forbidden={"good": "it ended"})
+    assert decide(made).order == (target("new"), FAIR.target) and not decide(made).has_declined
 
 
 def test_an_unknown_task_is_left_to_the_default() -> None:
@@ -142,6 +162,15 @@ def test_a_named_model_answers_wherever_it_is_offered_then_its_fallbacks() -> No
     assert error.status == 404 and "'good'" in error.message
 
 
+def test_a_model_that_embeds_answers_nothing() -> None:
+    price = Price("USD", rates_of(RateSettings(input=1.0)), (), 0, "test")
+    embeds = FAIR._replace(price=lambda now: price)
+    assert decide(router(GOOD, embeds), budget=NANO, max_tokens=9).order == (GOOD.target,)
+    assert "answers nothing" in refused(router(GOOD, embeds), "fair").message
+    request = EmbeddingRequest(model="fair", input="x")
+    assert router(GOOD, embeds).decide(request, "fair", CALLER, "c", NANO, 0.0).order == (embeds.target,)
+
+
 def test_embeddings_are_of_a_model_that_is_named() -> None:
     request = EmbeddingRequest(model="auto", input="x")
     with pytest.raises(CallRefused, match="name the model"):
@@ -183,6 +212,40 @@ def test_time_is_measured_by_what_was_answered() -> None:
         made.answered("other", decide(made), FAIR.target, 1.0, 500, now=0.0)
     assert decide(made).order[0] == FAIR.target
     assert {each.target.model: each.latency for each in decide(made).candidates} == {"good": 10.0, "fair": 1.0}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.sampled_from([None, 50, 10_000]), st.booleans(), st.integers(0, 60), st.booleans()),
+        min_size=1, max_size=6,
+    ),
+    st.sampled_from(["auto", "auto:product/code", "m0"]),
+    st.sampled_from([None, 0, NANO]),
+)  # fmt: skip
+def test_whoever_is_asked_meets_every_constraint_and_everybody_else_is_told_why(
+    drawn: list[tuple[bool, int | None, bool, int, bool]], asked: str, budget: int | None
+) -> None:
+    offers = [
+        offer(f"m{number}", is_inhouse=own, context=context, groups=("early",) if early else ())
+        for number, (own, context, early, _, _) in enumerate(drawn)
+    ]
+    scores = {f"m{number}": (right / 60, 60) for number, (_, _, _, right, _) in enumerate(drawn)}
+    down = {each.target for each, (_, _, _, _, is_down) in zip(offers, drawn, strict=True) if is_down}
+    made = router(*offers, table=evidence(scores), rules=House(down=down))
+    able = {
+        each.target
+        for each in offers
+        if not each.groups and each.context != 50 and budget != 0 and (asked != "m0" or each.target.model == "m0")
+    }
+    if not able:
+        assert refused(made, asked, budget=budget).status in (400, 402, 403)
+        return
+    decision = decide(made, asked, budget=budget)
+    assert {*decision.order} == able and len(decision.order) == len(able)
+    assert {each.target for each in decision.candidates if each.excluded is None} == able - down
+    assert [target in down for target in decision.order] == sorted(target in down for target in decision.order)
+    assert header(decision).isascii() and from_json(as_json(decision)).order == decision.order
 
 
 def test_a_decision_is_a_function_of_what_is_known() -> None:

@@ -27,9 +27,8 @@ from inhouse.evaluate.suite.suite import Suite
 from inhouse.evaluate.suite.summary import summarise
 from inhouse.evaluate.suite.thinking import without_thinking
 from inhouse.evaluate.tasks.task import Item, Message, Task
-from inhouse.providers import answers
+from inhouse.providers import answers, dialects
 from inhouse.providers.address import check_address
-from inhouse.providers.dialects import dialect
 from inhouse.providers.endpoint import Endpoint
 from inhouse.providers.errors import ContentFiltered, ContextTooLong, ProviderError
 from inhouse.providers.prices import Price, cost_of, price_of, read_prices
@@ -64,7 +63,8 @@ def evaluate_endpoint(
     Raises ValueError with a sentence: for tasks that an endpoint cannot be asked, before anything is sent; for an
     endpoint that refuses; and at the end where some questions got no answer.
     """
-    adapter, url = dialect(target.face), check_address(target.url)
+    url = check_address(target.url)
+    endpoint = dialects.endpoint(target.face, url, target.key, limits, settings.concurrency)
     price = price_of(target.model, read_prices(settings.prices)) if settings.prices else None
     questions = [each for task in suite.tasks for each in _questions(task, target.model, settings)]
     about = {
@@ -74,7 +74,7 @@ def evaluate_endpoint(
     }  # fmt: skip
     with ResultsWriter(folder, about) as writer:
         asking = _Asking(questions, writer, price, limits)
-        asyncio.run(asking.run(Endpoint(url, adapter, target.key, limits, settings.concurrency), settings.concurrency))
+        asyncio.run(asking.run(endpoint, settings.concurrency))
         asking.check_complete()
         given = [asking.answers[question.key] for question in questions]
         scores = summarise(given)

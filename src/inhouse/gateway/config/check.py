@@ -5,25 +5,33 @@ import asyncio
 import os
 import socket
 from collections.abc import Iterator, Mapping, Set
+from difflib import get_close_matches
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from inhouse.gateway.config.config import GatewayConfig, Provider
 from inhouse.gateway.config.read import ConfigFile, Mistake, of_terms
+from inhouse.gateway.contracts.settings import matches
+from inhouse.gateway.routing.evidence_files import read_evidence
+from inhouse.gateway.routing.prompts import own_examples, read_labels
 from inhouse.gateway.settings import ADDRESSES
 from inhouse.gateway.store.keys import PREFIX
 from inhouse.providers.address import key_from
+from inhouse.providers.any_llm import PREFIX as PREFIX_OF_ANY_LLM
+from inhouse.providers.any_llm import check_any_llm
+from inhouse.recipe.lines import Location
 
 # what the keys of these makers begin with, the longer first
 _KINDS = {"sk-ant-": "anthropic", "AIza": "gemini", "sk-": "openai", PREFIX: "this gateway's own"}
 
 
 def check_start(file: ConfigFile, now: float, cut: Set[str] = frozenset()) -> None:
-    """Raises `ValueError`, one line for every key that is missing or somebody else's and every contract that is over.
+    """Raises `ValueError`, one line for every key that is missing or somebody else's, every contract that is over, and
+    every task that no request can have: what is said of it would never hold.
 
     `cut`: the providers that the store knows to be cut.
     """
-    found = [*_of_keys(file.config, cut), *of_terms(file.config, now, cut)]
+    found = [*_of_keys(file.config, cut), *of_terms(file.config, now, cut), *_of_tasks(file.config)]
     if found:
         raise ValueError("\n".join(file.lines(found)))
 
@@ -46,6 +54,11 @@ def _of_keys(config: GatewayConfig, cut: Set[str]) -> Iterator[Mistake]:
         if provider.name in cut:
             continue
         where = ("provider", number, "key_env")
+        if provider.dialect.startswith(PREFIX_OF_ANY_LLM):
+            try:
+                check_any_llm(provider.dialect)
+            except ValueError as error:
+                yield ("provider", number, "dialect"), f'[provider] "{provider.name}": {error}'
         is_makers_own = provider.address is not None and provider.address == ADDRESSES.get(provider.dialect)
         if provider.key_env is None and is_makers_own:
             yield where, f'[provider] "{provider.name}" needs key_env: the environment variable with its key'
@@ -59,6 +72,39 @@ def _of_keys(config: GatewayConfig, cut: Set[str]) -> Iterator[Mistake]:
         kind = next((kind for start, kind in _KINDS.items() if text.startswith(start)), None)
         if kind == _KINDS[PREFIX] or (is_makers_own and kind not in (None, provider.dialect)):
             yield where, f'[provider] "{provider.name}": {provider.key_env} holds a key of another kind: {kind}'
+
+
+def _of_tasks(config: GatewayConfig) -> Iterator[Mistake]:
+    named = [*_named_tasks(config)]
+    known = _known_tasks(config) if named else set()
+    for (*table, key), task in named:
+        if not any(matches(task, each) for each in known):
+            near = get_close_matches(task, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
+            name = ".".join(str(part) for part in table if isinstance(part, str))
+            yield (*table, key), f'[{name}] {key} has "{task}", which no request can be: {hint}'
+
+
+def _named_tasks(config: GatewayConfig) -> Iterator[tuple[Location, str]]:
+    """Where a task, or the beginning of several with a *, is named."""
+    for number, budget in enumerate(config.budget):
+        if budget.task is not None:
+            yield ("budget", number, "task"), budget.task
+    for number, rollout in enumerate(config.rollout):
+        yield ("rollout", number, "task"), rollout.task
+    for number, provider in enumerate(config.provider):
+        where: Location = ("provider", number, "terms")
+        yield from (((*where, "may_serve"), task) for task in provider.terms.may_serve)
+        yield from (((*where, "may_not_serve"), task) for task in provider.terms.may_not_serve)
+        for place, part in enumerate(provider.terms.exclusive):
+            yield from (((*where, "exclusive", place, "tasks"), task) for task in part.tasks)
+
+
+def _known_tasks(config: GatewayConfig) -> set[str]:
+    """Those that the classifier can tell, and those that something was measured at."""
+    labels = config.routing.labels
+    examples = [*own_examples(), *(read_labels(labels) if labels else ())]
+    return {example.task for example in examples} | {*read_evidence(config.evidence).tasks}
 
 
 async def _why_unreachable(provider: Provider) -> str | None:

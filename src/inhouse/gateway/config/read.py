@@ -99,6 +99,7 @@ def _mistakes(config: GatewayConfig, now: float) -> Iterator[Mistake]:
     yield from _of_store(config)
     yield from _of_budgets(config)
     yield from _of_plans(config)
+    yield from _of_routing(config)
     yield from of_terms(config, now, {provider.name for provider in config.provider})  # ended ones: `check`
     for number, provider in enumerate(config.provider):
         yield from _of_provider(number, provider)
@@ -137,6 +138,15 @@ def _of_plans(config: GatewayConfig) -> Iterator[Mistake]:
         if rollout.task in tasks:
             yield ("rollout", number, "task"), f'[rollout] task "{rollout.task}" is rolled out already; keep one'
         tasks.add(rollout.task)
+
+
+def _of_routing(config: GatewayConfig) -> Iterator[Mistake]:
+    """Where requests may be computed, somebody computes."""
+    regions = {provider.region for provider in config.provider if provider.region}
+    for region in config.routing.regions:
+        if region not in regions:
+            known = f"there are {_listed(sorted(regions))}" if regions else "no provider has a region"
+            yield ("routing", "regions"), f'[routing] regions: no provider computes in "{region}"; {known}'
 
 
 def _of_store(config: GatewayConfig) -> Iterator[Mistake]:

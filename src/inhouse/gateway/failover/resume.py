@@ -13,7 +13,7 @@ from inhouse.api.wire.pieces import CallPiece, Content, Piece
 from inhouse.gateway.failover.running import tokens_of
 from inhouse.gateway.settings import ModelSettings
 from inhouse.gateway.types import Target
-from inhouse.providers.answers import Begun, Ended, Event
+from inhouse.providers.answers import Begun, Ended, Event, Logprobs
 from inhouse.providers.errors import ProviderError
 
 
@@ -108,7 +108,8 @@ class Resumed:
             if self._again is not None and not self._again.is_done:
                 raise Diverged("the answer that was generated again is shorter than what was delivered")
             return [*self._begin(), *self._flushed(), event]
-        assert isinstance(event, Piece), "no log-probabilities come where none were asked for"
+        if isinstance(event, Logprobs):
+            return []  # they were not asked for
         piece = self._again.rest(event) if self._again is not None else event
         return [] if piece is None else self._sent(piece)
 

@@ -41,7 +41,7 @@ async def houses(
     """All models of one's own among the providers, by provider; each is open in the pool while it is well and it
     `may_open`: a provider that was cut may not."""
     known = tuple(providers)
-    hidden = {SECRET_VARIABLE, *(each.key_env for each in known if each.key_env)}
+    hidden = {SECRET_VARIABLE, "PGPASSWORD", *(each.key_env for each in known if each.key_env)}
     async with AsyncExitStack() as stack:
         found: dict[str, House] = {}
         for provider in known:
@@ -87,6 +87,10 @@ class House:
             with suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
+
+    @property
+    def is_up(self) -> bool:
+        return self._at is not None
 
     async def endpoint(self) -> Endpoint:
         """A new one, open. Raises `ValueError` where it is not up."""

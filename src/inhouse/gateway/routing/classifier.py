@@ -14,7 +14,8 @@ from inhouse.gateway.routing import features, prompts
 from inhouse.gateway.routing.prompts import Example, own_examples, read_labels
 
 # N examples, F features, C tasks
-_PENALTY = 1e-5
+_PENALTY = 3e-6
+_FEWEST = 2  # examples that a feature must be in: what nearly none has would only drown the others
 _STEPS = 300
 
 
@@ -56,7 +57,8 @@ def train(examples: Sequence[Example]) -> TaskClassifier:
     """The same examples give the same classifier. Every task counts alike, however many examples it has."""
     tasks = sorted({example.task for example in examples})
     counts_NF = np.stack([features.counts_of(example.text) for example in examples])
-    idf_F = np.log((1 + len(examples)) / (1 + (counts_NF > 0).sum(0))).astype(np.float32) + 1
+    found_F = (counts_NF > 0).sum(0)
+    idf_F = (np.log((1 + len(examples)) / (1 + found_F)).astype(np.float32) + 1) * (found_F >= _FEWEST)
     x_NF = _normed(counts_NF, idf_F)
     label_N = np.array([tasks.index(example.task) for example in examples])
     weight_CF, bias_C = _fit(x_NF, np.eye(len(tasks), dtype=np.float32)[label_N])

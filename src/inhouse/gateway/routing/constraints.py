@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from inhouse.api.wire.embeddings import EmbeddingRequest
 from inhouse.gateway.routing.offer import Offer, Rules
 from inhouse.gateway.routing.request import AnyRequest
 from inhouse.gateway.routing.settings import RoutingSettings
@@ -59,7 +60,7 @@ def _forbidden(offer: Offer, wanted: Wanted, rules: Rules) -> Hindrance | None:
 
 def _elsewhere(offer: Offer, wanted: Wanted, settings: RoutingSettings) -> Hindrance | None:
     if offer.groups and not {*offer.groups} & {*wanted.caller.groups}:
-        return Hindrance(1, 403, "early_access", f"it is in early access, for {', '.join(offer.groups)}")
+        return Hindrance(1, 403, "early_access", "it is in early access, and this key is not on its list")
     if settings.regions and offer.region not in settings.regions:
         where = f"in {offer.region}" if offer.region else "nobody says where"
         return Hindrance(2, 403, "region", f"it computes {where}, not in {', '.join(settings.regions)}")
@@ -67,6 +68,8 @@ def _elsewhere(offer: Offer, wanted: Wanted, settings: RoutingSettings) -> Hindr
 
 
 def _incapable(offer: Offer, wanted: Wanted) -> Hindrance | None:
+    if offer.price(wanted.now).rates.output is None and not isinstance(wanted.request, EmbeddingRequest):
+        return Hindrance(3, 400, "unsupported", "it embeds, and answers nothing")
     if missing := offer.missing(wanted.request):
         return Hindrance(3, 400, "unsupported", f"it cannot take {', '.join(missing)}")
     asked = wanted.asked_tokens or 0

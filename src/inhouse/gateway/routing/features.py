@@ -8,7 +8,7 @@ import numpy as np
 
 WORDS, LETTERS = 2**12, 2**12  # buckets of each
 WIDTH = WORDS + LETTERS
-LONGEST = 3_000  # characters of a text that are looked at: its beginning, and the last third of them from its end
+LONGEST = 600  # characters of a text that are looked at: its beginning, and the last third of them from its end
 _RUNS = (3, 4, 5)
 _WORD = re.compile(r"[^\W\d_]+|0+|[^\w\s]")
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: the upper bits of a product are well mixed

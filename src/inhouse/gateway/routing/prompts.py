@@ -11,9 +11,18 @@ from typing import NamedTuple
 
 from inhouse.environments.product.registry import SUITES
 from inhouse.environments.product.suite import documents
+from inhouse.environments.registry import environment_of
 
 ORDINARY = Path(__file__).with_name("prompts.toml")
+MADE = {  # environments whose problems are of a task, each at a level
+    "product/maths": ("word_problems:3", "algebra:2"),
+    "product/programs": ("functions:2",),
+    "product/code": ("programs:2",),
+    "product/tool_use": ("function_calls:2",),
+    "general": ("instructions:2",),
+}
 _ITEMS = 16  # of a suite
+_PROBLEMS = 8  # of an environment
 _DRAWN = 60  # of a task, from patterns
 _ALTERNATIVES = re.compile(r"<([^<>]*)>")
 _SEED = 7  # other items than those that a model is measured on
@@ -33,6 +42,10 @@ def own_examples() -> Iterator[Example]:
         for document in documents(suite, _ITEMS, _SEED):
             said = next(message["content"] for message in document["messages"] if message["role"] == "user")
             yield Example(said, f"product/{name}")
+    for task, names in MADE.items():
+        for name in names:
+            problems = environment_of(name).draw("train", _PROBLEMS, _SEED, None)
+            yield from (Example(problem.prompt, task) for problem in problems)
     ordinary = tomllib.loads(ORDINARY.read_text(encoding="utf-8"))
     for task, texts in ordinary["written"].items():
         yield from (Example(text, task) for text in texts)

@@ -1,6 +1,6 @@
 """Decides who answers a request, and why."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -126,34 +126,44 @@ class Router:
 
     def _seen(self, wanted: Wanted, named: Sequence[str], rollout: Rollout | None) -> list[_Seen]:
         offers = [offer for offer in self.offers if not named or offer.target.model in named]
-        quality = self._quality(wanted.task, offers)
-        seen = []
-        for offer in offers:
-            hinders = hindrance(offer, wanted, self.rules, self.settings)
-            if hinders is None and rollout is not None and not rollout.is_in and offer.target.model == rollout.model:
-                hinders = Hindrance(7, 503, "rollout", "its roll-out has not reached this conversation")
-            seen.append(_Seen(offer, self._option(offer, wanted, quality.get(offer.target)), hinders))
-        return seen
+        names = self._names(wanted.task, offers)
+        hinders = {offer.target: self._hindrance(offer, wanted, rollout) for offer in offers}
+        able = [name for target, name in names.items() if hinders[target] is None]
+        fewest = self.settings.fewest
+        # those who are out decide not by which kinds of evidence the others are compared
+        quality = self.evidence.quality(wanted.task, names.values(), fewest) | self.evidence.quality(
+            wanted.task, able, fewest
+        )
+        return [
+            _Seen(offer, self._option(offer, wanted, names[offer.target], quality), hinders[offer.target])
+            for offer in offers
+        ]
 
-    def _quality(self, task: str, offers: Sequence[Offer]) -> dict[Target, Estimate]:
-        """By the model's name here, else by the provider's name of it."""
+    def _hindrance(self, offer: Offer, wanted: Wanted, rollout: Rollout | None) -> Hindrance | None:
+        if found := hindrance(offer, wanted, self.rules, self.settings):
+            return found
+        if rollout is not None and not rollout.is_in and offer.target.model == rollout.model:
+            return Hindrance(7, 503, "rollout", "its roll-out has not reached this conversation")
+        return None
+
+    def _names(self, task: str, offers: Sequence[Offer]) -> dict[Target, str]:
+        """What the evidence calls each at a task: the model's name here, else the provider's name of it."""
         known = self.evidence.models(task)
-        names = {
+        return {
             offer.target: offer.target.model if offer.target.model in known else offer.target.upstream
             for offer in offers
         }
-        found = self.evidence.quality(task, names.values(), self.settings.fewest)
-        return {target: found[name] for target, name in names.items() if name in found}
 
-    def _option(self, offer: Offer, wanted: Wanted, quality: Estimate | None) -> Option:
-        typical = self.evidence.typical(wanted.task, offer.target.model)
+    def _option(self, offer: Offer, wanted: Wanted, name: str, quality: Mapping[str, Estimate]) -> Option:
+        typical = self.evidence.typical(wanted.task, name)
         tokens = self.settings.answer_tokens if typical.tokens is None else typical.tokens
         limits = [limit for limit in (wanted.asked_tokens, offer.max_output) if limit is not None]
         tokens = min([tokens, *limits])
         usage = Usage(wanted.size.prompt, 0, round(tokens) * wanted.answers, 0)
         measured = self.latency.expected(offer.target, tokens)
         latency = typical.seconds if measured is None else measured
-        return Option(offer.target, offer.is_inhouse, quality, offer.price(wanted.now).cost(usage), latency)
+        cost = offer.price(wanted.now).cost(usage)
+        return Option(offer.target, offer.is_inhouse, quality.get(name), cost, latency)
 
     def _named_choice(self, able: Sequence[Option], named: Sequence[str]) -> Choice:
         """A request that names a model gets that one; at whichever provider is best, then its fallbacks."""

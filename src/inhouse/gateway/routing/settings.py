@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from inhouse.common.settings import Settings
 
@@ -57,9 +57,4 @@ class EvidenceSettings(Settings):
     scores: tuple[Path, ...] = Field(default=(), description="files that `inhouse eval --scores` appends to")
     board: tuple[BoardSettings, ...] = Field(default=(), description="boards of battles")
     weights: WeightSettings = WeightSettings()
-    half_life_days: PositiveFloat | None = Field(
-        default=None, description="a vote counts half after so many days; none: as long as it is kept"
-    )
-    read_again_seconds: NonNegativeInt = Field(
-        default=60, description="how often it is looked whether the files have changed"
-    )
+    read_again_seconds: PositiveFloat = Field(default=60.0, description="how often all of it is read again")

@@ -4,6 +4,7 @@ Placeholders are `?`, in order; money is BIGINT, a time DOUBLE PRECISION (second
 what has parts JSON in TEXT. The two meet in ON CONFLICT and RETURNING.
 """
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -14,6 +15,8 @@ T = TypeVar("T")
 
 class StoreDown(Exception):
     """The store does not answer (503 for who asked); nothing of the transaction was kept."""
+
+    exit_status = os.EX_UNAVAILABLE  # of a verb: its message says enough
 
 
 class Transaction(ABC):

@@ -1,8 +1,8 @@
 """The store in one file, for one machine; several processes may share it.
 
 Transactions run on the event loop itself: in WAL mode none waits for the disk, and a thread for them would cost more
-than they do. What does wait, copying the log into the file and long reads, is done in threads. A process that is killed
-loses nothing; a power cut may lose what was stored in the second before it.
+than they do. What waits, making the log safe, copying it into the file and long reads, is done in threads. A process
+that is killed loses nothing; a power cut may lose what was stored in the second before it.
 """
 
 import asyncio
@@ -16,13 +16,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from inhouse.common.files import sync_file
 from inhouse.gateway.store.database import Database, Row, StoreDown, Transaction, Work
 
 T = TypeVar("T")
 _WAIT_SECONDS = 10.0  # for another process's transaction
 _POLL_SECONDS = 0.002
-_CHECKPOINT_SECONDS = 1.0
-_LONG_LOG = 16 << 20  # bytes: writers that never pause keep the log from starting anew by itself
+_SYNC_SECONDS = 1.0
+_LONG_LOG = 64 << 20  # bytes: a few thousand calls
 
 
 class SqliteDatabase(Database):
@@ -31,14 +32,14 @@ class SqliteDatabase(Database):
     def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
         self.path, self.now = path, now
         with _as_store_down(path):
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            with suppress(FileExistsError):  # an open file is left alone: closing it a second time would end its locks
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             self._writer, self._finder, self._reader = self._connect(), self._connect(), self._connect()
-            self._writer.execute("PRAGMA wal_autocheckpoint = 0")
         self._turn = asyncio.Lock()
         self._is_closing = threading.Event()
         self._reads = ThreadPoolExecutor(1, "sqlite-reads")
-        self._checkpoints = threading.Thread(target=self._checkpoint, name="sqlite-checkpoints", daemon=True)
-        self._checkpoints.start()
+        self._caretaker = threading.Thread(target=self._look_after, name="sqlite-caretaker", daemon=True)
+        self._caretaker.start()
 
     async def run(self, work: Work[T]) -> T:
         async with self._turn:
@@ -65,14 +66,14 @@ class SqliteDatabase(Database):
 
     async def close(self) -> None:
         self._is_closing.set()
-        await asyncio.to_thread(self._checkpoints.join)
+        await asyncio.to_thread(self._caretaker.join)
         self._reads.shutdown()
         for connection in (self._reader, self._finder, self._writer):
             connection.close()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, timeout: float = 0.0) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=512
+            self.path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=512
         )
         connection.row_factory = sqlite3.Row
         deadline = time.monotonic() + _WAIT_SECONDS
@@ -80,6 +81,7 @@ class SqliteDatabase(Database):
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute("PRAGMA wal_autocheckpoint = 0")
                 return connection
             except sqlite3.OperationalError as error:
                 if not _is_busy(error) or time.monotonic() > deadline:
@@ -98,17 +100,23 @@ class SqliteDatabase(Database):
                     raise
                 await asyncio.sleep(_POLL_SECONDS)
 
-    def _checkpoint(self) -> None:
-        """Copy the log into the file, once a second and at the end."""
-        connection = self._connect()
-        log = self.path.with_name(f"{self.path.name}-wal")
+    def _look_after(self) -> None:
+        """All that waits for the disk, in a thread: once a second the log is made safe; a long one, and the last, is
+        copied into the file."""
+        connection = self._connect(timeout=1.0)
+        log, size = self.path.with_name(f"{self.path.name}-wal"), 0
         is_last = False
         while not is_last:
-            is_last = self._is_closing.wait(_CHECKPOINT_SECONDS)
-            with suppress(sqlite3.Error, OSError):  # somebody reads: the next time
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                if log.stat().st_size > _LONG_LOG:  # nearly all is copied: who writes now waits a few milliseconds
+            is_last = self._is_closing.wait(_SYNC_SECONDS)
+            with suppress(OSError, sqlite3.Error):  # somebody reads or writes for long: the next time
+                before, size = size, log.stat().st_size
+                if size != before or size > _LONG_LOG:
+                    sync_file(log)  # closing it is safe: SQLite has no locks on this file
+                if size > _LONG_LOG or is_last:
+                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # most of it, beside all who write
                     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                    # whoever writes first into a new log waits for the disk
+                    connection.execute("UPDATE schema_version SET version = version")
         connection.close()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inhouse.gateway.routing.backtest.outcomes import Scored, outcomes_of, read_outcomes, retold
+from inhouse.gateway.routing.backtest.outcomes import Scored, outcomes_of, read_outcomes
 from inhouse.providers.prices import Price
 
 ROUTELLM = """prompt,mixtral-8x7b-instruct-v0.1,gpt-4-1106-preview
@@ -122,7 +122,6 @@ def test_results_of_this_projects_own_evaluations_are_outcomes(tmp_path: Path) -
         (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = read_outcomes([tmp_path / "ours", tmp_path / "theirs"])
     assert found.score_QM.mean(0).tolist() == [1.0, 0.25] and found.cost_QM.mean() == 0.5
-    assert set(retold(found, lambda question: "t").tasks) == {"t"}
 
 
 @pytest.mark.parametrize(

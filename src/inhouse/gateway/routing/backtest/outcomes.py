@@ -9,7 +9,7 @@ inhouse      a folder of results of `inhouse eval --suite`, one a model
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -143,8 +143,3 @@ def _share(value: Any) -> float:
     if not 0 <= float(value) <= 1:
         raise ValueError(f"a score of {value} is not between 0 and 1")
     return float(value)
-
-
-def retold(outcomes: Outcomes, task_of: Callable[[str], str]) -> Outcomes:
-    """The same with the tasks that a classifier tells from the questions."""
-    return outcomes._replace(tasks=tuple(map(task_of, outcomes.questions)))
