@@ -5,12 +5,11 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from inhouse.gateway.config.config import GatewayConfig
 from inhouse.gateway.config.read import POSTGRES, read_config
 from inhouse.gateway.contracts.cut import stored_cuts
-from inhouse.gateway.routes.keyed import SCOPES
 from inhouse.gateway.settings import AUTO, QuotaSettings, parse_amount
 from inhouse.gateway.store.audit import AuditLog
 from inhouse.gateway.store.database import Database

@@ -1,4 +1,4 @@
-"""Logs as lines of JSON: one for every call, one for everything else that is said. Neither keys nor texts of callers."""
+"""Logs as lines of JSON: one for every call, one for all else that is said. Neither keys nor texts of callers."""
 
 import json
 import logging
