@@ -64,7 +64,7 @@ async def patched() -> AsyncIterator[None]:
 @asynccontextmanager
 async def opened(config: GatewayConfig) -> AsyncIterator[Opened]:
     async with patched(), opening.opened(config) as gateway:
-        theirs = Caller("theirs", "them", models=("other",), faces=("metrics",))
+        theirs = Caller("theirs", "them", models=("other",), faces=("nothing",))
         callers = {"ours": Caller("ours", "us"), "theirs": theirs, "admin": Caller("root", "admin", is_admin=True)}
         keys = {name: await gateway.keys.create(caller, "test") for name, caller in callers.items()}
         transport = httpx.ASGITransport(create_app(gateway))

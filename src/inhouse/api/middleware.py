@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inhouse.api.connections import is_loopback
 from inhouse.api.errors import ApiError
-from inhouse.api.metrics import ServerMetrics
+from inhouse.api.metrics import Responses
 from inhouse.api.settings import ServeSettings
 
 access = logging.getLogger("inhouse.access")
@@ -34,7 +34,7 @@ class Caller(NamedTuple):
     salt: str
 
 
-def stack(settings: ServeSettings, metrics: ServerMetrics, keyed: Middleware, host: str) -> list[Middleware]:
+def stack(settings: ServeSettings, metrics: Responses, keyed: Middleware, host: str) -> list[Middleware]:
     """All of it, in order, for a server on `host`; on a loopback one strange host names and web pages are refused.
     `keyed` asks for keys."""
     own = (*LOOPBACK, f"[{host}]" if ":" in host else host) if is_loopback(host) else ()
@@ -84,7 +84,7 @@ class Logged:
 class Counted:
     """Counts answers by route and status; unknown paths are one label, so that strangers cannot make up new ones."""
 
-    def __init__(self, app: ASGIApp, metrics: ServerMetrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Responses) -> None:
         self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

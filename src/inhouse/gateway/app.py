@@ -3,11 +3,13 @@
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from inhouse.api.metrics import ServerMetrics
 from inhouse.api.middleware import OPEN, stack
 from inhouse.api.openapi import document
 from inhouse.gateway.faces.errors import ALL_HANDLERS
 from inhouse.gateway.gateway import Gateway
+from inhouse.gateway.outside.logs import log_call
+from inhouse.gateway.outside.metrics import GatewayMetrics
+from inhouse.gateway.outside.page import AdminPage
 from inhouse.gateway.routes.admin import Admin
 from inhouse.gateway.routes.endpoints import Endpoints
 from inhouse.gateway.routes.keyed import Keyed
@@ -25,14 +27,15 @@ _REFUSALS = {
 
 def create_app(gateway: Gateway) -> Starlette:
     """For a server on the host of the configuration; who made the gateway closes it."""
-    server, endpoints, admin = gateway.config.server, Endpoints(gateway), Admin(gateway)
+    server, metrics, page = gateway.config.server, GatewayMetrics(gateway), AdminPage(gateway)
+    endpoints, admin = Endpoints(gateway, metrics), Admin(gateway)
+    gateway.observers += [metrics.observe, log_call]
+    keyed = Middleware(Keyed, find=gateway.keys.find, open_paths=(*OPEN, *page.paths))
     served = [*endpoints.all(), *admin.all()]
     endpoints.document = document([each.operation for each in served], True, OPEN, _REFUSALS)
     app = Starlette(
-        routes=[each.route for each in served],
-        middleware=stack(
-            server, ServerMetrics(), Middleware(Keyed, find=gateway.keys.find, open_paths=OPEN), server.host
-        ),
+        routes=[*(each.route for each in served), *page.routes()],
+        middleware=stack(server, metrics, keyed, server.host),
         exception_handlers=ALL_HANDLERS,
     )
     app.state.gateway = gateway

@@ -108,7 +108,7 @@ async def settle(gateway: Gateway, call: Call) -> None:
     del gateway.live[call.id]
     if call.entry is not None:
         end = ending(gateway, call)
-        call.cost = sum(booked.cost for booked in end.attempts)
+        call.booked = end.attempts
         await ledger.settle(gateway.db, call.entry, end)
     if call.content is not None:
         await keep_content(gateway.db, call.id, call.caller, call.content)

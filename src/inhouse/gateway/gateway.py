@@ -21,7 +21,7 @@ from inhouse.gateway.store.audit import AuditLog
 from inhouse.gateway.store.content import Content
 from inhouse.gateway.store.database import Database
 from inhouse.gateway.store.keys import Keys
-from inhouse.gateway.store.ledger import OpenCall
+from inhouse.gateway.store.ledger import Booked, OpenCall
 from inhouse.gateway.store.limits import Limits
 from inhouse.gateway.store.replicas import Replica
 from inhouse.gateway.types import Attempt, Caller, Decision, Face
@@ -53,7 +53,7 @@ class Call:
     seconds: float = 0.0
     outcome: str = ""  # "" while it runs, then "answered", "client gone", or why there is no answer
     status: int = 0  # of HTTP
-    cost: int = 0  # nano, once it is settled
+    booked: tuple[Booked, ...] = ()  # what each attempt cost, once it is settled
     content: Content | None = None  # of an answered call whose key has it kept
 
 

@@ -5,6 +5,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from time import time
 
@@ -13,9 +14,12 @@ from inhouse.api.middleware import access
 from inhouse.api.server import listen, new_server
 from inhouse.gateway.app import create_app
 from inhouse.gateway.config.check import check_start, unreachable
+from inhouse.gateway.config.config import ServerSettings
 from inhouse.gateway.config.read import ConfigFile, open_config
 from inhouse.gateway.gateway import Gateway
 from inhouse.gateway.opening import opened
+from inhouse.gateway.outside.logs import write_json
+from inhouse.gateway.outside.telemetry import telemetry
 
 log = logging.getLogger(__name__)
 
@@ -36,24 +40,39 @@ def serve(path: Path, host: str | None = None, port: int | None = None) -> None:
 
 async def _serve(file: ConfigFile) -> None:
     config, settings = file.config, file.config.server
-    async with opened(config, lambda cut: check_start(file, time(), cut)) as gateway:
-        await _reach(file, gateway)
-        with listen(settings.host, settings.port) as listener:
-            server = new_server(create_app(gateway), settings)
-            if settings.access_log:
-                access.setLevel(logging.INFO)
-                access.addHandler(logging.StreamHandler())
-            host = f"[{settings.host}]" if ":" in settings.host else settings.host
-            url = f"{'https' if settings.tls_certificate else 'http'}://{host}:{listener.getsockname()[1]}/v1"
-            if (key := await gateway.keys.create_admin("start")) is not None:
-                _say(f"the administrator's key, which is shown this once: {key}")
-            if not is_loopback(settings.host) and not settings.tls_certificate:
-                log.warning("%s can be reached from other machines, and keys are sent in the clear", settings.host)
-            _say(f"the gateway is at {url}; Ctrl-C stops it")
-            # uvicorn has handlers of its own while it serves, and raises what came again behind that: it is done then
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, lambda *_: None)
-            await server.serve(sockets=[listener])
+    with telemetry(config) if settings.telemetry else nullcontext() as observe:
+        async with opened(config, lambda cut: check_start(file, time(), cut)) as gateway:
+            gateway.observers += [observe] if observe else []
+            await _listen(file, gateway)
+
+
+async def _listen(file: ConfigFile, gateway: Gateway) -> None:
+    """Until a signal ends it."""
+    settings = file.config.server
+    await _reach(file, gateway)
+    with listen(settings.host, settings.port) as listener:
+        server = new_server(create_app(gateway), settings)
+        _log(settings)
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        url = f"{'https' if settings.tls_certificate else 'http'}://{host}:{listener.getsockname()[1]}/v1"
+        if (key := await gateway.keys.create_admin("start")) is not None:
+            _say(f"the administrator's key, which is shown this once: {key}")
+        if not is_loopback(settings.host) and not settings.tls_certificate:
+            log.warning("%s can be reached from other machines, and keys are sent in the clear", settings.host)
+        _say(f"the gateway is at {url}; Ctrl-C stops it")
+        # uvicorn has handlers of its own while it serves, and raises what came again behind that: it is done then
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        await server.serve(sockets=[listener])
+
+
+def _log(settings: ServerSettings) -> None:
+    if settings.log_format == "json":
+        write_json()
+    if settings.access_log:
+        access.setLevel(logging.INFO)
+        if settings.log_format == "text":
+            access.addHandler(logging.StreamHandler())
 
 
 async def _reach(file: ConfigFile, gateway: Gateway) -> None:

@@ -51,10 +51,15 @@ def drills_table(results: Sequence[Mapping[str, Any]]) -> Table:
     """The newest first."""
     drawn = _table("drill", "provider", "kind", "result")
     for drill in results:
-        kind = f"cut for {drill['cut_seconds']} s" if drill["cut_seconds"] else "rehearsal"
-        said = "under way" if drill["ended"] is None else _plain(drill["result"])
-        drawn.add_row(say_instant(drill["at"]), drill["provider"], kind, said)
+        drawn.add_row(*drill_words(drill))
     return drawn
+
+
+def drill_words(drill: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """When, whose end, how, and what came of it."""
+    kind = f"cut for {drill['cut_seconds']} s" if drill["cut_seconds"] else "rehearsal"
+    said = "under way" if drill["ended"] is None else _plain(drill["result"])
+    return say_instant(drill["at"]), drill["provider"], kind, said
 
 
 def audit_line(body: Mapping[str, Any]) -> str:

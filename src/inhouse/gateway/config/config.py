@@ -36,6 +36,12 @@ class ServerSettings(ServeSettings):
     unreachable: Literal["warn", "refuse"] = Field(
         default="warn", description="what the start does where a provider cannot be reached"
     )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="json: a line of JSON for everything that is logged, and for every call"
+    )
+    telemetry: bool = Field(
+        default=False, description="send metrics and spans as OpenTelemetry's own variables say (extra telemetry)"
+    )
 
 
 class Model(ModelSettings):

@@ -85,7 +85,7 @@ class Drills:
 
     async def results(self) -> list[dict[str, Any]]:
         """All drills so far, the newest first."""
-        return sorted((await self._kept()).values(), key=lambda drill: -drill["at"])
+        return await drill_results(self._db)
 
     async def _claim(self, settings: DrillSettings, at: float, now: float) -> bool:
         """Whether this replica is the first to come to it."""
@@ -152,6 +152,12 @@ class Drills:
 
     async def _kept(self) -> dict[str, Any]:
         return await self._db.run(lambda tx: state.under(tx, _PREFIX))
+
+
+async def drill_results(db: Database) -> list[dict[str, Any]]:
+    """What a store has of drills, the newest first."""
+    kept = await db.run(lambda tx: state.under(tx, _PREFIX))
+    return sorted(kept.values(), key=lambda drill: -drill["at"])
 
 
 class _AnotherHasIt(Exception):

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from inhouse.api.body import read_body
 from inhouse.api.errors import ApiError, is_anthropics
 from inhouse.api.events import EventStream, unless_gone
+from inhouse.api.metrics import CONTENT_TYPE
 from inhouse.api.openapi import EVENTS, JSON, Operation
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.completions import CompletionRequest
@@ -31,13 +32,14 @@ from inhouse.gateway.faces.face import Face
 from inhouse.gateway.faces.messages import Messages, refuse_to_count
 from inhouse.gateway.faces.responses import Responses
 from inhouse.gateway.gateway import Asked, Call, Gateway
+from inhouse.gateway.outside.metrics import GatewayMetrics
 from inhouse.gateway.routes.endpoint import Endpoint, asked_of
 from inhouse.gateway.routes.keyed import ANY, CALLS, OPEN
 from inhouse.gateway.routing.explain import header
 from inhouse.gateway.settings import AUTO
 from inhouse.gateway.store.content import Content
 from inhouse.gateway.store.votes import vote
-from inhouse.gateway.types import Caller, CallRefused
+from inhouse.gateway.types import METRICS, Caller, CallRefused
 from inhouse.providers.answers import Embedded
 from inhouse.providers.errors import ProviderError
 
@@ -54,7 +56,8 @@ class Feedback(Body):
 class Endpoints:
     """What callers of models use; who administers has `admin`."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, metrics: GatewayMetrics) -> None:
+        self.metrics = metrics
         self.gateway, self.limits, self.created = gateway, gateway.config.server, int(gateway.now())
         self.document: dict[str, Any] = {}  # of all endpoints, these and others: `create_app` makes it
 
@@ -78,6 +81,8 @@ class Endpoints:
             Endpoint(CALLS, self.model, Operation("/v1/models/{model}", "get", "One of them, by its name.")),
             Endpoint(ANY, self.root, Operation("/", "get", "Whether a server is there, as some clients ask.")),
             Endpoint(ANY, self.openapi, Operation("/openapi.json", "get", "This document.")),
+            Endpoint(METRICS, self.metrics_page, Operation(
+                "/metrics", "get", "What was asked, answered, used and spent, for Prometheus.", None, ("text/plain",))),
             Endpoint(OPEN, self.health, Operation("/health", "get", "Whether the gateway works.")),
         ]  # fmt: skip
 
@@ -164,6 +169,9 @@ class Endpoints:
 
     async def root(self, request: Request) -> Response:
         return JSONResponse({"models": "/v1/models", "paths": "/openapi.json"})
+
+    async def metrics_page(self, request: Request) -> Response:
+        return Response(await self.metrics.page(), headers={"content-type": CONTENT_TYPE})
 
     async def health(self, request: Request) -> Response:
         """Whether the store answers: without it nobody is let in."""

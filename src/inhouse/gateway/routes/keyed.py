@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inhouse.api.errors import ApiError
 from inhouse.api.middleware import given_keys, wrong_key
-from inhouse.gateway.types import Caller, Face
+from inhouse.gateway.types import METRICS, Caller, Face
 
 Handler = Callable[[Request], Awaitable[Response]]
 # what a route may need beside a face: an administrator's key, one that may ask some face, any key, none
@@ -55,5 +55,7 @@ def check_access(caller: Caller, scope: str) -> None:
         raise ApiError(403, "This needs an administrator's key.", code="admin_only")
     if scope == CALLS and caller.faces and not _FACES & {*caller.faces}:
         raise ApiError(403, "This key may not ask any face.", code="face_not_allowed")
-    if scope not in (ADMIN, CALLS, ANY) and caller.faces and scope not in caller.faces:
+    if scope == METRICS and not (caller.is_admin or METRICS in caller.faces):
+        raise ApiError(403, "This needs a key that is for metrics, or an administrator's.", code="face_not_allowed")
+    if scope not in (ADMIN, CALLS, ANY, METRICS) and caller.faces and scope not in caller.faces:
         raise ApiError(403, f"This key may not ask the face {scope}.", code="face_not_allowed")

@@ -40,7 +40,11 @@ class Keys:
     async def find(self, secret: str) -> Caller | None:
         """Whose secret it is; None where it is nobody's or was revoked. Every text takes the same way: its HMAC is
         looked up, which nobody can choose."""
-        digest, now = self._digest(secret), self._monotonic()
+        return await self.find_digest(self.digest(secret))
+
+    async def find_digest(self, digest: str) -> Caller | None:
+        """The same of a secret that was shown before (`digest`)."""
+        now = self._monotonic()
         until, caller = self._found.get(digest, (0.0, None))
         if now < until:
             return caller
@@ -121,14 +125,15 @@ class Keys:
     async def _add_secret(self, tx: Transaction, key_id: str, secret: str) -> None:
         await tx.execute(
             "INSERT INTO key_secrets (digest, key_id, created) VALUES (?, ?, ?)",
-            self._digest(secret), key_id, self._db.now(),
+            self.digest(secret), key_id, self._db.now(),
         )  # fmt: skip
 
     async def _missing(self, tx: Transaction, key_id: str) -> str:
         rows = await tx.fetch("SELECT id FROM keys WHERE revoked IS NULL ORDER BY id")
         return f"there is no key {key_id!r:.100} in use; there are: {', '.join(row[0] for row in rows) or 'none'}"
 
-    def _digest(self, secret: str) -> str:
+    def digest(self, secret: str) -> str:
+        """What the store has of a secret."""
         return hmac.new(self._hmac_key, secret.encode("utf-8", "backslashreplace"), hashlib.sha256).hexdigest()
 
 
