@@ -90,10 +90,10 @@ class RlSettings(TrainSettings):
         default=None, description="train adapters of the model's linear maps in place of all its weights; default: all"
     )
     # small, flat rates; what the model knows is to stay
-    matrix_lr: PositiveFloat = Field(default=0.002, description="Muon: matrices and expert stacks")
-    embedding_lr: PositiveFloat = Field(default=0.002, description="AdamW: the embedding")
-    head_lr: PositiveFloat = Field(default=0.0002, description="AdamW: the head")
-    scalar_lr: PositiveFloat = Field(default=0.0005, description="AdamW: norms and the router")
+    matrix_lr: PositiveFloat = Field(default=0.0006, description="Muon: matrices and expert stacks")
+    embedding_lr: PositiveFloat = Field(default=0.0006, description="AdamW: the embedding")
+    head_lr: PositiveFloat = Field(default=0.00006, description="AdamW: the head")
+    scalar_lr: PositiveFloat = Field(default=0.00015, description="AdamW: norms and the router")
     weight_decay: float = Field(default=0.0, ge=0, description="of matrices, where it does not oppose the update")
     balance_rate: float = Field(default=0.0, ge=0, description="step of the router's balancing bias")
     warmup_steps: int = Field(default=4, ge=0, description="at most a fifth of the run's steps")
