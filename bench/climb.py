@@ -5,8 +5,9 @@
 RUN is a run with its stages up to sft. The base answers fresh held-out problems many times: pass@1, 8 and 64, strictly
 and leniently, where the environment forgives the form. Then a climb for each seed, and fine-tuning on the worked
 replies of as many problems as take as long (`--taught`; its minutes are printed). All models answer the same fresh
-held-out items, the likeliest answer to each, right to the letter: no climb's own held-out problems pick anything. Bits
-per byte of the run's held-out text for each. `--write` puts it into bench/results/climb.md.
+held-out items, right to the letter: the likeliest answer to each, and one sampled at temperature 1, as a climb has it.
+No climb's own held-out problems pick anything. Bits per byte of the run's held-out text for each. `--write` puts it
+into bench/results/climb.md.
 """
 
 import argparse
@@ -44,21 +45,22 @@ QUESTIONS = 100  # that the base answers 64 times
 
 
 class Row(NamedTuple):
-    """One model: right answers to the same items, and bits per byte of the held-out text."""
+    """One model: right answers to the same items, greedy and sampled, and bits per byte of the held-out text."""
 
     what: str
-    share: float
+    greedy: float
+    sampled: float
     bits: float
     told: str = ""
 
 
-def of_base(folder: Path, env: str) -> dict[str, Score]:
+def passes_of(folder: Path, env: str, count: int, ks: tuple[int, ...]) -> dict[str, Score]:
     """pass@k of the model in `folder` on held-out problems."""
     environment, model = environment_of(env), open_folder(folder)
-    asked = [Asked(environment, each) for each in environment.draw("heldout", QUESTIONS, SEED, None)]
+    asked = [Asked(environment, each) for each in environment.draw("heldout", count, SEED, None)]
     template = read_chat_template(folder) or CHAT_TEMPLATE
     with Verdicts(workers=2) as verdicts:
-        return sampled_passes(model.engine(), template, asked, verdicts.grade, KS, MAX_TOKENS, SEED)
+        return sampled_passes(model.engine(), template, asked, verdicts.grade, ks, MAX_TOKENS, SEED)
 
 
 def bits(run: Path, folder: Path) -> float:
@@ -82,13 +84,19 @@ def table(passes: dict[str, Score], rows: list[Row], items: int) -> Iterator[str
         error = "" if found.standard_error is None else f" ± {100 * found.standard_error:.1f}"
         yield f"| {name} | {100 * found.value:.1f}{error} % of {found.count} |"
     yield ""
-    yield f"| model | right, of {items:,} items | points more than its base | bits per byte | |"
-    yield "| --- | --- | --- | --- | --- |"
+    yield f"| model | right of {items:,} items, greedy | points more | sampled | points more | bits per byte | |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
     for row in rows:
-        p, start = row.share, rows[0].share
-        error, both = (math.sqrt(v / items) for v in (p * (1 - p), p * (1 - p) + start * (1 - start)))
-        more = "" if row is rows[0] else f"{100 * (p - start):+.1f} ± {100 * both:.1f}"
-        yield f"| {row.what} | {100 * p:.1f} ± {100 * error:.1f} % | {more} | {row.bits:.4f} | {row.told} |"
+        cells = [*_compared(row.greedy, rows[0].greedy, items), *_compared(row.sampled, rows[0].sampled, items)]
+        if row is rows[0]:
+            cells[1] = cells[3] = ""
+        yield f"| {row.what} | {' | '.join(cells)} | {row.bits:.4f} | {row.told} |"
+
+
+def _compared(p: float, start: float, items: int) -> tuple[str, str]:
+    """A share with its standard error, and how many points it is above another; as if items were not the same."""
+    error, both = (100 * math.sqrt(v / items) for v in (p * (1 - p), p * (1 - p) + start * (1 - start)))
+    return f"{100 * p:.1f} ± {error:.1f} %", f"{100 * (p - start):+.1f} ± {both:.1f}"
 
 
 def main() -> None:
@@ -109,9 +117,10 @@ def main() -> None:
     )  # fmt: skip
 
     def row(what: str, model: Path, told: str = "") -> Row:
-        return Row(what, score(model, env, options.items, MAX_TOKENS), bits(run, model), told)
+        sampled = passes_of(model, env, options.items, (1,))[f"strict/pass@1/{env}"].value
+        return Row(what, score(model, env, options.items, MAX_TOKENS), sampled, bits(run, model), told)
 
-    passes = of_base(folder, env)
+    passes = passes_of(folder, env, QUESTIONS, KS)
     rows = [row("base", folder)]
     with tempfile.TemporaryDirectory() as scratch:
         for seed in range(1, options.seeds + 1):
