@@ -1,6 +1,7 @@
 """`inhouse gateway serve`: the gateway behind HTTP until SIGTERM or Ctrl-C."""
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -60,6 +61,8 @@ async def _listen(file: ConfigFile, gateway: Gateway) -> None:
         if not is_loopback(settings.host) and not settings.tls_certificate:
             log.warning("%s can be reached from other machines, and keys are sent in the clear", settings.host)
         _say(f"the gateway is at {url}; Ctrl-C stops it")
+        gc.collect()
+        gc.freeze()  # the modules' and settings' objects stay; looking through all of them held up calls
         # uvicorn has handlers of its own while it serves, and raises what came again behind that: it is done then
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
