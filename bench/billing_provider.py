@@ -62,10 +62,11 @@ class Provider:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while head := await _head(reader):
                 path, length = head
+                body = await reader.readexactly(length)
                 if path not in MODELS:  # whoever only looks whether somebody is there
                     writer.write(_whole({"error": {"message": "no such page"}}, 404))
                     continue
-                wish = _wish(path, json.loads(await reader.readexactly(length)))
+                wish = _wish(path, json.loads(body))
                 if wish.is_once and wish.tag in self._seen:
                     wish = wish._replace(fail=0, cut=None, is_silent=False)
                 self._seen.add(wish.tag)
