@@ -107,3 +107,13 @@ def test_the_document_names_every_route(tmp_path: Path) -> None:
             jsonschema.Draft202012Validator.check_schema(schema)
 
     asyncio.run(main())
+
+
+def test_a_wrong_method_is_told_all_right_ones(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(config_of(tmp_path, provider(ELSEWHERE))) as here:
+            headers = {"authorization": f"Bearer {here.keys['admin']}"}
+            answer = await here.client.request("OPTIONS", "/admin/keys", headers=headers)
+            assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST")
+
+    asyncio.run(main())

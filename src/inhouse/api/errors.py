@@ -9,6 +9,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route
 from starlette.types import Scope
 
 MAX_MESSAGE = 500  # characters: a message may quote what a stranger sent
@@ -108,7 +109,15 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     """Starlette's own refusals: no such path (404), wrong method (405)."""
     assert isinstance(error, HTTPException)
     message = f"{error.detail}: {request.method} {request.url.path}."
-    return ApiError(error.status_code, message, headers=error.headers).response(request.scope)
+    headers = {"allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return ApiError(error.status_code, message, headers=headers).response(request.scope)
+
+
+def _allowed(request: Request) -> str:
+    """All methods of a path: Starlette names those of the first of its routes."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    methods = [route.methods or () for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({each for some in methods for each in some}))
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
