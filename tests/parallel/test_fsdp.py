@@ -20,7 +20,6 @@ from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.fsdp import allocate, parallelize
 
 TWO = [
-    "shard=2",
     "shard=2,experts=2",
     "context=2",
     "context=2,ring=2",
