@@ -76,7 +76,7 @@ def document(
     errors = _ERRORS | {**refusals}
     for operation in operations:
         described = _operation(operation, schemas, errors)
-        is_open = {"security": []} if operation.path in open_paths else {}
+        is_open: dict[str, Any] = {"security": []} if operation.path in open_paths else {}
         paths.setdefault(operation.path, {})[operation.method] = described | is_open
     bearer, header = {"type": "http", "scheme": "bearer"}, {"type": "apiKey", "in": "header", "name": "x-api-key"}
     keys = {"securitySchemes": {"key": bearer, "x-api-key": header}} if has_key else {}
