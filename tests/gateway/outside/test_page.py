@@ -136,7 +136,7 @@ def test_a_provider_is_cut_and_taken_back(tmp_path: Path) -> None:
             assert (await at.http.post("/admin/cut", data=said)).status_code == 303
             text = (await at.http.get("/admin")).text
             assert "over &amp; out" in text and "Lift the cut" in text and "0 of 1" in text
-            assert (await at.here.post("/v1/chat/completions", CHAT)).status_code == 503
+            assert (await at.here.post("/v1/chat/completions", CHAT)).status_code == 403
             assert (await at.http.post("/admin/lift", data=said)).status_code == 303
             assert (await at.here.post("/v1/chat/completions", CHAT)).status_code == 200
             acts = [(entry.body["what"], entry.body["by"]) for entry in await at.here.gateway.audit.entries()]
