@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-TOKEN = b"word "  # of the answers of `billing_provider`
+TOKEN = b"word"  # of the answers of `billing_provider`, wherever a gateway cuts them
 
 
 class Reply(NamedTuple):

@@ -9,10 +9,10 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from inhouse.api.errors import ApiError
-from inhouse.api.wire.message_writer import MessageWriter
 from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking, Usage
-from inhouse.api.wire.response_writer import ResponseWriter
 from inhouse.api.wire.responses import ResponsesRequest
+from inhouse.api.writers.message_writer import MessageWriter
+from inhouse.api.writers.response_writer import ResponseWriter
 
 USAGE = Usage(20, 16, 5, 3)
 MESSAGE_EVENT, RESPONSE_EVENT = TypeAdapter(RawMessageStreamEvent), TypeAdapter(ResponseStreamEvent)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tests.providers.made_answers import CUTS, USAGES, answers, gathered, streamed, with_objects
 
 from inhouse.api.wire.chat import ChatRequest
-from inhouse.api.wire.message_writer import MessageWriter
 from inhouse.api.wire.messages import MessagesRequest
 from inhouse.api.wire.pieces import CallPiece, Content, Piece, Usage
+from inhouse.api.writers.message_writer import MessageWriter
 from inhouse.providers.adapter import Adapter
 from inhouse.providers.answers import gather
 from inhouse.providers.anthropic import ANTHROPIC

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking, Usage
 from inhouse.gateway.faces.chat import Chat
 from inhouse.gateway.faces.completions import Completions
@@ -140,3 +141,14 @@ def test_an_answer_of_another_is_marked_as_theirs() -> None:
     models = [chunk["model"] for chunk in chunks]
     assert models[:2] == ["m-1", "m-1"] and models[2:] == ["m-2"] * (len(models) - 2)
     assert face.whole["model"] == "m-2"
+
+
+def test_images_reach_the_provider_from_every_face() -> None:
+    url = "data:image/png;base64,iVBORw0KGgo="
+    source = {"type": "base64", "media_type": "image/png", "data": url.partition(",")[2]}
+    of_chat = CHAT | {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]}
+    of_messages = MESSAGES | {"messages": [{"role": "user", "content": [{"type": "image", "source": source}]}]}
+    of_responses = RESPONSES | {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": url}]}]}
+    for face in (Chat(body(of_chat)), Messages(body(of_messages)), Responses(body(of_responses))):
+        assert isinstance(face.request, ChatRequest)
+        assert [image.url for image in face.request.messages[0].images] == [url]

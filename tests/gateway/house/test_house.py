@@ -80,6 +80,17 @@ def test_one_that_does_not_start_is_tried_later_and_later(tmp_path: Path, caplog
     assert "it did not start (no model here)" in caplog.text
 
 
+def test_one_that_cannot_be_run_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def live() -> None:
+        house = House(provider(tmp_path), Pool({}, {}), (), ("/no/such/program",), wait=lambda failures: 0.01)
+        house.start()
+        await until(lambda: house.starts >= 2)
+        await house.stop()
+
+    asyncio.run(live())
+    assert "preview: it cannot be started ([Errno 2] No such file or directory: '/no/such/program')" in caplog.text
+
+
 def test_one_that_is_ill_has_no_traffic(tmp_path: Path) -> None:
     (tmp_path / "ill").touch()
     pool = Pool({}, {})

@@ -17,6 +17,7 @@ from inhouse.providers.anthropic import ANTHROPIC
 from inhouse.providers.endpoint import Endpoint
 from inhouse.providers.errors import NotExpressible
 from inhouse.providers.expressible import Capabilities
+from inhouse.providers.http.transport import proxy_for
 from inhouse.providers.openai import OPENAI
 
 REQUEST = ChatRequest.model_validate({"model": "m", "messages": [{"role": "user", "content": "6 times 7?"}]})
@@ -45,7 +46,7 @@ async def kept_alive() -> AsyncIterator[tuple[str, list[int]]]:
     async def handled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await handle(reader, writer)
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
     server = await asyncio.start_server(handled, "127.0.0.1", 0)
@@ -55,12 +56,13 @@ async def kept_alive() -> AsyncIterator[tuple[str, list[int]]]:
         server.close()
 
 
-def test_the_connection_of_a_stream_serves_the_next_one() -> None:
+def test_the_connection_of_a_stream_serves_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inhouse.providers.http.transport.LEAVE_SECONDS", 10.0)
+
     async def run() -> None:
-        async with kept_alive() as (url, counts), Endpoint(url, OPENAI) as endpoint:
-            for _ in range(3):
+        async with kept_alive() as (url, counts), Endpoint(url, OPENAI, connections=1) as endpoint:
+            for _ in range(3):  # each waits for the only connection
                 assert gather([event async for event in endpoint.stream(REQUEST)]).text == "42"
-                await asyncio.sleep(0.03)
             assert counts == [3]
 
     asyncio.run(run())
@@ -96,6 +98,14 @@ def test_proxies_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:80", "127.1.2.3", "[::1]:80", "localhost"])
+def test_this_machine_is_never_asked_through_a_proxy(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "")
+    assert proxy_for(f"http://{host}/v1") == (None, None)
+    assert proxy_for("http://models.example/v1")[0] == "http://proxy.example:3128"
 
 
 COMPLETION = {"id": "a", "model": "m-2", "choices": [{"index": 0, "text": "lo", "finish_reason": "length"}]}

@@ -4,10 +4,9 @@ answer. Of providers that were cut nothing is asked."""
 import asyncio
 import os
 import socket
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Set
 from difflib import get_close_matches
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from inhouse.gateway.config.config import GatewayConfig, Provider
 from inhouse.gateway.config.read import ConfigFile, Mistake, of_terms
@@ -19,6 +18,7 @@ from inhouse.gateway.store.keys import PREFIX
 from inhouse.providers.address import key_from
 from inhouse.providers.any_llm import PREFIX as PREFIX_OF_ANY_LLM
 from inhouse.providers.any_llm import check_any_llm
+from inhouse.providers.http.transport import proxy_for
 from inhouse.recipe.lines import Location
 
 # what the keys of these makers begin with, the longer first
@@ -112,7 +112,7 @@ async def _why_unreachable(provider: Provider) -> str | None:
     assert provider.address is not None
     seconds = provider.limits.connect_timeout
     try:
-        host, port = _first_stop(provider.address, getproxies())
+        host, port = _first_stop(provider.address)
         async with asyncio.timeout(seconds):
             _, writer = await asyncio.open_connection(host, port)
     except TimeoutError:
@@ -125,11 +125,6 @@ async def _why_unreachable(provider: Provider) -> str | None:
     return None
 
 
-def _first_stop(address: str, proxies: Mapping[str, str]) -> tuple[str, int]:
-    parts = urlsplit(address)
-    assert parts.hostname is not None, "checked where the address was read"
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if proxy and not proxy_bypass(parts.hostname):
-        stop = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        return stop.hostname or "", stop.port or (443 if stop.scheme == "https" else 80)
-    return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+def _first_stop(address: str) -> tuple[str, int]:
+    stop = urlsplit(proxy_for(address)[0] or address)
+    return stop.hostname or "", stop.port or (443 if stop.scheme == "https" else 80)

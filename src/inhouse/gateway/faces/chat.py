@@ -7,8 +7,8 @@ from uuid import uuid4
 
 from inhouse.api.events import DONE, event
 from inhouse.api.wire.chat import ChatRequest
-from inhouse.api.wire.chat_writer import delta_of, message_of, usage_of
 from inhouse.api.wire.pieces import CallPiece, Content, Thinking, Usage
+from inhouse.api.writers.chat_writer import delta_of, message_of, usage_of
 from inhouse.gateway.faces.face import Face
 from inhouse.providers.answers import Begun, Ended, Event, Logprobs, TokenLogprob
 

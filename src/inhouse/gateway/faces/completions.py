@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 from uuid import uuid4
 
 from inhouse.api.events import DONE, event
-from inhouse.api.wire.chat_writer import usage_of
 from inhouse.api.wire.completions import CompletionRequest
 from inhouse.api.wire.pieces import Content, Usage
+from inhouse.api.writers.chat_writer import usage_of
 from inhouse.gateway.faces.face import Face
 from inhouse.providers.answers import Begun, Ended, Event, Logprobs, TokenLogprob
 

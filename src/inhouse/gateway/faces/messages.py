@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from inhouse.api.errors import ApiError
 from inhouse.api.events import event
-from inhouse.api.wire.message_writer import MessageWriter
 from inhouse.api.wire.messages import CountTokensRequest, MessagesRequest
+from inhouse.api.writers.message_writer import MessageWriter
 from inhouse.gateway.faces.face import UNKNOWN, Face, as_chat
 from inhouse.providers.answers import Begun, Ended, Event, Logprobs
 
@@ -20,7 +20,7 @@ class Messages(Face):
     ping: ClassVar = event({"type": "ping"}, "ping")
 
     def __init__(self, raw: bytes) -> None:
-        asked = MessagesRequest.parse(raw)
+        asked = MessagesRequest.parse(raw, images=True)
         self.request = as_chat(asked, _NAMES)
         shown = asked.thinking is None or asked.thinking.display == "summarized"
         self._writer = MessageWriter("", shows_thinking=shown)
@@ -45,6 +45,6 @@ class Messages(Face):
 
 def refuse_to_count(raw: bytes) -> None:
     """POST /v1/messages/count_tokens: a guess would be taken for a count. Raises `ApiError`."""
-    CountTokensRequest.parse(raw)
+    CountTokensRequest.parse(raw, images=True)
     message = "The gateway does not count tokens: each of its models has a tokenizer of its own. Answers say the count."
     raise ApiError(400, message, code="unsupported")

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from inhouse.api.errors import ApiError
-from inhouse.api.wire.response_writer import ResponseWriter
 from inhouse.api.wire.responses import ResponsesRequest
+from inhouse.api.writers.response_writer import ResponseWriter
 from inhouse.gateway.faces.face import UNKNOWN, Face, as_chat
 from inhouse.providers.answers import Begun, Ended, Event, Logprobs
 
@@ -18,7 +18,7 @@ class Responses(Face):
     name: ClassVar = "responses"
 
     def __init__(self, raw: bytes) -> None:
-        asked = ResponsesRequest.parse(raw)
+        asked = ResponsesRequest.parse(raw, images=True)
         self.request = as_chat(asked, _NAMES)
         self._writer, self._has_begun = ResponseWriter(asked, asked.model), False
 

@@ -26,7 +26,8 @@ KEY_VARIABLE = "INHOUSE_GATEWAY_CHILD_KEY"
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds before a start anew; doubled while it does not last
 LASTED = 60.0  # seconds: who was up so long begins with the first wait again
 _CHECK_EVERY, _HEALTH_SECONDS, _MISSES = 10.0, 20.0, 3  # of a process that hangs; a busy one answers late
-_READY_EVERY, _STOP_SECONDS = 0.1, 15.0
+_READY_EVERY, _READY_SECONDS, _STOP_SECONDS = 0.1, 60.0, 15.0
+_LONGEST_LINE = 65_536
 _SERVED = re.compile(r"is served at http://\S+:(\d+)/v1;")
 COMMAND = (sys.executable, "-m", "inhouse.gateway.house.child", "serve")
 
@@ -107,6 +108,8 @@ class House:
             began = monotonic()
             try:
                 said = await self._once()
+            except OSError as error:
+                said = f"it cannot be started ({error})"
             finally:
                 self._at = None
                 await self._pool.close(self.name)
@@ -120,21 +123,23 @@ class House:
         """One process from its start to its end: how it ended, in words."""
         key = secrets.token_urlsafe(32)
         async with self._process(key) as (process, words):
-            port = await self._port(process, words)
-            if port is None or not await self._is_ready(process, port):
-                return f"it did not start{_last(words)}"
-            words.clear()
+            port = await _port(process, words)
+            if port is None:
+                return f"it did not start{_last(words.lines)}"
+            if not await _is_ready(process, port):
+                return f"it was not well{_last(words.lines)}"
+            words.lines.clear()
             self._at = port, key
             if self._may_open(self.name):
                 self._pool.open(self.name, await self.endpoint())
             print(f"{self.name} is up", file=sys.stderr, flush=True)
             if await _hangs(process, port):
                 return "it hung"
-            return f"it ended with status {process.returncode}{_last(words)}"
+            return f"it ended with status {process.returncode}{_last(words.lines)}"
 
     @asynccontextmanager
-    async def _process(self, key: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, deque[str]]]:
-        """It and the last lines that it says, ended on the way out."""
+    async def _process(self, key: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, "_Words"]]:
+        """It and what it says, ended on the way out."""
         self.starts += 1
         model = self._provider.model[0]
         process = await asyncio.create_subprocess_exec(
@@ -144,29 +149,51 @@ class House:
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             start_new_session=True,  # Ctrl-C reaches the gateway alone, which then ends it in order
         )  # fmt: skip
-        words: deque[str] = deque(maxlen=20)
-        listening = asyncio.create_task(_listen(process, words))
+        words = _Words()
+        assert process.stderr is not None
+        listening = asyncio.create_task(words.listen(process.stderr))
         try:
             yield process, words
         finally:
             await _end(process)
             listening.cancel()
 
-    async def _port(self, process: asyncio.subprocess.Process, words: deque[str]) -> int | None:
-        """Where it listens, once it says so; None where it ended before."""
-        while process.returncode is None:
-            if match := next(filter(None, map(_SERVED.search, words)), None):
-                return int(match[1])
-            await asyncio.sleep(_READY_EVERY)
-        return None
 
-    async def _is_ready(self, process: asyncio.subprocess.Process, port: int) -> bool:
-        """Waits until it is well; False where it ended before."""
-        while process.returncode is None:
-            if await is_healthy(port):
-                return True
-            await asyncio.sleep(_READY_EVERY)
-        return False
+class _Words:
+    """What a process says: its last lines, and where it serves once it says that."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque(maxlen=20)
+        self.port: int | None = None
+
+    async def listen(self, stream: asyncio.StreamReader) -> None:
+        """Until it ends; lines of any length, or the process would wait for somebody to read on."""
+        rest = b""
+        while chunk := await stream.read(4096):
+            *whole, rest = (rest + chunk)[-_LONGEST_LINE:].split(b"\n")
+            for line in whole:
+                self.lines.append(line.decode("utf-8", "replace").strip()[:300])
+                if match := _SERVED.search(self.lines[-1]):
+                    self.port = int(match[1])
+
+
+async def _port(process: asyncio.subprocess.Process, words: _Words) -> int | None:
+    """Where it listens, once it says so; None where it ended before. A large model takes long to load."""
+    while process.returncode is None:
+        if words.port is not None:
+            return words.port
+        await asyncio.sleep(_READY_EVERY)
+    return None
+
+
+async def _is_ready(process: asyncio.subprocess.Process, port: int) -> bool:
+    """Waits until it is well; False where it ended before, or is not well for long."""
+    deadline = monotonic() + _READY_SECONDS
+    while process.returncode is None and monotonic() < deadline:
+        if await is_healthy(port):
+            return True
+        await asyncio.sleep(_READY_EVERY)
+    return False
 
 
 def _last(words: Sequence[str]) -> str:
@@ -184,12 +211,6 @@ async def is_healthy(port: int) -> bool:
             finally:
                 writer.close()
     return False
-
-
-async def _listen(process: asyncio.subprocess.Process, words: deque[str]) -> None:
-    assert process.stderr is not None
-    while line := await process.stderr.readline():
-        words.append(line.decode("utf-8", "replace").strip()[:300])
 
 
 async def _hangs(process: asyncio.subprocess.Process, port: int) -> bool:

@@ -134,44 +134,42 @@ async def open_attempt(db: Database, call_id: str, attempt: Attempt) -> None:
     await db.run(lambda tx: tx.execute(_NEW_ATTEMPT, *_attempt_row(call_id, attempt)))
 
 
-async def settle(db: Database, call: OpenCall, ending: Ending, kind: Kind = "settled") -> None:
+async def settle(db: Database, call: OpenCall, ending: Ending, kind: Kind = "settled") -> bool:
     """Release what was reserved and book what was spent, in one transaction, even where the caller is cancelled.
 
     A call that was settled before gets one more revision, and the budgets the difference: what comes late, or is exact
     where the first was an estimate, is never booked twice. An estimate does not follow on anything, nor does what the
     gateway saw follow on the provider's bill. A store that is down is waited for, some minutes; then `StoreDown`.
+    Returns whether anything was written.
     """
     used = ending.tokens
     more_tokens = 0 if used is None else used - call.tokens_estimate
     first = changes(call.charges, ending.cost, call.reserve, more_tokens)
 
-    async def work(tx: Transaction) -> None:
+    async def work(tx: Transaction) -> bool:
         now, revision, changed = db.now(), 1, first
         if await tx.execute("DELETE FROM open_calls WHERE call_id = ?", call.id) == 0:
             before = await _latest(tx, call.id)
             if kind == "estimated" or (kind == "settled" and before["kind"] == "reconciled"):
-                return
+                return False
             revision = before["revision"] + 1
             changed = changes(call.charges, ending.cost - before["cost"], 0, 0)
         settlement, costs = _settlement_rows(call.id, revision, now, kind, ending)
         await tx.execute("INSERT INTO settlements VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", *settlement)
         await tx.execute_many("INSERT INTO costs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", costs)
         await book(tx, changed, now)
+        return True
 
-    async def at_once() -> None:
+    async def at_once() -> bool:
         now = db.now()
         rows = _settlement_rows(call.id, 1, now, kind, ending)
-        if not await procedures.settle_call(db, *rows, first, now):
-            await db.run(work)
+        return await procedures.settle_call(db, *rows, first, now) or await db.run(work)
 
-    for wait in (*_WAITS, None):
-        try:
-            await _to_its_end(asyncio.ensure_future(at_once() if db.has_procedures else db.run(work)))
-            return
-        except StoreDown:
-            if wait is None:
-                raise
-            await asyncio.sleep(wait)
+    for wait in _WAITS:
+        with suppress(StoreDown):
+            return await _to_its_end(asyncio.ensure_future(at_once() if db.has_procedures else db.run(work)))
+        await asyncio.sleep(wait)
+    return await db.run(work)
 
 
 async def load_call(tx: Transaction, call_id: str) -> StoredCall:

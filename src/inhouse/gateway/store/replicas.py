@@ -55,11 +55,10 @@ class Replica:
     async def recover(self) -> int:
         """Close what dead processes left open; how many calls that were."""
         lost = await self._db.run(self._lost)
-        for stored in lost:
-            await settle(self._db, stored.call, _estimate(stored), "estimated")
-        if lost:
-            log.warning("%d calls of processes that died were closed as estimates", len(lost))
-        return len(lost)
+        closed = [await settle(self._db, stored.call, _estimate(stored), "estimated") for stored in lost]
+        if any(closed):  # others look as well
+            log.warning("%d calls of processes that died were closed as estimates", sum(closed))
+        return sum(closed)
 
     async def _lost(self, tx: Transaction) -> list[StoredCall]:
         now = self._db.now()

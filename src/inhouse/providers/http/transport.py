@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
@@ -62,7 +63,7 @@ class HttpTransport:
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        proxy, proxy_auth = _proxy(self._url)
+        proxy, proxy_auth = proxy_for(self._url)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=KEEP_ALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -131,15 +132,23 @@ def _disconnected(host: str, error: aiohttp.ClientError) -> ProviderError:
     return Disconnected(f"{host}: {plain(said)[:200] or type(error).__name__}")
 
 
-def _proxy(url: str) -> tuple[str | None, aiohttp.BasicAuth | None]:
+def proxy_for(url: str) -> tuple[str | None, aiohttp.BasicAuth | None]:
     """The environment's proxy for this address without its user, and that user (`HTTPS_PROXY`, `NO_PROXY`, …).
 
-    aiohttp's own reading of the environment would also send passwords of a .netrc file.
+    What is on this machine is never asked through one: there it would be another machine. aiohttp's own reading of the
+    environment would also send passwords of a .netrc file.
     """
     parts, proxies = urlsplit(url), getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(parts.netloc):
+    if not proxy or proxy_bypass(parts.netloc) or _is_here(parts.hostname or ""):
         return None, None
     at = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     auth = aiohttp.BasicAuth(unquote(at.username), unquote(at.password or "")) if at.username else None
     return urlunsplit((at.scheme, at.netloc.rpartition("@")[2], "", "", "")), auth
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from inhouse.api.wire.chat import ChatRequest
-from inhouse.api.wire.chat_writer import delta_of, message_of
+from inhouse.api.writers.chat_writer import delta_of, message_of
 from inhouse.serve.answer import Answer
 from inhouse.serve.choices import Candidate, Delta
 from inhouse.serve.faces.conversation import Conversation

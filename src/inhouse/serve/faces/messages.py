@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 from inhouse.api.errors import ApiError
 from inhouse.api.events import event
 from inhouse.api.wire.chat import ChatRequest
-from inhouse.api.wire.message_writer import MessageWriter
 from inhouse.api.wire.messages import CountTokensRequest, MessagesRequest
+from inhouse.api.writers.message_writer import MessageWriter
 from inhouse.serve.choices import Delta
 from inhouse.serve.faces.conversation import Conversation, as_chat, encode, requested_tools
 from inhouse.serve.served import Served

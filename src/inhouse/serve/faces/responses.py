@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from inhouse.api.errors import ApiError
 from inhouse.api.wire.chat import ChatRequest
-from inhouse.api.wire.response_writer import ResponseWriter
 from inhouse.api.wire.responses import ResponsesRequest
+from inhouse.api.writers.response_writer import ResponseWriter
 from inhouse.serve.choices import Delta
 from inhouse.serve.faces.conversation import Conversation, as_chat
 from inhouse.serve.served import Served
