@@ -24,6 +24,7 @@ WITHOUT_TORCH = (
     "inhouse.gateway.config",
     "inhouse.gateway.contracts",
     "inhouse.gateway.house",
+    "inhouse.gateway.outside",
     "inhouse.gateway.routing",
     "inhouse.gateway.routing.backtest",
     "inhouse.gateway.spend",

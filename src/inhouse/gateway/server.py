@@ -25,15 +25,17 @@ from inhouse.gateway.outside.telemetry import telemetry
 log = logging.getLogger(__name__)
 
 
-def serve(path: Path, host: str | None = None, port: int | None = None) -> None:
-    """Serve the gateway that a file configures; `host` and `port` go before the file's.
+def serve(path: Path, host: str | None = None, port: int | None = None, hosts: tuple[str, ...] = ()) -> None:
+    """Serve the gateway that a file configures; `host` and `port` go before the file's, `hosts` beside its
+    `allowed_hosts`.
 
     Calls under way get `shutdown_timeout` seconds to end, and what they used is booked. Raises `ValueError`, a line for
     everything that does not fit, before anything listens.
     """
     file = open_config(path)
     given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-    server = file.config.server.model_copy(update=given)
+    allowed = (*file.config.server.allowed_hosts, *hosts)
+    server = file.config.server.model_copy(update=given | {"allowed_hosts": allowed})
     file = file._replace(config=file.config.model_copy(update={"server": server}))
     with asyncio.Runner(loop_factory=_new_loop()) as runner:
         runner.run(_serve(file))

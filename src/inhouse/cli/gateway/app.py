@@ -12,7 +12,8 @@ from inhouse.cli.gateway.books import audit, reconcile, spend
 from inhouse.cli.gateway.keys import keys
 from inhouse.cli.gateway.options import DEFAULT, Config
 from inhouse.cli.gateway.providers import backtest, cut, drill, route
-from inhouse.cli.options import Runs
+from inhouse.cli.options import Output, Runs, with_settings, write_manifest
+from inhouse.gateway.outside.pods import GatewayPods
 
 gateway = typer.Typer(no_args_is_help=True, help="One door to every model, one's own and others'.")
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The gateway's configuration.")]
@@ -44,17 +45,38 @@ def check(config: File = DEFAULT) -> None:
 
 
 @gateway.command()
+@with_settings(GatewayPods)
 def serve(
     config: File = DEFAULT,
     host: Annotated[str | None, typer.Option(help="The address to listen on; default: the configuration's.")] = None,
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="0 takes any free one; default: the configuration's.")
     ] = None,
+    allowed_hosts: Annotated[
+        list[str], typer.Option(metavar="NAME", help="What requests may call the server beside the configuration's.")
+    ] = [],  # noqa: B006  (typer copies it)
+    emit: Annotated[
+        str | None, typer.Option(metavar="kubernetes", help="Print the manifests for a cluster; serve nothing.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="With --emit: what the manifests are called, behind inhouse-.")] = "gateway",
+    output: Output = None,
+    *,
+    settings: tuple[GatewayPods],
 ) -> None:
     """Serve the gateway until Ctrl-C or SIGTERM. The first start prints an administrator's key, once."""
+    (pods,) = settings
+    if emit is not None:
+        if emit != "kubernetes":
+            raise ValueError(f"--emit {emit}: no such target for the gateway; it is kubernetes")
+        from inhouse.gateway.outside.deployment import gateway_deployment
+
+        write_manifest(gateway_deployment(config, name, pods), output)
+        return
+    if output is not None:
+        raise ValueError("--output belongs to --emit kubernetes; add that, or leave it out")
     from inhouse.gateway.server import serve as serve_gateway
 
-    serve_gateway(config, host, port)
+    serve_gateway(config, host, port, tuple(allowed_hosts))
 
 
 gateway.add_typer(keys, name="keys")

@@ -7,7 +7,7 @@ from inhouse.gateway.config.config import GatewayConfig
 from inhouse.gateway.settings import parse_amount
 from inhouse.gateway.spend.report import By, spending
 from inhouse.gateway.store.database import Database
-from inhouse.gateway.store.limits import Budget
+from inhouse.gateway.store.limits import Budget, money
 from inhouse.gateway.types import NANO
 
 _DAYS = 30
@@ -45,7 +45,7 @@ async def budgets_of(db: Database, config: GatewayConfig, now: float) -> list[di
         whose = ", ".join(name for name in (settings.team, settings.key, settings.task) if name) or "all calls"
         found.append(
             {
-                "whose": whose, "amount": f"{budget.amount / NANO:,.2f} a {budget.period}",
+                "whose": whose, "amount": f"{money(budget.amount)} a {budget.period}",
                 "spent": f"{spent / NANO:,.4f}", "reserved": f"{reserved / NANO:,.4f}",
                 "share": min(100.0, 100 * spent / budget.amount) if budget.amount else 100.0,
                 "held": min(100.0, 100 * (spent + reserved) / budget.amount) if budget.amount else 100.0,
