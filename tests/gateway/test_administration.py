@@ -16,6 +16,7 @@ from inhouse.common.files import write_json
 from inhouse.gateway.administration import new_caller
 from inhouse.gateway.config.read import read_config
 from inhouse.gateway.settings import QuotaSettings
+from inhouse.gateway.tables import drill_words
 from inhouse.gateway.types import NANO, Caller
 
 TEXT = """\
@@ -166,3 +167,8 @@ def test_a_choice_is_explained_and_one_that_cannot_be_made_is_a_sentence(gateway
     said = gateway("route", "Fix this Python traceback: KeyError", "--model", "auto:product/code")
     assert "task: product/code" in said and "declined to choose" in said and "where that fails: small at other" in said
     assert "There is no model 'bigg' here. Did you mean 'big'?" in gateway("route", "hello", "--model", "bigg")
+
+
+def test_what_a_drill_costs_is_told_in_money() -> None:
+    drill = {"at": 0.0, "provider": "acme", "cut_seconds": 0, "ended": 1.0, "result": {"calls": 3, "cost": 2_500_000}}
+    assert drill_words(drill)[3] == "calls 3, cost 0.002500"

@@ -58,7 +58,9 @@ def drills_table(results: Sequence[Mapping[str, Any]]) -> Table:
 def drill_words(drill: Mapping[str, Any]) -> tuple[str, str, str, str]:
     """When, whose end, how, and what came of it."""
     kind = f"cut for {drill['cut_seconds']} s" if drill["cut_seconds"] else "rehearsal"
-    said = "under way" if drill["ended"] is None else _plain(drill["result"])
+    result = drill["result"] or {}
+    money = {name: _money(result[name]) for name in ("cost", "cost_change") if result.get(name)}
+    said = "under way" if drill["ended"] is None else _plain({**result, **money})
     return say_instant(drill["at"]), drill["provider"], kind, said
 
 
