@@ -118,7 +118,9 @@ def main() -> None:
 
     def row(what: str, model: Path, told: str = "") -> Row:
         sampled = passes_of(model, env, options.items, (1,))[f"strict/pass@1/{env}"].value
-        return Row(what, score(model, env, options.items, MAX_TOKENS), sampled, bits(run, model), told)
+        found = Row(what, score(model, env, options.items, MAX_TOKENS), sampled, bits(run, model), told)
+        print(found, flush=True)
+        return found
 
     passes = passes_of(folder, env, QUESTIONS, KS)
     rows = [row("base", folder)]
@@ -128,7 +130,7 @@ def main() -> None:
             tune(run, climbing, output, seed)
             rows.append(row(f"climb of {options.minutes:g} min, seed {seed}", output, entropies(output)))
         taught, begun = Path(scratch) / "taught", time.monotonic()
-        supervised = SftSettings(generated={env: options.taught}, epochs=1)
+        supervised = SftSettings(generated={env: options.taught}, epochs=1, lr_factor=0.3)  # it is fine-tuned already
         fine_tune(supervised, folder, run / "data", run / "tokenizer", taught, 1)
         minutes = (time.monotonic() - begun) / 60
         rows.append(row(f"{options.taught:,} worked examples", taught, f"{minutes:.1f} min"))
