@@ -7,6 +7,7 @@ import re
 from typing import ClassVar
 
 MAX_SAID = 300  # characters of what a stranger said
+MAX_WAIT = 86_400.0  # seconds that an endpoint may ask to be left alone: who says a century means today
 
 
 class ProviderError(Exception):
@@ -108,7 +109,8 @@ def of_status(status: int, said: str, code: str, host: str, retry_after: float |
         kind = ContentFiltered
     else:
         kind = RequestRefused
-    return kind(message, status=status, retry_after=retry_after)
+    wait = None if retry_after is None else min(retry_after, MAX_WAIT)
+    return kind(message, status=status, retry_after=wait)
 
 
 def plain(text: object) -> str:
