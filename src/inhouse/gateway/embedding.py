@@ -14,8 +14,8 @@ NOTHING = Usage(0, 0, 0, 0)
 
 
 async def embedded(gateway: Gateway, call: Call, on_attempt: Callable[[Attempt], Awaitable[None]]) -> Embedded:
-    """Raises the first `ProviderError` where nobody gives any, and what `on_attempt` raises; `CallRefused` where nobody is
-    open."""
+    """Raises the first `ProviderError` where nobody gives any, and what `on_attempt` raises; `CallRefused` where
+    nobody is open."""
     first: ProviderError | None = None
     order = [target for target in call.decision.order if target.model == call.decision.order[0].model]
     for target in order:

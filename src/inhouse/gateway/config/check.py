@@ -28,8 +28,8 @@ _KINDS = {"sk-ant-": "anthropic", "AIza": "gemini", "sk-": "openai", PREFIX: "th
 
 def check_start(file: ConfigFile, now: float, cut: Set[str] = frozenset()) -> None:
     """Raises `ValueError`, one line for every key that is missing or somebody else's, every run that is not there,
-    every contract that is over, and every task that no request can have: what is said of it would never hold. Verbs that
-    need none of this do without it: a key is revoked even where a run was deleted.
+    every contract that is over, and every task that no request can have: what is said of it would never hold.
+    Verbs that need none of this do without it: a key is revoked even where a run was deleted.
 
     `cut`: the providers that the store knows to be cut.
     """
