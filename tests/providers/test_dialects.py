@@ -14,7 +14,7 @@ from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.messages import MessagesRequest
 from inhouse.api.wire.pieces import CallPiece, Content, Piece, Usage
 from inhouse.api.writers.message_writer import MessageWriter
-from inhouse.providers.adapter import Adapter, parsed
+from inhouse.providers.adapter import Adapter, counted, parsed
 from inhouse.providers.answers import gather
 from inhouse.providers.anthropic import ANTHROPIC
 from inhouse.providers.errors import MalformedAnswer, NotExpressible, ProviderError
@@ -223,20 +223,10 @@ def test_a_block_that_is_not_open_does_not_grow() -> None:
         reader.take(second)
 
 
-@pytest.mark.parametrize(
-    ("said", "usage"),
-    [
-        ({"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 11}}, None),
-        ({"prompt_tokens": 10, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 6}}, None),
-        ({"prompt_tokens": 10, "completion_tokens": 2**52}, None),
-        ({"prompt_tokens": 0, "completion_tokens": 0}, None),
-        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 21,
-          "completion_tokens_details": {"reasoning_tokens": 6}}, Usage(10, 0, 11, 6)),
-    ],
-)  # fmt: skip
-def test_a_use_that_cannot_be_is_unknown_and_thinking_is_counted_once(said: dict, usage: Usage | None) -> None:
-    choice = _choice({}, "stop") | {"message": {"content": "a"}}
-    assert gather(OPENAI.read({"choices": [choice], "usage": said})).usage == usage
+@pytest.mark.parametrize("use", [(10, 11, 5, 0), (10, 0, 5, 6), (10, 0, 2**52, 0), (0, 0, 0, 0)])
+def test_a_use_that_cannot_be_is_unknown(use: tuple[int, int, int, int]) -> None:
+    assert counted(*use) is None
+    assert counted(10, 10, 5, 5) == Usage(10, 10, 5, 5)
 
 
 def test_half_a_character_is_no_answer_and_two_are_one() -> None:

@@ -26,7 +26,6 @@ from inhouse.providers.errors import (
     RequestRefused,
     ServerFault,
     TimedOut,
-    of_status,
 )
 from inhouse.providers.openai import OPENAI
 from inhouse.providers.settings import LimitSettings
@@ -215,7 +214,3 @@ def test_nobody_listens() -> None:
 def test_what_a_dialect_cannot_say_is_not_sent(fields: dict) -> None:
     with pytest.raises(NotExpressible, match=next(iter(fields))):
         asked([RESET], False, **fields)
-
-
-def test_nobody_is_left_alone_for_ever() -> None:
-    assert of_status(429, "", "", "host", 1e23).retry_after == 86_400

@@ -7,7 +7,7 @@ from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.chat_messages import ChatMessage
 from inhouse.api.wire.images import Part
 from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking, Usage
-from inhouse.providers.adapter import counted, field, number, parsed, told
+from inhouse.providers.adapter import field, number, parsed, told
 from inhouse.providers.answers import Begun, Ended, Event, Logprobs, Reason, TokenLogprob
 from inhouse.providers.errors import Disconnected, MalformedAnswer, plain
 from inhouse.providers.http.server_events import ServerEvent
@@ -214,15 +214,11 @@ def _reason(said: str, is_refusal: bool) -> Reason:
 
 
 def usage_of(said: Any) -> Usage | None:
-    """Thinking is a part of the answer; where the total says that it was counted beside it (xAI), it is added."""
     if said is None:
         return None
     cached = field(field(said, "prompt_tokens_details", dict, {}), "cached_tokens", int, 0)
     thinking = field(field(said, "completion_tokens_details", dict, {}), "reasoning_tokens", int, 0)
-    prompt, completion = field(said, "prompt_tokens", int), field(said, "completion_tokens", int)
-    if thinking and said.get("total_tokens") == prompt + completion + thinking:
-        completion += thinking
-    return counted(prompt, cached, completion, thinking)
+    return Usage(field(said, "prompt_tokens", int), cached, field(said, "completion_tokens", int), thinking)
 
 
 def error(said: Any) -> tuple[str, str]:

@@ -87,7 +87,3 @@ def test_texts_and_ids_to_embed_cost_prompts_alone() -> None:
 
 def test_what_is_likely_is_less_than_the_most() -> None:
     assert likely_cost(PRICE, SIZE, 10) == 60_000 < most_cost(PRICE, SIZE) == 300_000
-
-
-def test_no_request_asks_for_more_money_than_can_be_counted() -> None:
-    assert most_cost(PRICE, size_of_chat(request(max_tokens=10**30, n=128), None, None)) < 2**63

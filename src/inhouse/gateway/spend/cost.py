@@ -14,7 +14,6 @@ _AROUND_A_MESSAGE, _ABOUT_TOOLS = 16, 700
 _AN_IMAGE = 12_000  # of the largest at the finest detail, by the most that a provider counts (2026)
 _BYTES_A_TOKEN = 4  # of usual text: what is likely, never a bound
 _UNKNOWN_OUTPUT = 65_536  # tokens of an answer where neither the request nor the model's table has a limit
-_MOST_OUTPUT = 2**24  # tokens that no model writes, whatever a request asks for: amounts of money stay countable
 
 # refused before anything was computed: providers take nothing for it
 _FREE = frozenset({"not expressible", "rate limit", "auth", "request", "context length"})
@@ -96,7 +95,7 @@ def _prompt_only(prompt: int) -> Size:
 
 def _size(prompt: int, around: int, asked: int | None, n: int, max_output: int | None, context: int | None) -> Size:
     known = [limit for limit in (asked, max_output, context) if limit is not None]
-    most = min(min(known, default=_UNKNOWN_OUTPUT) * n, _MOST_OUTPUT)
+    most = min(known, default=_UNKNOWN_OUTPUT) * n
     most_prompt = prompt + around
     return Size(
         -(-prompt // _BYTES_A_TOKEN) + around // 4, most_prompt if context is None else min(most_prompt, context), most
