@@ -88,6 +88,11 @@ def test_a_key_has_only_rights_that_there_are(tmp_path: Path) -> None:
         new_caller(config, "one", faces=("chats",))
     with pytest.raises(ValueError, match=r"is more than \[content\] most_days = 30"):
         new_caller(config, "one", keep_content_days=31)
+    for name in ("", "a|key b", "a\nb", "a\x1b[31m", "\udcff", "n" * 101):  # budgets count by it, terminals show it
+        with pytest.raises(ValueError, match="no name of a"):
+            new_caller(config, "one", team=name or " ")
+        with pytest.raises(ValueError, match="no name of a"):
+            new_caller(config, name, team="docs")
     made = new_caller(config, "one", team="docs", budget="2.50/day", quota=QuotaSettings(tokens_per_minute=7))
     assert made == Caller(
         "one", "docs", groups=("pilots",), budget=5 * NANO // 2, budget_period="day", tokens_per_minute=7

@@ -64,6 +64,17 @@ def test_a_key_of_another_team_asks_for_no_model_that_is_not_its_own(tmp_path: P
     asyncio.run(main())
 
 
+def test_vectors_of_a_provider_that_is_not_open_are_refused_and_nothing_is_booked(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(config_of(tmp_path, provider(ELSEWHERE))) as here:
+            await here.gateway.pool.close("acme")
+            answer = await here.post("/v1/embeddings", {"model": "m", "input": "Hi"})
+            assert answer.status_code == 503 and answer.json()["error"]["code"] == "no_provider"
+            assert (await here.gateway.db.read("SELECT COUNT(*) AS n FROM calls"))[0]["n"] == 0
+
+    asyncio.run(main())
+
+
 def test_administration(tmp_path: Path) -> None:
     async def main() -> None:
         async with loopback(reply(200, OK)) as there, opened(config_of(tmp_path, provider(there.url))) as here:

@@ -14,7 +14,7 @@ from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.messages import MessagesRequest
 from inhouse.api.wire.pieces import CallPiece, Content, Piece, Usage
 from inhouse.api.writers.message_writer import MessageWriter
-from inhouse.providers.adapter import Adapter
+from inhouse.providers.adapter import Adapter, counted, parsed
 from inhouse.providers.answers import gather
 from inhouse.providers.anthropic import ANTHROPIC
 from inhouse.providers.errors import MalformedAnswer, NotExpressible, ProviderError
@@ -221,3 +221,16 @@ def test_a_block_that_is_not_open_does_not_grow() -> None:
     reader.take(first)
     with pytest.raises(MalformedAnswer, match="block 3"):
         reader.take(second)
+
+
+@pytest.mark.parametrize("use", [(10, 11, 5, 0), (10, 0, 5, 6), (10, 0, 2**52, 0), (0, 0, 0, 0)])
+def test_a_use_that_cannot_be_is_unknown(use: tuple[int, int, int, int]) -> None:
+    assert counted(*use) is None
+    assert counted(10, 10, 5, 5) == Usage(10, 10, 5, 5)
+
+
+def test_half_a_character_is_no_answer_and_two_are_one() -> None:
+    assert parsed(rb'["\ud83d\ude00"]') == ["\N{GRINNING FACE}"]
+    for half in (rb'["\ud83d"]', '["\\uDE00\\ud83d"]'):
+        with pytest.raises(MalformedAnswer):
+            parsed(half)

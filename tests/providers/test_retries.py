@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from inhouse.providers.errors import NotAllowed, ProviderError, RateLimited, ServerFault
+from inhouse.providers.errors import NotAllowed, ProviderError, RateLimited, ServerFault, of_status
 from inhouse.providers.retries import Retries, retry_after
 from inhouse.providers.settings import LimitSettings
 
@@ -110,3 +110,7 @@ NOW = datetime(2026, 11, 30, 12, 0, 0, tzinfo=UTC)
 )
 def test_retry_after_is_read_as_numbers_and_dates(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers, NOW) == seconds
+
+
+def test_nobody_is_left_alone_for_ever() -> None:
+    assert of_status(429, "", "", "host", 1e23).retry_after == 86_400

@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import NamedTuple, get_args
 from inhouse.gateway.config.config import GatewayConfig
 from inhouse.gateway.config.read import POSTGRES, read_config
 from inhouse.gateway.contracts.cut import stored_cuts
-from inhouse.gateway.settings import AUTO, QuotaSettings, parse_amount
+from inhouse.gateway.settings import AUTO, NAME, QuotaSettings, parse_amount
 from inhouse.gateway.store.audit import AuditLog
 from inhouse.gateway.store.database import Database
 from inhouse.gateway.store.keys import Keys
 from inhouse.gateway.store.open import open_store
 from inhouse.gateway.store.secret import read_secret
 from inhouse.gateway.types import METRICS, Caller, Face
+
+_LONGEST_NAME = 100
 
 
 class Administration(NamedTuple):
@@ -78,6 +81,10 @@ def new_caller(
 
     Raises `ValueError` for what the configuration does not have.
     """
+    team = team or name
+    for what, given in (("key", name), ("team", team)):
+        if len(given) > _LONGEST_NAME or not re.fullmatch(NAME, given):
+            raise ValueError(f"{given[:40]!r} is no name of a {what}: letters, digits, and . _ - behind the first")
     known = {target.model for target in config.targets()} | {*config.routing.fallbacks, AUTO}
     for model in models:
         if model not in known:
@@ -90,7 +97,6 @@ def new_caller(
     if keep_content_days > most:
         raise ValueError(f"--keep-content-days {keep_content_days} is more than [content] most_days = {most}")
     teams = {each.name: each for each in config.team}
-    team = team or name
     if team in teams:
         groups = tuple(dict.fromkeys([*groups, *teams[team].groups]))
     amount = None if budget is None else parse_amount(budget)

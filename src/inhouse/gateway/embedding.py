@@ -6,7 +6,7 @@ from inhouse.api.wire.embeddings import EmbeddingRequest
 from inhouse.api.wire.pieces import Usage
 from inhouse.gateway.failover.policy import Step, step_after
 from inhouse.gateway.gateway import Call, Gateway
-from inhouse.gateway.types import Attempt
+from inhouse.gateway.types import Attempt, CallRefused
 from inhouse.providers.answers import Embedded
 from inhouse.providers.errors import NotExpressible, ProviderError
 
@@ -14,10 +14,12 @@ NOTHING = Usage(0, 0, 0, 0)
 
 
 async def embedded(gateway: Gateway, call: Call, on_attempt: Callable[[Attempt], Awaitable[None]]) -> Embedded:
-    """Raises the first `ProviderError` where nobody gives any, and what `on_attempt` raises."""
+    """Raises the first `ProviderError` where nobody gives any, and what `on_attempt` raises; `CallRefused` where
+    nobody is open."""
     first: ProviderError | None = None
-    for target in call.decision.order:
-        if target.model != call.decision.order[0].model:
+    order = [target for target in call.decision.order if target.model == call.decision.order[0].model]
+    for target in order:
+        if not gateway.pool.is_open(target.provider):
             continue
         attempt = Attempt(len(call.attempts) + 1, target, gateway.now())
         await on_attempt(attempt)
@@ -28,8 +30,10 @@ async def embedded(gateway: Gateway, call: Call, on_attempt: Callable[[Attempt],
             first = first or error
             if step_after(error, False, len(call.attempts) == 1) is Step.GIVE:
                 raise
-    assert first is not None, "a decision names somebody"
-    raise first
+    if first is not None:
+        raise first
+    names = ", ".join(target.provider for target in order)
+    raise CallRefused(503, f"nobody is there to answer: {names} is not open", "no_provider")
 
 
 async def _asked(gateway: Gateway, call: Call, attempt: Attempt) -> Embedded:

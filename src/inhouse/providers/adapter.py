@@ -2,15 +2,20 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.completions import CompletionRequest
 from inhouse.api.wire.embeddings import EmbeddingRequest
+from inhouse.api.wire.pieces import Usage
 from inhouse.providers.answers import Embedded, Event
 from inhouse.providers.errors import MalformedAnswer, ProviderError, of_status
 from inhouse.providers.http.server_events import ServerEvent
+
+MOST_TOKENS = 2**31  # of one answer or its prompt: no endpoint reads or writes so many
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class StreamReader(Protocol):
@@ -58,11 +63,15 @@ class Adapter(NamedTuple):
 
 
 def parsed(data: str | bytes) -> Any:
-    """Raises `MalformedAnswer` for what is not JSON."""
+    """Raises `MalformedAnswer` for what is not JSON, or has half a character, which nobody could be sent."""
     try:
-        return json.loads(data)
+        value = json.loads(data)
+        text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+        if _SURROGATE.search(text):  # two halves are a character
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise MalformedAnswer("the answer is not JSON") from None
+    return value
 
 
 def field(data: Any, name: str, kind: type, default: Any = ...) -> Any:
@@ -81,6 +90,13 @@ def number(data: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise MalformedAnswer(f'the answer has no proper "{name}"')
     return float(value)
+
+
+def counted(prompt: int, cached: int = 0, completion: int = 0, thinking: int = 0) -> Usage | None:
+    """What an endpoint says that it used; None, which is unknown, where that cannot be: a part of more than the whole,
+    numbers beyond all measure, nothing at all."""
+    is_possible = cached <= prompt < MOST_TOKENS and thinking <= completion < MOST_TOKENS and prompt + completion > 0
+    return Usage(prompt, cached, completion, thinking) if is_possible else None
 
 
 def _is_count(value: int) -> bool:

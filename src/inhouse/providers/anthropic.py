@@ -7,7 +7,7 @@ from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.chat_messages import ChatMessage
 from inhouse.api.wire.images import Part
 from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking, Usage
-from inhouse.providers.adapter import Adapter, field, parsed, told
+from inhouse.providers.adapter import Adapter, counted, field, parsed, told
 from inhouse.providers.answers import Begun, Ended, Event, Reason
 from inhouse.providers.errors import Disconnected, MalformedAnswer, NotExpressible, plain
 from inhouse.providers.http.server_events import ServerEvent
@@ -264,7 +264,7 @@ def _usage(said: Any) -> Usage | None:
     written = field(said, "cache_creation_input_tokens", int, 0)
     thinking = field(field(said, "output_tokens_details", dict, {}), "thinking_tokens", int, 0)
     prompt = field(said, "input_tokens", int) + cached + written
-    return Usage(prompt, cached, field(said, "output_tokens", int), thinking)
+    return counted(prompt, cached, field(said, "output_tokens", int), thinking)
 
 
 def error(said: Any) -> tuple[str, str]:

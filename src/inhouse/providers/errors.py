@@ -7,6 +7,7 @@ import re
 from typing import ClassVar
 
 MAX_SAID = 300  # characters of what a stranger said
+MAX_WAIT = 86_400.0  # seconds that an endpoint may ask to be left alone: who says a century means today
 
 
 class ProviderError(Exception):
@@ -90,17 +91,18 @@ _BROKE = re.compile(r"insufficient_quota|credit balance|billing_(hard_limit|not_
 
 
 def of_status(status: int, said: str, code: str, host: str, retry_after: float | None) -> ProviderError:
-    """The error of an HTTP status of 300 and more; `said` and `code` are the error body's message, type and code."""
+    """The error of an HTTP status other than 200; `said` and `code` are the error body's message, type and code."""
     message = f"{host} answered {status}" + (f": {said}" if said else "")
     evidence = f"{code} {said}"
     kind: type[ProviderError]
     if 300 <= status < 400:
-        return RequestRefused(f"{host} answered {status}, a redirect, which is not followed: give the new address")
+        moved = f"{host} answered {status}, a redirect, which is not followed: give the new address"
+        return RequestRefused(moved, status=status)
     if status in (401, 402, 403) or (status in (400, 429) and _BROKE.search(evidence)):
         kind = NotAllowed
     elif status == 429:
         kind = RateLimited
-    elif status >= 500 or status in (408, 409, 425):
+    elif status >= 500 or status < 300 or status in (408, 409, 425):  # below 300: 204 and the like, no answer
         kind = ServerFault
     elif _CONTEXT.search(evidence):
         kind = ContextTooLong
@@ -108,7 +110,8 @@ def of_status(status: int, said: str, code: str, host: str, retry_after: float |
         kind = ContentFiltered
     else:
         kind = RequestRefused
-    return kind(message, status=status, retry_after=retry_after)
+    wait = None if retry_after is None else min(retry_after, MAX_WAIT)
+    return kind(message, status=status, retry_after=wait)
 
 
 def plain(text: object) -> str:

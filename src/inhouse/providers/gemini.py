@@ -9,7 +9,7 @@ from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.chat_messages import ChatMessage, ToolCall
 from inhouse.api.wire.images import Part
 from inhouse.api.wire.pieces import CallPiece, Content, Thinking, Usage
-from inhouse.providers.adapter import Adapter, Asked, field, number, parsed, told
+from inhouse.providers.adapter import Adapter, Asked, counted, field, number, parsed, told
 from inhouse.providers.answers import Begun, Ended, Event, Logprobs, Reason, TokenLogprob
 from inhouse.providers.errors import Disconnected, MalformedAnswer, NotExpressible, plain
 from inhouse.providers.http.server_events import ServerEvent
@@ -275,7 +275,7 @@ def _usage(said: Any) -> Usage | None:
     prompt = field(said, "promptTokenCount", int) + field(said, "toolUsePromptTokenCount", int, 0)
     thinking = field(said, "thoughtsTokenCount", int, 0)
     cached = field(said, "cachedContentTokenCount", int, 0)
-    return Usage(prompt, cached, field(said, "candidatesTokenCount", int, 0) + thinking, thinking)
+    return counted(prompt, cached, field(said, "candidatesTokenCount", int, 0) + thinking, thinking)
 
 
 def error(said: Any) -> tuple[str, str]:

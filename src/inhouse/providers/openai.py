@@ -4,9 +4,9 @@ from typing import Any
 
 from inhouse.api.wire.completions import CompletionRequest
 from inhouse.api.wire.embeddings import EmbeddingRequest
-from inhouse.api.wire.pieces import Content, Usage
+from inhouse.api.wire.pieces import Content
 from inhouse.providers import openai_chat as chat
-from inhouse.providers.adapter import Adapter, Embedder, field, number
+from inhouse.providers.adapter import Adapter, Embedder, counted, field, number
 from inhouse.providers.answers import Embedded, Event, Logprobs, TokenLogprob
 from inhouse.providers.errors import MalformedAnswer
 from inhouse.providers.openai_chat import OURS, OpenAIReader
@@ -78,7 +78,7 @@ def _embedded(answer: Any) -> Embedded:
     if not all(type(value) in (float, int) for vector in found.values() for value in vector):
         raise MalformedAnswer("the answer has a vector of other things than numbers")
     used = field(answer, "usage", dict, None)
-    usage = None if used is None else Usage(field(used, "prompt_tokens", int), 0, 0, 0)
+    usage = None if used is None else counted(field(used, "prompt_tokens", int))
     return Embedded(field(answer, "model", str, ""), [found[place] for place in range(len(found))], usage)
 
 

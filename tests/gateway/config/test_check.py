@@ -106,3 +106,11 @@ def test_a_proxy_of_the_environment_is_what_is_reached(tmp_path: Path, monkeypat
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
         (tmp_path / "gateway.toml").write_text(TEXT.replace('key_env = "ACME_KEY"', 'url = "https://no.invalid/v1"'))
         assert asyncio.run(unreachable(open_config(tmp_path / "gateway.toml"))) == []
+
+
+def test_a_run_that_is_gone_stops_the_start_alone(tmp_path: Path) -> None:
+    text = 'currency = "USD"\ndefault = "mine"\n[[provider]]\nname = "mine"\ndialect = "inhouse"\nrun = "mine"\n'
+    (tmp_path / "gateway.toml").write_text(text + "cost_per_hour = 1.0\ntokens_per_second = 1.0\n")
+    file = open_config(tmp_path / "gateway.toml")  # of the verbs that look into the store
+    assert said(file, BEFORE).startswith("line 6: [provider] run: ") and "no such folder" in said(file, BEFORE)
+    check_start(file, BEFORE, {"mine"})

@@ -34,3 +34,16 @@ def test_nothing_is_written_over_and_nothing_without_a_provider(tmp_path: Path) 
     write_config(path, tmp_path / "runs", {"OPENAI_API_KEY": "key"})
     with pytest.raises(ValueError, match="there is one already"):
         write_config(path, tmp_path / "runs", {"OPENAI_API_KEY": "key"})
+
+
+def test_a_run_may_be_called_anything(tmp_path: Path) -> None:
+    names = ["my run", 'q"uo\\te', "grün", "auto", "...", "my-run", "a\nb"]
+    for name in names:
+        (tmp_path / "runs" / name / "sft").mkdir(parents=True)
+        write_json(tmp_path / "runs" / name / "sft" / "config.json", {})
+    write_config(tmp_path / "gateway.toml", tmp_path / "runs", {})
+    config = read_config(tmp_path / "gateway.toml")
+    assert sorted(provider.run.name for provider in config.provider if provider.run) == sorted(names)
+    assert {"auto-run", "run", "gr-n", "q-uo-te", "a-b", "my-run", "my-run-2"} == {
+        each.name for each in config.provider
+    }

@@ -159,13 +159,6 @@ MISTAKES = {
         WHOLE + '[[rollout]]\ntask = "code"\nmodel = "new"\n',
         'gateway.toml, line 12: [rollout] no provider has a model "new"; there are big',
     ),
-    "a run that is not there": (
-        HEAD.replace("big", "mine")
-        + '[[provider]]\nname = "mine"\ndialect = "inhouse"\nrun = "mine"\ncost_per_hour = 1.0\n'
-        "tokens_per_second = 1.0\n",
-        "gateway.toml, line 6: [provider] run: mine: no such folder; give a run (runs/NAME), an exported folder or a "
-        "Hugging Face folder",
-    ),
     "no provider": (HEAD, 'gateway.toml: the top of the configuration needs the key "provider"'),
 }
 

@@ -36,3 +36,9 @@ def test_no_class_is_forgotten() -> None:
 def test_a_request_is_wrong_where_the_first_says_so_and_not_where_a_model_is_unknown() -> None:
     assert step_after(errors.RequestRefused("no", status=400), False, is_first=False) is Step.ELSEWHERE
     assert step_after(errors.RequestRefused("no", status=404), False, is_first=True) is Step.ELSEWHERE
+
+
+def test_who_has_moved_or_says_nothing_is_gone_round() -> None:
+    moved = errors.of_status(301, "", "", "host", None)
+    assert "redirect" in str(moved) and step_after(moved, False, is_first=True) is Step.ELSEWHERE
+    assert isinstance(errors.of_status(204, "", "", "host", None), errors.ServerFault)

@@ -31,5 +31,7 @@ def test_sums_by_team_task_provider_and_day(with_books: Callable) -> None:
         assert (await spending(books.db, (), until=START))[0].cost == 0
         with pytest.raises(ValueError, match='by "colour"'):
             await spending(books.db, ("colour",))
+        with pytest.raises(ValueError, match='by ""'):
+            await spending(books.db, ("team", ""))
 
     with_books(work)

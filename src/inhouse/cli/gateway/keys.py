@@ -8,6 +8,7 @@ from inhouse.cli.gateway.options import DEFAULT, Config, in_store, listed
 from inhouse.cli.terminal import print_rich
 
 keys = typer.Typer(no_args_is_help=True, help="Keys of the gateway: create, list, revoke, rotate.")
+MOST = 2**31 - 1
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The key's name, by which the ledger counts.")]
 
 
@@ -24,8 +25,8 @@ def create(
         typer.Option(metavar="A,B", help="Of chat, completions, responses, embeddings, messages; default: all."),
     ] = None,
     groups: Annotated[str | None, typer.Option(metavar="A,B", help="Of early access, beside its team's.")] = None,
-    requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Of the key itself.")] = None,
-    tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Of the key itself.")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(min=1, max=MOST, help="Of the key itself.")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(min=1, max=MOST, help="Of the key itself.")] = None,
     keep_content_days: Annotated[int, typer.Option(min=0, help="Store prompts and answers for so long.")] = 0,
     admin: Annotated[bool, typer.Option("--admin", help="It may administer the gateway over HTTP.")] = False,
 ) -> None:

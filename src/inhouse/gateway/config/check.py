@@ -8,6 +8,7 @@ from collections.abc import Iterator, Set
 from difflib import get_close_matches
 from urllib.parse import urlsplit
 
+from inhouse.common.model_paths import find_model
 from inhouse.gateway.config.config import GatewayConfig, Provider
 from inhouse.gateway.config.read import ConfigFile, Mistake, of_terms
 from inhouse.gateway.contracts.settings import matches
@@ -26,12 +27,14 @@ _KINDS = {"sk-ant-": "anthropic", "AIza": "gemini", "sk-": "openai", PREFIX: "th
 
 
 def check_start(file: ConfigFile, now: float, cut: Set[str] = frozenset()) -> None:
-    """Raises `ValueError`, one line for every key that is missing or somebody else's, every contract that is over, and
-    every task that no request can have: what is said of it would never hold.
+    """Raises `ValueError`, one line for every key that is missing or somebody else's, every run that is not there,
+    every contract that is over, and every task that no request can have: what is said of it would never hold.
+    Verbs that need none of this do without it: a key is revoked even where a run was deleted.
 
     `cut`: the providers that the store knows to be cut.
     """
-    found = [*_of_keys(file.config, cut), *of_terms(file.config, now, cut), *_of_tasks(file.config)]
+    config = file.config
+    found = [*_of_runs(config, cut), *_of_keys(config, cut), *of_terms(config, now, cut), *_of_tasks(config)]
     if found:
         raise ValueError("\n".join(file.lines(found)))
 
@@ -47,6 +50,15 @@ async def unreachable(file: ConfigFile, cut: Set[str] = frozenset()) -> list[str
         for (number, each), why in zip(wanted, whys, strict=True)
         if why is not None
     )
+
+
+def _of_runs(config: GatewayConfig, cut: Set[str]) -> Iterator[Mistake]:
+    for number, provider in enumerate(config.provider):
+        if provider.run is not None and provider.name not in cut:
+            try:
+                find_model(provider.run)
+            except ValueError as error:
+                yield ("provider", number, "run"), f"[provider] run: {error}"
 
 
 def _of_keys(config: GatewayConfig, cut: Set[str]) -> Iterator[Mistake]:

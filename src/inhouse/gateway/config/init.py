@@ -1,10 +1,13 @@
 """A first gateway.toml from what is found: runs of one's own, and keys in the environment."""
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from inhouse.common.model_paths import find_model
+from inhouse.gateway.settings import AUTO
 
 _HEAD = """\
 # One gateway: `inhouse gateway check` says what does not fit, `inhouse gateway serve` starts it.
@@ -21,7 +24,7 @@ _OWN = """
 [[provider]]                # a model of one's own: the gateway starts it and watches it
 name = "{name}"
 dialect = "inhouse"
-run = "{run}"
+run = {run}
 cost_per_hour = 0.10        # of its hardware, power included: SET THIS, it makes the model's price
 tokens_per_second = 100.0   # under the usual load, prompts and answers together: SET THIS
 """
@@ -98,10 +101,10 @@ def write_config(path: Path, runs: Path, environment: Mapping[str, str]) -> list
         raise ValueError(
             f"nothing that could answer was found: make a run (`inhouse make preview`), or set one of {names}"
         )
-    taken = [run.name for run in own]
+    taken = _names(own)
     default = taken[0] if taken else keys[0].models[0][0]
     parts = [_HEAD.format(default=default)]
-    parts += [_OWN.format(name=run.name, run=_relative(run, path)) for run in own]
+    parts += [_OWN.format(name=name, run=_quoted(_relative(run, path))) for name, run in zip(taken, own, strict=True)]
     parts += [_as_text(known, f"{known.name}-api" if known.name in taken else known.name) for known in keys]
     path.write_text("".join([*parts, _TAIL]), encoding="utf-8")
     return [f"{run}: a model of one's own" for run in own] + [f"{known.variable}: {known.name}" for known in keys]
@@ -116,6 +119,24 @@ def _runs(runs: Path) -> list[Path]:
         except ValueError:
             continue
     return [run for _, run in sorted(found)]
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """What the gateway calls them: as their folders, where that can be a name; each another one."""
+    names: list[str] = []
+    for run in runs:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", run.name).strip("._-") or "run"
+        name = f"{name}-run" if name == AUTO else name
+        taken, number = name, 2
+        while taken in names:
+            taken, number = f"{name}-{number}", number + 1
+        names.append(taken)
+    return names
+
+
+def _quoted(path: Path) -> str:
+    """As a string of TOML, whatever the folder is called."""
+    return json.dumps(str(path), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _relative(run: Path, path: Path) -> Path:

@@ -195,11 +195,6 @@ def _of_provider(number: int, provider: Provider) -> Iterator[Mistake]:
             (*where, "model", 1),
             f'[provider] "{provider.name}": a run serves one model; give the other its own provider',
         )
-    if provider.run is not None:
-        try:
-            find_model(provider.run)
-        except ValueError as error:
-            yield (*where, "run"), f"[provider] run: {error}"
 
 
 def _of_prices(currency: str, number: int, provider: Provider, now: float) -> Iterator[Mistake]:

@@ -19,7 +19,10 @@ def read_instant(value: object) -> datetime:
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise ValueError("does not say in which zone: write a time such as 2026-04-01T09:00:00Z")
-        return value.astimezone(UTC)
+        try:
+            return value.astimezone(UTC)
+        except OverflowError as error:
+            raise ValueError("is outside of the years 1 to 9999 in UTC") from error
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day, tzinfo=UTC)
     raise ValueError("needs a date, such as 2026-04-01, or a time, such as 2026-04-01T09:00:00Z")

@@ -35,10 +35,16 @@ def step_after(error: ProviderError, has_begun: bool, is_first: bool) -> Step:
         return Step.GIVE
     if isinstance(error, ContextTooLong):
         return Step.LONGER
-    if isinstance(error, RequestRefused) and error.status != 404:  # 404: this provider does not know the model
+    if isinstance(error, RequestRefused) and not _is_providers(error.status):
         return Step.GIVE if is_first else Step.ELSEWHERE
     if isinstance(error, RateLimited | ServerFault | Disconnected) and not has_begun:
         return Step.AGAIN
     if isinstance(error, ServerFault | Disconnected | MalformedAnswer | RateLimited):
         return Step.NEXT
-    return Step.ELSEWHERE  # silence, a key that does not count, a part that its dialect has no words for
+    # it has moved or does not know the model; silence, a key that does not count, a part that its dialect cannot say
+    return Step.ELSEWHERE
+
+
+def _is_providers(status: int | None) -> bool:
+    """Whether what is wrong is no request, but its address or name there."""
+    return status is not None and (status == 404 or 300 <= status < 400)

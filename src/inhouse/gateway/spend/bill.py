@@ -7,7 +7,8 @@
 | `day`, `model` | a day of UTC (2026-11-30), and the model as the provider names it |
 | `currency` | may stand; the gateway's own |
 
-Other columns are left alone. Several lines of one call, or of one day and model, are added.
+Other columns are left alone. Several lines of one call, or of one day and model, are added. Spreadsheets may write
+semicolons or tabs between the columns, a line `sep=;` before them, and empty lines; a number has a point all the same.
 """
 
 import csv
@@ -15,11 +16,13 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import Decimal, InvalidOperation
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from inhouse.gateway.types import NANO
 
+_NAMES = ("cost", "call", "day", "model", "currency")
 _MOST = Decimal(10**9)  # of the currency on one line: more is a mistake
 
 
@@ -65,21 +68,43 @@ def read_bill(path: Path, currency: str) -> Bill:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        if path.suffix == ".jsonl":
-            for number, text in enumerate(file, 1):
-                if text.strip():
-                    yield number, _parsed(text, f"{path}, line {number}")
-        else:
-            reader = csv.DictReader(file)
-            for row in reader:
-                yield reader.line_num, {(name or "").strip().lower(): value for name, value in row.items()}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            if path.suffix == ".jsonl":
+                for number, text in enumerate(file, 1):
+                    if text.strip():
+                        yield number, _parsed(text, f"{path}, line {number}")
+            else:
+                yield from _table(path, file)
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: this is no UTF-8 text; save the bill as CSV in UTF-8") from None
+
+
+def _table(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The rows below the line of names that are not empty."""
+    lines, skipped = iter(file), 0
+    head = next(lines, "")
+    if head.startswith("sep="):
+        head, skipped = next(lines, ""), 1
+    separator = next((each for each in ",;\t" if each in head), ",")
+    reader = csv.reader(chain([head], lines), delimiter=separator)
+    try:
+        names = [name.strip().lower() for name in next(reader, [])]
+        if twice := next((name for name in names if name in _NAMES and names.count(name) > 1), None):
+            raise ValueError(f'{path}: two columns are named "{twice}"; keep one')
+        if names and "cost" not in names:
+            raise ValueError(f"{path}: no column is named cost; there are {', '.join(names)[:200]}")
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                yield reader.line_num + skipped, dict(zip(names, row, strict=False))
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num + skipped}: {error}") from None
 
 
 def _parsed(text: str, where: str) -> Mapping[str, Any]:
     try:
         row = json.loads(text, parse_float=Decimal)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: not JSON: {error}") from None
     if not isinstance(row, dict):
         raise ValueError(f'{where}: a line of a bill is an object: {{"call": …, "cost": …}}')
@@ -104,7 +129,7 @@ def _cost(row: Mapping[str, Any], currency: str, where: str) -> Decimal:
         raise ValueError(f"{where}: it is in {said[:10]}, and the gateway counts in {currency}: convert it")
     text = str(row["cost"]).strip() if row.get("cost") is not None else ""
     try:
-        cost = Decimal(text)
+        cost = Decimal(text.replace("_", "?"))  # Python's own way to write a thousand
     except InvalidOperation:
         raise ValueError(f'{where}: cost = "{text[:20]}": a number of {currency} is needed, such as 0.0123') from None
     if not cost.is_finite() or not 0 <= cost < _MOST:

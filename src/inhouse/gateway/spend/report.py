@@ -35,8 +35,8 @@ class Spending(NamedTuple):
 async def spending(db: Database, by: Sequence[str], since: float = 0.0, until: float = 2.0**40) -> list[Spending]:
     """The sums, dearest first, days in their order. Raises `ValueError` for what nothing can be grouped by."""
     known = get_args(By)
-    if wrong := next((name for name in by if name not in known), None):
-        raise ValueError(f'spend by "{wrong[:30]}": there are {", ".join(known)}')
+    if wrong := [name for name in by if name not in known]:
+        raise ValueError(f'spend by "{wrong[0][:30]}": there are {", ".join(known)}')
     columns = [_COLUMNS[name] for name in by]  # type: ignore[index]  # checked above
     groups = ", ".join(f"{column} AS g{i}" for i, column in enumerate(columns))
     rows = await db.read(
