@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from inhouse.api.wire.embeddings import EmbeddingRequest
 from inhouse.api.wire.pieces import Usage
 from inhouse.gateway.failover.policy import Step, step_after
+from inhouse.gateway.failover.pool import ProviderCut
 from inhouse.gateway.gateway import Call, Gateway
 from inhouse.gateway.types import Attempt
 from inhouse.providers.answers import Embedded
@@ -44,9 +45,10 @@ async def _asked(gateway: Gateway, call: Call, attempt: Attempt) -> Embedded:
         return answer
     except ProviderError as error:
         attempt.outcome = error.kind
-        if isinstance(error, NotExpressible) or error.status is not None:
+        if isinstance(error, NotExpressible | ProviderCut) or error.status is not None:
             attempt.usage = NOTHING
-        gateway.breaker.failed(target, error)
+        if not isinstance(error, ProviderCut):
+            gateway.breaker.failed(target, error)
         raise
     except BaseException:
         attempt.outcome = "client gone"

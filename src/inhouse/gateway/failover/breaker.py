@@ -18,6 +18,7 @@ from inhouse.providers.errors import (
     ProviderError,
     RateLimited,
     RequestRefused,
+    ServerFault,
 )
 
 State = Literal["closed", "open", "half-open"]
@@ -76,7 +77,7 @@ class Breaker:
             self.undecided(target)
             return
         circuit = self._circuits.setdefault(target, _Circuit())
-        if isinstance(error, RateLimited) and error.retry_after is not None:
+        if isinstance(error, RateLimited | ServerFault) and error.retry_after is not None:
             circuit.quiet_until = max(circuit.quiet_until, self._monotonic() + error.retry_after)
         circuit.failures += 1
         if circuit.is_probed:

@@ -112,8 +112,15 @@ class Running:
             number = self._numbers.setdefault(event.number, len(self._numbers))
             return event if number == event.number else event._replace(number=number)
         elif isinstance(event, Ended):
+            if event.usage is not None and not self._can_be(event.usage):
+                event = event._replace(usage=None)
             self.attempt.usage = event.usage
         return event
+
+    def _can_be(self, usage: Usage) -> bool:
+        """Some endpoints say 0 where they mean that they do not know: what was said and read is not free."""
+        says_nothing_of_it = usage.completion == 0 and self._said + self._thought > 0
+        return not says_nothing_of_it and (usage.prompt > 0 or _prompt_tokens(self._request) == 0)
 
     async def finish(self, outcome: str, error: ProviderError | None = None) -> None:
         """Hangs up where the stream has not ended, and writes down what became of the attempt."""
