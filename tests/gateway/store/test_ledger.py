@@ -41,7 +41,7 @@ def test_a_further_attempt_reserves_what_it_may_cost_besides_or_is_not_made(stor
         opened = await open_call(db, "r", call(NANO, (budget,)), attempt())
         opened = await open_attempt(db, opened, attempt(2), NANO, (budget,))
         assert opened.reserve == 2 * NANO and await meters(db) == [(0, 2 * NANO)]
-        with pytest.raises(CallRefused, match="this call may cost 2.00"):
+        with pytest.raises(CallRefused, match=r"this call may cost 2\.00"):
             await open_attempt(db, opened, attempt(3), 2 * NANO, (budget,))
         stored = await db.run(lambda tx: load_call(tx, opened.id))
         assert stored.call == opened and len(stored.attempts) == 2  # so a dead process's is given back too
