@@ -139,6 +139,16 @@ def test_a_probe_that_was_refused_its_money_leaves_the_probe_to_the_next_call() 
     run(work())
 
 
+@pytest.mark.parametrize(("status", "is_estimate"), [(500, False), (503, False), (502, True), (504, True)])
+def test_a_proxy_that_gave_up_does_not_say_that_nothing_was_used(status: int, is_estimate: bool) -> None:
+    async def work() -> None:
+        answering = Stage(Scripted([ServerFault("no", status=status)]), Scripted(says("b", "x")), retries=0).call()
+        assert await text_of(answering) == "x"
+        assert answering.attempts[0].is_estimate is is_estimate
+
+    run(work())
+
+
 def test_a_fault_that_asks_for_time_gets_it() -> None:
     async def work() -> None:
         stage = Stage(Scripted([ServerFault("busy", status=503, retry_after=3.0)], says("a", "x")))

@@ -15,6 +15,7 @@ from inhouse.providers.errors import ContentFiltered, NotExpressible, ProviderEr
 
 BYTES_A_TOKEN = 4  # of common text and common vocabularies; what nobody counted is an estimate
 NOTHING = Usage(0, 0, 0, 0)
+_OF_PROXIES = (408, 502, 504, 524)  # statuses
 Request = ChatRequest | CompletionRequest
 
 
@@ -141,7 +142,7 @@ class Running:
         """What was never sent, and what was refused with a status before anything of an answer came."""
         if isinstance(error, NotExpressible):
             return True
-        return error is not None and error.status is not None and not self._is_taken and not _may_cost(error)
+        return error is not None and not self._is_taken and is_free(error)
 
     def _estimate(self) -> Usage | None:
         """From what came. Where nothing came it is not known whether the provider has begun at all."""
@@ -158,9 +159,10 @@ def _prompt_tokens(request: Request) -> int:
     return tokens_of(tools + sum(len(message.text.encode()) for message in request.messages))
 
 
-def _may_cost(error: ProviderError) -> bool:
-    """A filter may have looked at an answer that was made and is billed."""
-    return isinstance(error, ContentFiltered)
+def is_free(error: ProviderError) -> bool:
+    """A status refused it. Not so a filter, which may have looked at an answer that was made and is billed, and a proxy
+    that has not heard of the answer in time."""
+    return error.status not in (None, *_OF_PROXIES) and not isinstance(error, ContentFiltered)
 
 
 def total(attempts: list[Attempt]) -> Usage:
