@@ -97,3 +97,22 @@ def test_a_fallback_answers_and_both_attempts_are_there(tmp_path: Path) -> None:
                 assert [tuple(row.values()) for row in rows] == [("first", "server", 0), ("second", "answered", COST)]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("budget", "status"), [(70_000, 402), (100_000, 200)])
+def test_an_attempt_after_one_that_may_be_billed_needs_its_own_money(tmp_path: Path, budget: int, status: int) -> None:
+    """One may cost 41,000 to 45,000 nano; the first broke in the middle, and may be billed whole."""
+
+    async def main() -> None:
+        broken = stream(chunk("Hel"), done=False)
+        async with loopback(broken) as first, loopback(GOOD) as second:
+            two = [provider(first.url, "first"), provider(second.url, "second")]
+            async with opened(config_of(tmp_path, *two)) as here:
+                here.keys["poor"] = await here.gateway.keys.create(Caller("poor", "us", budget=budget), "test")
+                answer = await here.post("/v1/chat/completions", ASKED, key="poor")
+                assert answer.status_code == status, answer.text
+                assert len(second.asked) == (status == 200)
+                (meter,) = await here.rows("SELECT spent, reserved FROM meters")
+                assert 0 < meter["spent"] <= budget and meter["reserved"] == 0
+
+    asyncio.run(main())

@@ -9,9 +9,9 @@ from inhouse.gateway.gateway import Call, Gateway
 from inhouse.gateway.routing.explain import as_json
 from inhouse.gateway.routing.request import AnyRequest, asked_tokens, number_of_answers
 from inhouse.gateway.settings import ModelSettings
-from inhouse.gateway.spend.cost import Size, most_cost, size_of_chat, size_of_texts, spent
+from inhouse.gateway.spend.cost import Size, Spent, most_cost, size_of_chat, size_of_texts, spent
 from inhouse.gateway.store.ledger import Booked, Ending, NewCall
-from inhouse.gateway.types import Target
+from inhouse.gateway.types import Attempt, Target
 
 _COMPLETION = 16  # tokens of a completion whose request says nothing, in OpenAI's API
 
@@ -53,6 +53,17 @@ def _most(gateway: Gateway, request: AnyRequest, order: Sequence[Target], when: 
     )
 
 
+def more_for(gateway: Gateway, call: Call, attempt: Attempt, reserved: int) -> int:
+    """Nano-units that are missing for one more attempt: those before it may have cost something, or still run."""
+    others = sum(_spent(gateway, call, each).high for each in call.attempts if each is not attempt)
+    return max(0, others + _spent(gateway, call, attempt).high - reserved)
+
+
+def _spent(gateway: Gateway, call: Call, attempt: Attempt) -> Spent:
+    price = gateway.prices.at(attempt.target, attempt.started)
+    return spent(price, attempt, size_at(call.asked.request, gateway.pool.model(attempt.target)))
+
+
 def _tokens(gateway: Gateway, request: AnyRequest, order: Sequence[Target]) -> int:
     """What is taken from the buckets of tokens; the difference to what was used is put right in the end."""
     size = size_at(request, gateway.pool.model(order[0]))
@@ -65,7 +76,6 @@ def ending(gateway: Gateway, call: Call) -> Ending:
     """How a call ended, with what each of its attempts cost."""
     booked = []
     for attempt in call.attempts:
-        price = gateway.prices.at(attempt.target, attempt.started)
-        cost = spent(price, attempt, size_at(call.asked.request, gateway.pool.model(attempt.target)))
+        cost = _spent(gateway, call, attempt)
         booked.append(Booked(attempt, cost.price_version, cost.cost, cost.low, cost.high))
     return Ending(call.outcome, call.status, call.seconds, call.first_token, tuple(booked))

@@ -1,13 +1,14 @@
 """One call's life: who asks and who may answer; the row and the money, before anybody is asked; the answer; what was
 used, booked whatever happens."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from hashlib import sha256
 
 from inhouse.api.wire.embeddings import EmbeddingRequest
-from inhouse.gateway.booking import ending, new_call
+from inhouse.gateway.booking import ending, more_for, new_call
 from inhouse.gateway.embedding import embedded
 from inhouse.gateway.faces.errors import as_api_error
 from inhouse.gateway.failover.answer import Answering
@@ -96,11 +97,18 @@ def salted(gateway: Gateway, team: str, request: Request, target: Target) -> Req
 
 
 async def write(gateway: Gateway, call: Call, attempt: Attempt) -> None:
-    """An attempt, before it is made; with the first the call itself: its limits are taken, its money is reserved."""
-    if call.entry is None:
+    """An attempt, before it is made; with the first the call itself: its limits are taken, its money is reserved; with
+    another what those before it may have cost as well."""
+    if (entry := call.entry) is None:
         call.entry = await ledger.open_call(gateway.db, gateway.replica.id, new_call(gateway, call), attempt)
-    else:
-        await ledger.open_attempt(gateway.db, call.id, attempt)
+        return
+
+    async def written() -> None:
+        budgets, _ = gateway.limits.of(call.caller, call.decision.task)
+        more = more_for(gateway, call, attempt, entry.reserve)
+        call.entry = await ledger.open_attempt(gateway.db, entry, attempt, more, budgets)
+
+    await ledger.to_its_end(asyncio.ensure_future(written()))
 
 
 async def settle(gateway: Gateway, call: Call) -> None:

@@ -3,14 +3,13 @@
 from collections.abc import Awaitable, Callable
 
 from inhouse.api.wire.embeddings import EmbeddingRequest
-from inhouse.api.wire.pieces import Usage
 from inhouse.gateway.failover.policy import Step, step_after
+from inhouse.gateway.failover.pool import ProviderCut
+from inhouse.gateway.failover.running import NOTHING, is_free
 from inhouse.gateway.gateway import Call, Gateway
 from inhouse.gateway.types import Attempt, CallRefused
 from inhouse.providers.answers import Embedded
 from inhouse.providers.errors import NotExpressible, ProviderError
-
-NOTHING = Usage(0, 0, 0, 0)
 
 
 async def embedded(gateway: Gateway, call: Call, on_attempt: Callable[[Attempt], Awaitable[None]]) -> Embedded:
@@ -48,9 +47,10 @@ async def _asked(gateway: Gateway, call: Call, attempt: Attempt) -> Embedded:
         return answer
     except ProviderError as error:
         attempt.outcome = error.kind
-        if isinstance(error, NotExpressible) or error.status is not None:
+        if isinstance(error, NotExpressible | ProviderCut) or is_free(error):
             attempt.usage = NOTHING
-        gateway.breaker.failed(target, error)
+        if not isinstance(error, ProviderCut):
+            gateway.breaker.failed(target, error)
         raise
     except BaseException:
         attempt.outcome = "client gone"

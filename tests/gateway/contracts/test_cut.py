@@ -141,6 +141,38 @@ def test_a_drill_ends_and_keeps_the_key(tmp_path: Path) -> None:
     run(tmp_path, work)
 
 
+def test_a_cut_at_once_stands_though_the_clock_is_set_back(tmp_path: Path) -> None:
+    async def work(house: House) -> None:
+        await order_cut(house.audit, FOR_GOOD._replace(ordered=100.0))
+        await house.look_at(100.0)
+        await house.watch.finished()
+        await house.look_at(50.0)
+        assert not house.pool.is_open("acme") and not house.reopened
+
+    run(tmp_path, work)
+
+
+def test_no_cut_waits_for_the_streams_of_one_that_was_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inhouse.gateway.contracts.cut._MOMENT", 0.01)
+
+    async def work(house: House) -> None:
+        house.pool.open("bolt", cast(Endpoint, OpenEndpoint()))
+        house.pool.enter("acme", lambda: None)
+        await order_cut(house.audit, FOR_GOOD._replace(grace=3600.0))
+        await house.look_at(100.0)
+        await asyncio.sleep(0)
+        await lift_cut(house.audit, "acme", "op")
+        await asyncio.wait_for(house.look_at(101.0), 5)
+        await order_cut(house.audit, FOR_GOOD._replace(provider="bolt"))
+        await asyncio.wait_for(house.look_at(102.0), 5)
+        await asyncio.sleep(0.01)
+        assert not house.pool.is_open("bolt") and not house.pool.is_open("acme")
+
+    run(tmp_path, work)
+
+
 def test_a_cut_for_good_stands_over_drills_and_later_ones_and_can_be_taken_back(tmp_path: Path) -> None:
     async def work(house: House) -> None:
         await order_cut(house.audit, FOR_GOOD._replace(until=160.0))

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from inhouse.gateway.contracts.cut import stored_cuts
+from inhouse.gateway.contracts.cut import order_cut, stored_cuts
 from inhouse.gateway.contracts.drills import Drills, DrillSettings
 from inhouse.gateway.contracts.rehearsal import Rehearsal
+from inhouse.gateway.contracts.terms import Cut
 from inhouse.gateway.store.audit import AuditLog
 from inhouse.gateway.store.database import Transaction
 from inhouse.gateway.store.migrations import migrate
@@ -123,6 +124,19 @@ def test_a_cut_that_makes_calls_fail_is_taken_back_at_once(tmp_path: Path) -> No
         assert await stored_cuts(practice.db) == {}
         (kept,) = await practice.drills.results()
         assert kept["result"]["ended early"] and kept["ended"] == DUE + 10
+
+    run(tmp_path, DrillSettings(provider="acme", cut_seconds=600), work)
+
+
+def test_a_cut_for_good_outlives_the_harmful_drill_that_it_came_into(tmp_path: Path) -> None:
+    async def work(practice: Practice) -> None:
+        await practice.look_at(DUE)
+        for_good = Cut("acme", DUE + 1, None, 0.0, "op", "its price", DUE + 1)
+        await order_cut(practice.audit, for_good)
+        await practice.calls("server", 20)
+        await practice.look_at(DUE + 10)
+        assert await stored_cuts(practice.db) == {"acme": for_good}
+        assert (await practice.drills.results())[0]["ended"] == DUE + 10
 
     run(tmp_path, DrillSettings(provider="acme", cut_seconds=600), work)
 

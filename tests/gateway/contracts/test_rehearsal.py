@@ -134,7 +134,7 @@ def test_calls_come_from_the_ledger(tmp_path: Path) -> None:
                 "INSERT INTO calls VALUES (?, ?, 'k', 't', 'code', 'auto', 'chat', 0, ?, 0, 0, '[]', '')",
                 name, at, json.dumps(as_json(decision)),
             )  # fmt: skip
-            await tx.execute("INSERT INTO attempts VALUES (?, 1, ?, ?, ?, ?)", name, *ACME, at)
+            await tx.execute("INSERT INTO attempts VALUES (?, 1, ?, ?, ?, ?, 0)", name, *ACME, at)
             await tx.execute(
                 "INSERT INTO settlements VALUES (?, 1, ?, 'settled', 'answered', 200, 1.0, NULL, 7, 7, 7)", name, at
             )

@@ -37,7 +37,8 @@ class Ledger:
                 [(name, self.time) for name in names],
             )
             await tx.execute_many(
-                "INSERT INTO attempts VALUES (?, 1, 'acme', ?, 'up', ?)", [(name, model, self.time) for name in names]
+                "INSERT INTO attempts VALUES (?, 1, 'acme', ?, 'up', ?, 0)",
+                [(name, model, self.time) for name in names],
             )
             await tx.execute_many(
                 "INSERT INTO settlements VALUES (?, 1, ?, 'settled', ?, 200, 1.0, NULL, 0, 0, 0)",

@@ -39,7 +39,7 @@ def test_an_exclusive_task_is_its_own_while_it_lasts_and_free_once_it_is_cut() -
     assert terms.why_not(HOME, "code", now) == "task code is exclusive to acme"
     assert terms.why_not(ACME, "code", now) is terms.why_not(HOME, "docs", now) is None
     assert terms.must("code", at("2026-01-01")) is None
-    cuts["acme"] = Cut("acme", now, None, 30, "operator", "price", now)
+    cuts["acme"] = Cut("acme", now, None, 30, "operator", "price", now - 10)
     assert terms.must("code", now) is None and terms.why_not(HOME, "code", now) is None
     assert terms.why_not(ACME, "docs", now) == "acme was cut on 2025-06-01: price"
     assert terms.why_not(ACME, "docs", now - 1) is None  # not yet
@@ -52,7 +52,7 @@ def test_first_refusal_is_no_exclusivity() -> None:
 
 
 def test_a_drill_ends() -> None:
-    terms = Terms({}, {"acme": Cut("acme", 100, 160, 5, "drill", "", 100)})
+    terms = Terms({}, {"acme": Cut("acme", 100, 160, 5, "drill", "", 90)})
     assert terms.why_ended("acme", 99) is None and terms.why_ended("acme", 160) is None
     assert terms.why_ended("acme", 100) == "acme was cut on 1970-01-01T00:01:40Z until 1970-01-01T00:02:40Z"
 

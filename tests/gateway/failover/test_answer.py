@@ -112,6 +112,52 @@ def test_the_usage_is_of_all_attempts_and_what_failed_before_it_began_is_nothing
     run(work())
 
 
+@pytest.mark.parametrize("said", [Usage(0, 0, 0, 0), Usage(9, 0, 0, 0), Usage(0, 0, 9, 0)])
+def test_a_usage_of_nothing_for_an_answer_is_not_believed(said: Usage) -> None:
+    async def work() -> None:
+        answering = Stage(Scripted([Begun("i", "a"), Content("four"), Ended("stop", None, said)])).call()
+        assert [event async for event in answering.events()][-1] == Ended("stop", None, None)
+        assert (answering.attempts[0].usage, answering.attempts[0].is_estimate) == (Usage(2, 0, 1, 0), True)
+
+    run(work())
+
+
+def test_a_probe_that_was_refused_its_money_leaves_the_probe_to_the_next_call() -> None:
+    async def refuse(attempt: Attempt) -> None:
+        raise CallRefused(402, "no money is left", "insufficient_quota")
+
+    async def work() -> None:
+        stage = Stage(Scripted([Disconnected("no")], says("a", "x")), breaker_failures=1, breaker_pause=1.0, retries=0)
+        with pytest.raises(Disconnected):
+            await text_of(stage.call())
+        await asyncio.sleep(2.0)
+        refused = stage.call(refuse)
+        with pytest.raises(CallRefused):
+            await text_of(refused)
+        assert refused.attempts == [] and not stage.breaker.is_open(A)
+
+    run(work())
+
+
+@pytest.mark.parametrize(("status", "is_estimate"), [(500, False), (503, False), (502, True), (504, True)])
+def test_a_proxy_that_gave_up_does_not_say_that_nothing_was_used(status: int, is_estimate: bool) -> None:
+    async def work() -> None:
+        answering = Stage(Scripted([ServerFault("no", status=status)]), Scripted(says("b", "x")), retries=0).call()
+        assert await text_of(answering) == "x"
+        assert answering.attempts[0].is_estimate is is_estimate
+
+    run(work())
+
+
+def test_a_fault_that_asks_for_time_gets_it() -> None:
+    async def work() -> None:
+        stage = Stage(Scripted([ServerFault("busy", status=503, retry_after=3.0)], says("a", "x")))
+        start = stage.clock()
+        assert await text_of(stage.call()) == "x" and stage.clock() - start >= 3.0
+
+    run(work())
+
+
 def test_a_usage_that_nobody_said_stays_unknown_to_the_client_and_is_an_estimate_in_the_books() -> None:
     async def work() -> None:
         answering = Stage(Scripted([Begun("i", "a"), Content("four"), Ended("stop", None, None)])).call()

@@ -77,3 +77,8 @@ def test_an_answer_of_one_call_does_not_end_the_quiet_that_another_was_asked_for
     breaker.failed(A, RateLimited("slow down", retry_after=7.0))
     breaker.answered(A)
     assert breaker.quiet(A) == 7.0
+
+
+def test_a_mistaken_wait_does_not_keep_a_target_away_for_good(breaker: Breaker) -> None:
+    breaker.failed(A, RateLimited("slow down", retry_after=1e12))
+    assert breaker.quiet(A) == 3600.0

@@ -93,6 +93,16 @@ def delivered(resumed: Resumed, *pieces: Piece) -> None:
     resumed.broke(Disconnected("cut"))
 
 
+@pytest.mark.parametrize("other", [[Content("a")], []])
+def test_a_call_without_arguments_yet_is_delivered_too(other: list[Piece]) -> None:
+    resumed = Resumed(request())
+    delivered(resumed, CallPiece(0, "x", "get", ""))
+    resumed.request_for(B, PLAIN)
+    with pytest.raises(Diverged):
+        for event in [Begun("2", "b"), *other, END]:
+            assert resumed.take(event) == []
+
+
 def test_a_prefill_is_what_was_delivered_without_space_behind_it_and_the_limit_is_lowered() -> None:
     resumed = Resumed(request(max_tokens=50))
     delivered(resumed, Content("one two three"), Content(" \n"))

@@ -39,7 +39,7 @@ class Books:
         new = ledger.NewCall(id, Caller("key_1", team), task, "auto", "{}", "chat", False, (), (), 10, 1000)
         opened = await ledger.open_call(self.db, "replica_1", new, attempts[0])
         for attempt in attempts[1:]:
-            await ledger.open_attempt(self.db, id, attempt)
+            await ledger.open_attempt(self.db, opened, attempt)
         if is_over:
             booked = tuple(ledger.Booked(a, PRICE, *cost) for a, cost in zip(attempts, costs, strict=True))
             await ledger.settle(self.db, opened, ledger.Ending("answered", 200, 1.0, 0.1, booked))

@@ -53,6 +53,24 @@ def test_an_estimate_of_use_stays_one() -> None:
     assert done == (300_000, 0, 300_000, PRICE.version)
 
 
+@pytest.mark.parametrize("outcome", ["rate limit", "server", "cut", "abandoned"])
+def test_what_used_nothing_costs_not_even_the_price_of_a_request(outcome: str) -> None:
+    each = written_price(PriceSettings(currency="USD", input=1.0, output=4.0, request=0.01), "test")
+    assert spent(each, attempt(outcome, Usage(0, 0, 0, 0)), SIZE)[:3] == (0, 0, 0)
+    assert spent(each, attempt("answered", Usage(1, 0, 1, 0)), SIZE).cost == 10_000_000 + 5_000
+
+
+def test_a_use_that_cannot_be_is_not_believed() -> None:
+    done = spent(PRICE, attempt("answered", Usage(2**52, 0, 5, 0)), SIZE)
+    assert (done.cost, done.low, done.high) == (20_000, 0, 300_000)
+
+
+def test_what_a_message_carries_beside_its_text_counts() -> None:
+    call = {"id": "c" * 500, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    said = [{"role": "assistant", "tool_calls": [call]}, {"role": "user", "content": "?", "name": "n" * 500}]
+    assert size_of_chat(request(messages=said), None, None).most_prompt > 1_000
+
+
 def test_a_prompt_has_no_more_tokens_than_bytes_and_what_stands_around() -> None:
     plain = size_of_chat(request(), None, None)
     assert plain.most_prompt == len("Grüße".encode()) + 16
@@ -64,7 +82,8 @@ def test_a_prompt_has_no_more_tokens_than_bytes_and_what_stands_around() -> None
 @pytest.mark.parametrize(
     ("fields", "max_output", "context", "most"),
     [
-        ({}, None, None, 65_536),
+        ({}, None, None, 131_072),
+        ({"max_tokens": 10**18}, None, None, 10**7),
         ({}, 4_000, 32_000, 4_000),
         ({}, None, 32_000, 32_000),
         ({"max_tokens": 7}, 4_000, None, 7),

@@ -104,3 +104,13 @@ def test_an_hour_of_hardware_is_shared_by_its_tokens() -> None:
 def test_what_is_no_price_is_refused(given_: dict, said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         PriceSettings(**given_)
+
+
+@FEW
+@given(prices(), TOKENS, TOKENS, TOKENS, TOKENS)
+def test_a_part_that_is_more_than_its_whole_makes_nothing_cheaper(
+    written: PriceSettings, prompt: int, cached: int, completion: int, thinking: int
+) -> None:
+    cost = written_price(written, "x").cost
+    inside = Usage(prompt, min(cached, prompt), completion, min(thinking, completion))
+    assert cost(Usage(prompt, cached, completion, thinking)) >= cost(inside) >= 0

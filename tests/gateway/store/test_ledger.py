@@ -21,7 +21,7 @@ def test_a_call_is_there_before_it_is_asked_and_booked_after(store: Store) -> No
         assert await meters(db) == [(0, NANO)]
         stored = await db.run(lambda tx: load_call(tx, new.id))
         assert (stored.call, stored.ending, len(stored.attempts)) == (opened, None, 1)
-        await open_attempt(db, new.id, attempt(2))
+        await open_attempt(db, opened, attempt(2))
         await settle(db, opened, ending(300_000_001, number=2))
         assert await meters(db) == [(300_000_001, 0)]
         assert await left(db, [BUDGET]) == 10 * NANO - 300_000_001
@@ -31,6 +31,24 @@ def test_a_call_is_there_before_it_is_asked_and_booked_after(store: Store) -> No
         assert [
             (row["team"], row["task"], row["provider"], row["number"], row["cost"], row["prompt"]) for row in rows
         ] == [("docs", "product/code", "acme", 2, 300_000_001, 40)]
+
+    store.run(scenario)
+
+
+def test_a_further_attempt_reserves_what_it_may_cost_besides_or_is_not_made(store: Store) -> None:
+    async def scenario(db: Database) -> None:
+        budget = BUDGET._replace(amount=3 * NANO)
+        opened = await open_call(db, "r", call(NANO, (budget,)), attempt())
+        opened = await open_attempt(db, opened, attempt(2), NANO, (budget,))
+        assert opened.reserve == 2 * NANO and await meters(db) == [(0, 2 * NANO)]
+        with pytest.raises(CallRefused, match=r"this call may cost 2\.00"):
+            await open_attempt(db, opened, attempt(3), 2 * NANO, (budget,))
+        stored = await db.run(lambda tx: load_call(tx, opened.id))
+        assert stored.call == opened and len(stored.attempts) == 2  # so a dead process's is given back too
+        await settle(db, opened, ending(5))
+        assert await meters(db) == [(5, 0)]
+        late = await open_attempt(db, opened, attempt(3), NANO, (budget,))  # it was taken for dead
+        assert late.reserve == opened.reserve and await meters(db) == [(5, 0)]
 
     store.run(scenario)
 

@@ -14,7 +14,7 @@ def test_the_calls_of_the_dead_are_closed_as_estimates(store: Store) -> None:
         dead, alive = Replica(db), Replica(db)
         assert (await dead.join(), await alive.join()) == (0, 0)
         lost = await open_call(db, dead.id, call(NANO), attempt())
-        await open_attempt(db, lost.id, attempt(2))
+        await open_attempt(db, lost, attempt(2))
         kept = await open_call(db, alive.id, call(NANO), attempt())
         assert await alive.recover() == 0
         store.clock.seconds += LEASE_SECONDS + 1

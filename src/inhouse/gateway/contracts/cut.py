@@ -19,6 +19,7 @@ from inhouse.providers.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 _PREFIX = "cut/"
+_MOMENT = 1.0  # seconds that a look waits for those who open again
 
 
 async def order_cut(audit: AuditLog, cut: Cut) -> None:
@@ -40,15 +41,18 @@ async def order_cut(audit: AuditLog, cut: Cut) -> None:
     await audit.act(cut.by, "cut", cut._asdict(), work)
 
 
-async def lift_cut(audit: AuditLog, provider: str, by: str) -> None:
-    """Take a cut back. A provider whose key was wiped needs it again, at a start.
+async def lift_cut(audit: AuditLog, provider: str, by: str, only: Cut | None = None) -> None:
+    """Take a cut back, whichever it is, or `only` this one. A provider whose key was wiped needs it again, at a start.
 
     Raises `ValueError` where there is none.
     """
 
     async def work(tx: Transaction) -> None:
-        if await _get(tx, provider) is None:
+        known = await _get(tx, provider)
+        if known is None:
             raise ValueError(f"{provider} is not cut")
+        if only not in (None, known):
+            raise ValueError(f"{provider} is cut otherwise by now: ordered by {known.by}")
         await state.remove(tx, _PREFIX + provider)
 
     await audit.act(by, "lift cut", {"provider": provider}, work)
@@ -96,6 +100,7 @@ class CutWatch:
         self._db, self._audit, self._pool, self._terms = db, audit, pool, terms
         self._variables, self._reopen = dict(variables), reopen
         self._closed: dict[str, asyncio.Task[None]] = {}
+        self._opening: dict[str, asyncio.Task[None]] = {}
 
     async def run(self, interval: float = 1.0) -> None:
         """Look, again and again, until cancelled."""
@@ -120,7 +125,10 @@ class CutWatch:
             elif cut.until is None and cut.stands(now):
                 self._wipe(cut)  # of a drill that became a cut for good
         for name in [name for name in self._closed if not (name in stored and stored[name].stands(now))]:
-            await self._open_again(name)
+            if name not in self._opening:
+                self._opening[name] = asyncio.create_task(self._open_again(name))
+        if self._opening:  # not for long: a cut of another is not kept waiting by streams that have their grace
+            await asyncio.wait(self._opening.values(), timeout=_MOMENT)
 
     async def finished(self) -> None:
         """Return when the streams of all that is cut have ended."""
@@ -129,12 +137,14 @@ class CutWatch:
     async def _open_again(self, provider: str) -> None:
         """A drill is over, or a cut was taken back."""
         try:
-            await self._closed[provider]
+            await asyncio.wait([self._closed[provider]])
             self._pool.open(provider, await self._reopen(provider))
         except Exception as error:
             log.warning("%s is free again, but does not open; trying on: %s", provider, error)
         else:
             del self._closed[provider]
+        finally:
+            del self._opening[provider]
 
     async def _carry_out(self, cut: Cut, grace: float) -> None:
         if cut.until is None:

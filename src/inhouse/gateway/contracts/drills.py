@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
@@ -112,9 +113,8 @@ class Drills:
             result = summary(await self._rehearse(settings.provider))
             await self._end(name, result)
             return
-        cut = Cut(settings.provider, now, now + settings.cut_seconds, _GRACE, "drill", "a drill", now)
         try:
-            await order_cut(self._audit, cut)
+            await order_cut(self._audit, _cut(settings.provider, now, settings.cut_seconds))
         except ValueError as error:  # it is cut already
             await self._end(name, {"left out": str(error)})
 
@@ -128,7 +128,9 @@ class Drills:
             return
         before = await self._calls(drill["began"] - drill["cut_seconds"], drill["began"])
         if now < until:
-            await lift_cut(self._audit, drill["provider"], "drill")
+            own = _cut(drill["provider"], drill["began"], drill["cut_seconds"])
+            with suppress(ValueError):  # somebody has cut it for good meanwhile, or taken the drill's back
+                await lift_cut(self._audit, own.provider, own.by, own)
         await self._end(name, {"during": during, "before": before, "ended early": now < until})
 
     async def _calls(self, since: float, until: float) -> dict[str, Any]:
@@ -170,6 +172,10 @@ def summary(rehearsal: Rehearsal) -> dict[str, Any]:
         "calls": rehearsal.calls, "moved": rehearsal.moved, "stranded": rehearsal.stranded,
         "cost_change": rehearsal.cost_change, "quality": rehearsal.quality and rehearsal.quality._asdict(),
     }  # fmt: skip
+
+
+def _cut(provider: str, began: float, seconds: float) -> Cut:
+    return Cut(provider, began, began + seconds, _GRACE, "drill", "a drill", began)
 
 
 def _name(settings: DrillSettings, at: float) -> str:

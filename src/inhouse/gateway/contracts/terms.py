@@ -22,7 +22,8 @@ class Cut(NamedTuple):
     ordered: float
 
     def stands(self, now: float) -> bool:
-        return self.at <= now and (self.until is None or now < self.until)
+        """One that was ordered at once stands though the clock be set back behind it."""
+        return self.at <= max(now, self.ordered) and (self.until is None or now < self.until)
 
 
 class Progress(NamedTuple):

@@ -141,7 +141,8 @@ class Answering:
         try:
             await self._on_attempt(attempt)
         except BaseException:
-            attempt.outcome, attempt.usage = "abandoned", NOTHING
+            self.attempts.remove(attempt)  # nobody was asked, and nothing of it is written
+            self._breaker.undecided(target)
             raise
         try:
             request = self._delivery.request_for(target, self._pool.model(target))
@@ -150,6 +151,7 @@ class Answering:
             )
         except ProviderCut as error:
             attempt.outcome, attempt.usage = error.kind, NOTHING
+            self._breaker.undecided(target)
             self._turns.failed(target, error, has_begun=False)
             return None
         self._running.append(running)

@@ -18,8 +18,10 @@ from inhouse.providers.errors import (
     ProviderError,
     RateLimited,
     RequestRefused,
+    ServerFault,
 )
 
+_LONGEST_QUIET = 3600.0  # seconds: a mistaken date must not keep a target away for good
 State = Literal["closed", "open", "half-open"]
 _IS_ALIVE = (ContentFiltered, ContextTooLong, RequestRefused, NotExpressible)  # they say nothing about its health
 
@@ -76,8 +78,8 @@ class Breaker:
             self.undecided(target)
             return
         circuit = self._circuits.setdefault(target, _Circuit())
-        if isinstance(error, RateLimited) and error.retry_after is not None:
-            circuit.quiet_until = max(circuit.quiet_until, self._monotonic() + error.retry_after)
+        if isinstance(error, RateLimited | ServerFault) and error.retry_after is not None:
+            circuit.quiet_until = max(circuit.quiet_until, self._monotonic() + min(error.retry_after, _LONGEST_QUIET))
         circuit.failures += 1
         if circuit.is_probed:
             circuit.pauses += 1

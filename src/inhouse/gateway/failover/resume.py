@@ -147,11 +147,16 @@ class _Again:
 
     def __init__(self, runs: list[_Run]) -> None:
         self._runs = [_Run(run.kind, run.number, run.name, run.text) for run in runs]  # they grow behind the seam
-        self._place = self._offset = 0
+        self._place, self._offset = -1, 0  # before the first: that of a call may have no text yet
 
     @property
     def is_done(self) -> bool:
-        return self._place == len(self._runs) - 1 and self._offset == len(self._runs[-1].text)
+        return self._place == len(self._runs) - 1 and self._left == 0
+
+    @property
+    def _left(self) -> int:
+        """Letters of the run that it is in."""
+        return len(self._runs[self._place].text) - self._offset if self._place >= 0 else 0
 
     def rest(self, piece: Piece) -> Piece | None:
         """What of the piece is new, if anything is. Raises `Diverged` where it is not what was delivered."""
@@ -175,10 +180,10 @@ class _Again:
         return isinstance(piece, CallPiece) and piece.name is not None and self._runs[-1].fits(piece)
 
     def _run_of(self, piece: Piece) -> _Run:
-        run = self._runs[self._place]
-        if not run.fits(piece) and self._offset == len(run.text) and self._place + 1 < len(self._runs):
+        is_here = self._place >= 0 and self._runs[self._place].fits(piece)
+        if not is_here and self._left == 0 and self._place + 1 < len(self._runs):
             self._place, self._offset = self._place + 1, 0
-            run = self._runs[self._place]
+        run = self._runs[self._place]
         if not run.fits(piece):
             raise Diverged("what was generated again is of another kind than what was delivered")
         return run

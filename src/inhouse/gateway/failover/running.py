@@ -15,6 +15,7 @@ from inhouse.providers.errors import ContentFiltered, NotExpressible, ProviderEr
 
 BYTES_A_TOKEN = 4  # of common text and common vocabularies; what nobody counted is an estimate
 NOTHING = Usage(0, 0, 0, 0)
+_OF_PROXIES = (408, 502, 504, 524)  # statuses
 Request = ChatRequest | CompletionRequest
 
 
@@ -112,8 +113,15 @@ class Running:
             number = self._numbers.setdefault(event.number, len(self._numbers))
             return event if number == event.number else event._replace(number=number)
         elif isinstance(event, Ended):
+            if event.usage is not None and not self._can_be(event.usage):
+                event = event._replace(usage=None)
             self.attempt.usage = event.usage
         return event
+
+    def _can_be(self, usage: Usage) -> bool:
+        """Some endpoints say 0 where they mean that they do not know: what was said and read is not free."""
+        says_nothing_of_it = usage.completion == 0 and self._said + self._thought > 0
+        return not says_nothing_of_it and (usage.prompt > 0 or _prompt_tokens(self._request) == 0)
 
     async def finish(self, outcome: str, error: ProviderError | None = None) -> None:
         """Hangs up where the stream has not ended, and writes down what became of the attempt."""
@@ -134,7 +142,7 @@ class Running:
         """What was never sent, and what was refused with a status before anything of an answer came."""
         if isinstance(error, NotExpressible):
             return True
-        return error is not None and error.status is not None and not self._is_taken and not _may_cost(error)
+        return error is not None and not self._is_taken and is_free(error)
 
     def _estimate(self) -> Usage | None:
         """From what came. Where nothing came it is not known whether the provider has begun at all."""
@@ -151,9 +159,10 @@ def _prompt_tokens(request: Request) -> int:
     return tokens_of(tools + sum(len(message.text.encode()) for message in request.messages))
 
 
-def _may_cost(error: ProviderError) -> bool:
-    """A filter may have looked at an answer that was made and is billed."""
-    return isinstance(error, ContentFiltered)
+def is_free(error: ProviderError) -> bool:
+    """A status refused it. Not so a filter, which may have looked at an answer that was made and is billed, and a proxy
+    that has not heard of the answer in time."""
+    return error.status not in (None, *_OF_PROXIES) and not isinstance(error, ContentFiltered)
 
 
 def total(attempts: list[Attempt]) -> Usage:

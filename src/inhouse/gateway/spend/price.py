@@ -26,13 +26,16 @@ class Rates(NamedTuple):
     thinking: int | None
 
     def of(self, usage: Usage) -> int:
-        """Atto-units. What should not have been used is never free: without a price of answers they cost as prompts."""
+        """Atto-units. What should not have been used is never free: without a price of answers they cost as prompts.
+
+        A part that is more than its whole was counted beside it, as some providers do.
+        """
         output = self.input if self.output is None else self.output
         thinking = output if self.thinking is None else self.thinking
         return (
-            (usage.prompt - usage.cached) * self.input
+            _rest(usage.prompt, usage.cached) * self.input
             + usage.cached * self.cached
-            + (usage.completion - usage.thinking) * output
+            + _rest(usage.completion, usage.thinking) * output
             + usage.thinking * thinking
         )
 
@@ -68,6 +71,10 @@ class Price:
         """The rate as prices are written, to show."""
         rate: int | None = getattr(self.rates, kind)
         return Decimal(rate or 0) * TOKENS / ATTO
+
+
+def _rest(whole: int, part: int) -> int:
+    return whole - part if part <= whole else whole
 
 
 def _dearest(rates: Rates, prompt: int, completion: int) -> int:

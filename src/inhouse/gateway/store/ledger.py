@@ -10,14 +10,14 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from inhouse.api.wire.pieces import Usage
 from inhouse.gateway.store.database import Database, Row, StoreDown, Transaction
 from inhouse.gateway.store.limits import Budget, Rate
-from inhouse.gateway.store.meters import Charges, book, changes, take, taking
+from inhouse.gateway.store.meters import Charges, Taking, book, changes, take, taking
 from inhouse.gateway.store.postgres import procedures
 from inhouse.gateway.types import Attempt, Caller, Face, Target
 
 T = TypeVar("T")
 Kind = Literal["settled", "estimated", "reconciled"]
 _WAITS = tuple(min(10.0, 0.1 * 2**tried) for tried in range(36))  # seconds; five minutes in all
-_NEW_ATTEMPT = "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)"
+_NEW_ATTEMPT = "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?)"
 _LONGEST_NAME = 200  # characters of what a client may have made up
 
 
@@ -43,7 +43,7 @@ class OpenCall(NamedTuple):
 
     id: str
     charges: Charges
-    reserve: int
+    reserve: int  # nano, of all its attempts so far
     tokens_estimate: int
 
 
@@ -121,7 +121,7 @@ async def open_call(db: Database, replica: str, call: NewCall, first: Attempt) -
     opened = OpenCall(call.id, wanted.charges, call.reserve, call.tokens_estimate)
     task = asyncio.ensure_future(at_once() if db.has_procedures else db.run(work))
     try:
-        await _to_its_end(task)
+        await to_its_end(task)
     except asyncio.CancelledError:
         if not task.cancelled() and task.exception() is None:
             await settle(db, opened, Ending("client gone", 499, 0.0, None, ()))
@@ -129,9 +129,24 @@ async def open_call(db: Database, replica: str, call: NewCall, first: Attempt) -
     return opened
 
 
-async def open_attempt(db: Database, call_id: str, attempt: Attempt) -> None:
-    """Write one more attempt of a call (the first stands with the call itself), before its provider is asked."""
-    await db.run(lambda tx: tx.execute(_NEW_ATTEMPT, *_attempt_row(call_id, attempt)))
+async def open_attempt(
+    db: Database, call: OpenCall, attempt: Attempt, more: int = 0, budgets: Sequence[Budget] = ()
+) -> OpenCall:
+    """Write one more attempt of a call (the first stands with the call itself), before its provider is asked, and
+    reserve `more` nano in the call's `budgets`. The call as it is then; nobody else has it, so who is cancelled waits
+    for it (`to_its_end`). Raises `CallRefused` where the budgets do not have it; nothing is kept then."""
+    now = db.now()
+
+    async def work(tx: Transaction) -> OpenCall:
+        sql = "SELECT call_id FROM open_calls WHERE call_id = ? ORDER BY call_id"
+        reserve = more if more and await tx.fetch_locked(sql, call.id) else 0  # who was taken for dead has no reserve
+        if reserve:
+            wanted = dict(zip(call.charges.budgets, budgets, strict=True))  # of the time when the call began
+            await take(tx, Taking(wanted, {}, {}, reserve, now))
+        await tx.execute(_NEW_ATTEMPT, *_attempt_row(call.id, attempt, reserve))
+        return call._replace(reserve=call.reserve + reserve)
+
+    return await db.run(work)
 
 
 async def settle(db: Database, call: OpenCall, ending: Ending, kind: Kind = "settled") -> bool:
@@ -167,7 +182,7 @@ async def settle(db: Database, call: OpenCall, ending: Ending, kind: Kind = "set
 
     for wait in _WAITS:
         with suppress(StoreDown):
-            return await _to_its_end(asyncio.ensure_future(at_once() if db.has_procedures else db.run(work)))
+            return await to_its_end(asyncio.ensure_future(at_once() if db.has_procedures else db.run(work)))
         await asyncio.sleep(wait)
     return await db.run(work)
 
@@ -189,7 +204,9 @@ async def load_call(tx: Transaction, call_id: str) -> StoredCall:
         for row in attempts
     }
     return StoredCall(
-        OpenCall(call_id, charges, calls[0]["reserve"], calls[0]["tokens_estimate"]),
+        OpenCall(
+            call_id, charges, calls[0]["reserve"] + sum(row["reserve"] for row in attempts), calls[0]["tokens_estimate"]
+        ),
         tuple(by_number.values()),
         _ending(settled[0], costs, by_number) if settled else None,
     )
@@ -200,8 +217,8 @@ def plain(text: str) -> str:
     return text[:_LONGEST_NAME].encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
-def _attempt_row(call_id: str, attempt: Attempt) -> tuple[Any, ...]:
-    return call_id, attempt.number, *attempt.target, attempt.started
+def _attempt_row(call_id: str, attempt: Attempt, reserve: int = 0) -> tuple[Any, ...]:
+    return call_id, attempt.number, *attempt.target, attempt.started, reserve
 
 
 async def _latest(tx: Transaction, call_id: str) -> Row:
@@ -240,7 +257,7 @@ def _ending(settled: Row, costs: Sequence[Row], attempts: dict[int, Attempt]) ->
     return Ending(settled["outcome"], settled["status"], settled["seconds"], settled["first_token"], tuple(booked))
 
 
-async def _to_its_end(task: "asyncio.Future[T]") -> T:
+async def to_its_end(task: "asyncio.Future[T]") -> T:
     """What a task gives, which goes on where the caller is cancelled; the caller waits for its end even then."""
     try:
         return await asyncio.shield(task)

@@ -76,6 +76,7 @@ MIGRATIONS: tuple[str, ...] = (
     );
     CREATE INDEX content_by_end ON content (kept_until);
     """,
+    "ALTER TABLE attempts ADD COLUMN reserve BIGINT NOT NULL DEFAULT 0;\n",  # nano, beside what the call reserved
 )
 
 
