@@ -27,6 +27,7 @@ from inhouse.providers.errors import (
     ServerFault,
     TimedOut,
 )
+from inhouse.providers.expressible import Capabilities
 from inhouse.providers.openai import OPENAI
 from inhouse.providers.settings import LimitSettings
 
@@ -214,3 +215,21 @@ def test_nobody_listens() -> None:
 def test_what_a_dialect_cannot_say_is_not_sent(fields: dict) -> None:
     with pytest.raises(NotExpressible, match=next(iter(fields))):
         asked([RESET], False, **fields)
+
+
+def test_a_limit_that_a_dialect_cannot_do_without_is_the_models_own() -> None:
+    good = [
+        {"type": "message_start", "message": {"id": "x", "model": "m"}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}, {"type": "message_stop"},
+    ]  # fmt: skip
+    parts: list[Part] = [f"data: {json.dumps(event)}\n\n".encode() for event in good]
+
+    async def run() -> list[int]:
+        async with loopback(stream(*parts, done=False)) as there:
+            models = {"m": Capabilities(max_output=900)}
+            async with Endpoint(there.url, ANTHROPIC, None, PATIENT, models=models) as endpoint:
+                for fields in ({}, {"model": "other"}, {"max_tokens": 5}, {"max_completion_tokens": 7}):
+                    assert [event async for event in endpoint.stream(request(**fields))]
+            return [each.body["max_tokens"] for each in there.asked]
+
+    assert asyncio.run(run()) == [900, 8192, 5, 7]

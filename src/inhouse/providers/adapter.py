@@ -55,6 +55,7 @@ class Adapter(NamedTuple):
     completions: "Adapter | None" = None  # how it is asked to continue a text, where it can be
     embeddings: Embedder | None = None
     wait: Callable[[Any], float | None] = lambda said: None  # of an error body: how long it wants to be left alone
+    default_limit: int | None = None  # of an answer's tokens, where every request needs one and nobody has said any
 
 
 def parsed(data: str | bytes) -> Any:

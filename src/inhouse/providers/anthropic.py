@@ -13,6 +13,7 @@ from inhouse.providers.errors import Disconnected, MalformedAnswer, NotExpressib
 from inhouse.providers.http.server_events import ServerEvent
 
 VERSION = "2023-06-01"
+DEFAULT_LIMIT = 8192  # tokens of an answer; all models since 2024-10 give as many
 EXPRESSES = {
     "max_tokens": "max_tokens, which it cannot do without", "max_completion_tokens": "max_tokens",
     "temperature": "temperature, up to 1", "top_p": "top_p", "top_k": "top_k", "stop": "stop_sequences",
@@ -281,4 +282,7 @@ def _raise_error(said: Any) -> None:
         raise told(*error(said), 500)
 
 
-ANTHROPIC = Adapter("Anthropic messages", lambda _: "/messages", EXPRESSES, headers, body, read, AnthropicReader, error)
+ANTHROPIC = Adapter(
+    "Anthropic messages", lambda _: "/messages", EXPRESSES, headers, body, read, AnthropicReader, error,
+    default_limit=DEFAULT_LIMIT,
+)  # fmt: skip

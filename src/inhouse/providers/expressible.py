@@ -114,10 +114,15 @@ def missing_parts(
         if any(_names(word, part) for word in model.cannot)
         or not (part in expresses or any(_names(word, part) for word in model.can))
     }  # fmt: skip
-    asked = getattr(request, "max_completion_tokens", None) or request.max_tokens
+    asked = limit_of(request)
     if model.max_output is not None and asked is not None and asked > model.max_output:
         missing.add(f"more than {model.max_output} tokens of output")
     return sorted(missing)
+
+
+def limit_of(request: ChatRequest | CompletionRequest) -> int | None:
+    """Of an answer's tokens, where the request says one."""
+    return getattr(request, "max_completion_tokens", None) or request.max_tokens
 
 
 def _names(word: str, part: str) -> bool:
