@@ -112,9 +112,8 @@ def read(answer: Any) -> list[Event]:
     def said_in(choice: Any) -> tuple[list[Event], bool]:
         said, is_refusal = _said_in(choice, field(choice, "message", dict))
         places = count()  # some number all calls alike
-        return [
-            each._replace(number=next(places)) if isinstance(each, CallPiece) else each for each in said
-        ], is_refusal
+        said = [each._replace(number=next(places)) if isinstance(each, CallPiece) else each for each in said]
+        return said, is_refusal
 
     return read_one(answer, said_in)
 
