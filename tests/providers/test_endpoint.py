@@ -28,9 +28,10 @@ from inhouse.providers.errors import (
     TimedOut,
 )
 from inhouse.providers.expressible import Capabilities
-from inhouse.providers.openai import OPENAI
+from inhouse.providers.openai import INHOUSE, OPENAI
 from inhouse.providers.settings import LimitSettings
 
+_THOUGHT = "reasoning_content"
 KEY = "sk-very-secret-1234567890"
 QUICK = LimitSettings(connect_timeout=5.0, first_token_timeout=0.2, silence_timeout=0.2, whole_timeout=0.6)
 PATIENT = LimitSettings(connect_timeout=5.0, first_token_timeout=20.0, silence_timeout=20.0, whole_timeout=30.0)
@@ -237,3 +238,20 @@ def test_a_limit_that_a_dialect_cannot_do_without_is_the_models_own() -> None:
             return [each.body["max_tokens"] for each in there.asked]
 
     assert asyncio.run(run()) == [900, 8192, 5, 7]
+
+
+def test_what_earlier_turns_thought_goes_to_who_reads_it_only() -> None:
+    """Clients send an answer back as they got it: the second turn of an agent must not fail for its thinking."""
+    call = {"id": "c", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    turn = {"role": "assistant", "content": "So:", "reasoning_content": "Hm.", "tool_calls": [call]}
+    result = {"role": "tool", "tool_call_id": "c", "content": "3"}
+    messages = [{"role": "user", "content": "1+2?"}, turn, result]
+
+    async def run() -> list[str | None]:
+        async with loopback(reply(200, OK)) as there:
+            for adapter, models in ((OPENAI, {}), (INHOUSE, {}), (OPENAI, {"m": Capabilities(frozenset({_THOUGHT}))})):
+                async with Endpoint(there.url, adapter, None, PATIENT, models=models) as endpoint:
+                    await endpoint.ask(request(messages=messages))
+            return [each.body["messages"][1].get("reasoning_content") for each in there.asked]
+
+    assert asyncio.run(run()) == [None, "Hm.", "Hm."]

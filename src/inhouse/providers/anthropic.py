@@ -24,8 +24,8 @@ EXPRESSES = {
     "response_format.json_schema": "output_config.format", "messages.images": "a block image",
     "messages.image_urls": "a block image",
 }  # fmt: skip
-# not in it: seed, penalties, logit_bias, any JSON object, names and thinking (which only its server can sign) in
-# messages, a system message behind others, a prefill (newer models refuse it, older ones continue it)
+# not in it: seed, penalties, logit_bias, any JSON object, names in messages, thinking in them (which only its server
+# can sign), a system message behind others, a prefill (newer models refuse it, older ones continue it)
 
 _REASONS: dict[str, Reason] = {
     "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "model_context_window_exceeded": "length",
