@@ -46,6 +46,35 @@ def as_response(pieces: list[Piece], reason: str = "stop") -> tuple[dict, list[d
     return writer.response, decoded(events)
 
 
+@given(st.permutations([0, 0, 0, 1, 1, 1, 2, 2]))
+def test_calls_that_come_in_turns_are_blocks_one_behind_the_other(turns: list[int]):
+    calls = [
+        [CallPiece(n, f"call_{n}", "add", ""), CallPiece(n, None, None, '{"a":'), CallPiece(n, None, None, f"{n}}}")]
+        for n in (0, 1)
+    ]  # fmt: skip
+    sources = [iter(each) for each in [*calls, [Content("\n"), Content("!")]]]
+    pieces = [next(sources[turn]) for turn in turns]
+    message, events = as_message(pieces, "tool_calls")
+    assert {n: block["input"] for n in (0, 1) for block in message["content"] if block.get("id") == f"call_{n}"} == {
+        0: {"a": 0}, 1: {"a": 1}
+    }  # fmt: skip
+    assert "".join(block.get("text", "") for block in message["content"]) == "\n!"
+    open_: list[int] = []
+    for event in events:
+        if event["type"] == "content_block_start":
+            assert open_ == []
+            open_ = [event["index"]]
+        elif event["type"].startswith("content_block"):
+            assert open_ == [event["index"]]
+            open_ = [] if event["type"] == "content_block_stop" else open_
+    response, events = as_response(pieces)
+    assert [json.loads(item["arguments"])["a"] for item in sorted(
+        (item for item in response["output"] if item["type"] == "function_call"), key=lambda item: item["call_id"]
+    )] == [0, 1]  # fmt: skip
+    for event in events:
+        RESPONSE_EVENT.validate_python(event)
+
+
 def test_blocks_of_a_message():
     message, events = as_message(CALLS, "tool_calls")
     Message.model_validate(message, strict=True)

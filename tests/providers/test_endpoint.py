@@ -27,9 +27,11 @@ from inhouse.providers.errors import (
     ServerFault,
     TimedOut,
 )
-from inhouse.providers.openai import OPENAI
+from inhouse.providers.expressible import Capabilities
+from inhouse.providers.openai import INHOUSE, OPENAI
 from inhouse.providers.settings import LimitSettings
 
+_THOUGHT = "reasoning_content"
 KEY = "sk-very-secret-1234567890"
 QUICK = LimitSettings(connect_timeout=5.0, first_token_timeout=0.2, silence_timeout=0.2, whole_timeout=0.6)
 PATIENT = LimitSettings(connect_timeout=5.0, first_token_timeout=20.0, silence_timeout=20.0, whole_timeout=30.0)
@@ -90,6 +92,9 @@ def said(message: str, code: str | None = None, kind: str = "invalid_request_err
         (reply(503, said("busy")), ServerFault),
         (reply(400, said("This model's maximum context length is 8192 tokens")), ContextTooLong),
         (reply(400, said("bad words", "content_filter")), ContentFiltered),
+        (reply(400, said("Invalid prompt: … violating our usage policy", "invalid_prompt")), ContentFiltered),
+        (reply(403, said("It requires moderation, and your input was flagged")), ContentFiltered),
+        (reply(400, said("input length and max_tokens exceed context limit: 188240 + 21333 > 200000")), ContextTooLong),
         (reply(400, said("max_tokens: unsupported")), RequestRefused),
         (reply(404, said("no such model")), RequestRefused),
         (reply(401, said(f"wrong key {KEY}")), NotAllowed),
@@ -122,6 +127,7 @@ def test_every_fault_has_its_class(parts: list[Part], kind: type[ProviderError],
         (stream(chunk("4"), b"data: {oops\n\n"), MalformedAnswer),
         (stream(chunk("4"), b"data: \xff\n\n"), MalformedAnswer),
         (stream(chunk("4"), said("busy", kind="overloaded_error")), ServerFault),
+        (stream(chunk("4"), said("flagged", "invalid_prompt", "error")), ContentFiltered),
         (stream(chunk("4", "stop"), chunk("more")), MalformedAnswer),
         (stream(chunk("4", "because")), MalformedAnswer),
     ],
@@ -214,3 +220,38 @@ def test_nobody_listens() -> None:
 def test_what_a_dialect_cannot_say_is_not_sent(fields: dict) -> None:
     with pytest.raises(NotExpressible, match=next(iter(fields))):
         asked([RESET], False, **fields)
+
+
+def test_a_limit_that_a_dialect_cannot_do_without_is_the_models_own() -> None:
+    good = [
+        {"type": "message_start", "message": {"id": "x", "model": "m"}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}, {"type": "message_stop"},
+    ]  # fmt: skip
+    parts: list[Part] = [f"data: {json.dumps(event)}\n\n".encode() for event in good]
+
+    async def run() -> list[int]:
+        async with loopback(stream(*parts, done=False)) as there:
+            models = {"m": Capabilities(max_output=900)}
+            async with Endpoint(there.url, ANTHROPIC, None, PATIENT, models=models) as endpoint:
+                for fields in ({}, {"model": "other"}, {"max_tokens": 5}, {"max_completion_tokens": 7}):
+                    assert [event async for event in endpoint.stream(request(**fields))]
+            return [each.body["max_tokens"] for each in there.asked]
+
+    assert asyncio.run(run()) == [900, 8192, 5, 7]
+
+
+def test_what_earlier_turns_thought_goes_to_who_reads_it_only() -> None:
+    """Clients send an answer back as they got it: the second turn of an agent must not fail for its thinking."""
+    call = {"id": "c", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    turn = {"role": "assistant", "content": "So:", "reasoning_content": "Hm.", "tool_calls": [call]}
+    result = {"role": "tool", "tool_call_id": "c", "content": "3"}
+    messages = [{"role": "user", "content": "1+2?"}, turn, result]
+
+    async def run() -> list[str | None]:
+        async with loopback(reply(200, OK)) as there:
+            for adapter, models in ((OPENAI, {}), (INHOUSE, {}), (OPENAI, {"m": Capabilities(frozenset({_THOUGHT}))})):
+                async with Endpoint(there.url, adapter, None, PATIENT, models=models) as endpoint:
+                    await endpoint.ask(request(messages=messages))
+            return [each.body["messages"][1].get("reasoning_content") for each in there.asked]
+
+    assert asyncio.run(run()) == [None, "Hm.", "Hm."]

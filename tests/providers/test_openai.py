@@ -11,7 +11,7 @@ from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.completions import CompletionRequest
 from inhouse.api.wire.embeddings import EmbeddingRequest
 from inhouse.api.wire.pieces import Content, Usage
-from inhouse.providers.answers import Embedded, Logprobs, TokenLogprob, gather
+from inhouse.providers.answers import Answer, Embedded, Logprobs, TokenLogprob, gather
 from inhouse.providers.errors import MalformedAnswer, NotExpressible
 from inhouse.providers.expressible import check_expressible
 from inhouse.providers.openai import EMBEDDINGS, INHOUSE, OPENAI, OPENAI_COMPLETIONS
@@ -90,5 +90,59 @@ def test_servers_of_ours_are_told_what_others_drop() -> None:
     request = ChatRequest.model_validate(given | more)
     check_expressible(request, INHOUSE.expresses, INHOUSE.name)
     assert INHOUSE.body(request) == given | more
-    with pytest.raises(NotExpressible, match=r"messages\.reasoning_content, min_p, structured_outputs, thinking_tok"):
+    with pytest.raises(NotExpressible, match=r"min_p, structured_outputs, thinking_tok"):
         check_expressible(request, OPENAI.expresses, OPENAI.name)
+
+
+def _streamed(*deltas: dict, finish: str = "stop", empty: str | None = None, **fields: object) -> Answer:
+    choices = [{"index": 0, "delta": delta, "finish_reason": empty} for delta in deltas]
+    chunks = [{"id": "x", "choices": [choice]} for choice in [*choices, {"delta": {}, "finish_reason": finish}]]
+    raw = b"".join(f"data: {json.dumps(chunk | fields)}\n\n".encode() for chunk in chunks) + b"data: [DONE]\n\n"
+    return streamed(OPENAI, raw, [])
+
+
+def _call(arguments: str, id: str | None = None, name: str | None = None, **fields: object) -> dict:
+    return {"tool_calls": [{"id": id, "function": {"name": name, "arguments": arguments}} | fields]}
+
+
+def test_calls_that_are_all_numbered_alike_are_kept_apart() -> None:
+    """Gemini, and servers before it, as OpenAI's dialect: every call has the number 0, or none."""
+    for fields in ({"index": 0}, {}):
+        deltas = [_call('{"a"', "c1", "f", **fields), _call(": 1}", **fields), _call("{}", "c2", "f", **fields)]
+        answer = _streamed(*deltas)
+        assert [(call.id, call.function.arguments) for call in answer.calls] == [("c1", '{"a": 1}'), ("c2", "{}")]
+    calls = [{"id": id, "index": 0, "function": {"name": "f", "arguments": "{}"}} for id in ("c1", "c2")]
+    choice = {"index": 0, "message": {"tool_calls": calls}, "finish_reason": "stop"}
+    whole = gather(OPENAI.read({"id": "x", "model": "m", "choices": [choice]}))
+    assert [call.id for call in whole.calls] == ["c1", "c2"]
+    assert whole.reason == answer.reason == "tool_calls"  # though it says stop
+
+
+def test_an_empty_finish_reason_is_none() -> None:
+    answer = _streamed({"content": "4"}, {"content": "2"}, empty="")
+    assert (answer.text, answer.reason) == ("42", "stop")
+
+
+@pytest.mark.parametrize(
+    ("said", "usage"),
+    [
+        # xAI counts thinking beside the answer
+        ({"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 20,
+          "completion_tokens_details": {"reasoning_tokens": 7}}, Usage(9, 0, 11, 7)),
+        ({"prompt_tokens": 9, "completion_tokens": 14, "total_tokens": 23,
+          "completion_tokens_details": {"reasoning_tokens": 7}}, Usage(9, 0, 14, 7)),
+        # a gateway of others counts what was cached beside the prompt: it must never cost less than nothing
+        ({"prompt_tokens": 3, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 90}},
+         Usage(93, 90, 4, 0)),
+        ({"prompt_tokens": 90, "completion_tokens": 4, "prompt_cache_hit_tokens": 64}, Usage(90, 64, 4, 0)),  # DeepSeek
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_usage_is_read_however_it_is_counted(said: dict, usage: Usage | None) -> None:
+    assert _streamed({"content": "a"}, usage=said).usage == usage
+
+
+def test_usage_in_the_choice_counts() -> None:
+    raw = b'data: {"id": "x", "choices": [{"delta": {"content": "a"}, "finish_reason": "stop", '
+    raw += b'"usage": {"prompt_tokens": 5, "completion_tokens": 1}}]}\n\ndata: [DONE]\n\n'
+    assert streamed(OPENAI, raw, []).usage == Usage(5, 0, 1, 0)  # Moonshot's

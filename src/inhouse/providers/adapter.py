@@ -60,6 +60,7 @@ class Adapter(NamedTuple):
     completions: "Adapter | None" = None  # how it is asked to continue a text, where it can be
     embeddings: Embedder | None = None
     wait: Callable[[Any], float | None] = lambda said: None  # of an error body: how long it wants to be left alone
+    default_limit: int | None = None  # of an answer's tokens, where every request needs one and nobody has said any
 
 
 def parsed(data: str | bytes) -> Any:
@@ -107,7 +108,7 @@ def told(message: str, code: str, status: int) -> ProviderError:
     """An error that comes with status 200 or inside of a stream, by what it says of itself."""
     words = {
         "rate_limit": 429, "overloaded": 503, "authentication": 401, "permission": 403, "invalid_request": 400,
-        "content_filter": 400, "content_policy": 400, "context_length": 400,
+        "content_filter": 400, "content_policy": 400, "invalid_prompt": 400, "cyber_policy": 400, "context_length": 400,
     }  # fmt: skip
     status = next((number for word, number in words.items() if word in code), status)
     return of_status(status, message, code, "the endpoint", None)

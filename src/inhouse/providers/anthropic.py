@@ -13,6 +13,7 @@ from inhouse.providers.errors import Disconnected, MalformedAnswer, NotExpressib
 from inhouse.providers.http.server_events import ServerEvent
 
 VERSION = "2023-06-01"
+DEFAULT_LIMIT = 8192  # tokens of an answer; all models since 2024-10 give as many
 EXPRESSES = {
     "max_tokens": "max_tokens, which it cannot do without", "max_completion_tokens": "max_tokens",
     "temperature": "temperature, up to 1", "top_p": "top_p", "top_k": "top_k", "stop": "stop_sequences",
@@ -23,8 +24,8 @@ EXPRESSES = {
     "response_format.json_schema": "output_config.format", "messages.images": "a block image",
     "messages.image_urls": "a block image",
 }  # fmt: skip
-# not in it: seed, penalties, logit_bias, any JSON object, names and thinking (which only its server can sign) in
-# messages, a system message behind others, a prefill (newer models refuse it, older ones continue it)
+# not in it: seed, penalties, logit_bias, any JSON object, names in messages, thinking in them (which only its server
+# can sign), a system message behind others, a prefill (newer models refuse it, older ones continue it)
 
 _REASONS: dict[str, Reason] = {
     "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "model_context_window_exceeded": "length",
@@ -281,4 +282,7 @@ def _raise_error(said: Any) -> None:
         raise told(*error(said), 500)
 
 
-ANTHROPIC = Adapter("Anthropic messages", lambda _: "/messages", EXPRESSES, headers, body, read, AnthropicReader, error)
+ANTHROPIC = Adapter(
+    "Anthropic messages", lambda _: "/messages", EXPRESSES, headers, body, read, AnthropicReader, error,
+    default_limit=DEFAULT_LIMIT,
+)  # fmt: skip

@@ -24,7 +24,7 @@ from inhouse.providers.errors import (
     of_status,
     without_key,
 )
-from inhouse.providers.expressible import PLAIN, Capabilities, check_expressible
+from inhouse.providers.expressible import PLAIN, Capabilities, check_expressible, limit_of, readable
 from inhouse.providers.http.server_events import EventReader
 from inhouse.providers.http.transport import HttpTransport, Response, Transport
 from inhouse.providers.retries import retry_after
@@ -141,8 +141,11 @@ class Endpoint:
             if adapter.completions is None:
                 raise NotExpressible(f"the {adapter.name} dialect continues no text: the request was not sent")
             adapter = adapter.completions
-        check_expressible(request, adapter.expresses, adapter.name, self.models.get(request.model, PLAIN))
-        request = request.model_copy(update={"stream": stream})
+        model = self.models.get(request.model, PLAIN)
+        check_expressible(request, adapter.expresses, adapter.name, model)
+        request = readable(request, adapter.expresses, model).model_copy(update={"stream": stream})
+        if adapter.default_limit is not None and limit_of(request) is None:
+            request = request.model_copy(update={"max_tokens": model.max_output or adapter.default_limit})
         return adapter, adapter.path(request), adapter.body(request)
 
     async def _whole(self, path: str, body: dict[str, Any], read: Any) -> Any:

@@ -83,10 +83,15 @@ class RequestRefused(ProviderError):
 
 _CONTEXT = re.compile(
     r"context[_ ]length|context window|maximum context|prompt is too long|too many (input )?tokens"
-    r"|input is too long|exceeds? the .{0,30}context|token count .{0,30}exceeds the maximum",
+    r"|input is too long|exceeds? (the .{0,30})?context|token count .{0,30}exceeds the maximum",
     re.I,
 )
-_FILTER = re.compile(r"content[_ ](filter|policy|management)|responsible ?ai|safety system", re.I)
+_FILTER = re.compile(
+    r"content[_ ](filter|policy|management)|responsible ?ai|safety system|usage polic|invalid_prompt|cyber_policy"
+    r"|(input|prompt|content) was flagged|data_?inspection_?failed|new_sensitive|guardrail_intervened",
+    re.I,
+)
+_FLAGGED = re.compile(r"requires moderation|input was flagged", re.I)  # OpenRouter's, with the status of a wrong key
 _BROKE = re.compile(r"insufficient_quota|credit balance|billing_(hard_limit|not_active)|api key not valid", re.I)
 
 
@@ -98,7 +103,9 @@ def of_status(status: int, said: str, code: str, host: str, retry_after: float |
     if 300 <= status < 400:
         moved = f"{host} answered {status}, a redirect, which is not followed: give the new address"
         return RequestRefused(moved, status=status)
-    if status in (401, 402, 403) or (status in (400, 429) and _BROKE.search(evidence)):
+    if status == 403 and _FLAGGED.search(evidence):
+        kind = ContentFiltered
+    elif status in (401, 402, 403) or (status in (400, 429) and _BROKE.search(evidence)):
         kind = NotAllowed
     elif status == 429:
         kind = RateLimited

@@ -12,6 +12,7 @@ from inhouse.providers.errors import NotExpressible
 
 # set by the adapters themselves, or meaningful to a server of ours alone
 _ALWAYS = frozenset({"model", "messages", "prompt", "stream", "stream_options"})
+_THOUGHT = "messages.reasoning_content"  # never missing: who does not read it is not sent it (`readable`)
 _FIRST = ("system", "developer")
 _WITHIN = (
     "response_format.json_object", "response_format.json_schema", "response_format.description",
@@ -109,15 +110,35 @@ def missing_parts(
 ) -> list[str]:
     """The names of what this request asks for and would not get: what the dialect's table has no entry for and the
     model is not declared able to, and what it is declared unable to."""
-    missing = {
-        part for part in parts_of(request)
-        if any(_names(word, part) for word in model.cannot)
-        or not (part in expresses or any(_names(word, part) for word in model.can))
-    }  # fmt: skip
-    asked = getattr(request, "max_completion_tokens", None) or request.max_tokens
+    missing = {part for part in parts_of(request) if part != _THOUGHT and not _has_words(part, expresses, model)}
+    asked = limit_of(request)
     if model.max_output is not None and asked is not None and asked > model.max_output:
         missing.add(f"more than {model.max_output} tokens of output")
     return sorted(missing)
+
+
+def readable(
+    request: ChatRequest | CompletionRequest, expresses: Mapping[str, Any], model: Capabilities
+) -> ChatRequest | CompletionRequest:
+    """The request without what earlier turns thought, where nobody reads it: clients send an answer back as they got
+    it, and the makers of these dialects leave its thinking out as well."""
+    if isinstance(request, CompletionRequest) or _has_words(_THOUGHT, expresses, model):
+        return request
+    if all(message.reasoning_content is None for message in request.messages):
+        return request
+    messages = [message.model_copy(update={"reasoning_content": None}) for message in request.messages]
+    return request.model_copy(update={"messages": messages})
+
+
+def _has_words(part: str, expresses: Mapping[str, Any], model: Capabilities) -> bool:
+    if any(_names(word, part) for word in model.cannot):
+        return False
+    return part in expresses or any(_names(word, part) for word in model.can)
+
+
+def limit_of(request: ChatRequest | CompletionRequest) -> int | None:
+    """Of an answer's tokens, where the request says one."""
+    return getattr(request, "max_completion_tokens", None) or request.max_tokens
 
 
 def _names(word: str, part: str) -> bool:

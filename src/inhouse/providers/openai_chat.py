@@ -1,6 +1,7 @@
 """OpenAI's chat completions, as its own and many other endpoints speak them, and as `inhouse serve` does."""
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from inhouse.api.wire.chat import ChatRequest
@@ -107,7 +108,14 @@ def _part(part: Part) -> dict[str, Any]:
 
 def read(answer: Any) -> list[Event]:
     """Of a whole answer."""
-    return read_one(answer, lambda choice: _said_in(choice, field(choice, "message", dict)))
+
+    def said_in(choice: Any) -> tuple[list[Event], bool]:
+        said, is_refusal = _said_in(choice, field(choice, "message", dict))
+        places = count()  # some number all calls alike
+        said = [each._replace(number=next(places)) if isinstance(each, CallPiece) else each for each in said]
+        return said, is_refusal
+
+    return read_one(answer, said_in)
 
 
 def read_one(answer: Any, said_in: Callable[[Any], tuple[list[Event], bool]]) -> list[Event]:
@@ -118,7 +126,8 @@ def read_one(answer: Any, said_in: Callable[[Any], tuple[list[Event], bool]]) ->
         raise MalformedAnswer(f"the answer has {len(choices)} choices, not one")
     begun = Begun(field(answer, "id", str, ""), field(answer, "model", str, ""))
     events, is_refusal = said_in(choices[0])
-    reason = _reason(field(choices[0], "finish_reason", str), is_refusal)
+    has_calls = any(isinstance(event, CallPiece) for event in events)
+    reason = _reason(field(choices[0], "finish_reason", str), is_refusal, has_calls)
     return [begun, *events, Ended(reason, None, usage_of(answer.get("usage")))]
 
 
@@ -130,7 +139,8 @@ class OpenAIReader:
         self._has_begun = self._is_refusal = False
         self._reason: str | None = None
         self._usage: Usage | None = None
-        self._calls: set[int] = set()
+        self._calls: dict[int, CallPiece] = {}  # the open one of each number of theirs: how it began, by our number
+        self._num_calls = 0
 
     @property
     def is_whole(self) -> bool:
@@ -142,8 +152,7 @@ class OpenAIReader:
             return []
         chunk = parsed(event.data)
         raise_error(chunk)
-        if chunk.get("usage") is not None:
-            self._usage = usage_of(chunk["usage"])
+        self._usage = usage_of(field(chunk, "usage", dict, None)) or self._usage
         events: list[Event] = []
         if not self._has_begun:
             self._has_begun = True
@@ -162,18 +171,25 @@ class OpenAIReader:
         if said and self._reason is not None:
             raise MalformedAnswer("the stream goes on behind its finish_reason")
         self._is_refusal |= is_refusal
-        for piece in said:
-            if isinstance(piece, CallPiece):
-                if piece.number not in self._calls and not (piece.id and piece.name):
-                    raise MalformedAnswer("the stream begins a tool call without its id and name")
-                self._calls.add(piece.number)
-        self._reason = field(choice, "finish_reason", str, self._reason)
-        return said
+        # some say "" until there is one; some say what was used in the choice
+        self._reason = field(choice, "finish_reason", str, "") or self._reason
+        self._usage = usage_of(field(choice, "usage", dict, None)) or self._usage
+        return [self._numbered(piece) if isinstance(piece, CallPiece) else piece for piece in said]
+
+    def _numbered(self, piece: CallPiece) -> CallPiece:
+        """Some give all calls one number: another id with a name is another call."""
+        begun = self._calls.get(piece.number)
+        if begun is None or (piece.id and piece.name and piece.id != begun.id):
+            if not (piece.id and piece.name):
+                raise MalformedAnswer("the stream begins a tool call without its id and name")
+            begun = self._calls[piece.number] = piece._replace(number=self._num_calls)
+            self._num_calls += 1
+        return piece._replace(number=begun.number)
 
     def end(self) -> Ended:
         if self._reason is None:
             raise Disconnected("the stream ended before the answer did")
-        return Ended(_reason(self._reason, self._is_refusal), None, self._usage)
+        return Ended(_reason(self._reason, self._is_refusal, bool(self._calls)), None, self._usage)
 
 
 def _said_in(choice: Any, said: dict[str, Any]) -> tuple[list[Event], bool]:
@@ -207,18 +223,29 @@ def _pieces(said: dict[str, Any]) -> tuple[list[Piece], bool]:
     return pieces, bool(refusal)
 
 
-def _reason(said: str, is_refusal: bool) -> Reason:
+def _reason(said: str, is_refusal: bool, has_calls: bool) -> Reason:
+    """Who calls tools has not merely stopped, though some say so, OpenAI too where the request named the tool."""
     if said not in _REASONS:
         raise MalformedAnswer(f'the answer has an unknown finish_reason "{plain(said)[:40]}"')
-    return "content_filter" if is_refusal else _REASONS[said]
+    if is_refusal:
+        return "content_filter"
+    return "tool_calls" if said == "stop" and has_calls else _REASONS[said]
 
 
 def usage_of(said: Any) -> Usage | None:
-    if said is None:
+    """Of all the prompt and all the answer, which some do not count as OpenAI does: xAI counts thinking beside the
+    answer (its total says so), others what was cached beside the prompt."""
+    if not said:
         return None
+    prompt, completion = field(said, "prompt_tokens", int), field(said, "completion_tokens", int)
     cached = field(field(said, "prompt_tokens_details", dict, {}), "cached_tokens", int, 0)
+    cached = cached or field(said, "prompt_cache_hit_tokens", int, 0) or field(said, "cached_tokens", int, 0)
     thinking = field(field(said, "completion_tokens_details", dict, {}), "reasoning_tokens", int, 0)
-    return Usage(field(said, "prompt_tokens", int), cached, field(said, "completion_tokens", int), thinking)
+    if thinking > completion or said.get("total_tokens") == prompt + completion + thinking:
+        completion += thinking
+    if cached > prompt:
+        prompt += cached
+    return Usage(prompt, cached, completion, thinking)
 
 
 def error(said: Any) -> tuple[str, str]:

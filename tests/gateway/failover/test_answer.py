@@ -281,3 +281,16 @@ def test_in_off_a_broken_stream_ends_with_its_error() -> None:
         assert await text_of(stage.call(stream=False)) == "one"  # nobody saw the beginning
 
     run(work())
+
+
+def test_usage_that_cannot_be_is_an_estimate() -> None:
+    async def work() -> None:
+        for told in (Usage(0, 0, 0, 0), Usage(0, 0, 9, 0), Usage(9, 0, 0, 0)):
+            answering = Stage(Scripted([Begun("id", ""), Content("four"), Ended("stop", None, told)])).call()
+            begun, _, ended = [event async for event in answering.events()]
+            (attempt,) = answering.attempts
+            assert (begun, ended) == (Begun("id", "m-a"), Ended("stop", None, None))
+            assert attempt.is_estimate and attempt.usage is not None
+            assert attempt.usage == Usage(told.prompt or 2, 0, told.completion or 1, 0)
+
+    run(work())

@@ -134,3 +134,14 @@ def test_who_refused_a_prefill_gets_none_again() -> None:
     assert resumed.takes_back_prefill(B)
     assert len(resumed.request_for(B, PREFILL).messages) == 1
     assert not resumed.takes_back_prefill(B)
+
+
+def test_a_refusal_of_who_was_to_go_on_is_the_answer() -> None:
+    """Nobody else is asked then, as where the first refuses."""
+    resumed = Resumed(request())
+    resumed.request_for(A, PLAIN)
+    assert [*resumed.take(Begun("1", "a")), *resumed.take(Content("I can"))]
+    resumed.broke(Disconnected("cut"))
+    resumed.request_for(B, PLAIN)
+    refusal = Ended("content_filter", None, None)
+    assert [*resumed.take(Begun("2", "b")), *resumed.take(refusal)] == [Begun("2", "b"), refusal]

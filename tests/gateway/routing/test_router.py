@@ -252,3 +252,11 @@ def test_a_decision_is_a_function_of_what_is_known() -> None:
     table = Evidence((), WeightSettings())
     assert decide(router(table=table)) == decide(router(table=table))
     assert decide(router(table=table)).has_declined and decide(router(table=table)).order[0] == target("fair")
+
+
+def test_who_stands_in_for_a_model_is_one_that_the_key_may_ask() -> None:
+    made = router(offer("a"), offer("b"), offer("c"), fallbacks={"a": ("b", "c")})
+    models = lambda *scope: [each.model for each in decide(made, "a", caller=CALLER._replace(models=scope)).order]  # noqa: E731
+    assert models() == models("a", "auto") == ["a", "b", "c"]  # auto: all that the gateway chooses among
+    assert models("a", "c") == ["a", "c"]
+    assert models("a", "auto:product/code") == ["a"]

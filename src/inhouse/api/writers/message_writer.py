@@ -22,7 +22,6 @@ class MessageWriter(BlockWriter):
             "id": f"msg_{uuid4().hex}", "type": "message", "role": "assistant", "model": model, "content": [],
             "stop_reason": None, "stop_sequence": None, "usage": None,
         }  # fmt: skip
-        self._arguments = ""
 
     @property
     def has_started(self) -> bool:
@@ -45,7 +44,6 @@ class MessageWriter(BlockWriter):
         yield _event("message_stop")
 
     def _begin(self, piece: Piece) -> Iterator[bytes]:
-        self._arguments = ""
         self.message["content"].append(_new_block(piece))
         yield _event("content_block_start", index=self._index, content_block=self.message["content"][-1])
 
@@ -60,7 +58,6 @@ class MessageWriter(BlockWriter):
             block["text"] += piece.text
             delta = {"type": "text_delta", "text": piece.text}
         else:
-            self._arguments += piece.arguments
             delta = {"type": "input_json_delta", "partial_json": piece.arguments}
         yield _event("content_block_delta", index=self._index, delta=delta)
 

@@ -37,7 +37,7 @@ dialect = "{dialect}"
 _MODEL = """\
   [[provider.model]]
   name = "{name}"
-  context = {context}
+  context = {context}{limit}
 """
 _TAIL = """
 [failover]
@@ -68,13 +68,14 @@ class Known(NamedTuple):
     dialect: str
     url: str | None
     models: tuple[tuple[str, int], ...]
+    max_output: int | None = None  # where its dialect needs a limit in every request
 
 
 KNOWN = (
     Known("OPENAI_API_KEY", "openai", "openai", None, (("gpt-5.2", 400_000), ("gpt-5-mini", 400_000))),
     Known(
         "ANTHROPIC_API_KEY", "anthropic", "anthropic", None,
-        (("claude-sonnet-4-5", 200_000), ("claude-haiku-4-5", 200_000)),
+        (("claude-sonnet-4-5", 200_000), ("claude-haiku-4-5", 200_000)), 64_000,
     ),
     Known(
         "GEMINI_API_KEY", "gemini", "gemini", None, (("gemini-2.5-pro", 1_048_576), ("gemini-2.5-flash", 1_048_576))
@@ -148,5 +149,6 @@ def _relative(run: Path, path: Path) -> Path:
 
 def _as_text(known: Known, name: str) -> str:
     address = f'url = "{known.url}"\n' if known.url else ""
-    models = "".join(_MODEL.format(name=model, context=context) for model, context in known.models)
+    limit = f"\n  max_output = {known.max_output}" if known.max_output else ""
+    models = "".join(_MODEL.format(name=model, context=context, limit=limit) for model, context in known.models)
     return _OTHER.format(variable=known.variable, name=name, dialect=known.dialect, address=address) + models

@@ -105,7 +105,8 @@ class Resumed:
             self._begun = event
             return []
         if isinstance(event, Ended):
-            if self._again is not None and not self._again.is_done:
+            is_refusal = event.reason == "content_filter"  # an answer, wherever it ends
+            if self._again is not None and not (self._again.is_done or is_refusal):
                 raise Diverged("the answer that was generated again is shorter than what was delivered")
             return [*self._begin(), *self._flushed(), event]
         if isinstance(event, Logprobs):

@@ -50,6 +50,7 @@ class Running:
         self._start = self._last = monotonic()
         self._is_taken = False  # the provider has said anything at all: it has read the prompt
         self._said = self._thought = 0  # bytes
+        self._told = NOTHING  # what the provider says was used, where that cannot be all
         self._numbers: dict[int, int] = {}  # of calls: the dialect's, ours
         self._early: deque[Event] = deque()  # had before anybody asked for them
         self._timer: asyncio.Timeout | None = None
@@ -100,7 +101,7 @@ class Running:
     def _counted(self, event: Event) -> Event:
         self._is_taken = True
         if isinstance(event, Begun):
-            return event
+            return event if event.model else event._replace(model=self.attempt.target.upstream)
         if not self.has_begun:
             self.has_begun = True
             self.attempt.first_token = self._last - self._start
@@ -112,16 +113,17 @@ class Running:
             self._said += len(event.arguments.encode()) + len((event.name or "").encode())
             number = self._numbers.setdefault(event.number, len(self._numbers))
             return event if number == event.number else event._replace(number=number)
-        elif isinstance(event, Ended):
-            if event.usage is not None and not self._can_be(event.usage):
-                event = event._replace(usage=None)
+        elif isinstance(event, Ended) and event.usage is not None:
+            if not self._can_be(event.usage):
+                self._told = event.usage
+                return event._replace(usage=None)
             self.attempt.usage = event.usage
         return event
 
-    def _can_be(self, usage: Usage) -> bool:
-        """Some endpoints say 0 where they mean that they do not know: what was said and read is not free."""
-        says_nothing_of_it = usage.completion == 0 and self._said + self._thought > 0
-        return not says_nothing_of_it and (usage.prompt > 0 or _prompt_tokens(self._request) == 0)
+    def _can_be(self, told: Usage) -> bool:
+        """Not where something is said to have been made of nothing, as endpoints do that do not count streams."""
+        is_empty = not self._said + self._thought
+        return (is_empty or told.completion > 0) and (told.prompt > 0 or not _prompt_tokens(self._request))
 
     async def finish(self, outcome: str, error: ProviderError | None = None) -> None:
         """Hangs up where the stream has not ended, and writes down what became of the attempt."""
@@ -148,8 +150,9 @@ class Running:
         """From what came. Where nothing came it is not known whether the provider has begun at all."""
         if not self._is_taken:
             return None
-        thought = tokens_of(self._thought)
-        return Usage(_prompt_tokens(self._request), 0, tokens_of(self._said) + thought, thought)
+        thought = max(tokens_of(self._thought), self._told.thinking)
+        completion = max(tokens_of(self._said) + tokens_of(self._thought), self._told.completion)
+        return Usage(max(_prompt_tokens(self._request), self._told.prompt), self._told.cached, completion, thought)
 
 
 def _prompt_tokens(request: Request) -> int:

@@ -127,7 +127,7 @@ class Router:
     def _seen(self, wanted: Wanted, named: Sequence[str], rollout: Rollout | None) -> list[_Seen]:
         offers = [offer for offer in self.offers if not named or offer.target.model in named]
         names = self._names(wanted.task, offers)
-        hinders = {offer.target: self._hindrance(offer, wanted, rollout) for offer in offers}
+        hinders = {offer.target: self._hindrance(offer, wanted, named, rollout) for offer in offers}
         able = [name for target, name in names.items() if hinders[target] is None]
         fewest = self.settings.fewest
         # those who are out decide not by which kinds of evidence the others are compared
@@ -139,7 +139,12 @@ class Router:
             for offer in offers
         ]
 
-    def _hindrance(self, offer: Offer, wanted: Wanted, rollout: Rollout | None) -> Hindrance | None:
+    def _hindrance(
+        self, offer: Offer, wanted: Wanted, named: Sequence[str], rollout: Rollout | None
+    ) -> Hindrance | None:
+        scope = wanted.caller.models
+        if named and scope and not {AUTO, offer.target.model} & {*scope}:  # who stands in is no way around it
+            return Hindrance(0, 403, "model_not_allowed", "this key may not ask for it")
         if found := hindrance(offer, wanted, self.rules, self.settings):
             return found
         if rollout is not None and not rollout.is_in and offer.target.model == rollout.model:
