@@ -77,7 +77,7 @@ def test_a_cancellation_reaches_the_work_and_is_none_of_the_timer() -> None:
             raise
 
     async def main() -> None:
-        task = asyncio.create_task(within(lambda: asyncio.timeout(60), work()))  # type: ignore[arg-type]
+        task = asyncio.create_task(within(lambda: asyncio.timeout(60), work()))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         task.cancel()

@@ -18,7 +18,7 @@ def within(timer: Callable[[], asyncio.Timeout], work: Awaitable[T]) -> Generato
     try:
         waits_for = next(steps)
     except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]
+        return done.value
     return (yield from _timed(timer(), _rest(steps, waits_for)).__await__())
 
 
@@ -39,4 +39,4 @@ def _rest(steps: Generator[Any, Any, T], waits_for: Any) -> Generator[Any, Any, 
             else:
                 waits_for = next(steps)
     except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]
+        return done.value

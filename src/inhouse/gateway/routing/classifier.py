@@ -35,8 +35,8 @@ class TaskClassifier:
 
     def guess(self, text: str) -> Guess:
         counts_F = features.counts_of(text)
-        found = np.flatnonzero(counts_F)  # some hundreds of the features
-        x_F = np.log1p(counts_F[found]) * self._idf_F[found]
+        (found,) = counts_F.nonzero()  # some hundreds of the features
+        x_F = np.log1p(counts_F[found].astype(np.float32)) * self._idf_F[found]
         words = int(found.searchsorted(features.WORDS))
         for half in (x_F[:words], x_F[words:]):  # as `_normed`, of one text
             half /= max(float(half @ half) ** 0.5, 1e-6)
@@ -63,7 +63,7 @@ def open_classifier(folder: Path, labels: Path | None = None) -> TaskClassifier:
 def train(examples: Sequence[Example]) -> TaskClassifier:
     """The same examples give the same classifier. Every task counts alike, however many examples it has."""
     tasks = sorted({example.task for example in examples})
-    counts_NF = np.stack([features.counts_of(example.text) for example in examples])
+    counts_NF = np.stack([features.counts_of(example.text).astype(np.float32) for example in examples])
     found_F = (counts_NF > 0).sum(0)
     idf_F = (np.log((1 + len(examples)) / (1 + found_F)).astype(np.float32) + 1) * (found_F >= _FEWEST)
     x_NF = _normed(counts_NF, idf_F)

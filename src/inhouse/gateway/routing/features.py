@@ -17,9 +17,9 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: the upper bits
 
 
 def counts_of(text: str) -> np.ndarray:
-    """(WIDTH,) float32: how often each bucket's words, or runs of letters, stand in the text; numbers are all alike."""
+    """(WIDTH,) int64: how often each bucket's words, or runs of letters, stand in the text; numbers are all alike."""
     text = _DIGIT.sub("0", _SPACE.sub(" ", _shortened(text)).lower())
-    return np.bincount(np.concatenate([_words(text), _letters(text)]), minlength=WIDTH).astype(np.float32)
+    return np.bincount(np.concatenate([_words(text), _letters(text)]), minlength=WIDTH)
 
 
 def _shortened(text: str) -> str:
