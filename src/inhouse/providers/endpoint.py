@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from inhouse.api.wire.completions import CompletionRequest
 from inhouse.api.wire.embeddings import EmbeddingRequest
+from inhouse.common.waiting import within
 from inhouse.providers.adapter import Adapter, Asked, StreamReader, parsed
 from inhouse.providers.address import check_address
 from inhouse.providers.answers import Answer, Embedded, Event, gather
@@ -111,8 +112,9 @@ class Endpoint:
                 raise
             if not chunk:
                 break
-            for event in self._taken(reader, events, chunk):
-                yield event
+            if taken := self._taken(reader, events, chunk):
+                for event in taken:
+                    yield event
                 limit = min(whole, time.monotonic() + self.limits.silence_timeout)
                 what = f"there was silence for {self.limits.silence_timeout:g} s"
                 if limit == whole:
@@ -143,7 +145,9 @@ class Endpoint:
             adapter = adapter.completions
         model = self.models.get(request.model, PLAIN)
         check_expressible(request, adapter.expresses, adapter.name, model)
-        request = readable(request, adapter.expresses, model).model_copy(update={"stream": stream})
+        request = readable(request, adapter.expresses, model)
+        if request.stream != stream:
+            request = request.model_copy(update={"stream": stream})
         if adapter.default_limit is not None and limit_of(request) is None:
             request = request.model_copy(update={"max_tokens": model.max_output or adapter.default_limit})
         return adapter, adapter.path(request), adapter.body(request)
@@ -202,7 +206,6 @@ class Endpoint:
     async def _next(self, response: Response, end: float, what: str) -> bytes:
         """The next bytes, none at the end of the response. The timer never lives across a `yield`."""
         try:
-            async with asyncio.timeout(end - time.monotonic()):
-                return await response.read()
+            return await within(lambda: asyncio.timeout(end - time.monotonic()), response.read())
         except TimeoutError:
             raise TimedOut(f"{self._host}: {what}") from None

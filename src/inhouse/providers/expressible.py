@@ -54,9 +54,9 @@ def check_words(words: Iterable[str]) -> None:
 def parts_of(request: ChatRequest | CompletionRequest) -> Iterator[str]:
     """The names of what a request asks for beyond a plain chat: fields that do not hold their neutral value, and parts
     of messages, prompts, tools and forms (`messages.name`, `tools.strict`, `response_format.json_schema`)."""
+    given = request.model_fields_set
     for name, neutral in _neutral_values(type(request)).items():
-        value = getattr(request, name)
-        if value == neutral:
+        if name not in given or (value := getattr(request, name)) == neutral:
             continue
         if name == "response_format":
             yield f"response_format.{value.type}"

@@ -72,9 +72,10 @@ def body(request: ChatRequest) -> dict[str, Any]:
 def as_they_are(request: Any, names: tuple[str, ...]) -> dict[str, Any]:
     """What chats and completions say by the names of the fields: those among `names`, and those that servers of ours
     know, which the table has let through."""
-    fields = type(request).model_fields
+    fields, given = type(request).model_fields, request.model_fields_set
     said = {
-        name: value for name in (*names, *OURS) if (value := getattr(request, name)) != fields[name].get_default()
+        name: value for name in (*names, *OURS)
+        if name in given and (value := getattr(request, name)) != fields[name].get_default()
     }  # fmt: skip
     if "structured_outputs" in said:
         said["structured_outputs"] = request.structured_outputs.model_dump(by_alias=True, exclude_none=True)

@@ -7,7 +7,7 @@ from inhouse.gateway.routing.features import LETTERS, LONGEST, WIDTH, WORDS, cou
 
 def test_counts_are_of_words_pairs_and_runs_of_letters() -> None:
     counts = counts_of("two words two words")
-    assert counts.shape == (WIDTH,) and counts.dtype == np.float32 and WIDTH == WORDS + LETTERS
+    assert counts.shape == (WIDTH,) and counts.dtype == np.int64 and WIDTH == WORDS + LETTERS
     assert counts[:WORDS].sum() == 4 + 3
     size = len(" two words two words ")
     assert counts[WORDS:].sum() == (size - 2) + (size - 3) + (size - 4)

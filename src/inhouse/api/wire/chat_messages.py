@@ -116,11 +116,12 @@ class ChatMessage(Request):
     @property
     def parts(self) -> tuple[Part, ...]:
         """Texts and images in their order; nothing where there is no image."""
-        return self._parts
+        kept = self.__pydantic_private__  # `self._parts` takes pydantic twenty times as long, several times a call
+        return () if kept is None else kept["_parts"]
 
     @property
     def images(self) -> list[Image]:
-        return [part for part in self._parts if isinstance(part, Image)]
+        return [part for part in self.parts if isinstance(part, Image)]
 
     def with_parts(self, parts: Sequence[Part]) -> "ChatMessage":
         """The same message, of which `content` is the text alone."""

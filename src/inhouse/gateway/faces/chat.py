@@ -30,22 +30,28 @@ class Chat(Face):
         self._usage: Usage | None = None
 
     def take(self, said: Event) -> Iterator[bytes]:
+        is_first = not self._model
+        self.keep(said)
         if isinstance(said, Begun):
-            is_first, self._model = not self._model, said.model
             if is_first:
                 yield self._chunk({"role": "assistant", "content": "", "refusal": None})
-        elif isinstance(said, Logprobs):
-            self._logprobs += [_token(each) for each in said.tokens]
         elif isinstance(said, Ended):
-            self._reason, self._usage = said.reason, said.usage
             yield self._chunk({})
             if self.request.include_usage:
                 yield event(self._head("chat.completion.chunk") | {"choices": [], "usage": self._used()})
             yield DONE
+        elif not isinstance(said, Logprobs) and (delta := delta_of([said])):
+            yield self._chunk(delta)
+
+    def keep(self, said: Event) -> None:
+        if isinstance(said, Begun):
+            self._model = said.model
+        elif isinstance(said, Logprobs):
+            self._logprobs += [_token(each) for each in said.tokens]
+        elif isinstance(said, Ended):
+            self._reason, self._usage = said.reason, said.usage
         else:
             self._keep(said)
-            if delta := delta_of([said]):
-                yield self._chunk(delta)
 
     @property
     def whole(self) -> dict[str, Any]:

@@ -40,6 +40,11 @@ class Face(ABC):
     def take(self, said: Event) -> Iterator[bytes]:
         """What a stream sends for this event; the whole answer grows by it."""
 
+    def keep(self, said: Event) -> None:
+        """Only lets the whole answer grow."""
+        for _ in self.take(said):
+            pass
+
     def fail(self, error: ApiError) -> Iterator[bytes]:
         """What a stream sends that cannot go on: an error and no end, so that nobody takes the answer for whole."""
         yield event(error.body())

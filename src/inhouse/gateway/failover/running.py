@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.completions import CompletionRequest
 from inhouse.api.wire.pieces import CallPiece, Content, Thinking, Usage
+from inhouse.common.waiting import within
 from inhouse.gateway.failover.pool import Pool, ProviderCut
 from inhouse.gateway.types import Attempt
 from inhouse.providers.answers import Begun, Ended, Event
@@ -45,7 +46,7 @@ class Running:
         self.attempt = attempt
         self.has_begun = False  # something of the answer itself has come
         self._request, self._pool, self._limits, self._monotonic = request, pool, limits, monotonic
-        upstream = request.model_copy(update={"model": attempt.target.upstream})
+        upstream = request.model_copy(update={"model": attempt.target.upstream, "stream": True})
         self._stream = cast(AsyncGenerator[Event], pool.endpoint(attempt.target).stream(upstream))
         self._start = self._last = monotonic()
         self._is_taken = False  # the provider has said anything at all: it has read the prompt
@@ -75,16 +76,21 @@ class Running:
     async def _next(self) -> Event:
         if self._is_cut:
             raise self._cut_error()
-        end, what = self._limit()
         try:
-            async with asyncio.timeout(max(end - self._monotonic(), 0.0)) as self._timer:
-                event = await anext(self._stream)
+            event = await within(self._new_timer, anext(self._stream))
         except TimeoutError:
-            raise self._cut_error() if self._is_cut else TimedOut(f"{self.attempt.target.provider}: {what}") from None
+            raise self._cut_error() if self._is_cut else self._late_error() from None
         finally:
             self._timer = None
         self._last = self._monotonic()
         return self._counted(event)
+
+    def _new_timer(self) -> asyncio.Timeout:
+        self._timer = asyncio.timeout(max(self._limit()[0] - self._monotonic(), 0.0))
+        return self._timer
+
+    def _late_error(self) -> TimedOut:
+        return TimedOut(f"{self.attempt.target.provider}: {self._limit()[1]}")
 
     def _cut_error(self) -> ProviderCut:
         return ProviderCut(f"{self.attempt.target.provider} was cut while it answered")

@@ -103,8 +103,7 @@ class Endpoints:
     async def _answer(self, face: Face, caller: Caller, asked: Asked) -> Call:
         async with opened(self.gateway, caller, asked) as call, aclosing(answer(self.gateway, call)) as events:
             async for said in events:
-                for _ in face.take(said):
-                    pass
+                face.keep(said)
             call.content = content_of(call, face)
         return call
 

@@ -35,8 +35,11 @@ class TaskClassifier:
 
     def guess(self, text: str) -> Guess:
         counts_F = features.counts_of(text)
-        found = np.flatnonzero(counts_F)  # some hundreds of the features
-        x_F = _normed(counts_F[found][None], self._idf_F[found], int(np.searchsorted(found, features.WORDS)))[0]
+        (found,) = counts_F.nonzero()  # some hundreds of the features
+        x_F = np.log1p(counts_F[found].astype(np.float32)) * self._idf_F[found]
+        words = int(found.searchsorted(features.WORDS))
+        for half in (x_F[:words], x_F[words:]):  # as `_normed`, of one text
+            half /= max(float(half @ half) ** 0.5, 1e-6)
         scores_C = x_F @ self._weight_FC[found] + self._bias_C
         odds_C = np.exp(scores_C - scores_C.max())
         best = int(odds_C.argmax())
@@ -60,7 +63,7 @@ def open_classifier(folder: Path, labels: Path | None = None) -> TaskClassifier:
 def train(examples: Sequence[Example]) -> TaskClassifier:
     """The same examples give the same classifier. Every task counts alike, however many examples it has."""
     tasks = sorted({example.task for example in examples})
-    counts_NF = np.stack([features.counts_of(example.text) for example in examples])
+    counts_NF = np.stack([features.counts_of(example.text).astype(np.float32) for example in examples])
     found_F = (counts_NF > 0).sum(0)
     idf_F = (np.log((1 + len(examples)) / (1 + found_F)).astype(np.float32) + 1) * (found_F >= _FEWEST)
     x_NF = _normed(counts_NF, idf_F)
@@ -69,10 +72,10 @@ def train(examples: Sequence[Example]) -> TaskClassifier:
     return TaskClassifier(tasks, idf_F, weight_CF, bias_C)
 
 
-def _normed(counts_NF: np.ndarray, idf_F: np.ndarray, words: int = features.WORDS) -> np.ndarray:
+def _normed(counts_NF: np.ndarray, idf_F: np.ndarray) -> np.ndarray:
     """Words, the first features, and letters have the same say: each part has the length 1."""
     x_NF = np.log1p(counts_NF) * idf_F
-    for half in (x_NF[:, :words], x_NF[:, words:]):
+    for half in (x_NF[:, : features.WORDS], x_NF[:, features.WORDS :]):
         half /= np.maximum(np.linalg.norm(half, axis=1, keepdims=True), 1e-6)
     return x_NF
 

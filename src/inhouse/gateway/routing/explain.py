@@ -65,7 +65,8 @@ def from_json(row: Mapping[str, Any]) -> Decision:
 def header(decision: Decision) -> str:
     """The value of `x-inhouse-decision`: one line of printable ASCII, whatever stands in names and terms."""
     text = f"{decision.task or 'unknown task'} {decision.confidence:.2f}; {decision.reason}"
-    text = "".join(letter if " " <= letter <= "~" else "?" for letter in text)
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(letter if " " <= letter <= "~" else "?" for letter in text)
     return text if len(text) <= _LONGEST_HEADER else text[: _LONGEST_HEADER - 3] + "..."
 
 

@@ -10,14 +10,16 @@ WORDS, LETTERS = 2**12, 2**12  # buckets of each
 WIDTH = WORDS + LETTERS
 LONGEST = 600  # characters of a text that are looked at: its beginning, and the last third of them from its end
 _RUNS = (3, 4, 5)
+_DIGIT, _SPACE = re.compile(r"\d"), re.compile(r"\s+")
 _WORD = re.compile(r"[^\W\d_]+|0+|[^\w\s]")
+_BYTE = np.uint64(8)  # bits
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: the upper bits of a product are well mixed
 
 
 def counts_of(text: str) -> np.ndarray:
-    """(WIDTH,) float32: how often each bucket's words, or runs of letters, stand in the text; numbers are all alike."""
-    text = re.sub(r"\d", "0", re.sub(r"\s+", " ", _shortened(text)).lower())
-    return np.concatenate([_words(text), _letters(text)])
+    """(WIDTH,) int64: how often each bucket's words, or runs of letters, stand in the text; numbers are all alike."""
+    text = _DIGIT.sub("0", _SPACE.sub(" ", _shortened(text)).lower())
+    return np.bincount(np.concatenate([_words(text), _letters(text)]), minlength=WIDTH)
 
 
 def _shortened(text: str) -> str:
@@ -25,22 +27,19 @@ def _shortened(text: str) -> str:
 
 
 def _words(text: str) -> np.ndarray:
+    """The buckets of its words and pairs of words."""
     words = [word.encode("utf-8", "surrogatepass") for word in _WORD.findall(text)]
     hashes = [crc32(word) % WORDS for word in words]
     hashes += [crc32(second, crc32(first)) % WORDS for first, second in pairwise(words)]
-    return np.bincount(hashes, minlength=WORDS).astype(np.float32) if hashes else np.zeros(WORDS, np.float32)
+    return np.array(hashes, np.int64)
 
 
 def _letters(text: str) -> np.ndarray:
+    """The buckets of its runs of letters, behind those of words. Each run is the next shorter one and a byte more."""
     data = np.frombuffer(f" {text} ".encode("utf-8", "surrogatepass"), np.uint8).astype(np.uint64)
-    counts = np.zeros(LETTERS, np.float32)
-    for length in _RUNS:
-        size = len(data) - length + 1
-        if size <= 0:
-            continue
-        runs = np.full(size, length, np.uint64)
-        for place in range(length):
-            runs = (runs << np.uint64(8)) | data[place : place + size]
-        buckets = ((runs * _MULTIPLIER) >> np.uint64(52)).astype(np.int64)
-        counts += np.bincount(buckets, minlength=LETTERS)
-    return counts
+    runs, found = data, []
+    for length in range(2, _RUNS[-1] + 1):
+        runs = (runs[:-1] << _BYTE) | data[length - 1 :]
+        if length in _RUNS:
+            found.append(runs | np.uint64(length << 8 * length))
+    return ((np.concatenate(found) * _MULTIPLIER) >> np.uint64(52)).astype(np.int64) + WORDS

@@ -23,6 +23,7 @@ T = TypeVar("T")
 _WAIT_SECONDS = 10.0  # for another process's transaction
 _POLL_SECONDS = 0.002
 _SYNC_SECONDS = 1.0
+_PAGE = 2048  # bytes, of a new file: a call changes a little on a dozen pages, and the log gets all of each
 _LONG_LOG = 64 << 20  # bytes: a few thousand calls
 
 
@@ -79,6 +80,7 @@ class SqliteDatabase(Database):
         deadline = time.monotonic() + _WAIT_SECONDS
         while True:  # the first of several processes changes the file's mode
             try:
+                connection.execute(f"PRAGMA page_size = {_PAGE}")
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("PRAGMA wal_autocheckpoint = 0")

@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 MAX_EVENT_BYTES = 16 * 2**20  # a stranger must not fill the memory
-_LINE_END = re.compile(rb"\r\n|\n|\r")
+_LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 class ServerEvent(NamedTuple):
@@ -36,13 +36,14 @@ class EventReader:
         if self._ended_with_cr and chunk:
             chunk = chunk.removeprefix(b"\n")
             self._ended_with_cr = False
-        seen, begin, lines = len(self._rest), 0, []
+        seen = len(self._rest)
         self._rest += chunk
-        for end in _LINE_END.finditer(self._rest, seen):
-            lines.append(self._rest[begin : end.start()].decode("utf-8"))
-            begin = end.end()
-            self._ended_with_cr = end[0] == b"\r" and begin == len(self._rest)
-        del self._rest[:begin]
+        end = max(self._rest.rfind(b"\n", seen), self._rest.rfind(b"\r", seen)) + 1
+        lines: list[str] = []
+        if end:
+            lines = _LINE_END.split(self._rest[:end].decode("utf-8"))[:-1]
+            self._ended_with_cr = end == len(self._rest) and self._rest.endswith(b"\r")
+            del self._rest[:end]
         if len(self._rest) + self._size > MAX_EVENT_BYTES:
             raise ValueError(f"an event of more than {MAX_EVENT_BYTES:,} bytes")
         if self._is_first and lines:
