@@ -99,16 +99,16 @@ def salted(gateway: Gateway, team: str, request: Request, target: Target) -> Req
 async def write(gateway: Gateway, call: Call, attempt: Attempt) -> None:
     """An attempt, before it is made; with the first the call itself: its limits are taken, its money is reserved; with
     another what those before it may have cost as well."""
-    if (entry := call.entry) is None:
+    if call.entry is None:
         call.entry = await ledger.open_call(gateway.db, gateway.replica.id, new_call(gateway, call), attempt)
         return
 
-    async def written() -> None:
+    async def written(entry: ledger.OpenCall) -> None:
         budgets, _ = gateway.limits.of(call.caller, call.decision.task)
         more = more_for(gateway, call, attempt, entry.reserve)
         call.entry = await ledger.open_attempt(gateway.db, entry, attempt, more, budgets)
 
-    await ledger.to_its_end(asyncio.ensure_future(written()))
+    await ledger.to_its_end(asyncio.ensure_future(written(call.entry)))
 
 
 async def settle(gateway: Gateway, call: Call) -> None:
