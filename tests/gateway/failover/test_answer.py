@@ -112,12 +112,19 @@ def test_the_usage_is_of_all_attempts_and_what_failed_before_it_began_is_nothing
     run(work())
 
 
-@pytest.mark.parametrize("said", [Usage(0, 0, 0, 0), Usage(9, 0, 0, 0), Usage(0, 0, 9, 0)])
-def test_a_usage_of_nothing_for_an_answer_is_not_believed(said: Usage) -> None:
+@pytest.mark.parametrize(
+    ("said", "booked"),
+    [
+        (Usage(0, 0, 0, 0), Usage(2, 0, 1, 0)),
+        (Usage(9, 0, 0, 0), Usage(9, 0, 1, 0)),  # what it does say is no less than that
+        (Usage(0, 0, 9, 0), Usage(2, 0, 9, 0)),
+    ],
+)
+def test_a_usage_of_nothing_for_an_answer_is_not_believed(said: Usage, booked: Usage) -> None:
     async def work() -> None:
         answering = Stage(Scripted([Begun("i", "a"), Content("four"), Ended("stop", None, said)])).call()
         assert [event async for event in answering.events()][-1] == Ended("stop", None, None)
-        assert (answering.attempts[0].usage, answering.attempts[0].is_estimate) == (Usage(2, 0, 1, 0), True)
+        assert (answering.attempts[0].usage, answering.attempts[0].is_estimate) == (booked, True)
 
     run(work())
 
