@@ -204,7 +204,7 @@ async def settle_bill(db: Database, lines: list[dict[str, Any]], folder: Path) -
             writer = csv.writer(file)
             writer.writerow(["day", "model", "cost", "currency"])
             writer.writerows([day, model, f"{cost:.9f}", "USD"] for day, cost in sums.items())
-        done.append(await reconcile(db, read_bill(path, "USD"), provider))
+        done.append(await reconcile(db, read_bill(path, "USD"), provider, is_complete=True))
     return done
 
 

@@ -40,6 +40,11 @@ def spending_table(sums: Sequence[Spending], by: Sequence[str], currency: str) -
 def reconciliation_lines(found: Reconciliation, currency: str) -> Iterator[str]:
     """What agrees, what was settled, and everything that does not agree."""
     yield f"{found.matched:,} agree; {found.settled:,} estimates are exact now ({_money(found.change, '+')} {currency})"
+    if found.unnamed:
+        yield (
+            f"{found.unnamed:,} estimates of these days are not on the bill and stay estimates; --complete says that "
+            "the bill names everything, so that they cost nothing"
+        )
     if found.still_open:
         yield f"{found.still_open:,} calls of these days are still under way: reconcile again later"
     for each in found.differences:

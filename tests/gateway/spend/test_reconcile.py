@@ -78,12 +78,13 @@ def test_what_differs_is_said_and_left_as_it_is(with_books: Callable) -> None:
     with_books(work)
 
 
-def test_an_estimate_that_is_on_no_bill_cost_nothing(with_books: Callable) -> None:
+def test_an_estimate_that_is_not_on_a_complete_bill_cost_nothing(with_books: Callable) -> None:
     async def work(books: Books) -> None:
         await books.call((100, 100, 100))
         await books.call((40, 0, 500))
         await books.call((40, 0, 500), model="small")
-        assert (await reconcile(books.db, by_day((DAY_ONE, "big-1", 100)), "acme")).settled == 2
+        bill = by_day((DAY_ONE, "big-1", 100))
+        assert (await reconcile(books.db, bill, "acme", is_complete=True)).settled == 2
         assert [cost for _, _, cost, *_ in await books.costs()] == [100, 0, 0]
 
     with_books(work)
@@ -119,5 +120,19 @@ def test_rounding_is_no_difference(with_books: Callable, billed: int) -> None:
     async def work(books: Books) -> None:
         await books.call((100, 100, 100))
         assert not (await reconcile(books.db, by_call(call_0001=billed), "acme")).differences
+
+    with_books(work)
+
+
+def test_a_bill_of_some_models_says_nothing_of_the_others(with_books: Callable) -> None:
+    async def work(books: Books) -> None:
+        await books.call((100, 100, 100))
+        await books.call((40, 0, 500))
+        bill = by_call(call_0001=100)
+        done = await reconcile(books.db, bill, "acme")
+        assert (done.settled, done.unnamed, done.differences) == (0, 1, ())
+        assert (await books.costs())[1][2:5] == (40, 0, 500)
+        done = await reconcile(books.db, bill, "acme", is_complete=True)
+        assert (done.settled, done.change, done.unnamed) == (1, -40, 0)
 
     with_books(work)

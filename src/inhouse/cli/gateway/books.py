@@ -70,6 +70,9 @@ def reconcile(
     provider: Annotated[str, typer.Option(help="Whose bill it is.")],
     config: Config = DEFAULT,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compare; settle nothing.")] = False,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="The bill names all of its days: what is not on it cost nothing.")
+    ] = False,
 ) -> None:
     """Compare a provider's bill with the ledger: estimates become exact, what does not agree is listed."""
     from inhouse.gateway.administration import Administration
@@ -80,7 +83,7 @@ def reconcile(
     async def work(store: Administration) -> None:
         if provider not in store.config.providers():
             raise ValueError(f"--provider {provider}: there are {', '.join(store.config.providers())}")
-        found = await compare(store.db, read_bill(bill, store.config.currency), provider, dry_run)
+        found = await compare(store.db, read_bill(bill, store.config.currency), provider, dry_run, complete)
         print("\n".join(reconciliation_lines(found, store.config.currency)))
 
     in_store(config, work)

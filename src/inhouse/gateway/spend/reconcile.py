@@ -28,23 +28,34 @@ class Difference(NamedTuple):
 
 
 class Reconciliation(NamedTuple):
-    """`matched` things of the bill agree with the ledger; `settled` estimates were made exact, at `change`."""
+    """`matched` things of the bill agree with the ledger; `settled` estimates were made exact, at `change`; `unnamed`
+    ones are not on the bill and stay as they are."""
 
     matched: int
     settled: int
     change: int
+    unnamed: int
     still_open: int  # calls under way in the bill's days, which no sum holds yet
     differences: tuple[Difference, ...]
 
 
-async def reconcile(db: Database, bill: Bill, provider: str, dry_run: bool = False) -> Reconciliation:
+async def reconcile(
+    db: Database, bill: Bill, provider: str, dry_run: bool = False, is_complete: bool = False
+) -> Reconciliation:
     """Compare a provider's bill with what the ledger has of it on the bill's days (of a bill by calls: from the first
-    to the last of these calls' days), and settle the estimates. Done twice, it changes nothing the second time."""
+    to the last of these calls' days), and settle the estimates. Done twice, it changes nothing the second time.
+
+    What is not on a bill that `is_complete` cost nothing. Any other bill may be of some models or hours alone: it says
+    nothing of the rest.
+    """
     booked = await _booked(db, bill, provider)
-    matched, change, differences = 0, 0, []
+    matched, change, unnamed, differences = 0, 0, 0, []
     exact: dict[tuple[str, int], int] = {}
     for what in sorted({*bill.costs, *booked}):
         rows = booked.get(what, [])
+        if what not in bill.costs and not is_complete and (open_ := sum(row["low"] != row["high"] for row in rows)):
+            unnamed += open_
+            continue
         share, difference = _compare(what, rows, bill.costs.get(what), bill.slack.get(what, 0))
         if difference is not None:
             differences.append(difference)
@@ -56,7 +67,7 @@ async def reconcile(db: Database, bill: Bill, provider: str, dry_run: bool = Fal
     if not dry_run:
         for call_id in sorted({call for call, _ in exact}):
             await _settle(db, call_id, exact)
-    return Reconciliation(matched, len(exact), change, await _still_open(db, booked), tuple(differences))
+    return Reconciliation(matched, len(exact), change, unnamed, await _still_open(db, booked), tuple(differences))
 
 
 def _compare(
