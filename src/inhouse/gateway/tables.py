@@ -11,6 +11,8 @@ from inhouse.gateway.spend.report import Spending
 from inhouse.gateway.store.keys import Key
 from inhouse.gateway.types import NANO
 
+_SHOWN = 50  # differences; the last line says how many more there are
+
 
 def keys_table(keys: Sequence[Key]) -> Table:
     """Whose they are and what they may; an empty cell is all, or no limit."""
@@ -47,9 +49,11 @@ def reconciliation_lines(found: Reconciliation, currency: str) -> Iterator[str]:
         )
     if found.still_open:
         yield f"{found.still_open:,} calls of these days are still under way: reconcile again later"
-    for each in found.differences:
+    for each in found.differences[:_SHOWN]:
         span = "" if each.low == each.high else f" ({_money(each.low)} to {_money(each.high)})"
         yield f"{each.what}: billed {_money(each.billed)}, booked {_money(each.booked)}{span}: {each.why}"
+    if (more := len(found.differences) - _SHOWN) > 0:
+        yield f"… and {more:,} more that do not agree"
 
 
 def drills_table(results: Sequence[Mapping[str, Any]]) -> Table:

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, TextIO
 
 from inhouse.gateway.types import NANO
 
+_LONGEST = 100_000  # letters of a field
 _NAMES = ("cost", "call", "day", "model", "currency")
 _MOST = Decimal(10**9)  # of the currency on one line: more is a mistake
 
@@ -95,6 +96,8 @@ def _table(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str, Any]]]:
         if names and "cost" not in names:
             raise ValueError(f"{path}: no column is named cost; there are {', '.join(names)[:200]}")
         for row in reader:
+            if any(len(cell) > _LONGEST for cell in row):  # the module's own limit is the process's, and others lift it
+                raise ValueError(f"{path}, line {reader.line_num + skipped}: a field larger than {_LONGEST:,} letters")
             if any(cell.strip() for cell in row):
                 yield reader.line_num + skipped, dict(zip(names, row, strict=False))
     except csv.Error as error:
