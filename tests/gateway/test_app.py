@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jsonschema
 from tests.gateway.gateways import Opened, config_of, opened, provider
-from tests.providers.loopback import OK, loopback, reply
+from tests.providers.loopback import OK, USAGE, chunk, loopback, reply, stream
 
 from inhouse.gateway.app import create_app
 from inhouse.gateway.outside.page import AdminPage
@@ -126,5 +126,32 @@ def test_a_wrong_method_is_told_all_right_ones(tmp_path: Path) -> None:
             headers = {"authorization": f"Bearer {here.keys['admin']}"}
             answer = await here.client.request("OPTIONS", "/admin/keys", headers=headers)
             assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST")
+
+    asyncio.run(main())
+
+
+def test_content_that_a_key_has_kept_is_read_and_forgotten_by_administrators_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with (
+            loopback(stream(chunk("Hello."), chunk(finish="stop"), USAGE)) as there,
+            opened(config_of(tmp_path, provider(there.url))) as here,
+        ):
+            wanted = {"id": "docs", "team": "docs", "keep_content_days": 1}
+            here.keys["docs"] = (await here.post("/admin/keys", wanted, key="admin")).json()["key"]
+            said = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+            calls = [(await here.post("/v1/chat/completions", said, key=key)) for key in ("docs", "ours")]
+            await here.gateway.drained()
+            kept, other = (f"/admin/content/{call.headers['x-inhouse-call']}" for call in calls)
+            admin = {"authorization": f"Bearer {here.keys['admin']}"}
+            found = (await here.client.get(kept, headers=admin)).json()
+            assert found["request"]["messages"] == said["messages"]
+            assert found["answer"]["choices"] == calls[0].json()["choices"]
+            assert (await here.client.get(other, headers=admin)).status_code == 404  # its key does not ask for it
+            assert (await here.client.get(kept, headers={"x-api-key": here.keys["docs"]})).status_code == 403
+            gone = await here.client.delete("/admin/keys/docs/content", headers=admin)
+            assert gone.json() == {"id": "docs", "deleted": 1}
+            assert (await here.client.get(kept, headers=admin)).status_code == 404
+            acts = [entry.body["what"] for entry in await here.gateway.audit.entries()]
+            assert acts[-4:] == ["content read", "content read", "content deleted", "content read"]
 
     asyncio.run(main())

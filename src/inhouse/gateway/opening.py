@@ -62,7 +62,7 @@ async def _opened(config: GatewayConfig, check: Check, now: Callable[[], float],
     secret = read_secret(config.secret_file)
     db = await open_store(config.store, config.folder, secret)
     stack.push_async_callback(db.close)
-    audit = AuditLog(db, config.folder / "gateway.audit-head", secret)
+    audit = AuditLog(db, config.audit_head, secret)
     replica = Replica(db)
     await replica.join()
     stack.push_async_callback(replica.leave)

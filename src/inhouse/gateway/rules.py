@@ -16,9 +16,6 @@ class HouseRules:
     def why_not(self, target: Target, task: str, now: float) -> str | None:
         return self._terms.why_not(target, task, now)
 
-    def must(self, task: str, now: float) -> str | None:
-        return self._terms.must(task, now)
-
     def first(self, task: str, now: float) -> str | None:
         return self._terms.first(task, now)
 

@@ -1,5 +1,6 @@
 """What administrators ask over HTTP: keys, cuts, spend, decisions, calls under way. All of it in JSON."""
 
+import json
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -23,6 +24,7 @@ from inhouse.gateway.routes.keyed import ADMIN
 from inhouse.gateway.routing.explain import as_json
 from inhouse.gateway.settings import QuotaSettings
 from inhouse.gateway.spend.report import spending
+from inhouse.gateway.store.content import delete_content, read_content
 from inhouse.gateway.store.ledger import plain
 from inhouse.gateway.types import Caller
 
@@ -65,12 +67,16 @@ class Admin:
             Endpoint(ADMIN, self.create_key, Operation("/admin/keys", "post", "A new key, shown once.", NewKey)),
             Endpoint(ADMIN, self.rotate_key, Operation("/admin/keys/{id}/rotate", "post", "A new secret for a key.")),
             Endpoint(ADMIN, self.revoke_key, Operation("/admin/keys/{id}", "delete", "A key works no more.")),
+            Endpoint(ADMIN, self.delete_content, Operation(
+                "/admin/keys/{id}/content", "delete", "Forget what is stored of a key's calls.")),
+            Endpoint(ADMIN, self.content, Operation(
+                "/admin/content/{id}", "get", "What a call asked and was answered, where its key has it kept.")),
             Endpoint(ADMIN, self.cuts, Operation("/admin/cuts", "get", "The providers that are cut, or will be.")),
             Endpoint(ADMIN, self.cut, Operation("/admin/cuts", "post", "End a provider.", NewCut)),
             Endpoint(ADMIN, self.spend, Operation("/admin/spend/{by}", "get", "What was spent, by team, model, day.")),
             Endpoint(ADMIN, self.live, Operation("/admin/calls", "get", "The calls under way.")),
             Endpoint(ADMIN, self.route, Operation("/admin/route", "post", "Who would answer, and why.", ChatRequest)),
-        ]
+        ]  # fmt: skip
 
     async def keys(self, request: Request) -> Response:
         keys = await self.gateway.keys.all()
@@ -102,6 +108,18 @@ class Admin:
         except ValueError as error:
             raise _refusal(error, 404) from error
         return JSONResponse({"id": name, "revoked": True})
+
+    async def delete_content(self, request: Request) -> Response:
+        name = plain(request.path_params["id"])
+        count = await delete_content(self.gateway.db, self.gateway.audit, name, _who(request))
+        return JSONResponse({"id": name, "deleted": count})
+
+    async def content(self, request: Request) -> Response:
+        """That somebody looked stands in the audit log, whether there was anything or not."""
+        call = plain(request.path_params["id"])
+        if (kept := await read_content(self.gateway.db, self.gateway.audit, call, _who(request))) is None:
+            raise ApiError(404, f"Nothing is stored of the call '{call[:100]}'.", code="not_found")
+        return JSONResponse({"id": call, "request": json.loads(kept.request), "answer": json.loads(kept.answer)})
 
     async def cuts(self, request: Request) -> Response:
         return JSONResponse({"cuts": [cut._asdict() for cut in (await stored_cuts(self.gateway.db)).values()]})
