@@ -21,7 +21,7 @@ def options(text: str, examples: int) -> argparse.Namespace:
 def run(url: str, model: str, asked: argparse.Namespace, key: str | None = None) -> int:
     """Every check but one: the document's types cannot say all that a request must meet, so what they allow may get
     400. Returns the exit status of schemathesis."""
-    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}  # so spelt, it is left out where that is tried
     document = httpx.get(f"{url}/openapi.json", headers=headers).json()
     for schema in document["components"]["schemas"].values():  # any other name gets 404 and no further
         if "model" in schema.get("required", ()):
