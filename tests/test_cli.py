@@ -437,7 +437,7 @@ def test_every_setting_of_the_server_is_an_option_a_variable_and_a_key(
             "max_queue = true",
             "--max-queue (in --settings max_queue, else INHOUSE_MAX_QUEUE): True needs a whole number",
         ),
-        ("", "max_que = 1", "serve.toml: there is no setting max_que; there are max_queue, "),
+        ("", "max_que = 1", "serve.toml: there is no setting max_que; there are max_body_bytes, "),
         ("", "max_queue = ", "serve.toml: not valid TOML"),
     ],
 )

@@ -94,6 +94,8 @@ def test_administration(tmp_path: Path) -> None:
 
             cut = await here.post("/admin/cuts", {"provider": "acme", "reason": "it is over"}, key="admin")
             assert cut.status_code == 200, cut.text
+            stands = (await here.client.get("/admin/cuts", headers={"x-api-key": here.keys["admin"]})).json()["cuts"]
+            assert stands[0]["grace"] == here.gateway.config.providers()["acme"].terms.grace
             refused = await here.post("/v1/chat/completions", said, key="docs")
             assert refused.status_code in (403, 503) and "it is over" in refused.json()["error"]["message"]
             acts = [entry.body["what"] for entry in await here.gateway.audit.entries()]

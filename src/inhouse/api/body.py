@@ -5,11 +5,11 @@ import asyncio
 from starlette.requests import Request
 
 from inhouse.api.errors import ApiError
-from inhouse.api.settings import ServeSettings
+from inhouse.api.settings import HttpSettings
 from inhouse.common.waiting import within
 
 
-async def read_body(request: Request, limits: ServeSettings) -> bytes:
+async def read_body(request: Request, limits: HttpSettings) -> bytes:
     """The body, refused as soon as it is known to be over the limit: declared so, or counted while it arrives."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         # a web page may post text/plain to a loopback server without the browser asking it first; JSON it may not

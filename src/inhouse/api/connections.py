@@ -11,7 +11,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from inhouse.api.errors import ApiError
-from inhouse.api.settings import ServeSettings
+from inhouse.api.settings import HttpSettings
 
 RESERVE = 64  # connections above the limit: requests on them get an answer, if only that the server is busy
 _HEAD = 1 << 16  # bytes of a request beside its body
@@ -22,7 +22,7 @@ _PIPELINED = 16  # requests that wait behind one on the same connection
 class Connections:
     """All open connections; `sweep` is called every second or so."""
 
-    def __init__(self, settings: ServeSettings) -> None:
+    def __init__(self, settings: HttpSettings) -> None:
         self.settings = settings
         self.most = settings.max_connections + RESERVE
         self._open: dict[Connection, None] = {}

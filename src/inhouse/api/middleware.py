@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from inhouse.api.connections import is_loopback
 from inhouse.api.errors import ApiError
 from inhouse.api.metrics import Responses
-from inhouse.api.settings import ServeSettings
+from inhouse.api.settings import HttpSettings
 
 access = logging.getLogger("inhouse.access")
 OPEN = ("/health",)  # without a key
@@ -34,7 +34,7 @@ class Caller(NamedTuple):
     salt: str
 
 
-def stack(settings: ServeSettings, metrics: Responses, keyed: Middleware, host: str) -> list[Middleware]:
+def stack(settings: HttpSettings, metrics: Responses, keyed: Middleware, host: str) -> list[Middleware]:
     """All of it, in order, for a server on `host`; on a loopback one strange host names and web pages are refused.
     `keyed` asks for keys."""
     own = (*LOOPBACK, f"[{host}]" if ":" in host else host) if is_loopback(host) else ()

@@ -6,7 +6,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from inhouse.api.connections import Connections
-from inhouse.api.settings import ServeSettings
+from inhouse.api.settings import HttpSettings
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -18,7 +18,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise ValueError(f"cannot listen on {host} port {port} ({error}); choose another host or port") from error
 
 
-def new_server(app: ASGIApp, settings: ServeSettings) -> uvicorn.Server:
+def new_server(app: ASGIApp, settings: HttpSettings) -> uvicorn.Server:
     """uvicorn, set up so that nobody can hold it for ever. Raises `ValueError` where the TLS files are none."""
     connections = Connections(settings)
 

@@ -7,13 +7,9 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from inhouse.common.settings import Settings
 
 
-class ServeSettings(Settings):
+class HttpSettings(Settings):
     """Limits of one server. What goes over a limit is refused with an HTTP status and a sentence, never dropped."""
 
-    max_queue: int = Field(default=256, ge=0, description="sequences that may wait for a place; more get 429")
-    max_choices: PositiveInt = Field(default=128, description="prompts times n in one request")
-    max_embedding_tokens: PositiveInt = Field(default=300_000, description="of all inputs of one request together")
-    max_logprobs: PositiveInt = Field(default=2_000_000, description="in one response: tokens times candidates")
     max_body_bytes: PositiveInt = Field(default=4 * 2**20, description="of one request; more gets 413")
     max_connections: PositiveInt = Field(default=512, description="requests at work; more get 503")
     max_connections_per_peer: PositiveInt = Field(
@@ -37,3 +33,12 @@ class ServeSettings(Settings):
     tls_certificate: Path | None = Field(default=None, description="a PEM file: the server speaks HTTPS")
     tls_key: Path | None = Field(default=None, description="the certificate's private key, if not in the same file")
     access_log: bool = Field(default=False, description="a line for every request on stderr: no bodies, no keys")
+
+
+class ServeSettings(HttpSettings):
+    """Of a server with a model of its own."""
+
+    max_queue: int = Field(default=256, ge=0, description="sequences that may wait for a place; more get 429")
+    max_choices: PositiveInt = Field(default=128, description="prompts times n in one request")
+    max_embedding_tokens: PositiveInt = Field(default=300_000, description="of all inputs of one request together")
+    max_logprobs: PositiveInt = Field(default=2_000_000, description="in one response: tokens times candidates")

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from inhouse.api.wire.chat import ChatRequest
+from inhouse.api.wire.chat_messages import CalledFunction
 from inhouse.api.wire.completions import CompletionRequest
 from inhouse.api.wire.embeddings import EmbeddingRequest
 from inhouse.api.wire.pieces import Usage
 from inhouse.providers.answers import Embedded, Event
-from inhouse.providers.errors import MalformedAnswer, ProviderError, of_status
+from inhouse.providers.errors import MalformedAnswer, NotExpressible, ProviderError, of_status
 from inhouse.providers.http.server_events import ServerEvent
 
 MOST_TOKENS = 2**31  # of one answer or its prompt: no endpoint reads or writes so many
@@ -112,3 +113,17 @@ def told(message: str, code: str, status: int) -> ProviderError:
     }  # fmt: skip
     status = next((number for word, number in words.items() if word in code), status)
     return of_status(status, message, code, "the endpoint", None)
+
+
+def arguments_of(function: CalledFunction, dialect: str) -> dict[str, Any]:
+    """Of an earlier call, for a dialect that has them as an object. Raises `NotExpressible` where they are none."""
+    try:
+        arguments = json.loads(function.arguments)
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise NotExpressible(
+            f"the arguments of an earlier call of {function.name} are not a JSON object, which the {dialect} dialect "
+            "needs: the request was not sent"
+        )
+    return arguments

@@ -7,7 +7,7 @@ from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.chat_messages import ChatMessage
 from inhouse.api.wire.images import Part
 from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking, Usage
-from inhouse.providers.adapter import Adapter, counted, field, parsed, told
+from inhouse.providers.adapter import Adapter, arguments_of, counted, field, parsed, told
 from inhouse.providers.answers import Begun, Ended, Event, Reason
 from inhouse.providers.errors import Disconnected, MalformedAnswer, NotExpressible, plain
 from inhouse.providers.http.server_events import ServerEvent
@@ -72,7 +72,12 @@ def _turns(messages: list[ChatMessage]) -> list[dict[str, Any]]:
         elif message.role in ("user", "assistant"):
             blocks = [_block(part) for part in message.parts or [message.content] if part]
             blocks += [
-                {"type": "tool_use", "id": call.id, "name": call.function.name, "input": _object(call.function)}
+                {
+                    "type": "tool_use",
+                    "id": call.id,
+                    "name": call.function.name,
+                    "input": arguments_of(call.function, "Anthropic messages"),
+                }
                 for call in message.tool_calls
             ]
             turns.append({"role": message.role, "content": blocks})
@@ -86,19 +91,6 @@ def _block(part: Part) -> dict[str, Any]:
         return {"type": "image", "source": {"type": "url", "url": part.url}}
     kind, data = part.inline
     return {"type": "image", "source": {"type": "base64", "media_type": kind, "data": data}}
-
-
-def _object(function: Any) -> dict[str, Any]:
-    try:
-        arguments = json.loads(function.arguments)
-    except (ValueError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise NotExpressible(
-            f"the arguments of an earlier call of {function.name} are not a JSON object, which the Anthropic messages "
-            "dialect needs: the request was not sent"
-        )
-    return arguments
 
 
 def _tools(request: ChatRequest) -> dict[str, Any]:

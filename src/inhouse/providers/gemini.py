@@ -9,7 +9,7 @@ from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.chat_messages import ChatMessage, ToolCall
 from inhouse.api.wire.images import Part
 from inhouse.api.wire.pieces import CallPiece, Content, Thinking, Usage
-from inhouse.providers.adapter import Adapter, Asked, counted, field, number, parsed, told
+from inhouse.providers.adapter import Adapter, Asked, arguments_of, counted, field, number, parsed, told
 from inhouse.providers.answers import Begun, Ended, Event, Logprobs, Reason, TokenLogprob
 from inhouse.providers.errors import Disconnected, MalformedAnswer, NotExpressible, plain
 from inhouse.providers.http.server_events import ServerEvent
@@ -151,16 +151,7 @@ def _result(message: ChatMessage, calls: dict[str, tuple[int, str]]) -> tuple[in
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
-    try:
-        arguments = json.loads(call.function.arguments)
-    except (ValueError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise NotExpressible(
-            f"the arguments of an earlier call of {call.function.name} are not a JSON object, which the Gemini dialect "
-            "needs: the request was not sent"
-        )
-    return {"functionCall": {"name": call.function.name, "args": arguments}}
+    return {"functionCall": {"name": call.function.name, "args": arguments_of(call.function, "Gemini")}}
 
 
 def _part(part: Part) -> dict[str, Any]:

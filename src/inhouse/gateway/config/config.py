@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from inhouse.api.settings import ServeSettings
+from inhouse.api.settings import HttpSettings
 from inhouse.common.settings import Settings
 from inhouse.gateway.contracts.drills import DrillSettings
 from inhouse.gateway.contracts.rollout import RolloutSettings
@@ -28,7 +28,7 @@ from inhouse.gateway.types import Target
 NOUN = "configuration"  # what sentences call the file
 
 
-class ServerSettings(ServeSettings):
+class ServerSettings(HttpSettings):
     """Where the gateway listens, and its limits."""
 
     host: str = Field(default="127.0.0.1", description="the address to listen on")

@@ -41,6 +41,3 @@ class FailoverSettings(Settings):
         default=5.0, description="seconds until one call may try it again; doubled each time that this fails"
     )
     breaker_longest_pause: PositiveFloat = Field(default=30.0, description="seconds, the longest of these pauses")
-    grace: NonNegativeFloat = Field(
-        default=30.0, description="seconds in which streams under way may finish when a provider is cut"
-    )

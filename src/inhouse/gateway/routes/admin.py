@@ -51,7 +51,7 @@ class NewCut(Body):
     ignored: ClassVar = frozenset()
     provider: str = Field(max_length=200)
     at: str | None = Field(default=None, max_length=40, description="a date or a time in UTC; none: now")
-    grace: float = Field(default=30.0, ge=0, le=3600, description="seconds that streams under way have")
+    grace: float | None = Field(default=None, ge=0, le=3600, description="seconds for streams; none: the contract's")
     reason: str = Field(default="", max_length=200)
 
 
@@ -126,18 +126,19 @@ class Admin:
 
     async def cut(self, request: Request) -> Response:
         body, now = NewCut.parse(await read_body(request, self.limits)), self.gateway.now()
-        if body.provider not in self.gateway.config.providers():
+        provider = self.gateway.config.providers().get(body.provider)
+        if provider is None:
             raise ApiError(404, f"There is no provider '{body.provider[:100]}'.", param="provider", code="not_found")
+        grace = provider.terms.grace if body.grace is None else body.grace
         try:
             at = now if body.at is None else read_instant(body.at).timestamp()
             await order_cut(
-                self.gateway.audit, Cut(body.provider, at, None, body.grace, _who(request), plain(body.reason), now)
+                self.gateway.audit, Cut(body.provider, at, None, grace, _who(request), plain(body.reason), now)
             )
         except ValueError as error:
             raise _refusal(error) from error
         await self.gateway.cuts.look()
-        variable = self.gateway.config.providers()[body.provider].key_env
-        return JSONResponse({"provider": body.provider, "at": at, "clear_variable": variable})
+        return JSONResponse({"provider": body.provider, "at": at, "clear_variable": provider.key_env})
 
     async def spend(self, request: Request) -> Response:
         by = request.path_params["by"].split(",")
