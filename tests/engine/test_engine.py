@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from tests.engine.conftest import ByteTokenizer, new_model
+from tests.truncated import truncated
 
 from inhouse.checkpoint.model_folder import save_model
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams
-from inhouse.engine.sampler import truncate
 from inhouse.engine.settings import EngineSettings
 
 EMBED = SamplingParams(max_tokens=1, embed=True)
@@ -85,7 +85,7 @@ def test_kept_is_what_truncation_left_at_every_position(speculation, new_engine,
         with torch.no_grad():
             out = models["dense"](torch.tensor([prompt + completion.token_ids]))
             logits_TV = models["dense"].logits(out.hidden_BTD)[0, len(prompt) - 1 : -1]
-        kept_TV = truncate(logits_TV, *(torch.full((len(logits_TV),), value) for value in how.values())).isfinite()
+        kept_TV = truncated(logits_TV, *(torch.full((len(logits_TV),), value) for value in how.values())).isfinite()
         sets = np.split(completion.kept.ids, completion.kept.ends[:-1])
         assert [each.tolist() for each in sets] == [row.nonzero()[:, 0].tolist() for row in kept_TV]
         assert all(token in each for token, each in zip(completion.token_ids, sets, strict=True))

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from tests.truncated import truncated
 from transformers import MinPLogitsWarper, RepetitionPenaltyLogitsProcessor
 
 from inhouse.engine.request import SamplingParams
-from inhouse.engine.sampler import Drawing, penalise, truncate
+from inhouse.engine.sampler import Drawing, penalise
 
 VOCABULARY, PROMPT, GENERATED = 40, [1, 5, 5, 7], [3, 5, 3, 3]
 
@@ -30,7 +31,7 @@ def test_the_repetition_penalty_is_transformers(logits, penalty):
 @pytest.mark.parametrize("min_p", [0.05, 0.5, 1.0])
 def test_min_p_keeps_what_transformers_keeps(logits, min_p):
     rows = torch.tensor([0.7, 1.0, 0.0]), torch.tensor([0, 0, 0]), torch.ones(3)
-    found = truncate(logits, *rows, torch.tensor([min_p, 0.0, min_p]))
+    found = truncated(logits, *rows, torch.tensor([min_p, 0.0, min_p]))
     scaled = logits[:1] / 0.7
     assert torch.equal(found[:1].isfinite(), MinPLogitsWarper(min_p)(None, scaled.clone()).isfinite())
     assert torch.equal(found[1], logits[1])

@@ -10,9 +10,9 @@ import pytest
 import torch
 from tests.engine.conftest import DENSE, MOE
 from tests.rl.tiny_engine import new_engine, new_model, problems, tokenizer
+from tests.truncated import truncated
 
 from inhouse.engine.request import Failure
-from inhouse.engine.sampler import truncate
 from inhouse.environments.environment import Grade
 from inhouse.posttrain.chat_template import CHAT_TEMPLATE
 from inhouse.rl.sampling import Sampler, seed_of
@@ -105,7 +105,7 @@ def test_what_a_rollout_says_is_what_the_model_says_of_it(shape):
             logits_TV = model.logits(out.hidden_BTD)[0, len(rollout.prompt_ids) - 1 : -1]
         count = len(logits_TV)
         parameters = torch.ones(count), torch.zeros(count, dtype=torch.int64), torch.full((count,), 0.9)
-        truncated_TV = truncate(logits_TV, *parameters)
+        truncated_TV = truncated(logits_TV, *parameters)
         sets = np.split(rollout.kept.ids, rollout.kept.ends[:-1])
         assert [each.tolist() for each in sets] == [row.isfinite().nonzero()[:, 0].tolist() for row in truncated_TV]
         logprobs = truncated_TV.log_softmax(-1)[range(count), rollout.token_ids]
