@@ -1,4 +1,4 @@
-"""A stream that is silent for long sends what its face allows, and keeps its HTTP status for as long as it is told to."""
+"""A stream that is silent for long sends what its face allows, and has an HTTP status for as long as it is told to."""
 
 import asyncio
 import json
@@ -27,7 +27,9 @@ FACES = {
 async def raw(url: str, key: str, path: str, body: dict[str, Any]) -> tuple[int, httpx.Headers, bytes]:
     async with httpx.AsyncClient(timeout=30) as client:
         headers = {"authorization": f"Bearer {key}"}
-        async with client.stream("POST", url + path, json=body | {"model": "m", "stream": True}, headers=headers) as got:
+        async with client.stream(
+            "POST", url + path, json=body | {"model": "m", "stream": True}, headers=headers
+        ) as got:
             return got.status_code, got.headers, b"".join([piece async for piece in got.aiter_raw()])
 
 

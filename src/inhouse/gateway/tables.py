@@ -31,10 +31,12 @@ def keys_table(keys: Sequence[Key]) -> Table:
 
 def spending_table(sums: Sequence[Spending], by: Sequence[str], currency: str) -> Table:
     """With the bounds of what no provider has said."""
-    drawn = _table(*by, numbers=("calls", "tokens in", "cached", "tokens out", currency, "at least", "at most"))
+    drawn = _table(
+        *by, numbers=("calls", "tokens in", "cached", "written", "tokens out", currency, "at least", "at most")
+    )
     for each in sums:
         bounds = ("", "") if each.is_exact else (_money(each.low), _money(each.high))
-        counts = (each.calls, each.prompt, each.cached, each.completion)
+        counts = (each.calls, each.prompt, each.cached, each.written, each.completion)
         drawn.add_row(*each.of, *(f"{count:,}" for count in counts), _money(each.cost), *bounds)
     return drawn
 

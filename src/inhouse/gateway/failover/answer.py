@@ -13,7 +13,7 @@ from inhouse.gateway.failover.running import NOTHING, Limits, Request, Running, 
 from inhouse.gateway.failover.settings import FailoverSettings
 from inhouse.gateway.failover.turns import Turns
 from inhouse.gateway.types import Attempt, CallRefused, Target
-from inhouse.providers.answers import Ended, Event
+from inhouse.providers.answers import Begun, Ended, Event
 from inhouse.providers.errors import NotExpressible, ProviderError, RequestRefused
 
 
@@ -91,7 +91,8 @@ class Answering:
         await self._finish(running, "answered")
         if running.attempt.is_estimate:
             return given  # without a usage: unknown, not nothing
-        return [each._replace(usage=total(self.attempts)) if isinstance(each, Ended) else each for each in given]
+        used = total(self.attempts)  # of which an answer that was held says its prompt in the beginning
+        return [each._replace(usage=used) if isinstance(each, Begun | Ended) else each for each in given]
 
     async def _begun(self, target: Target) -> Running | None:
         """An attempt at this target, or at the next one where that is hedged and speaks first. None: neither."""

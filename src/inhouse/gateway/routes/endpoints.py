@@ -170,8 +170,10 @@ class Endpoints:
         return Response(await self.metrics.page(), headers={"content-type": CONTENT_TYPE})
 
     async def health(self, request: Request) -> Response:
-        """Whether the store answers: without it nobody is let in."""
-        await self.gateway.db.read("SELECT 1")
+        """Whether the store can be written: without that nobody is let in."""
+        if fault := await self.gateway.replica.fault():
+            message = f"The gateway's store cannot be written: {fault}."
+            raise ApiError(503, message, code="store_" + fault.replace(" ", "_"), headers={"retry-after": "5"})
         return JSONResponse({"status": "ok"})
 
     def _shown(self, caller: Caller) -> list[Card]:
