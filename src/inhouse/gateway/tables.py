@@ -11,6 +11,7 @@ from inhouse.gateway.spend.report import Spending
 from inhouse.gateway.store.keys import Key
 from inhouse.gateway.types import NANO
 
+_INSTANTS = ("at", "until", "ordered")  # of acts, seconds since 1970
 _SHOWN = 50  # differences; the last line says how many more there are
 
 
@@ -83,8 +84,10 @@ def audit_line(body: Mapping[str, Any]) -> str:
 def _plain(value: Any) -> str:
     """What has parts as `name value`; what is empty is left out."""
     if isinstance(value, Mapping):
+        said = {name: part for name, part in value.items() if part not in (None, "", [], 0, False)}
         return ", ".join(
-            f"{name} {_plain(part)}" for name, part in value.items() if part not in (None, "", [], 0, False)
+            f"{name} {say_instant(part) if name in _INSTANTS and isinstance(part, float) else _plain(part)}"
+            for name, part in said.items()
         )
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
