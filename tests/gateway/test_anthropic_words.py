@@ -142,6 +142,30 @@ def test_thoughts_of_another_model_are_left_out_and_hints_for_a_cache_elsewhere(
     asyncio.run(main())
 
 
+def test_who_may_think_is_waited_for(tmp_path: Path) -> None:
+    slow = said()
+    slow.insert(2, 0.5)  # seconds behind message_start
+    second = anthropic_provider("", name="other", dialect="openai")
+
+    async def main() -> None:
+        async with (
+            loopback(slow) as there,
+            loopback(stream(chunk("5"), chunk(finish="stop"), OF_OPENAI)) as other,
+            opened(
+                config_of(
+                    tmp_path, anthropic_provider(there.url), second | {"url": other.url}, failover={"first_token": 0.1}
+                )
+            ) as here,
+        ):
+            thinking = await here.post("/v1/messages", request(), **{"x-conversation-id": "a"})
+            plain = request() | {"thinking": {"type": "disabled"}}
+            hasty = await here.post("/v1/messages", plain, **{"x-conversation-id": "b"})
+            models = [answer.headers["x-inhouse-model"] for answer in (thinking, hasty)]
+            assert models == ["acme/m", "other/m"], (thinking.text, hasty.text)
+
+    asyncio.run(main())
+
+
 def test_a_stream_says_what_it_reads_in_its_beginning(tmp_path: Path) -> None:
     async def started(folder: Path, *answer: list[Part], dialect: str = "anthropic", recovery: str = "off") -> Any:
         folder.mkdir()

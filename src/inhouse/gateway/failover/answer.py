@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 
 from inhouse.api.wire.chat import ChatRequest
+from inhouse.api.wire.messages import MessagesRequest
 from inhouse.gateway.failover.breaker import Breaker
 from inhouse.gateway.failover.delivery import Delivery, Direct, Held
 from inhouse.gateway.failover.pool import Pool, ProviderCut
@@ -198,6 +199,9 @@ def _thinks(request: Request) -> bool:
     """Whether it asks for thinking, which most providers keep to themselves: a long silence before the first token."""
     if not isinstance(request, ChatRequest):
         return False
+    config = request.said.thinking if isinstance(request.said, MessagesRequest) else None
+    if config is not None and config.type == "adaptive":  # of which a chat says nothing
+        return True
     return bool(request.thinking_token_budget) or request.reasoning_effort not in (None, "none", "minimal")
 
 
