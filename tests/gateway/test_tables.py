@@ -2,7 +2,7 @@
 
 from inhouse.gateway.spend.bill import Line
 from inhouse.gateway.spend.reconcile import Difference, Reconciliation
-from inhouse.gateway.tables import reconciliation_lines
+from inhouse.gateway.tables import audit_line, reconciliation_lines
 
 
 def test_a_bill_is_told_line_by_line() -> None:
@@ -17,3 +17,9 @@ def test_a_bill_is_told_line_by_line() -> None:
         "big on 2026-11-30: billed 5.000000, booked 1.000000 (0.000000 to 2.000000): the bill asks more"
     )
     assert lines[-1] == "… and 10 more that do not agree"
+
+
+def test_an_act_says_its_times_as_times() -> None:
+    cut = {"provider": "acme", "at": 1_800_000_000.5, "until": None, "grace": 30.0, "ordered": 1_800_000_000.5}
+    line = audit_line({"at": 1_800_000_000.0, "by": "root", "what": "cut", "details": cut})
+    assert line.count("2027-01-15T08:00:00") == 3 and "18000000" not in line and "grace 30.0" in line

@@ -11,7 +11,16 @@ from inhouse.providers.answers import Answer, Ended, gather
 from inhouse.providers.http.server_events import EventReader
 
 TEXT = st.text(min_size=1, max_size=8)
-USAGES = st.builds(Usage, st.integers(50, 90), st.integers(0, 50), st.integers(20, 40), st.integers(0, 20))
+_PROMPT, _CACHED, _COMPLETION, _THINKING = (
+    st.integers(50, 90),
+    st.integers(0, 50),
+    st.integers(20, 40),
+    st.integers(0, 20),
+)
+USAGES = st.builds(Usage, _PROMPT, _CACHED, _COMPLETION, _THINKING, st.just(0), st.just(0))
+WRITING = st.builds(
+    lambda a, b, *of: Usage(a + 99, *of, a, min(a, b)), _CACHED, _CACHED, _CACHED, _COMPLETION, _THINKING
+)
 ARGUMENTS = st.dictionaries(st.text(max_size=4), st.one_of(st.integers(), TEXT, st.lists(TEXT, max_size=2)), max_size=2)
 
 

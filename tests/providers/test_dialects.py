@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.providers.made_answers import CUTS, USAGES, answers, gathered, streamed, with_objects
+from tests.providers.made_answers import CUTS, USAGES, WRITING, answers, gathered, streamed, with_objects
 
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.messages import MessagesRequest
@@ -79,7 +79,7 @@ def test_an_openai_stream_is_the_whole_answer_however_it_is_cut(
     assert (answer.text, answer.usage) == (gathered(pieces).text, usage)
 
 
-@given(answers(), USAGES, CUTS)
+@given(answers(), USAGES | WRITING, CUTS)
 def test_an_anthropic_stream_is_the_whole_answer_however_it_is_cut(
     pieces: list[Piece], usage: Usage, cuts: list[int]
 ) -> None:

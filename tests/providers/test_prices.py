@@ -26,6 +26,9 @@ def test_costs_are_by_kind_of_token(tmp_path: Path) -> None:
     usage = Usage(prompt=1_000_000, cached=400_000, completion=100_000, thinking=50_000)
     assert cost_of(usage, price_of("big-1", prices)) == pytest.approx(1.2 + 0.2 + 1.0)
     assert cost_of(usage, price_of("big-2", prices)) == pytest.approx(3.0 + 1.5)
+    wrote = usage._replace(written=300_000, written_1h=100_000)
+    dear = price_of("big-1", prices).model_copy(update={"written": 2.5, "written_1h": 4.0, "thinking": 20.0})
+    assert cost_of(wrote, dear) == pytest.approx(0.6 + 0.2 + 0.5 + 0.4 + 0.5 + 1.0)
     assert price_of("small", prices) is None
     assert cost_of(usage, None) is None
     assert cost_of(None, price_of("big-1", prices)) is None

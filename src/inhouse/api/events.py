@@ -3,9 +3,9 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect
@@ -50,9 +50,19 @@ async def unless_gone(receive: Receive, work: Awaitable[T]) -> T:
                 await future
 
 
+@dataclass
+class Head:
+    """Of a stream: the headers beside those that every stream has, asked for when it goes out; whether it has."""
+
+    more: Callable[[], Mapping[str, str]] = dict
+    is_sent: bool = False
+
+
 class EventStream(Response):
     """Server-sent events, each as `event` writes it, and a `ping` where nothing was sent for `interval` seconds.
-    `more` are headers beside those that every stream has.
+
+    The head goes out at once; where `patience` is given with the first event, or with a ping after so many seconds
+    without one, and what `events` raises before that is raised here, for an HTTP status.
 
     (Who leaves them unread is dropped by `Connections.sweep`.)
     """
@@ -62,44 +72,55 @@ class EventStream(Response):
         events: AsyncGenerator[bytes, None],
         ping: bytes = COMMENT,
         interval: float = 10.0,
-        more: Mapping[str, str] = MappingProxyType({}),
+        patience: float | None = None,
+        head: Head | None = None,
     ) -> None:
         super().__init__()
-        self.head = [
-            *HEADERS,
-            *((name.encode("latin-1"), value.encode("latin-1")) for name, value in more.items()),
-        ]
         self.events, self.ping, self.interval = events, ping, interval
+        self.patience, self.head = patience, head or Head()
         self._last = 0.0  # when something was sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await unless_gone(receive, self._stream(send))
-        except (ClientDisconnect, ApiError):
-            return  # nobody listens, or the server shuts down: uvicorn closes the connection of an unfinished answer
+        except (ClientDisconnect, ApiError):  # nobody listens, or the server shuts down
+            if not self.head.is_sent:
+                raise
+            # uvicorn closes the connection of an unfinished answer
         finally:
             await self.events.aclose()  # here, not in the task: one cancelled before it began runs no `finally`
 
     async def _stream(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.head})
+        if self.patience is None:
+            await self._begin(send)
         pinging = asyncio.ensure_future(self._keep_alive(send))
         try:
             async for piece in self.events:
-                self._last = time.monotonic()
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await self._send(send, piece)
         finally:
             pinging.cancel()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._send(send, b"", is_last=True)
+
+    async def _send(self, send: Send, piece: bytes, is_last: bool = False) -> None:
+        self._last = time.monotonic()
+        if not self.head.is_sent:
+            await self._begin(send)
+        await send({"type": "http.response.body", "body": piece, "more_body": not is_last})
+
+    async def _begin(self, send: Send) -> None:
+        self.head.is_sent = True
+        more = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.head.more().items()]
+        await send({"type": "http.response.start", "status": 200, "headers": HEADERS + more})
 
     async def _keep_alive(self, send: Send) -> None:
         """Sleeps nearly always: one timer a stream and interval, however many events there are."""
         self._last = time.monotonic()
         while True:
-            if (left := self._last + self.interval - time.monotonic()) > 0:
-                await asyncio.sleep(left)
-                continue
-            self._last = time.monotonic()
-            await send({"type": "http.response.body", "body": self.ping, "more_body": True})
+            wait = self.interval if self.head.is_sent else self.patience or 0.0
+            if (left := self._last + wait - time.monotonic()) > 0:
+                await asyncio.sleep(min(left, self.interval))  # the head may go out meanwhile
+            else:
+                await self._send(send, self.ping)
 
 
 def event(data: dict[str, Any], name: str | None = None) -> bytes:

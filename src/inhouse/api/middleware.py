@@ -33,6 +33,10 @@ class Caller(NamedTuple):
     name: str
     salt: str
 
+    def salted(self, own: str | None) -> str:
+        """A salt of a request's own is one under the caller's."""
+        return self.salt if own is None else f"{self.salt}\0{own}"
+
 
 def stack(settings: HttpSettings, metrics: Responses, keyed: Middleware, host: str) -> list[Middleware]:
     """All of it, in order, for a server on `host`; on a loopback one strange host names and web pages are refused.

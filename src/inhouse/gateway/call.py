@@ -6,13 +6,15 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from hashlib import sha256
+from typing import TypeVar
 
+from inhouse.api.wire.chat import ChatRequest
+from inhouse.api.wire.completions import CompletionRequest
 from inhouse.api.wire.embeddings import EmbeddingRequest
 from inhouse.gateway.booking import ending, more_for, new_call
 from inhouse.gateway.embedding import embedded
 from inhouse.gateway.faces.errors import as_api_error
 from inhouse.gateway.failover.answer import Answering
-from inhouse.gateway.failover.running import Request
 from inhouse.gateway.gateway import Asked, Call, Gateway
 from inhouse.gateway.settings import AUTO
 from inhouse.gateway.store import ledger
@@ -21,6 +23,8 @@ from inhouse.gateway.store.meters import left
 from inhouse.gateway.types import Attempt, Caller, CallRefused, Decision, Target
 from inhouse.providers.answers import Begun, Embedded, Event
 from inhouse.providers.errors import ProviderError
+
+Salted = TypeVar("Salted", ChatRequest, CompletionRequest, EmbeddingRequest)
 
 
 @asynccontextmanager
@@ -84,10 +88,11 @@ async def answer(gateway: Gateway, call: Call) -> AsyncGenerator[Event, None]:
 
 async def embed(gateway: Gateway, call: Call) -> Embedded:
     """The vectors, as `answer` gives an answer."""
-    return await embedded(gateway, call, lambda attempt: write(gateway, call, attempt))
+    said_to = partial(salted, gateway, call.caller.team)
+    return await embedded(gateway, call, lambda attempt: write(gateway, call, attempt), said_to)
 
 
-def salted(gateway: Gateway, team: str, request: Request, target: Target) -> Request:
+def salted(gateway: Gateway, team: str, request: Salted, target: Target) -> Salted:
     """For a model of one's own, which knows all callers by one key: its cache of prefixes tells no team what another
     has asked (Song et al., "The Early Bird Catches the Leak", 2024)."""
     if not gateway.config.providers()[target.provider].is_inhouse:

@@ -5,18 +5,19 @@ from inhouse.gateway.config.config import GatewayConfig, Provider
 from inhouse.gateway.contracts.cut import declare, effects, lift_cut, order_cut
 from inhouse.gateway.contracts.instants import say_instant
 from inhouse.gateway.contracts.terms import Cut, Terms, commitment_span
-from inhouse.gateway.spend.report import spending
+from inhouse.gateway.spend.report import LATEST, spending
 from inhouse.gateway.store.database import Database
 
-_LATEST = 2.0**40
 
-
-async def cut_lines(store: Administration, provider: str, at: float | None, reason: str) -> list[str]:
+async def cut_lines(
+    store: Administration, provider: str, at: float | None, reason: str, grace: float | None = None
+) -> list[str]:
     """Cut it, and what whoever does so must know, a line each."""
     settings = provider_of(store, provider)
     now = store.db.now()
     when = now if at is None else at
-    await order_cut(store.audit, Cut(provider, when, None, settings.terms.grace, store.by, reason, now))
+    grace = settings.terms.grace if grace is None else grace
+    await order_cut(store.audit, Cut(provider, when, None, grace, store.by, reason, now))
     spent = await spent_of(store.config, store.db, provider)
     said = effects(provider, settings.key_env, Terms(store.config.terms()), spent, now)
     return [f"{provider} is cut from {say_instant(when)} on", *said]
@@ -49,5 +50,5 @@ async def spent_of(config: GatewayConfig, db: Database, provider: str) -> int:
     if terms.commitment is None:
         return 0
     since, until = commitment_span(terms, terms.commitment)
-    sums = await spending(db, ("provider",), max(since, 0.0), min(until, _LATEST))
+    sums = await spending(db, ("provider",), max(since, 0.0), min(until, LATEST))
     return sum(each.cost for each in sums if each.of == (provider,))

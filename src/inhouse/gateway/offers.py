@@ -48,7 +48,9 @@ def _missing(adapter: Adapter, model: Capabilities, only_embeds: bool, request: 
     if only_embeds and not isinstance(request, EmbeddingRequest):
         return ["answers (its price is one of vectors)"]
     if isinstance(request, EmbeddingRequest):
-        return [] if adapter.embeddings is not None else ["embeddings"]
+        if (embedder := adapter.embeddings) is None:
+            return ["embeddings"]
+        return ["cache_salt"] if request.cache_salt is not None and not embedder.has_salt else []
     if isinstance(request, CompletionRequest):
         if adapter.completions is None:
             return ["completions"]

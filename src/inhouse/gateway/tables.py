@@ -11,6 +11,7 @@ from inhouse.gateway.spend.report import Spending
 from inhouse.gateway.store.keys import Key
 from inhouse.gateway.types import NANO
 
+_INSTANTS = ("at", "until", "ordered")  # of acts, seconds since 1970
 _SHOWN = 50  # differences; the last line says how many more there are
 
 
@@ -31,10 +32,12 @@ def keys_table(keys: Sequence[Key]) -> Table:
 
 def spending_table(sums: Sequence[Spending], by: Sequence[str], currency: str) -> Table:
     """With the bounds of what no provider has said."""
-    drawn = _table(*by, numbers=("calls", "tokens in", "cached", "tokens out", currency, "at least", "at most"))
+    drawn = _table(
+        *by, numbers=("calls", "tokens in", "cached", "written", "tokens out", currency, "at least", "at most")
+    )
     for each in sums:
         bounds = ("", "") if each.is_exact else (_money(each.low), _money(each.high))
-        counts = (each.calls, each.prompt, each.cached, each.completion)
+        counts = (each.calls, each.prompt, each.cached, each.written, each.completion)
         drawn.add_row(*each.of, *(f"{count:,}" for count in counts), _money(each.cost), *bounds)
     return drawn
 
@@ -81,8 +84,10 @@ def audit_line(body: Mapping[str, Any]) -> str:
 def _plain(value: Any) -> str:
     """What has parts as `name value`; what is empty is left out."""
     if isinstance(value, Mapping):
+        said = {name: part for name, part in value.items() if part not in (None, "", [], 0, False)}
         return ", ".join(
-            f"{name} {_plain(part)}" for name, part in value.items() if part not in (None, "", [], 0, False)
+            f"{name} {say_instant(part) if name in _INSTANTS and isinstance(part, float) else _plain(part)}"
+            for name, part in said.items()
         )
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 

@@ -44,6 +44,7 @@ class Embedder(NamedTuple):
     path: str
     body: Callable[[EmbeddingRequest], dict[str, Any]]
     read: Callable[[Any], Embedded]  # of an answer, parsed
+    has_salt: bool = False  # whether `cache_salt` means anything there
 
 
 class Adapter(NamedTuple):
@@ -94,11 +95,14 @@ def number(data: Any, name: str) -> float:
     return float(value)
 
 
-def counted(prompt: int, cached: int = 0, completion: int = 0, thinking: int = 0) -> Usage | None:
+def counted(
+    prompt: int, cached: int = 0, completion: int = 0, thinking: int = 0, written: int = 0, written_1h: int = 0
+) -> Usage | None:
     """What an endpoint says that it used; None, which is unknown, where that cannot be: a part of more than the whole,
     numbers beyond all measure, nothing at all."""
-    is_possible = cached <= prompt < MOST_TOKENS and thinking <= completion < MOST_TOKENS and prompt + completion > 0
-    return Usage(prompt, cached, completion, thinking) if is_possible else None
+    is_possible = cached + written <= prompt < MOST_TOKENS and thinking <= completion < MOST_TOKENS
+    is_possible = is_possible and prompt + completion > 0 and written_1h <= written
+    return Usage(prompt, cached, completion, thinking, written, written_1h) if is_possible else None
 
 
 def _is_count(value: int) -> bool:

@@ -9,17 +9,19 @@ from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 from inhouse.api.wire.chat_messages import CalledFunction, ToolCall
-from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking, Usage
+from inhouse.api.wire.pieces import CallPiece, Content, Piece, Sealed, Thinking, Usage
 from inhouse.providers.errors import MalformedAnswer
 
 Reason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 class Begun(NamedTuple):
-    """The endpoint has taken the request: the answer's id, and which model says that it answers."""
+    """The endpoint has taken the request: the answer's id, and which model says that it answers; what it says that the
+    prompt is, where it says so before the end."""
 
     id: str
     model: str
+    usage: Usage | None = None
 
 
 class Ended(NamedTuple):
@@ -47,7 +49,7 @@ class Logprobs(NamedTuple):
     tokens: tuple[TokenLogprob, ...]
 
 
-Event = Begun | Piece | Logprobs | Ended
+Event = Begun | Piece | Sealed | Logprobs | Ended
 
 
 class Embedded(NamedTuple):
@@ -90,7 +92,8 @@ def _value(arguments: str) -> Any:
 
 
 def gather(events: Iterable[Event]) -> Answer:
-    """The answer that the events of one adapter add up to: one `Begun`, pieces and logprobs, one `Ended`.
+    """The answer that the events of one adapter add up to: one `Begun`, pieces and logprobs, one `Ended`. What is
+    sealed is left out: whoever asks for a whole answer here sends none back.
 
     Raises `MalformedAnswer` for a call that nobody could answer.
     """
@@ -110,7 +113,7 @@ def gather(events: Iterable[Event]) -> Answer:
             begun = event
         elif isinstance(event, Logprobs):
             logprobs += event.tokens
-        else:
+        elif isinstance(event, Ended):
             ended = event
     assert ended is not None, "adapters end with `Ended` or raise"
     if not all(id and name for id, name, _ in calls.values()):

@@ -6,7 +6,8 @@ from typing import Any
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.chat_messages import ChatMessage
 from inhouse.api.wire.images import Part
-from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking, Usage
+from inhouse.api.wire.messages import MessagesRequest
+from inhouse.api.wire.pieces import CallPiece, Content, Piece, Redacted, Sealed, Signature, Thinking, Usage
 from inhouse.providers.adapter import Adapter, arguments_of, counted, field, parsed, told
 from inhouse.providers.answers import Begun, Ended, Event, Reason
 from inhouse.providers.errors import Disconnected, MalformedAnswer, NotExpressible, plain
@@ -25,7 +26,8 @@ EXPRESSES = {
     "messages.image_urls": "a block image",
 }  # fmt: skip
 # not in it: seed, penalties, logit_bias, any JSON object, names in messages, thinking in them (which only its server
-# can sign), a system message behind others, a prefill (newer models refuse it, older ones continue it)
+# can sign: it comes as it was said, `_as_said`), a system message behind others, a prefill (newer models refuse it,
+# older ones continue it)
 
 _REASONS: dict[str, Reason] = {
     "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "model_context_window_exceeded": "length",
@@ -46,8 +48,11 @@ def body(request: ChatRequest) -> dict[str, Any]:
             f"the Anthropic messages dialect has temperatures up to 1, not {request.temperature:g}: "
             "the request was not sent"
         )
+    said: dict[str, Any] = {"model": request.model, "max_tokens": max_tokens}
+    if isinstance(request.said, MessagesRequest):
+        return said | _as_said(request.said, request) | ({"stream": True} if request.stream else {})
     system = [m.content for m in request.messages if m.role in ("system", "developer") and m.content]
-    said: dict[str, Any] = {"model": request.model, "max_tokens": max_tokens, "messages": _turns(request.messages)}
+    said["messages"] = _turns(request.messages)
     if system:
         said["system"] = [{"type": "text", "text": text} for text in system]
     for name in ("temperature", "top_p", "top_k"):
@@ -56,6 +61,28 @@ def body(request: ChatRequest) -> dict[str, Any]:
     if request.stop:
         said["stop_sequences"] = request.stop
     return said | _tools(request) | _thinking(request) | ({"stream": True} if request.stream else {})
+
+
+_AS_SAID = (
+    "system", "messages", "tools", "tool_choice", "thinking", "output_config", "cache_control", "temperature", "top_p",
+    "top_k", "stop_sequences",
+)  # fmt: skip
+
+
+def _as_said(said: MessagesRequest, request: ChatRequest) -> dict[str, Any]:
+    """What was asked in this dialect, as it was asked: with what a chat has no place for, such as `cache_control` and
+    signed thinking. Only thinking without a signature, another model's, is left out, as its documentation has it."""
+    body = said.model_dump(include={*_AS_SAID} & said.model_fields_set, exclude_unset=True, by_alias=True)
+    turns = [turn | {"content": [block for block in turn["content"] if _is_read(block)]} for turn in body["messages"]]
+    body["messages"] = [turn for turn in turns if turn["content"]]
+    if request.messages[-1].role == "assistant":  # a prefill, of a stream that goes on here
+        body["messages"] += _turns(request.messages[-1:])
+    return body
+
+
+def _is_read(block: dict[str, Any]) -> bool:
+    seals = {"thinking": "signature", "redacted_thinking": "data", "text": "text"}  # an empty text is refused
+    return block["type"] not in seals or bool(block.get(seals[block["type"]]))
 
 
 def _turns(messages: list[ChatMessage]) -> list[dict[str, Any]]:
@@ -143,24 +170,26 @@ def read(answer: Any) -> list[Event]:
     return [Begun(field(answer, "id", str, ""), field(answer, "model", str, "")), *pieces, Ended(reason, stop, usage)]
 
 
-def _whole_block(number: int, block: Any) -> list[Piece]:
+def _whole_block(number: int, block: Any) -> list[Piece | Sealed]:
     kind = field(block, "type", str)
     if kind == "tool_use":
         arguments = json.dumps(field(block, "input", dict), ensure_ascii=False)
         return [CallPiece(number, field(block, "id", str), field(block, "name", str), arguments)]
     if kind == "redacted_thinking":
-        return []
+        return [Redacted(data)] if (data := field(block, "data", str, "")) else []
     if kind not in _TEXTS:
         raise MalformedAnswer(f'the answer has a block of the unknown type "{plain(kind)[:40]}"')
     name, make = _TEXTS[kind]
-    return [make(text)] if (text := field(block, name, str)) else []
+    said: list[Piece | Sealed] = [make(text)] if (text := field(block, name, str)) else []
+    signature = field(block, "signature", str, "") if kind == "thinking" else ""
+    return [*said, Signature(signature)] if signature else said
 
 
 _TEXTS: dict[str, tuple[str, type[Content] | type[Thinking]]] = {
     "text": ("text", Content), "thinking": ("thinking", Thinking),
 }  # fmt: skip
 _DELTAS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "tool_use"}
-_SILENT_DELTAS = ("signature_delta", "citations_delta")
+_SILENT_DELTAS = ("citations_delta",)
 
 
 class AnthropicReader:
@@ -187,7 +216,8 @@ class AnthropicReader:
             message = field(data, "message", dict)
             self._has_begun = True
             self._usage |= field(message, "usage", dict, {})
-            return [Begun(field(message, "id", str, ""), field(message, "model", str, ""))]
+            usage = _usage(self._usage or None)
+            return [Begun(field(message, "id", str, ""), field(message, "model", str, ""), usage)]
         if kind not in ("content_block_start", "content_block_delta", "content_block_stop", "message_delta"):
             self.is_over |= kind == "message_stop"
             return []  # a ping, or what a later version has besides
@@ -202,7 +232,7 @@ class AnthropicReader:
             return []
         return list(self._take_block(kind, field(data, "index", int), data))
 
-    def _take_block(self, kind: str, index: int, data: Any) -> list[Piece]:
+    def _take_block(self, kind: str, index: int, data: Any) -> list[Piece | Sealed]:
         if self._reason is not None:
             raise MalformedAnswer("the stream goes on behind its stop_reason")
         if kind == "content_block_start":
@@ -223,10 +253,12 @@ class AnthropicReader:
             return [] if arguments is None else [CallPiece(index, None, None, arguments)]
         return self._grow(index, field(data, "delta", dict))
 
-    def _grow(self, index: int, delta: Any) -> list[Piece]:
+    def _grow(self, index: int, delta: Any) -> list[Piece | Sealed]:
         kind = field(delta, "type", str)
         if kind in _SILENT_DELTAS:
             return []
+        if kind == "signature_delta" and self._open[index] == "thinking":
+            return [Signature(text)] if (text := field(delta, "signature", str)) else []
         if _DELTAS.get(kind) != self._open[index]:
             raise MalformedAnswer(f'a block of type {self._open[index]} has a delta "{plain(kind)[:40]}"')
         if kind == "input_json_delta":
@@ -255,9 +287,10 @@ def _usage(said: Any) -> Usage | None:
         return None
     cached = field(said, "cache_read_input_tokens", int, 0)
     written = field(said, "cache_creation_input_tokens", int, 0)
+    written_1h = field(field(said, "cache_creation", dict, {}), "ephemeral_1h_input_tokens", int, 0)
     thinking = field(field(said, "output_tokens_details", dict, {}), "thinking_tokens", int, 0)
     prompt = field(said, "input_tokens", int) + cached + written
-    return counted(prompt, cached, field(said, "output_tokens", int), thinking)
+    return counted(prompt, cached, field(said, "output_tokens", int), thinking, written, written_1h)
 
 
 def error(said: Any) -> tuple[str, str]:

@@ -80,6 +80,10 @@ class Endpoint:
         """A vector for each input."""
         if (embedder := self.adapter.embeddings) is None:
             raise NotExpressible(f"the {self.adapter.name} dialect has no embeddings here: the request was not sent")
+        if request.cache_salt is not None and not embedder.has_salt:
+            raise NotExpressible(
+                f"the {self.adapter.name} dialect has no words for cache_salt: the request was not sent"
+            )
         return await self._whole(embedder.path, embedder.body(request), embedder.read)
 
     async def stream(self, request: Asked) -> AsyncIterator[Event]:

@@ -82,6 +82,10 @@ def _embedded(answer: Any) -> Embedded:
     return Embedded(field(answer, "model", str, ""), [found[place] for place in range(len(found))], usage)
 
 
+def _salted_body(request: EmbeddingRequest) -> dict[str, Any]:
+    return _embedding_body(request) | ({} if request.cache_salt is None else {"cache_salt": request.cache_salt})
+
+
 EMBEDDINGS = Embedder("/embeddings", _embedding_body, _embedded)
 
 
@@ -98,4 +102,5 @@ INHOUSE = OPENAI._replace(
         name: words for name, words in (chat.EXPRESSES | OURS | chat.OURS_OF_CHATS).items() if name not in chat.NOT_OURS
     },
     completions=OPENAI_COMPLETIONS._replace(name="inhouse completions", expresses=COMPLETIONS | OURS),
+    embeddings=EMBEDDINGS._replace(body=_salted_body, has_salt=True),
 )

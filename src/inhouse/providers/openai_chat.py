@@ -239,14 +239,15 @@ def usage_of(said: Any) -> Usage | None:
     if not said:
         return None
     prompt, completion = field(said, "prompt_tokens", int), field(said, "completion_tokens", int)
-    cached = field(field(said, "prompt_tokens_details", dict, {}), "cached_tokens", int, 0)
+    details = field(said, "prompt_tokens_details", dict, {})
+    cached, written = field(details, "cached_tokens", int, 0), field(details, "cache_write_tokens", int, 0)
     cached = cached or field(said, "prompt_cache_hit_tokens", int, 0) or field(said, "cached_tokens", int, 0)
     thinking = field(field(said, "completion_tokens_details", dict, {}), "reasoning_tokens", int, 0)
     if thinking > completion or said.get("total_tokens") == prompt + completion + thinking:
         completion += thinking
-    if cached > prompt:
-        prompt += cached
-    return Usage(prompt, cached, completion, thinking)
+    if cached + written > prompt:
+        prompt += cached + written
+    return Usage(prompt, cached, completion, thinking, written)
 
 
 def error(said: Any) -> tuple[str, str]:

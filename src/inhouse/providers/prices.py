@@ -2,9 +2,9 @@
 
 ```
 [[price]]                # US dollars a million tokens
-model = "gpt-5*"         # a name, or a pattern of names; the first that fits counts
+model = "big-5*"         # a name, or a pattern of names; the first that fits counts
 input = 1.25
-cached = 0.125           # of the input, what the endpoint found in its cache; default: as input
+cached = 0.125           # and the other keys of a price in gateway.toml: written, written_1h, thinking
 output = 10.0
 ```
 """
@@ -19,23 +19,36 @@ from inhouse.api.wire.pieces import Usage
 from inhouse.common.settings import Settings
 
 
-class Price(Settings):
+class TokenPrices(Settings):
+    """What tokens of each kind cost, a million of them: the keys of every price."""
+
+    input: float = Field(ge=0, description="of prompts, a million tokens")
+    cached: float | None = Field(default=None, ge=0, description="of prompts, what was in a cache; default: as input")
+    written: float | None = Field(
+        default=None, ge=0, description="of prompts, what was written into a cache; default: as input"
+    )
+    written_1h: float | None = Field(
+        default=None, ge=0, description="of these, what is kept there for an hour; default: as written"
+    )
+    thinking: float | None = Field(default=None, ge=0, description="of answers, what is thinking; default: as output")
+
+
+class Price(TokenPrices):
     """Of the models whose names fit the pattern `model`, in US dollars a million tokens."""
 
     model: str = Field(min_length=1, description="a model's name, or a pattern of names: * stands for anything")
-    input: float = Field(ge=0, allow_inf_nan=False, description="US dollars a million tokens of prompts")
-    output: float = Field(
-        ge=0, allow_inf_nan=False, description="US dollars a million tokens of answers, thinking included"
-    )
-    cached: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="of prompts, what was in the cache; default: as input"
-    )
+    output: float = Field(ge=0, description="of answers")
 
     def cost(self, usage: Usage) -> float:
         """US dollars."""
         cached = self.input if self.cached is None else self.cached
-        fresh = usage.prompt - usage.cached
-        return (fresh * self.input + usage.cached * cached + usage.completion * self.output) / 1e6
+        written = self.input if self.written is None else self.written
+        written_1h = written if self.written_1h is None else self.written_1h
+        thinking = self.output if self.thinking is None else self.thinking
+        read = (usage.prompt - usage.cached - usage.written) * self.input + usage.cached * cached
+        kept = (usage.written - usage.written_1h) * written + usage.written_1h * written_1h
+        said = (usage.completion - usage.thinking) * self.output + usage.thinking * thinking
+        return (read + kept + said) / 1e6
 
 
 class PriceFile(Settings):

@@ -50,9 +50,7 @@ class Face(ABC, Generic[Body]):
             raise ApiError(400, message, param="n", code="invalid_value")
 
     def origin(self, caller: Caller) -> Origin:
-        """A salt of the request's own is one under the caller's key."""
-        salt = caller.salt if self.body.cache_salt is None else f"{caller.salt}\0{self.body.cache_salt}"
-        return Origin(caller.name, salt=salt)
+        return Origin(caller.name, salt=caller.salted(self.body.cache_salt))
 
     async def answer(self, caller: Caller) -> dict[str, Any]:
         """The whole response."""

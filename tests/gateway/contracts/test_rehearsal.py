@@ -138,7 +138,9 @@ def test_calls_come_from_the_ledger(tmp_path: Path) -> None:
             await tx.execute(
                 "INSERT INTO settlements VALUES (?, 1, ?, 'settled', 'answered', 200, 1.0, NULL, 7, 7, 7)", name, at
             )
-            await tx.execute("INSERT INTO costs VALUES (?, 1, 1, 'answered', 1.0, 1, 0, 1, 0, 0, '', 7, 7, 7)", name)
+            await tx.execute(
+                "INSERT INTO costs VALUES (?, 1, 1, 'answered', 1.0, 1, 0, 1, 0, 0, '', 7, 7, 7, 0, 0)", name
+            )
 
     async def whole() -> list[Past]:
         db = SqliteDatabase(tmp_path / "gateway.sqlite", lambda: NOW)

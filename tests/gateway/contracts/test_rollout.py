@@ -45,7 +45,7 @@ class Ledger:
                 [(name, self.time, outcome) for name in names],
             )
             await tx.execute_many(
-                "INSERT INTO costs VALUES (?, 1, 1, ?, ?, 1, 0, 1, 0, 0, '', 0, 0, 0)",
+                "INSERT INTO costs VALUES (?, 1, 1, ?, ?, 1, 0, 1, 0, 0, '', 0, 0, 0, 0, 0)",
                 [(name, outcome, seconds) for name in names],
             )
 

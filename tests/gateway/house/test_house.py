@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from inhouse.gateway.failover.pool import Pool, ProviderCut
 from inhouse.gateway.house.house import KEY_VARIABLE, House, houses
 from inhouse.gateway.settings import ModelSettings, ProviderSettings
+from inhouse.providers.endpoint import Endpoint
 
 FAKE = (sys.executable, "-S", str(Path(__file__).with_name("fake_serve.py")))
 
@@ -128,6 +130,13 @@ def test_one_that_says_no_more_that_it_is_well_is_started_again(
     assert "preview: it hung; it is started again" in caplog.text
 
 
+async def once_up(house: House) -> Endpoint:
+    while True:
+        with suppress(ValueError):
+            return await house.endpoint()
+        await asyncio.sleep(0.01)
+
+
 def test_one_that_was_cut_stays_up_without_traffic_and_comes_back(tmp_path: Path) -> None:
     pool, cut = Pool({}, {}), {"preview"}
 
@@ -135,10 +144,10 @@ def test_one_that_was_cut_stays_up_without_traffic_and_comes_back(tmp_path: Path
         async with houses([provider(tmp_path)], pool, lambda name: name not in cut, FAKE) as found:
             with pytest.raises(ValueError, match="preview is not up"):
                 await found["preview"].endpoint()
-            await until(lambda: found["preview"].is_up)
+            endpoint = await once_up(found["preview"])
             assert not pool.is_open("preview")
             cut.clear()
-            pool.open("preview", await found["preview"].endpoint())
+            pool.open("preview", endpoint)
             assert found["preview"].starts == 1
 
     asyncio.run(live())

@@ -1,7 +1,10 @@
 """OpenTelemetry's names, against its API; the SDK, an extra, only sends what is recorded there."""
 
 import asyncio
+import gzip
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +76,75 @@ def test_without_the_extra_it_is_one_sentence(tmp_path: Path, monkeypatch: pytes
         telemetry(config_of(tmp_path, provider("http://a"))),
     ):
         pass
+
+
+class Collector(ThreadingHTTPServer):
+    """What a collector of OTLP over HTTP was sent: the path and the bytes."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, bytes]] = []
+        super().__init__(("127.0.0.1", 0), _Collects)
+
+
+class _Collects(BaseHTTPRequestHandler):
+    server: Collector
+
+    def do_POST(self) -> None:
+        raw = self.rfile.read(int(self.headers["content-length"]))
+        is_packed = self.headers.get("content-encoding") == "gzip"
+        self.server.got.append((self.path, gzip.decompress(raw) if is_packed else raw))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Not into the tests' output."""
+
+
+@pytest.mark.parametrize("named", [{}, {"OTEL_RESOURCE_ATTRIBUTES": "service.name=door,team=ops"}])
+def test_spans_and_metrics_arrive_at_a_collector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: dict[str, str]
+) -> None:
+    """With the extra's real SDK."""
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra telemetry is not installed")
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    async def main(observe: Any) -> None:
+        answers = (stream(chunk("Hi"), chunk(finish="stop"), USAGE), reply(400, {"error": {"message": "no"}}))
+        async with loopback(*answers) as there, opened(config_of(tmp_path, provider(there.url))) as here:
+            here.gateway.observers.append(observe)
+            body = {"model": "m", "messages": [{"role": "user", "content": "A secret"}]}
+            for _ in answers:
+                await here.post("/v1/chat/completions", body, traceparent=f"00-{TRACE}-00f067aa0ba902b7-01")
+            await here.gateway.drained()
+
+    with Collector() as collector:
+        threading.Thread(target=collector.serve_forever).start()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_port}")
+        for name, value in named.items():
+            monkeypatch.setenv(name, value)
+        with telemetry(config_of(tmp_path, provider("http://a"))) as observe:
+            asyncio.run(main(observe))
+        collector.shutdown()
+    assert b"A secret" not in b"".join(raw for _, raw in collector.got)
+    traces = [ExportTraceServiceRequest.FromString(raw) for path, raw in collector.got if path == "/v1/traces"]
+    (sent,) = [each for trace in traces for each in trace.resource_spans]
+    service = {each.key: each.value.string_value for each in sent.resource.attributes}
+    assert (service["service.name"], service.get("team")) == (("door", "ops") if named else ("inhouse-gateway", None))
+    spans = [span for scope in sent.scope_spans for span in scope.spans]
+    assert {(span.name, span.trace_id.hex(), span.parent_span_id.hex()) for span in spans} == {
+        ("chat m-up", TRACE, "00f067aa0ba902b7")
+    }
+    assert [span.status.message for span in spans] == ["", "request"]
+    metrics = [ExportMetricsServiceRequest.FromString(raw) for path, raw in collector.got if path == "/v1/metrics"]
+    names = {
+        metric.name
+        for sent_ in metrics
+        for resource in sent_.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    }
+    assert {name for name in names if name.startswith("gen_ai.")} == {
+        "gen_ai.client.token.usage", "gen_ai.client.operation.duration", "gen_ai.server.time_to_first_token",
+    }  # fmt: skip

@@ -11,12 +11,12 @@ from inhouse.gateway.spend.report import spending
 
 def test_sums_by_team_task_provider_and_day(with_books: Callable) -> None:
     async def work(books: Books) -> None:
-        use = Usage(10, 4, 5, 1)
+        use = Usage(10, 4, 5, 1, 3, 2)
         await books.call((100, 100, 100), usage=use, task="product/code")
         await books.call((30, 0, 90), (20, 20, 20), team="apps", usage=use)
         await books.call((7, 7, 7), day=1, provider="other", usage=use)
         (whole,) = await spending(books.db, ())
-        assert whole == ((), 3, 40, 16, 20, 4, 157, 127, 217)
+        assert whole == ((), 3, 40, 16, 20, 4, 12, 8, 157, 127, 217)
         assert not whole.is_exact
         assert [(each.of, each.calls, each.cost) for each in await spending(books.db, ("team",))] == [
             (("docs",), 2, 107), (("apps",), 1, 50),

@@ -10,9 +10,11 @@ from tests.gateway.store.calls import attempt, call, ending, meters
 from tests.gateway.store.conftest import SECRET, START, Store, create_schema
 from tests.postgres import fresh_schema
 
-from inhouse.gateway.store import state
+from inhouse.api.wire.pieces import Usage
+from inhouse.gateway.spend.report import spending
+from inhouse.gateway.store import migrations, state
 from inhouse.gateway.store.database import Database, StoreDown, Transaction
-from inhouse.gateway.store.ledger import open_call, settle
+from inhouse.gateway.store.ledger import load_call, open_call, settle
 from inhouse.gateway.store.migrations import MIGRATIONS
 from inhouse.gateway.store.open import open_store
 from inhouse.gateway.store.secret import VARIABLE, read_secret
@@ -26,6 +28,32 @@ def test_several_replicas_bring_it_up_to_date_at_once(store: Store) -> None:
             await db.close()
 
     asyncio.run(scenario())
+
+
+def test_a_ledger_from_before_cache_writes_were_counted_is_read_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def before(db: Database) -> None:
+        async def work(tx: Transaction) -> None:
+            await tx.execute(
+                "INSERT INTO calls VALUES ('c', 1, 'k', 't', '', 'm', 'chat', 0, '{}', 0, 0, '[[], []]', '')"
+            )
+            await tx.execute("INSERT INTO attempts VALUES ('c', 1, 'acme', 'm', 'm-up', 1, 0)")
+            await tx.execute("INSERT INTO settlements VALUES ('c', 1, 2, 'settled', 'answered', 200, 1, NULL, 7, 7, 7)")
+            await tx.execute("INSERT INTO costs VALUES ('c', 1, 1, 'answered', 1, 10, 4, 5, 1, 0, 'v', 7, 7, 7)")
+
+        await db.run(work)
+
+    async def after(db: Database) -> None:
+        stored = await db.run(lambda tx: load_call(tx, "c"))
+        assert stored.ending is not None and stored.ending.attempts[0].attempt.usage == Usage(10, 4, 5, 1, 0, 0)
+        (sums,) = await spending(db, ())
+        assert (sums.prompt, sums.cached, sums.written, sums.cost) == (10, 4, 0, 7)
+
+    monkeypatch.setattr(migrations, "MIGRATIONS", MIGRATIONS[:2])
+    store.run(before)
+    monkeypatch.undo()
+    store.run(after)
 
 
 def test_a_newer_store_and_another_secret_are_refused(store: Store) -> None:

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from inhouse.api.wire.chat_messages import MAX_MESSAGES, ChatMessage
-from inhouse.api.wire.fields import OneOf, misfit, neutral
+from inhouse.api.wire.fields import OneOf, Request, misfit, neutral
 from inhouse.api.wire.forms import ResponseFormat
 from inhouse.api.wire.generation import MAX_TOP_LOGPROBS, GenerationRequest
 from inhouse.api.wire.tools import MAX_NAMED_TOOLS, AllowedChoice, NamedTool, Tool
@@ -40,6 +40,18 @@ class ChatRequest(GenerationRequest):
     web_search_options: Annotated[Any, neutral()] = None
     reasoning_effort: Effort | None = None
     thinking_token_budget: int | None = Field(default=None, ge=0, description="not in the API; tokens of thinking")
+
+    _said: Request | None = PrivateAttr(default=None)
+
+    @property
+    def said(self) -> Request | None:
+        """The request of another API that it was made of: who speaks that one too says it as it was said."""
+        kept = self.__pydantic_private__  # `self._said` takes pydantic twenty times as long
+        return None if kept is None else kept["_said"]
+
+    def said_as(self, said: Request) -> "ChatRequest":
+        self._said = said
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ChatRequest":

@@ -6,7 +6,7 @@ from pydantic import WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
 from inhouse.api.wire.completions import IDS, Batch, Prompt
-from inhouse.api.wire.fields import Request, neutral
+from inhouse.api.wire.fields import CacheSalt, Request, neutral
 
 MAX_INPUTS = 2048  # texts of one request for embeddings, as in the API
 _FILLED = {"type": "string", "minLength": 1}
@@ -21,6 +21,7 @@ class EmbeddingRequest(Request):
     input: Annotated[Batch, WithJsonSchema(_INPUT)]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[Any, neutral()] = None
+    cache_salt: CacheSalt | None = None
 
     @field_validator("input")
     @classmethod

@@ -1,6 +1,7 @@
 """What clients may send to Anthropic's Messages API, and the same as a request for a chat.
 
-The rule for fields is that of `generation`. `cache_control` changes nothing about the answer: every prefix is cached.
+The rule for fields is that of `generation`. `cache_control` changes nothing about the answer: to servers of ours, which
+cache every prefix, it says nothing; Anthropic's are told (`ChatRequest.said`).
 """
 
 import json
@@ -30,10 +31,10 @@ class TextBlock(Block):
 
 
 class RedactedThinkingBlock(Block):
-    """Thinking that only its own server could read."""
+    """Thinking that only its own server can read."""
 
-    ignored: ClassVar = IGNORED | {"data"}
     type: Literal["redacted_thinking"]
+    data: str = ""
 
 
 class PlainSource(Request):
@@ -103,7 +104,7 @@ AnyText = Annotated[Text, OneOf(_TEXTS)]
 
 
 class ThinkingBlock(Block):
-    """What the model thought in an earlier turn. It is not signed here, so any signature is accepted."""
+    """What the model thought in an earlier turn. Only Anthropic's sign theirs; servers of ours accept any signature."""
 
     type: Literal["thinking"]
     thinking: str
@@ -140,6 +141,7 @@ AnyBlock = Annotated[
         of_images=_IMAGES,
     ),
 ]
+_THOUGHTS = (ThinkingBlock, RedactedThinkingBlock)
 _BLOCKS = {
     "user": (Seen, ToolResultBlock),
     "assistant": (TextBlock, ThinkingBlock, RedactedThinkingBlock, ToolUseBlock),
@@ -337,13 +339,20 @@ class CountTokensRequest(Request):
             **self._tools_to_chat(),
             **self._thinking_to_chat(),
             **self._to_chat_options(),
-        )
+        ).said_as(self)
+
+    @property
+    def num_sealed(self) -> int:
+        """Bytes of what only its own server reads: the whole of thoughts of which the text may be a summary."""
+        blocks = [block for message in self.messages for block in message.content]
+        signed = sum(len(block.signature) for block in blocks if isinstance(block, ThinkingBlock))
+        return signed + sum(len(block.data) for block in blocks if isinstance(block, RedactedThinkingBlock))
 
     def _forget_thinking(self) -> None:
-        thoughtful = [each for each in self.messages if any(isinstance(block, ThinkingBlock) for block in each.content)]
+        thoughtful = [each for each in self.messages if any(isinstance(block, _THOUGHTS) for block in each.content)]
         for edit in self.context_management.edits:
             for message in thoughtful[: max(len(thoughtful) - edit.num_kept(len(thoughtful)), 0)]:
-                message.content = [block for block in message.content if not isinstance(block, ThinkingBlock)]
+                message.content = [block for block in message.content if not isinstance(block, _THOUGHTS)]
 
     def _thinking_to_chat(self) -> dict[str, Any]:
         effort = None if self.output_config is None else self.output_config.effort

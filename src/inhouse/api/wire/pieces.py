@@ -27,8 +27,22 @@ class CallPiece(NamedTuple):
     arguments: str
 
 
+class Signature(NamedTuple):
+    """Under the thinking before it: with it the server that thought so takes it back in a later turn."""
+
+    text: str
+
+
+class Redacted(NamedTuple):
+    """A thought that only the server that had it can read."""
+
+    data: str
+
+
 Piece = Thinking | Content | CallPiece
+Sealed = Signature | Redacted  # Anthropic's alone; other APIs have no place for them
 _Kind = tuple[type[Piece], int]  # and the number of a call
+THINKING: _Kind = (Thinking, 0)
 
 
 def _kind_of(piece: Piece) -> _Kind:
@@ -36,13 +50,15 @@ def _kind_of(piece: Piece) -> _Kind:
 
 
 class Usage(NamedTuple):
-    """Tokens of one answer: of its prompt, how many of these were in the prefix cache, of the answer, and how many of
-    these are thinking."""
+    """Tokens of one answer: of its prompt, how many of these were in the prefix cache, of the answer, how many of
+    these are thinking; of the prompt, how many were written into a cache, and how many of these for an hour."""
 
     prompt: int
     cached: int
     completion: int
     thinking: int
+    written: int = 0
+    written_1h: int = 0
 
 
 class BlockWriter(ABC):

@@ -38,10 +38,11 @@ def message_of(content: str, thinking: str, calls: Sequence[dict[str, Any]]) -> 
 
 
 def usage_of(usage: Usage) -> dict[str, Any]:
+    written = {"cache_write_tokens": usage.written} if usage.written else {}
     return {
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.completion,
         "total_tokens": usage.prompt + usage.completion,
-        "prompt_tokens_details": {"cached_tokens": usage.cached},
+        "prompt_tokens_details": {"cached_tokens": usage.cached} | written,
         "completion_tokens_details": {"reasoning_tokens": usage.thinking},
     }

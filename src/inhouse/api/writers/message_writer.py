@@ -6,7 +6,17 @@ from typing import Any
 from uuid import uuid4
 
 from inhouse.api.events import event
-from inhouse.api.wire.pieces import BlockWriter, CallPiece, Content, Piece, Thinking, Usage
+from inhouse.api.wire.pieces import (
+    THINKING,
+    BlockWriter,
+    CallPiece,
+    Content,
+    Piece,
+    Redacted,
+    Sealed,
+    Thinking,
+    Usage,
+)
 
 # of the engine's words; "stop" is a stop sequence where one was met
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
@@ -43,14 +53,31 @@ class MessageWriter(BlockWriter):
         yield _event("message_delta", delta=said, usage=_usage(usage))
         yield _event("message_stop")
 
+    def seal(self, piece: Sealed) -> Iterator[bytes]:
+        """The signature of the thinking that is open, which ends with it; or a block that is sealed whole."""
+        if isinstance(piece, Redacted):
+            yield from self._close()
+            yield from self._add({"type": "redacted_thinking", "data": piece.data})
+            yield _event("content_block_stop", index=self._index)
+            return
+        if self._kind != THINKING:  # of a thought that is not shown
+            yield from self._write(THINKING, Thinking(""))
+        self.message["content"][-1]["signature"] = piece.text
+        delta = {"type": "signature_delta", "signature": piece.text}
+        yield _event("content_block_delta", index=self._index, delta=delta)
+        yield from self._close()
+
     def _begin(self, piece: Piece) -> Iterator[bytes]:
-        self.message["content"].append(_new_block(piece))
-        yield _event("content_block_start", index=self._index, content_block=self.message["content"][-1])
+        yield from self._add(_new_block(piece))
+
+    def _add(self, block: dict[str, Any]) -> Iterator[bytes]:
+        self.message["content"].append(block)
+        yield _event("content_block_start", index=self._index, content_block=block)
 
     def _extend(self, piece: Piece) -> Iterator[bytes]:
         block = self.message["content"][-1]
         if isinstance(piece, Thinking):
-            if not self._shows_thinking:
+            if not (self._shows_thinking and piece.text):
                 return
             block["thinking"] += piece.text
             delta = {"type": "thinking_delta", "thinking": piece.text}
@@ -89,10 +116,12 @@ def _parsed(arguments: str) -> Any:
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
-    """`input_tokens` are those that were computed."""
-    return {
-        "input_tokens": usage.prompt - usage.cached,
-        "cache_creation_input_tokens": 0,
+    """`input_tokens` are those that no cache had or got."""
+    short = usage.written - usage.written_1h
+    parts = {"ephemeral_5m_input_tokens": short, "ephemeral_1h_input_tokens": usage.written_1h}
+    return ({"cache_creation": parts} if usage.written else {}) | {
+        "input_tokens": usage.prompt - usage.cached - usage.written,
+        "cache_creation_input_tokens": usage.written,
         "cache_read_input_tokens": usage.cached,
         "output_tokens": usage.completion,
         "output_tokens_details": {"thinking_tokens": usage.thinking},

@@ -131,7 +131,7 @@ def _logprobs(part: dict[str, Any]) -> dict[str, Any]:
 def _usage(usage: Usage) -> dict[str, Any]:
     return {
         "input_tokens": usage.prompt,
-        "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": 0},
+        "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": usage.written},
         "output_tokens": usage.completion,
         "output_tokens_details": {"reasoning_tokens": usage.thinking},
         "total_tokens": usage.prompt + usage.completion,

@@ -8,8 +8,6 @@ import typer
 from inhouse.cli.gateway.options import DEFAULT, Config, Since, Until, in_store, listed, seconds
 from inhouse.cli.terminal import print_rich
 
-LATEST = 2.0**40
-
 
 def spend(
     config: Config = DEFAULT,
@@ -25,7 +23,7 @@ def spend(
     """Print what was spent; where a provider has not said it, between which bounds it lies."""
     from inhouse.gateway.administration import Administration
     from inhouse.gateway.spend.export import export as write
-    from inhouse.gateway.spend.report import spending
+    from inhouse.gateway.spend.report import LATEST, spending
     from inhouse.gateway.tables import spending_table
 
     span = seconds("--since", since, 0.0), seconds("--until", until, LATEST)

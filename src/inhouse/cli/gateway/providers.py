@@ -36,6 +36,9 @@ def cut(
     config: Config = DEFAULT,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="When, in UTC; default: now.")] = None,
     reason: Annotated[str, typer.Option(help="For the audit log.")] = "",
+    grace: Annotated[
+        float | None, typer.Option(min=0, max=3600, help="Seconds for streams under way; default: the contract's.")
+    ] = None,
     event: Annotated[
         str | None, typer.Option(metavar="EVENT", help="Declare it: whoever's contract ends on it is cut at once.")
     ] = None,
@@ -63,7 +66,7 @@ def cut(
         elif lift:
             print("\n".join(await lift_lines(store, provider or "")))
         else:
-            print("\n".join(await cut_lines(store, provider or "", when, reason)))
+            print("\n".join(await cut_lines(store, provider or "", when, reason, grace)))
 
     in_store(config, work)
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from inhouse.api.events import DONE, event
 from inhouse.api.wire.chat import ChatRequest
-from inhouse.api.wire.pieces import CallPiece, Content, Thinking, Usage
+from inhouse.api.wire.pieces import CallPiece, Content, Sealed, Thinking, Usage
 from inhouse.api.writers.chat_writer import delta_of, message_of, usage_of
 from inhouse.gateway.faces.face import Face
 from inhouse.providers.answers import Begun, Ended, Event, Logprobs, TokenLogprob
@@ -40,7 +40,7 @@ class Chat(Face):
             if self.request.include_usage:
                 yield event(self._head("chat.completion.chunk") | {"choices": [], "usage": self._used()})
             yield DONE
-        elif not isinstance(said, Logprobs) and (delta := delta_of([said])):
+        elif not isinstance(said, Logprobs | Sealed) and (delta := delta_of([said])):
             yield self._chunk(delta)
 
     def keep(self, said: Event) -> None:
@@ -50,7 +50,7 @@ class Chat(Face):
             self._logprobs += [_token(each) for each in said.tokens]
         elif isinstance(said, Ended):
             self._reason, self._usage = said.reason, said.usage
-        else:
+        elif not isinstance(said, Sealed):
             self._keep(said)
 
     @property

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from inhouse.api.errors import ApiError
+from inhouse.api.wire.pieces import Sealed
 from inhouse.api.wire.responses import ResponsesRequest
 from inhouse.api.writers.response_writer import ResponseWriter
 from inhouse.gateway.faces.face import UNKNOWN, Face, as_chat
@@ -30,7 +31,7 @@ class Responses(Face):
                 yield from self._writer.start()
         elif isinstance(said, Ended):
             yield from self._writer.end(said.reason, said.usage or UNKNOWN)
-        elif not isinstance(said, Logprobs):
+        elif not isinstance(said, Logprobs | Sealed):
             yield from self._writer.take([said])
 
     @property

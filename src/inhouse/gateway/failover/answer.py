@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 
 from inhouse.api.wire.chat import ChatRequest
+from inhouse.api.wire.messages import MessagesRequest
 from inhouse.gateway.failover.breaker import Breaker
 from inhouse.gateway.failover.delivery import Delivery, Direct, Held
 from inhouse.gateway.failover.pool import Pool, ProviderCut
@@ -13,7 +14,7 @@ from inhouse.gateway.failover.running import NOTHING, Limits, Request, Running, 
 from inhouse.gateway.failover.settings import FailoverSettings
 from inhouse.gateway.failover.turns import Turns
 from inhouse.gateway.types import Attempt, CallRefused, Target
-from inhouse.providers.answers import Ended, Event
+from inhouse.providers.answers import Begun, Ended, Event
 from inhouse.providers.errors import NotExpressible, ProviderError, RequestRefused
 
 
@@ -91,7 +92,8 @@ class Answering:
         await self._finish(running, "answered")
         if running.attempt.is_estimate:
             return given  # without a usage: unknown, not nothing
-        return [each._replace(usage=total(self.attempts)) if isinstance(each, Ended) else each for each in given]
+        used = total(self.attempts)  # of which an answer that was held says its prompt in the beginning
+        return [each._replace(usage=used) if isinstance(each, Begun | Ended) else each for each in given]
 
     async def _begun(self, target: Target) -> Running | None:
         """An attempt at this target, or at the next one where that is hedged and speaks first. None: neither."""
@@ -197,6 +199,9 @@ def _thinks(request: Request) -> bool:
     """Whether it asks for thinking, which most providers keep to themselves: a long silence before the first token."""
     if not isinstance(request, ChatRequest):
         return False
+    config = request.said.thinking if isinstance(request.said, MessagesRequest) else None
+    if config is not None and config.type == "adaptive":  # of which a chat says nothing
+        return True
     return bool(request.thinking_token_budget) or request.reasoning_effort not in (None, "none", "minimal")
 
 

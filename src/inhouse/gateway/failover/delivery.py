@@ -6,7 +6,7 @@ The third way, at once and mended where it breaks, is `resume`.
 from collections.abc import Iterable
 from typing import Protocol
 
-from inhouse.api.wire.pieces import CallPiece, Content, Thinking
+from inhouse.api.wire.pieces import CallPiece, Content, Redacted, Signature, Thinking
 from inhouse.gateway.failover.running import Request
 from inhouse.gateway.settings import ModelSettings
 from inhouse.gateway.types import Target
@@ -53,8 +53,7 @@ class Held:
         return self._request
 
     def take(self, event: Event) -> Iterable[Event]:
-        self._length += len(event.text) if isinstance(event, Content | Thinking) else 0
-        self._length += len(event.arguments) if isinstance(event, CallPiece) else 0
+        self._length += _length(event)
         if self._length > MAX_HELD:
             raise MalformedAnswer(f"an answer of more than {MAX_HELD:,} letters")
         self._events.append(event)
@@ -89,6 +88,14 @@ def _goes_on(open_: Event, event: Event) -> bool:
     if isinstance(event, CallPiece):
         return isinstance(open_, CallPiece) and event.number == open_.number and event.id is None is event.name
     return isinstance(event, Content | Thinking) and type(event) is type(open_)
+
+
+def _length(event: Event) -> int:
+    if isinstance(event, CallPiece):
+        return len(event.arguments)
+    if isinstance(event, Redacted):
+        return len(event.data)
+    return len(event.text) if isinstance(event, Content | Thinking | Signature) else 0
 
 
 def _text(event: Event) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.chat_messages import ChatMessage
-from inhouse.api.wire.pieces import CallPiece, Content, Piece
+from inhouse.api.wire.pieces import CallPiece, Content, Piece, Sealed
 from inhouse.gateway.failover.running import tokens_of
 from inhouse.gateway.settings import ModelSettings
 from inhouse.gateway.types import Target
@@ -111,6 +111,8 @@ class Resumed:
             return [*self._begin(), *self._flushed(), event]
         if isinstance(event, Logprobs):
             return []  # they were not asked for
+        if isinstance(event, Sealed):  # of thinking that was delivered by another the signature would be a wrong one
+            return [*self._begin(), *self._flushed(), event] if self._again is None else []
         piece = self._again.rest(event) if self._again is not None else event
         return [] if piece is None else self._sent(piece)
 

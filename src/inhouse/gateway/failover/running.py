@@ -107,6 +107,7 @@ class Running:
     def _counted(self, event: Event) -> Event:
         self._is_taken = True
         if isinstance(event, Begun):
+            self._told = event.usage or self._told
             return event if event.model else event._replace(model=self.attempt.target.upstream)
         if not self.has_begun:
             self.has_begun = True
@@ -153,12 +154,15 @@ class Running:
         return error is not None and not self._is_taken and is_free(error)
 
     def _estimate(self) -> Usage | None:
-        """From what came. Where nothing came it is not known whether the provider has begun at all."""
+        """From what came, and what the provider said of the prompt. Where nothing came it is not known whether it has
+        begun at all."""
         if not self._is_taken:
             return None
-        thought = max(tokens_of(self._thought), self._told.thinking)
-        completion = max(tokens_of(self._said) + tokens_of(self._thought), self._told.completion)
-        return Usage(max(_prompt_tokens(self._request), self._told.prompt), self._told.cached, completion, thought)
+        told = self._told
+        thought = max(tokens_of(self._thought), told.thinking)
+        completion = max(tokens_of(self._said) + tokens_of(self._thought), told.completion)
+        prompt = told.prompt or _prompt_tokens(self._request)
+        return told._replace(prompt=prompt, completion=completion, thinking=thought)
 
 
 def _prompt_tokens(request: Request) -> int:

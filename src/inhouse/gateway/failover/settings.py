@@ -15,6 +15,11 @@ class FailoverSettings(Settings):
         description="hold: text is sent once the answer is whole; resume: at once, and a broken stream goes on "
         "elsewhere where it can; off: at once, and a broken stream ends with an error",
     )
+    first_ping: PositiveFloat = Field(
+        default=20.0,
+        description="seconds after which a stream that has nothing of its answer yet begins all the same, with a sign "
+        "of life: what fails before that has an HTTP status, what fails later is an event of the stream",
+    )
     first_token: PositiveFloat = Field(
         default=10.0,
         description="seconds until the first token while somebody else could be asked; a provider whose own limits say "

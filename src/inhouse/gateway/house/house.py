@@ -89,10 +89,6 @@ class House:
                 await self._task
             self._task = None
 
-    @property
-    def is_up(self) -> bool:
-        return self._at is not None
-
     async def endpoint(self) -> Endpoint:
         """A new one, open. Raises `ValueError` where it is not up."""
         if self._at is None:

@@ -1,7 +1,7 @@
-"""OpenTelemetry's names for what generative AI does (semantic conventions 1.37, "GenAI"): three metrics and a span for
-each attempt. Where it is sent is said by OpenTelemetry's own variables (OTEL_EXPORTER_OTLP_ENDPOINT, …)."""
+"""OpenTelemetry's names for what generative AI does (semantic conventions 1.37, "GenAI"; of the cache's tokens later
+ones'): three metrics and a span for each attempt. Where it is sent is said by OpenTelemetry's own variables
+(OTEL_EXPORTER_OTLP_ENDPOINT, …)."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,8 @@ class Telemetry:
             more |= {
                 "gen_ai.usage.input_tokens": attempt.usage.prompt,
                 "gen_ai.usage.output_tokens": attempt.usage.completion,
+                "gen_ai.usage.cache_read.input_tokens": attempt.usage.cached,
+                "gen_ai.usage.cache_creation.input_tokens": attempt.usage.written,
             }
         span = self._tracer.start_span(
             f"{about['gen_ai.operation.name']} {attempt.target.upstream}", trace, SpanKind.CLIENT, about | more,
@@ -93,7 +95,9 @@ def telemetry(config: GatewayConfig) -> Iterator[Callable[[Call], None]]:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         raise ValueError("[server] telemetry needs the telemetry extra: pip install 'inhouse[telemetry]'") from error
-    resource = Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "inhouse-gateway")})
+    resource = Resource.create()  # as the variables say
+    if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
+        resource = resource.merge(Resource({"service.name": "inhouse-gateway"}))
     meters = MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())], resource)
     tracers = TracerProvider(resource=resource)
     tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

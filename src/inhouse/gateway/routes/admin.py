@@ -14,8 +14,8 @@ from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.fields import Request as Body
 from inhouse.gateway.administration import new_caller
 from inhouse.gateway.call import decide
-from inhouse.gateway.config.config import GatewayConfig
-from inhouse.gateway.contracts.cut import order_cut, stored_cuts
+from inhouse.gateway.config.config import GatewayConfig, Provider
+from inhouse.gateway.contracts.cut import declare, lift_cut, order_cut, stored_cuts
 from inhouse.gateway.contracts.instants import read_instant
 from inhouse.gateway.contracts.terms import Cut
 from inhouse.gateway.gateway import Call, Gateway
@@ -23,7 +23,7 @@ from inhouse.gateway.routes.endpoint import Endpoint, asked_of
 from inhouse.gateway.routes.keyed import ADMIN
 from inhouse.gateway.routing.explain import as_json
 from inhouse.gateway.settings import QuotaSettings
-from inhouse.gateway.spend.report import spending
+from inhouse.gateway.spend.report import LATEST, spending
 from inhouse.gateway.store.content import delete_content, read_content
 from inhouse.gateway.store.ledger import plain
 from inhouse.gateway.types import Caller
@@ -34,10 +34,13 @@ class NewKey(Body):
 
     ignored: ClassVar = frozenset()
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="what the ledger calls it, for good")
-    team: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    team: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="none: a team of the key's name"
+    )
     models: list[str] = Field(default=[])
     tasks: list[str] = Field(default=[])
     faces: list[str] = Field(default=[])
+    groups: list[str] = Field(default=[], description="of early access, beside its team's")
     is_admin: bool = False
     keep_content_days: int = Field(default=0, ge=0, le=3650)
     budget: str | None = Field(default=None, max_length=40, description="such as 50/month")
@@ -45,11 +48,19 @@ class NewKey(Body):
     tokens_per_minute: int | None = Field(default=None, ge=1, lt=2**31, description="none: any number")
 
 
-class NewCut(Body):
-    """POST /admin/cuts."""
+class NewSecret(Body):
+    """POST /admin/keys/{id}/rotate; a body may be missing."""
 
     ignored: ClassVar = frozenset()
-    provider: str = Field(max_length=200)
+    grace: float = Field(default=0.0, ge=0, le=86_400 * 365, description="seconds for which the old one works on")
+
+
+class NewCut(Body):
+    """POST /admin/cuts: of a provider, or of all whose contracts end on an event."""
+
+    ignored: ClassVar = frozenset()
+    provider: str | None = Field(default=None, max_length=200)
+    event: str | None = Field(default=None, max_length=200, description="who ends on it is cut at once; nothing beside")
     at: str | None = Field(default=None, max_length=40, description="a date or a time in UTC; none: now")
     grace: float | None = Field(default=None, ge=0, le=3600, description="seconds for streams; none: the contract's")
     reason: str = Field(default="", max_length=200)
@@ -65,7 +76,8 @@ class Admin:
         return [
             Endpoint(ADMIN, self.keys, Operation("/admin/keys", "get", "All keys, without their secrets.")),
             Endpoint(ADMIN, self.create_key, Operation("/admin/keys", "post", "A new key, shown once.", NewKey)),
-            Endpoint(ADMIN, self.rotate_key, Operation("/admin/keys/{id}/rotate", "post", "A new secret for a key.")),
+            Endpoint(ADMIN, self.rotate_key, Operation(
+                "/admin/keys/{id}/rotate", "post", "A new secret for a key.", NewSecret)),
             Endpoint(ADMIN, self.revoke_key, Operation("/admin/keys/{id}", "delete", "A key works no more.")),
             Endpoint(ADMIN, self.delete_content, Operation(
                 "/admin/keys/{id}/content", "delete", "Forget what is stored of a key's calls.")),
@@ -73,7 +85,9 @@ class Admin:
                 "/admin/content/{id}", "get", "What a call asked and was answered, where its key has it kept.")),
             Endpoint(ADMIN, self.cuts, Operation("/admin/cuts", "get", "The providers that are cut, or will be.")),
             Endpoint(ADMIN, self.cut, Operation("/admin/cuts", "post", "End a provider.", NewCut)),
-            Endpoint(ADMIN, self.spend, Operation("/admin/spend/{by}", "get", "What was spent, by team, model, day.")),
+            Endpoint(ADMIN, self.lift, Operation("/admin/cuts/{id}", "delete", "A provider's cut is taken back.")),
+            Endpoint(ADMIN, self.spend, Operation(
+                "/admin/spend/{by}", "get", "What was spent, by team, model, day; ?since= and ?until= a time in UTC.")),
             Endpoint(ADMIN, self.live, Operation("/admin/calls", "get", "The calls under way.")),
             Endpoint(ADMIN, self.route, Operation("/admin/route", "post", "Who would answer, and why.", ChatRequest)),
         ]  # fmt: skip
@@ -95,9 +109,11 @@ class Admin:
         return JSONResponse({"id": body.id, "key": secret})
 
     async def rotate_key(self, request: Request) -> Response:
-        name = plain(request.path_params["id"])
+        name, has_body = plain(request.path_params["id"]), "content-type" in request.headers
+        body = NewSecret.parse(await read_body(request, self.limits)) if has_body else NewSecret()
         try:
-            return JSONResponse({"id": name, "key": await self.gateway.keys.rotate(name, _who(request))})
+            secret = await self.gateway.keys.rotate(name, _who(request), body.grace)
+            return JSONResponse({"id": name, "key": secret})
         except ValueError as error:
             raise _refusal(error, 404) from error
 
@@ -126,24 +142,45 @@ class Admin:
 
     async def cut(self, request: Request) -> Response:
         body, now = NewCut.parse(await read_body(request, self.limits)), self.gateway.now()
-        provider = self.gateway.config.providers().get(body.provider)
-        if provider is None:
-            raise ApiError(404, f"There is no provider '{body.provider[:100]}'.", param="provider", code="not_found")
-        grace = provider.terms.grace if body.grace is None else body.grace
+        if (body.provider is None) == (body.event is None):
+            raise ApiError(400, "Name a provider, or an event alone.", param="provider", code="invalid_value")
         try:
+            if body.event is not None:
+                return await self._declare(body.event, _who(request), now)
+            provider = self._provider(body.provider or "")
             at = now if body.at is None else read_instant(body.at).timestamp()
-            await order_cut(
-                self.gateway.audit, Cut(body.provider, at, None, grace, _who(request), plain(body.reason), now)
-            )
+            grace = provider.terms.grace if body.grace is None else body.grace
+            reason = plain(body.reason)
+            await order_cut(self.gateway.audit, Cut(provider.name, at, None, grace, _who(request), reason, now))
         except ValueError as error:
             raise _refusal(error) from error
         await self.gateway.cuts.look()
-        return JSONResponse({"provider": body.provider, "at": at, "clear_variable": provider.key_env})
+        return JSONResponse({"provider": provider.name, "at": at, "clear_variable": provider.key_env})
+
+    async def _declare(self, event: str, by: str, now: float) -> Response:
+        ended = await declare(self.gateway.audit, self.gateway.config.terms(), event, by, now)
+        await self.gateway.cuts.look()
+        return JSONResponse({"event": event, "providers": ended, "at": now})
+
+    async def lift(self, request: Request) -> Response:
+        provider = self._provider(request.path_params["id"])
+        try:
+            await lift_cut(self.gateway.audit, provider.name, _who(request))
+        except ValueError as error:
+            raise _refusal(error, 404) from error
+        await self.gateway.cuts.look()
+        return JSONResponse({"provider": provider.name, "lifted": True})
+
+    def _provider(self, name: str) -> Provider:
+        if (provider := self.gateway.config.providers().get(name)) is None:
+            raise ApiError(404, f"There is no provider '{name[:100]}'.", param="provider", code="not_found")
+        return provider
 
     async def spend(self, request: Request) -> Response:
-        by = request.path_params["by"].split(",")
+        by, asked = request.path_params["by"].split(","), request.query_params
         try:
-            sums = await spending(self.gateway.db, by)
+            span = [read_instant(asked[name]).timestamp() if name in asked else None for name in ("since", "until")]
+            sums = await spending(self.gateway.db, by, span[0] or 0.0, LATEST if span[1] is None else span[1])
         except ValueError as error:
             raise _refusal(error) from error
         return JSONResponse({"currency": self.gateway.config.currency, "spend": [each._asdict() for each in sums]})
@@ -163,7 +200,8 @@ def _caller(config: GatewayConfig, body: NewKey) -> Caller:
     quota = QuotaSettings(requests_per_minute=body.requests_per_minute, tokens_per_minute=body.tokens_per_minute)
     return new_caller(
         config, body.id, team=body.team, budget=body.budget, models=tuple(body.models), tasks=tuple(body.tasks),
-        faces=tuple(body.faces), keep_content_days=body.keep_content_days, is_admin=body.is_admin, quota=quota,
+        faces=tuple(body.faces), groups=tuple(body.groups), keep_content_days=body.keep_content_days,
+        is_admin=body.is_admin, quota=quota,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from inhouse.api.body import read_body
 from inhouse.api.errors import ApiError, is_anthropics
-from inhouse.api.events import EventStream, unless_gone
+from inhouse.api.events import EventStream, Head, unless_gone
 from inhouse.api.metrics import CONTENT_TYPE
 from inhouse.api.openapi import EVENTS, JSON, Operation
 from inhouse.api.wire.chat import ChatRequest
@@ -95,10 +95,10 @@ class Endpoints:
         if not face.request.stream:
             call = await unless_gone(request.receive, self._answer(face, caller, asked))
             return JSONResponse(face.whole, headers=headers_of(call))
-        heads: dict[str, str] = {}
-        events = self._stream(face, caller, asked, heads)
-        await unless_gone(request.receive, anext(events))  # somebody answers, or an HTTP status says why not
-        return EventStream(events, face.ping, self.limits.ping_interval, heads)
+        head, patience = Head(), self.gateway.config.failover.first_ping
+        return EventStream(
+            self._stream(face, caller, asked, head), face.ping, self.limits.ping_interval, patience, head
+        )
 
     async def _answer(self, face: Face, caller: Caller, asked: Asked) -> Call:
         async with opened(self.gateway, caller, asked) as call, aclosing(answer(self.gateway, call)) as events:
@@ -107,21 +107,18 @@ class Endpoints:
             call.content = content_of(call, face)
         return call
 
-    async def _stream(
-        self, face: Face, caller: Caller, asked: Asked, heads: dict[str, str]
-    ) -> AsyncGenerator[bytes, None]:
-        """The first is empty and says that somebody has begun to answer: until then a failure is an HTTP status."""
+    async def _stream(self, face: Face, caller: Caller, asked: Asked, head: Head) -> AsyncGenerator[bytes, None]:
+        """Until its head is sent a failure is an HTTP status: nobody has answered by then, or been waited for long."""
         try:
             async with opened(self.gateway, caller, asked) as call, aclosing(answer(self.gateway, call)) as events:
+                head.more, with_model = partial(headers_of, call, False), partial(headers_of, call)
                 async for said in events:
-                    if not heads:
-                        heads |= headers_of(call)
-                        yield b""
+                    head.more = with_model  # who answers is known
                     if piece := b"".join(face.take(said)):
                         yield piece
                 call.content = content_of(call, face)
         except (ProviderError, CallRefused) as error:
-            if not heads:
+            if not head.is_sent:
                 raise
             for piece in face.fail(as_api_error(error)):
                 yield piece
@@ -173,8 +170,10 @@ class Endpoints:
         return Response(await self.metrics.page(), headers={"content-type": CONTENT_TYPE})
 
     async def health(self, request: Request) -> Response:
-        """Whether the store answers: without it nobody is let in."""
-        await self.gateway.db.read("SELECT 1")
+        """Whether the store can be written: without that nobody is let in."""
+        if fault := await self.gateway.replica.fault():
+            message = f"The gateway's store cannot be written: {fault}."
+            raise ApiError(503, message, code="store_" + fault.replace(" ", "_"), headers={"retry-after": "5"})
         return JSONResponse({"status": "ok"})
 
     def _shown(self, caller: Caller) -> list[Card]:
@@ -194,11 +193,10 @@ def content_of(call: Call, face: Face) -> Content | None:
     return Content(face.request.model_dump_json(exclude_unset=True), json.dumps(face.whole))
 
 
-def headers_of(call: Call) -> dict[str, str]:
+def headers_of(call: Call, is_answered: bool = True) -> dict[str, str]:
     """Which call it was, who answers, and why."""
-    target = next(each for each in reversed(call.attempts) if each.outcome in ("", "answered")).target
-    return {
-        "x-inhouse-call": call.id,
-        "x-inhouse-model": f"{target.provider}/{target.model}",
-        "x-inhouse-decision": header(call.decision),
-    }
+    heads = {"x-inhouse-call": call.id, "x-inhouse-decision": header(call.decision)}
+    if is_answered:
+        target = next(each for each in reversed(call.attempts) if each.outcome in ("", "answered")).target
+        heads["x-inhouse-model"] = f"{target.provider}/{target.model}"
+    return heads

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.chat_messages import ChatMessage
+from inhouse.api.wire.messages import MessagesRequest
 from inhouse.api.wire.pieces import Usage
 from inhouse.gateway.spend.price import Price
 from inhouse.gateway.types import Attempt
@@ -53,6 +54,7 @@ def size_of_chat(request: ChatRequest, max_output: int | None, context: int | No
     prompt = _bytes(texts) + _bytes(rest) + _bytes(names)
     images = sum(len(message.images) for message in request.messages)
     around = _AROUND_A_MESSAGE * (len(texts) + len(names)) + _ABOUT_TOOLS * bool(tools) + _AN_IMAGE * images
+    prompt += request.said.num_sealed if isinstance(request.said, MessagesRequest) else 0
     asked = request.max_completion_tokens or request.max_tokens
     return _size(prompt, around, asked, request.n, max_output, context)
 

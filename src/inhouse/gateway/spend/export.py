@@ -10,12 +10,13 @@ from typing import Any, Self
 from inhouse.gateway.store.database import Database, Row
 
 _ROWS = 10_000  # at a time: a ledger of any length fits
-_COUNTS = ("number", "prompt", "cached", "completion", "thinking")
+_COUNTS = ("number", "prompt", "cached", "completion", "thinking", "written", "written_1h")
 _MONEY = ("cost", "low", "high")
 _NANO = Decimal("1e-9")
 COLUMNS = (
     "at", "call_id", "number", "key_id", "team", "task", "asked", "face", "provider", "model", "upstream", "kind",
-    "outcome", "seconds", "prompt", "cached", "completion", "thinking", "is_estimate", "price", "cost", "low", "high",
+    "outcome", "seconds", "prompt", "cached", "completion", "thinking", "written", "written_1h", "is_estimate", "price",
+    "cost", "low", "high",
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 CURRENCY = "USD"
 _KINDS = {
     "input": "input_mtok", "cached": "cache_read_mtok", "output": "output_mtok", "thinking": "output_reasoning_mtok",
+    "written": "cache_write_mtok", "written_1h": "cache_write_1h_mtok",
 }  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def listed_model(model: str, address: str | None, provider: str | None) -> Liste
 
 
 def _price(prices: "ModelPrice", source: str) -> Price | None:
-    given = {kind: getattr(prices, key) for kind, key in _KINDS.items()}
+    given = {kind: getattr(prices, key, None) for kind, key in _KINDS.items()}
     if given["input"] is None:
         return None
     starts = sorted({tier.start for price in given.values() for tier in getattr(price, "tiers", ())})
@@ -79,11 +80,15 @@ def _price(prices: "ModelPrice", source: str) -> Price | None:
 
 def _rates(given: dict[str, Any], prompt: int) -> Rates:
     each = {kind: None if price is None else rate(_at(price, prompt)) for kind, price in given.items()}
+    usual = each["input"] or 0
+    written = usual if each["written"] is None else each["written"]
     return Rates(
-        input=each["input"] or 0,
-        cached=(each["input"] if each["cached"] is None else each["cached"]) or 0,
+        input=usual,
+        cached=usual if each["cached"] is None else each["cached"],
         output=each["output"],
         thinking=each["output"] if each["thinking"] is None else each["thinking"],
+        written=written,
+        written_1h=written if each["written_1h"] is None else each["written_1h"],
     )
 
 

@@ -24,6 +24,8 @@ class Rates(NamedTuple):
     cached: int
     output: int | None
     thinking: int | None
+    written: int
+    written_1h: int
 
     def of(self, usage: Usage) -> int:
         """Atto-units. What should not have been used is never free: without a price of answers they cost as prompts.
@@ -33,8 +35,10 @@ class Rates(NamedTuple):
         output = self.input if self.output is None else self.output
         thinking = output if self.thinking is None else self.thinking
         return (
-            _rest(usage.prompt, usage.cached) * self.input
+            _rest(usage.prompt, usage.cached + usage.written) * self.input
             + usage.cached * self.cached
+            + _rest(usage.written, usage.written_1h) * self.written
+            + usage.written_1h * self.written_1h
             + _rest(usage.completion, usage.thinking) * output
             + usage.thinking * thinking
         )
@@ -79,7 +83,8 @@ def _rest(whole: int, part: int) -> int:
 
 def _dearest(rates: Rates, prompt: int, completion: int) -> int:
     output = rates.input if rates.output is None else rates.output
-    return prompt * max(rates.input, rates.cached) + completion * max(output, rates.thinking or 0)
+    read = max(rates.input, rates.cached, rates.written, rates.written_1h)
+    return prompt * read + completion * max(output, rates.thinking or 0)
 
 
 def to_nano(atto: int, up: bool = False) -> int:
@@ -97,11 +102,14 @@ def rate(per_million: float | Decimal) -> int:
 def rates_of(settings: RateSettings) -> Rates:
     """As written."""
     output = None if settings.output is None else rate(settings.output)
+    written = settings.input if settings.written is None else settings.written
     return Rates(
         input=rate(settings.input),
         cached=rate(settings.input if settings.cached is None else settings.cached),
         output=output,
         thinking=output if settings.thinking is None else rate(settings.thinking),
+        written=rate(written),
+        written_1h=rate(written if settings.written_1h is None else settings.written_1h),
     )
 
 
@@ -117,4 +125,4 @@ def inhouse_price(currency: str, cost_per_hour: float, tokens_per_second: float)
     exact = Decimal(repr(cost_per_hour)) / (Decimal(repr(tokens_per_second)) * 3600)
     each = int((exact * ATTO).to_integral_value(ROUND_HALF_UP))
     source = f"{cost_per_hour:g} an hour at {tokens_per_second:g} tokens/s"
-    return Price(currency, Rates(each, each, each, each), (), 0, source)
+    return Price(currency, Rates(*[each] * 6), (), 0, source)

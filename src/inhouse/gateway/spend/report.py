@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, get_args
 from inhouse.gateway.store.database import Database
 
 By = Literal["team", "key", "task", "provider", "model", "day"]
+LATEST = 2.0**40  # seconds: no call is later
 _DAY_MS = 86_400_000
 _COLUMNS: dict[By, str] = {
     "team": "team", "key": "key_id", "task": "task", "provider": "provider", "model": "model",
@@ -23,6 +24,8 @@ class Spending(NamedTuple):
     cached: int
     completion: int
     thinking: int
+    written: int
+    written_1h: int
     cost: int
     low: int
     high: int
@@ -32,7 +35,7 @@ class Spending(NamedTuple):
         return self.low == self.high
 
 
-async def spending(db: Database, by: Sequence[str], since: float = 0.0, until: float = 2.0**40) -> list[Spending]:
+async def spending(db: Database, by: Sequence[str], since: float = 0.0, until: float = LATEST) -> list[Spending]:
     """The sums, dearest first, days in their order. Raises `ValueError` for what nothing can be grouped by."""
     known = get_args(By)
     if wrong := [name for name in by if name not in known]:
@@ -41,8 +44,9 @@ async def spending(db: Database, by: Sequence[str], since: float = 0.0, until: f
     groups = ", ".join(f"{column} AS g{i}" for i, column in enumerate(columns))
     rows = await db.read(
         f"SELECT {groups}{', ' * bool(groups)}COUNT(DISTINCT call_id) AS calls, SUM(prompt) AS prompt, "
-        "SUM(cached) AS cached, SUM(completion) AS completion, SUM(thinking) AS thinking, SUM(cost) AS cost, "
-        "SUM(low) AS low, SUM(high) AS high FROM spent WHERE at >= ? AND at < ?"
+        "SUM(cached) AS cached, SUM(completion) AS completion, SUM(thinking) AS thinking, "
+        "SUM(written) AS written, SUM(written_1h) AS written_1h, SUM(cost) AS cost, SUM(low) AS low, "
+        "SUM(high) AS high FROM spent WHERE at >= ? AND at < ?"
         + (f" GROUP BY {', '.join(columns)}" if columns else ""),
         since, until,
     )  # fmt: skip

@@ -5,22 +5,19 @@ from decimal import Decimal
 
 from pydantic import Field, field_validator, model_validator
 
-from inhouse.common.settings import Settings
+from inhouse.providers.prices import TokenPrices
 
 MOST_DIGITS = 12  # behind the point: of a price a million tokens, so that a token's is whole (`price.ATTO`)
 
 
-class RateSettings(Settings):
+class RateSettings(TokenPrices):
     """Prices a million tokens, in the currency that the price names."""
 
-    input: float = Field(ge=0, description="of prompts, a million tokens")
-    cached: float | None = Field(default=None, ge=0, description="of prompts, what was in a cache; default: as input")
     output: float | None = Field(
         default=None, ge=0, description="of answers; what is left out for models that only embed"
     )
-    thinking: float | None = Field(default=None, ge=0, description="of answers, what is thinking; default: as output")
 
-    @field_validator("input", "cached", "output", "thinking")
+    @field_validator("input", "cached", "written", "written_1h", "output", "thinking")
     @classmethod
     def _check_digits(cls, price: float | None) -> float | None:
         if price is not None and -Decimal(repr(price)).as_tuple().exponent > MOST_DIGITS:  # type: ignore[operator]

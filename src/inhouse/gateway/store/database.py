@@ -14,9 +14,14 @@ T = TypeVar("T")
 
 
 class StoreDown(Exception):
-    """The store does not answer (503 for who asked); nothing of the transaction was kept."""
+    """The store does not answer (503 for who asked); nothing of the transaction was kept. `kind` says why in a word
+    or two that anybody may read: the message may name a path."""
 
     exit_status = os.EX_UNAVAILABLE  # of a verb: its message says enough
+
+    def __init__(self, message: str, kind: str = "unreachable") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class Transaction(ABC):

@@ -171,7 +171,7 @@ async def settle(db: Database, call: OpenCall, ending: Ending, kind: Kind = "set
             changed = changes(call.charges, ending.cost - before["cost"], 0, 0)
         settlement, costs = _settlement_rows(call.id, revision, now, kind, ending)
         await tx.execute("INSERT INTO settlements VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", *settlement)
-        await tx.execute_many("INSERT INTO costs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", costs)
+        await tx.execute_many("INSERT INTO costs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", costs)
         await book(tx, changed, now)
         return True
 
@@ -237,11 +237,13 @@ def _settlement_rows(
         call_id, revision, now, kind, ending.outcome, ending.status, ending.seconds, ending.first_token, ending.cost,
         low, high,
     )  # fmt: skip
-    costs = [
-        (call_id, revision, attempt.number, attempt.outcome, attempt.seconds,
-         *(attempt.usage or (None, None, None, None)), int(attempt.is_estimate), price, cost, low, high)
-        for attempt, price, cost, low, high in ending.attempts
-    ]  # fmt: skip
+    costs = []
+    for attempt, price, cost, low, high in ending.attempts:
+        usage = attempt.usage or (None,) * len(Usage._fields)
+        costs.append(
+            (call_id, revision, attempt.number, attempt.outcome, attempt.seconds, *usage[:4], int(attempt.is_estimate),
+             price, cost, low, high, *usage[4:])
+        )  # fmt: skip
     return settlement, costs
 
 
@@ -252,7 +254,7 @@ def _ending(settled: Row, costs: Sequence[Row], attempts: dict[int, Attempt]) ->
         attempt = attempts[row["number"]]
         attempt.outcome, attempt.seconds, attempt.is_estimate = row["outcome"], row["seconds"], bool(row["is_estimate"])
         if row["prompt"] is not None:
-            attempt.usage = Usage(row["prompt"], row["cached"], row["completion"], row["thinking"])
+            attempt.usage = Usage(*(row[name] or 0 for name in Usage._fields))  # of earlier rows some are null
         booked.append(Booked(attempt, row["price"], row["cost"], row["low"], row["high"]))
     return Ending(settled["outcome"], settled["status"], settled["seconds"], settled["first_token"], tuple(booked))
 

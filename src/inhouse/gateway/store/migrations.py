@@ -77,6 +77,19 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX content_by_end ON content (kept_until);
     """,
     "ALTER TABLE attempts ADD COLUMN reserve BIGINT NOT NULL DEFAULT 0;\n",  # nano, beside what the call reserved
+    """
+    -- tokens of the prompt that were written into a cache, and of these for an hour
+    ALTER TABLE costs ADD COLUMN written BIGINT;
+    ALTER TABLE costs ADD COLUMN written_1h BIGINT;
+    DROP VIEW spent;
+    CREATE VIEW spent AS
+        SELECT c.id AS call_id, c.at, c.key_id, c.team, c.task, c.asked, c.face, a.number, a.provider, a.model,
+            a.upstream, s.kind, x.outcome, x.seconds, x.prompt, x.cached, x.completion, x.thinking, x.written,
+            x.written_1h, x.is_estimate, x.price, x.cost, x.low, x.high
+        FROM calls c JOIN settled s ON s.call_id = c.id
+        JOIN costs x ON x.call_id = s.call_id AND x.revision = s.revision
+        JOIN attempts a ON a.call_id = x.call_id AND a.number = x.number;
+    """,
 )
 
 

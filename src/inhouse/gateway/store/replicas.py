@@ -3,13 +3,16 @@
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from inhouse.gateway.store.database import Database, StoreDown, Transaction
 from inhouse.gateway.store.ledger import Booked, Ending, StoredCall, load_call, settle
 
 log = logging.getLogger(__name__)
 LEASE_SECONDS = 15.0  # who has not been seen for so long is taken for dead
+_FRESH = 1.0  # seconds for which what the last beat found is true: health may be asked by anybody, as often as he likes
 _LONGEST_SECONDS = 3600.0  # of a call: what is open for longer was left behind, as when the store went down under it
 
 
@@ -19,6 +22,7 @@ class Replica:
     def __init__(self, db: Database, lease_seconds: float = LEASE_SECONDS) -> None:
         self.id = f"replica_{secrets.token_hex(8)}"
         self._db, self._lease = db, lease_seconds
+        self._beaten, self._fault = 0.0, ""  # when, on the monotonic clock, and the kind of what was wrong
 
     async def join(self) -> int:
         """Be seen, and close what the dead left open; how many calls that were. Before the first call is opened."""
@@ -45,12 +49,25 @@ class Replica:
 
     async def beat(self) -> None:
         """Say that this process lives."""
-        await self._db.run(
-            lambda tx: tx.execute(
-                "INSERT INTO replicas (id, seen) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET seen = excluded.seen",
-                self.id, self._db.now(),
-            )
-        )  # fmt: skip
+        self._beaten = time.monotonic()
+        try:
+            await self._db.run(
+                lambda tx: tx.execute(
+                    "INSERT INTO replicas (id, seen) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET seen = excluded.seen",
+                    self.id, self._db.now(),
+                )
+            )  # fmt: skip
+            self._fault = ""
+        except StoreDown as error:
+            self._fault = error.kind
+            raise
+
+    async def fault(self) -> str:
+        """Why nothing can be written now, in a word or two; "" where it can."""
+        if time.monotonic() - self._beaten > _FRESH:
+            with suppress(StoreDown):
+                await self.beat()
+        return self._fault
 
     async def recover(self) -> int:
         """Close what dead processes left open; how many calls that were."""

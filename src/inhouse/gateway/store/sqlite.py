@@ -25,6 +25,11 @@ _POLL_SECONDS = 0.002
 _SYNC_SECONDS = 1.0
 _PAGE = 2048  # bytes, of a new file: a call changes a little on a dozen pages, and the log gets all of each
 _LONG_LOG = 64 << 20  # bytes: a few thousand calls
+_KINDS = {
+    sqlite3.SQLITE_FULL: "disk full", sqlite3.SQLITE_READONLY: "read-only", sqlite3.SQLITE_IOERR: "disk error",
+    sqlite3.SQLITE_BUSY: "busy", sqlite3.SQLITE_LOCKED: "busy", sqlite3.SQLITE_CORRUPT: "damaged",
+    sqlite3.SQLITE_NOTADB: "damaged",
+}  # fmt: skip
 
 
 class SqliteDatabase(Database):
@@ -153,6 +158,7 @@ def _as_store_down(path: Path) -> Iterator[None]:
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
         raise  # ours
     except (sqlite3.DatabaseError, OSError) as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CANTOPEN)
+        if code == sqlite3.SQLITE_ERROR:
             raise  # ours too: no such table, bad SQL
-        raise StoreDown(f"{path}: {error}") from error
+        raise StoreDown(f"{path}: {error}", _KINDS.get(code & 0xFF, "unreachable")) from error

@@ -44,7 +44,9 @@ class Embeddings:
         found: list[np.ndarray] = []
         for wave in self._waves():
             own: dict[int, np.ndarray] = {}
-            with self.served.worker.submit(wave, Origin(caller.name, salt=caller.salt)) as ticket:
+            with self.served.worker.submit(
+                wave, Origin(caller.name, salt=caller.salted(self.body.cache_salt))
+            ) as ticket:
                 async for job, output in ticket.outputs():
                     assert output.completion is not None and output.completion.embedding is not None
                     own[job] = output.completion.embedding

@@ -141,5 +141,14 @@ def _as_store_down() -> Iterator[None]:
     except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError,
             asyncpg.OperatorInterventionError, asyncpg.InsufficientResourcesError,
             asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError,
+            asyncpg.ReadOnlySQLTransactionError, asyncpg.InternalClientError,  # of a connection that the server ended
             OSError, TimeoutError) as error:  # fmt: skip
-        raise StoreDown(f"PostgreSQL: {error or type(error).__name__}") from error
+        raise StoreDown(f"PostgreSQL: {error or type(error).__name__}", _kind_of(error)) from error
+
+
+def _kind_of(error: Exception) -> str:
+    import asyncpg
+
+    if isinstance(error, asyncpg.DiskFullError):
+        return "disk full"
+    return "read-only" if isinstance(error, asyncpg.ReadOnlySQLTransactionError) else "unreachable"
