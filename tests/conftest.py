@@ -15,9 +15,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("inhouse", deadline=None)
 settings.load_profile("inhouse")
 
-
 # nothing that is imported to find the tests is garbage, and looking through it took a fifth of that time
 gc.disable()
+
+
+LONG = ("test_end_to_end.py", "test_launch.py", "test_compilation.py", "test_fsdp.py", "test_pipeline_parallel.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that take longest first: at the end nobody waits for the other process's last test."""
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 def pytest_collection_finish() -> None:
