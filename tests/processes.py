@@ -15,7 +15,8 @@ TIMEOUT = timedelta(seconds=180)  # a busy machine is slow
 # one server imports what takes seconds to, and every process is forked off it
 _PRELOADED = [
     "inhouse.train.stage", "inhouse.pipeline.runner", "torch._dynamo", "torch.distributed.checkpoint",
-    "torch.distributed.fsdp", "torch.distributed.tensor", "tensorboardX",
+    "torch.distributed.fsdp", "torch.distributed.pipelining", "torch.distributed.tensor", "tensorboardX",
+    "hypothesis.strategies", "pytest", "bench.parallel", "tests.frozen",
 ]  # fmt: skip
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(_PRELOADED)

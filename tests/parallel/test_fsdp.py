@@ -1,11 +1,23 @@
 """Layouts of processes train what one process trains; bench/parallel.py has every layout and the figures."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 import torch
-from bench.parallel import CONFIG, GRADIENT_BAR, LOSS_BAR, differences, gradients_of, parse, run_layouts, settings
+from bench.parallel import (
+    CONFIG,
+    GRADIENT_BAR,
+    LOSS_BAR,
+    Result,
+    differences,
+    gradients_of,
+    parse,
+    run_layouts,
+    settings,
+)
 from tests.processes import in_processes
 from tests.tiny_models import tiny_config
 from torch import Tensor
@@ -19,35 +31,41 @@ from inhouse.model.transformer import Transformer
 from inhouse.parallel.device_mesh import Mesh
 from inhouse.parallel.fsdp import allocate, parallelize
 
-TWO = [
+TWO = (
     "shard=2,experts=2",
     "context=2",
     "context=2,ring=2",
     "replicate=2,recompute=true",
     "shard=2,experts=2,recompute=selective",
-]
-FOUR = [
+)
+FOUR = (
     "context=4,ring=2,recompute=true",
     "replicate=2,shard=2,experts=2",
     "shard=2,context=2,experts=2,vocabulary=2",
-]
+)
 
 
-@pytest.mark.parametrize("layouts", [TWO, FOUR, ["shard=3"]], ids=["two", "four", "three, unevenly"])
-def test_losses_and_gradients_are_those_of_one_process(tmp_path: Path, layouts: list[str]) -> None:
-    results = run_layouts(["", *layouts], 2, tmp_path)
+Trained = Callable[[tuple[str, ...]], dict[str, Result]]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """`trained(layouts)`: two steps of each, once for all tests."""
+    return cache(lambda layouts: run_layouts(layouts, 2, tmp_path_factory.mktemp("layouts")))
+
+
+@pytest.mark.parametrize("layouts", [TWO, FOUR, ("shard=3",)], ids=["two", "four", "three, unevenly"])
+def test_losses_and_gradients_are_those_of_one_process(trained: Trained, layouts: tuple[str, ...]) -> None:
+    (alone,), results = trained(("",)).values(), trained(layouts)
     for layout in layouts:
-        loss, gradient, name = differences(results[layout], results[""])
+        loss, gradient, name = differences(results[layout], alone)
         assert loss <= LOSS_BAR, layout
         assert gradient <= GRADIENT_BAR, (layout, name)
 
 
-def test_two_runs_on_one_layout_are_the_same_bits(tmp_path: Path) -> None:
-    results = []
-    for place in ("a", "b"):
-        (tmp_path / place).mkdir()
-        results.append(run_layouts(["shard=2,experts=2"], 2, tmp_path / place)["shard=2,experts=2"])
-    first, second = results
+def test_two_runs_on_one_layout_are_the_same_bits(trained: Trained, tmp_path: Path) -> None:
+    layout = "shard=2,experts=2"
+    first, second = trained(TWO)[layout], run_layouts([layout], 2, tmp_path)[layout]
     assert first.losses == second.losses
     assert all(torch.equal(first.gradients[name], grad) for name, grad in second.gradients.items())
 

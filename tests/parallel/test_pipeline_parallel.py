@@ -1,5 +1,7 @@
 """Layers shared by a pipeline train, start, and are read and written as in one process, in every order of torch's."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -10,6 +12,7 @@ from bench.parallel import (
     CONFIG,
     GRADIENT_BAR,
     LOSS_BAR,
+    Result,
     differences,
     gradients_of,
     parse,
@@ -26,31 +29,40 @@ from inhouse.parallel.expert_parallel import ExpectedShares
 from inhouse.parallel.fsdp import allocate, parallelize
 from inhouse.train.step import TrainStep
 
-TWO = [
+TWO = (
     "pipeline=2",
     "pipeline=2,pipeline_schedule=Interleaved1F1B,recompute=true",
     "pipeline=2,pipeline_schedule=InterleavedZeroBubble",
     "pipeline=2,pipeline_schedule=ZBVZeroBubble,recompute=true",
-]
-FOUR = [  # bench/parallel.py has more
+)
+FOUR = (  # bench/parallel.py has more
     "pipeline=2,replicate=2,recompute=selective",
     "pipeline=2,shard=2,experts=2,pipeline_schedule=ZBVZeroBubble,recompute=true",
     "pipeline=2,context=2,experts=2,vocabulary=2,pipeline_schedule=InterleavedZeroBubble",
     "pipeline=2,context=2,ring=2,pipeline_schedule=ZBVZeroBubble",
-]
+)
+
+
+Trained = Callable[[tuple[str, ...]], dict[str, Result]]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """`trained(layouts)`: two steps of each, once for all tests."""
+    return cache(lambda layouts: run_layouts(layouts, 2, tmp_path_factory.mktemp("layouts")))
 
 
 @pytest.mark.parametrize("layouts", [TWO, FOUR], ids=["two", "four"])
-def test_losses_gradients_norm_and_loads_are_those_of_one_process(tmp_path: Path, layouts: list[str]) -> None:
-    results = run_layouts(["", *layouts], 2, tmp_path)
+def test_losses_gradients_norm_and_loads_are_those_of_one_process(trained: Trained, layouts: tuple[str, ...]) -> None:
+    (alone,), results = trained(("",)).values(), trained(layouts)
     for layout in layouts:
-        loss, gradient, name = differences(results[layout], results[""])
+        loss, gradient, name = differences(results[layout], alone)
         assert loss <= LOSS_BAR, layout
         assert gradient <= GRADIENT_BAR, (layout, name)
-        assert torch.equal(results[layout].gradients["tokens an expert"], results[""].gradients["tokens an expert"])
+        assert torch.equal(results[layout].gradients["tokens an expert"], alone.gradients["tokens an expert"])
 
 
-def gradients_under(layouts: list[str], changed: dict[str, Any]) -> list[dict[str, Tensor]]:
+def gradients_under(layouts: tuple[str, ...], changed: dict[str, Any]) -> list[dict[str, Tensor]]:
     return [gradients_of(Mesh(parse(text)), settings(1).model_copy(update=changed)) for text in layouts]
 
 
@@ -66,14 +78,14 @@ def gradients_under(layouts: list[str], changed: dict[str, Any]) -> list[dict[st
 def test_what_else_has_gradients_has_those_of_one_process(changed: dict[str, Any], bar: float) -> None:
     reference = gradients_of(SINGLE, settings(1).model_copy(update=changed))
     # a ring rounds otherwise in bf16, with a pipeline or without: 0.06
-    for layouts in ([TWO[0], TWO[2]], FOUR[1:3]):
+    for layouts in ((TWO[0], TWO[2]), FOUR[1:3]):
         every = in_processes(parse(layouts[0]).processes, gradients_under, layouts, changed)[0]
         for layout, found in zip(layouts, every, strict=True):
             for name, expected in reference.items():
                 assert (found[name] - expected).norm() <= bar * expected.norm(), (layout, name)
 
 
-def passes_with_little_room(layouts: list[str]) -> tuple[list[dict[str, Tensor]], int]:
+def passes_with_little_room(layouts: tuple[str, ...]) -> tuple[list[dict[str, Tensor]], int]:
     make, passes = ExpectedShares.__init__, TrainStep._passes
 
     def expect_little(shares: ExpectedShares, *arguments: Any) -> None:
@@ -96,12 +108,9 @@ def test_where_experts_have_too_little_room_all_do_the_step_again() -> None:
             assert (found[name] - expected).norm() <= GRADIENT_BAR * expected.norm(), name
 
 
-def test_two_runs_on_one_layout_are_the_same_bits(tmp_path: Path) -> None:
-    layout, results = TWO[3], []
-    for place in ("a", "b"):
-        (tmp_path / place).mkdir()
-        results.append(run_layouts([layout], 2, tmp_path / place)[layout])
-    first, second = results
+def test_two_runs_on_one_layout_are_the_same_bits(trained: Trained, tmp_path: Path) -> None:
+    layout = TWO[3]
+    first, second = trained(TWO)[layout], run_layouts([layout], 2, tmp_path)[layout]
     assert first.losses == second.losses
     assert all(torch.equal(first.gradients[name], grad) for name, grad in second.gradients.items())
 

@@ -24,9 +24,12 @@ from inhouse.pipeline.stages import Stage
 from inhouse.recipe.ready import find_recipe
 from inhouse.recipe.recipe import Recipe, load_recipe
 
+ALONE_FIRST = [*SHRUNK, "data.processes=1", "tokenizer.processes=1"]  # what comes before the stage that is shared
+SHARED = ("parallel.shard=2", "pretrain.tokens=8192", "pretrain.checkpoint_every=2", "pretrain.log_every=1")
+
 
 def recipe(text: Path, *overrides: str) -> Recipe:
-    return load_recipe(find_recipe("preview-moe"), [*SHRUNK, f"data.sources.0.path={text}", *overrides])
+    return load_recipe(find_recipe("preview-moe"), [*ALONE_FIRST, f"data.sources.0.path={text}", *overrides])
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +93,16 @@ def test_two_processes_train_the_model_of_one(text: Path, tmp_path: Path) -> Non
     assert read_json(shared / "pretrain" / "config.json") == read_json(alone / "pretrain" / "config.json")
 
 
+@pytest.fixture(scope="module")
+def unbroken(text: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The digest of the weights that two processes end with, where none is lost."""
+    run = make(recipe(text, *SHARED), tmp_path_factory.mktemp("unbroken"), until="pretrain")
+    return digest(run / "pretrain" / "model.safetensors")
+
+
 def test_processes_that_one_was_lost_of_are_started_again(
-    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    text: Path, unbroken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    shared = ("parallel.shard=2", "pretrain.tokens=8192", "pretrain.checkpoint_every=2", "pretrain.log_every=1")
-    unbroken = make(recipe(text, *shared), tmp_path / "unbroken", until="pretrain")
     started: list[subprocess.Popen[str]] = []
     start = processes._start
     monkeypatch.setattr(processes, "_start", lambda *arguments: started.append(start(*arguments)) or started[-1])
@@ -106,33 +114,14 @@ def test_processes_that_one_was_lost_of_are_started_again(
         started[1].kill()
 
     threading.Thread(target=kill_one, daemon=True).start()
-    killed = make(recipe(text, *shared), tmp_path / "killed", until="pretrain")
+    killed = make(recipe(text, *SHARED), tmp_path / "killed", until="pretrain")
     assert len(started) == 4
     assert "process 1 of 2 was killed by SIGKILL; starting its processes again" in capfd.readouterr().err
-    assert digest(killed / "pretrain" / "model.safetensors") == digest(unbroken / "pretrain" / "model.safetensors")
+    assert digest(killed / "pretrain" / "model.safetensors") == unbroken
 
 
-def test_torchrun_joins(text: Path, tmp_path: Path) -> None:
-    overrides = [*SHRUNK, f"data.sources.0.path={text}", "parallel.shard=2", "pretrain.tokens=2048"]
-    code = "from inhouse.cli.app import main; main()"
-    script = tmp_path / "joined.py"
-    script.write_text(code)
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script), "make",
-        "preview-moe", "--until", "pretrain", "--runs", str(tmp_path / "runs"),
-        *(word for text in overrides for word in ("--set", text)),
-    ]  # fmt: skip
-    done = subprocess.run(
-        command, timeout=600, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "runs" / "preview-moe" / "pretrain" / "model.safetensors").is_file()
-
-
-def test_torchrun_starts_again_and_ends_in_the_same_bits(text: Path, tmp_path: Path) -> None:
-    overrides = [*SHRUNK, f"data.sources.0.path={text}", "parallel.shard=2", "pretrain.tokens=8192"]
-    overrides += ["pretrain.checkpoint_every=2", "pretrain.log_every=1"]
-    unbroken = make(recipe(text, *overrides[len(SHRUNK) + 1 :]), tmp_path / "unbroken", until="pretrain")
+def test_torchrun_joins_starts_again_and_ends_in_the_same_bits(text: Path, unbroken: str, tmp_path: Path) -> None:
+    overrides = [*ALONE_FIRST, f"data.sources.0.path={text}", *SHARED]
     script = tmp_path / "struck.py"
     script.write_text(f"""
 import os, signal, threading, time
@@ -157,8 +146,7 @@ main()
     )
     assert done.returncode == 0, done.stderr
     assert "going on from step" in done.stderr
-    weights = [run / "pretrain" / "model.safetensors" for run in (tmp_path / "runs" / "preview-moe", unbroken)]
-    assert digest(weights[0]) == digest(weights[1])
+    assert digest(tmp_path / "runs" / "preview-moe" / "pretrain" / "model.safetensors") == unbroken
 
 
 def test_another_number_of_processes_than_asked_for_is_refused(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:

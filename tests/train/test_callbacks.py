@@ -82,15 +82,20 @@ def test_it_hears_of_a_restart_and_of_a_rewind(tmp_path: Path) -> None:
     assert all(math.isfinite(loss) for loss in validation.losses.values())
 
 
-def test_garbage_is_collected_at_fixed_steps_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the first step, to keep what is there for good, and then every so many."""
+@pytest.mark.parametrize("has_frozen", [False, True])
+def test_garbage_is_collected_at_fixed_steps_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_frozen: bool
+) -> None:
+    """After the first step, to keep what is there for good, and then every so many; a caller's frozen objects stay."""
     collected: list[int] = []
+    kept: list[int] = []
 
     class Litter(Callback):
         """Cycles enough for Python's own collector to come often."""
 
         def after_step(self, trainer: Trainer, batch: Batch, gradients: Gradients) -> None:
             self.done = trainer.done
+            kept.append(gc.get_freeze_count())
             for _ in range(3000):
                 cycle: list[object] = []
                 cycle.append(cycle)
@@ -103,7 +108,11 @@ def test_garbage_is_collected_at_fixed_steps_only(tmp_path: Path, monkeypatch: p
             collected.append(litter.done)
 
     monkeypatch.setattr("inhouse.train.callbacks._COLLECT_EVERY", 4)
-    was_enabled, frozen = gc.isenabled(), gc.get_freeze_count()
+    was_enabled = gc.isenabled()
+    gc.unfreeze()
+    if has_frozen:
+        gc.freeze()
+    frozen = gc.get_freeze_count()
     gc.enable()
     try:
         model = tiny_model()
@@ -111,7 +120,14 @@ def test_garbage_is_collected_at_fixed_steps_only(tmp_path: Path, monkeypatch: p
         train(model, batch_of, NUM_STEPS, settings(), tmp_path, name="test", run_identity={}, callbacks=[litter])
     finally:
         gc.callbacks.remove(note)
-        assert gc.isenabled() and gc.get_freeze_count() == frozen
+        assert gc.isenabled()
+        left = gc.get_freeze_count()
+        gc.freeze()  # as all tests have it
         if not was_enabled:
             gc.disable()
     assert collected == [1, 4, 8, 12]
+    assert kept[-1] > 0
+    if has_frozen:
+        assert max(kept) <= frozen and left > 0  # the same, but for what has gone since
+    else:
+        assert left == 0

@@ -23,11 +23,12 @@ class GarbageCollection(Callback):
     """Collects at fixed steps, on all ranks together, what Python's collector would at a time of each one's own.
 
     Wherever one rank collects, all others wait for it in the next collective. What was made before the first step ended
-    (modules, compiled code) stays, and is not looked through again.
+    (modules, compiled code) stays, and is not looked through again; where the caller has frozen what it has, that is
+    enough, and is left as it is.
     """
 
     def __enter__(self) -> "GarbageCollection":
-        self._was_enabled = gc.isenabled()
+        self._was_enabled, self._was_frozen = gc.isenabled(), gc.get_freeze_count() > 0
         gc.disable()
         return self
 
@@ -38,12 +39,13 @@ class GarbageCollection(Callback):
         if self._is_frozen and trainer.done % _COLLECT_EVERY:
             return
         gc.collect()
-        if not self._is_frozen:
+        if not self._is_frozen and not self._was_frozen:
             gc.freeze()
-            self._is_frozen = True
+        self._is_frozen = True
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        gc.unfreeze()
+        if not self._was_frozen:
+            gc.unfreeze()
         if self._was_enabled:
             gc.enable()
 
