@@ -1,12 +1,19 @@
 """What drafts cost and bring: the engine with and without, in turns, in one process.
 
-    .venv/bin/python bench/speculation.py [--size preview 0.6B] [--write]
+    .venv/bin/python bench/speculation.py [--size preview 0.6B] [--head RUN] [--write]
 
 The models of bench/decode.py, whose random weights repeat nothing, with the settings of `inhouse serve`. So the first
 table has bounds: tokens a second of decoding as a multiple of those without, where drafts of full length are all taken
 for right, whatever was drawn, where all are taken for wrong and never given up, and with the lookup as it is, on text
 that holds nothing to find. The second has the lookup alone, on the sources of Python's library: tokens a step of an
 answer that is known. (Where a model writes the same, the same drafts are right.)
+
+With `--head`, instead of both, the layer of a trained model that predicts further ahead, on the beginnings of the
+run's held-out texts: the part of its drafts that was right, tokens a pass of the model, and the processor's time
+without drafts as a multiple of that with them, in turns. The results go into speculation-mtp.md. Such a run, small:
+
+    inhouse make preview-moe --name ahead --until pretrain --set model.num_nextn_predict_layers=1 \
+        --set pretrain.mtp_weight=0.3 --set pretrain.tokens=800000
 """
 
 import argparse
@@ -28,7 +35,10 @@ import numpy as np
 import torch
 
 from decode import NUM_PROMPT, SHAPES, new_folder
+from inhouse.common.model_paths import find_model
+from inhouse.data.documents import read_documents
 from inhouse.data.tokenizer import Tokenizer
+from inhouse.engine.cache.kv_cache import KVCache
 from inhouse.engine.drafts.pace import Pace
 from inhouse.engine.drafts.prompt_lookup import PromptLookup
 from inhouse.engine.engine import Engine
@@ -40,7 +50,9 @@ from inhouse.serve.server import threads_for
 VOCAB = 4096
 STREAMS = {"preview": (1, 4, 8), "0.6B": (1, 4)}
 NUM_TOKENS = {"preview": 64, "0.6B": 10}
+NUM_HEAD = 96
 RESULTS = Path(__file__).with_name("results") / "speculation.md"
+HEAD_RESULTS = RESULTS.with_name("speculation-mtp.md")
 DRAFT = list(range(100, 200))
 
 
@@ -124,12 +136,76 @@ def texts(tokenizer: Tokenizer) -> dict[str, list[tuple[list[int], list[int]]]]:
     }
 
 
+def head_table(run: Path, rounds: int) -> list[str]:
+    """Lines on the layer of the model in `run`."""
+    settings = ServingSettings(cache_gib=0.5, max_sequences=64, speculation="mtp")
+    drafting, plain = open_folder(find_model(run), "bf16"), open_folder(find_model(run), "bf16")
+    config, dtype = drafting.model.config, drafting.model.dtype
+    torch.set_num_threads(threads_for(drafting, settings))
+    without = plain.engine(settings.model_copy(update={"speculation": "none"}))
+    texts = [drafting.tokenizer.encode(each.text)[:NUM_PROMPT] for each in read_documents(run / "data", "heldout")]
+    texts = [each for each in texts if len(each) == NUM_PROMPT]
+    sizes = [KVCache.bytes_per_token(config, dtype, is_ahead) for is_ahead in (False, True)]
+    lines = [
+        f"{config.count_parameters().total / 1e6:.1f} M parameters, {config.num_layers} layers of {config.hidden_size} "
+        f"and the one that drafts. A token takes {sizes[1]:,} bytes of cache, {sizes[0]:,} without drafts.",
+        "",
+        "| drafts of at most | temperature | streams | right | tokens a pass | time without / with |",
+        "| ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for most in (1, 2, 4):
+        engine = drafting.engine(settings.model_copy(update={"draft_tokens": most}))
+        for temperature, streams in itertools.product((0.0, 1.0), (1, 4, 8, 32)):
+            params = SamplingParams(max_tokens=NUM_HEAD, temperature=temperature, seed=1, ignore_eos=True)
+            prompts = list(itertools.islice(itertools.cycle(texts), streams))
+            row = f"| {most} | {temperature:g} | {streams} | {compare_head(engine, without, prompts, params, rounds)} |"
+            print(row, flush=True)
+            lines.append(row)
+    return lines
+
+
+def compare_head(engine: Engine, without: Engine, prompts: list[list[int]], params: SamplingParams, rounds: int) -> str:
+    """The last three cells of a row."""
+    drafted, accepted = engine.num_drafted, engine.num_accepted
+    ratios, num_passes = [], 0
+    for i in range(rounds + 1):  # the first warms up
+        passes, run = itertools.count(), engine._runner.run
+        with patch.object(
+            engine._runner, "run", lambda scheduled, run=run, passes=passes: (next(passes), run(scheduled))[1]
+        ):
+            seconds = {}
+            for each in (engine, without) if i % 2 else (without, engine):
+                seconds[each] = timed(each, prompts, params)
+        num_passes += next(passes) - 2  # of the prompts, before and again
+        ratios.append(seconds[without] / seconds[engine])
+    drafted, accepted = engine.num_drafted - drafted, engine.num_accepted - accepted
+    tokens = (rounds + 1) * params.max_tokens / num_passes
+    right = f"{accepted / drafted:.0%}" if drafted else "none drafted"
+    ratios = ratios[1:]
+    return f"{right} | {tokens:.2f} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--head", type=Path, help="a run whose model predicts further ahead: it alone is measured")
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
     args = parser.parse_args()
+    if args.head is not None:
+        lines = [
+            "# Drafts by the model's own layer",
+            "",
+            f"`.venv/bin/python {' '.join(sys.argv)}` on {os.cpu_count()} cores ({platform.machine()}), torch "
+            f"{torch.__version__}. bf16, prompts of {NUM_PROMPT} tokens, answers of {NUM_HEAD}. Tokens a pass: of a "
+            "stream. The processor's time of decoding without drafts, as a multiple of that with them: median "
+            f"(least to most) of {args.rounds} rounds.",
+            "",
+            *head_table(args.head, args.rounds),
+        ]
+        if args.write:
+            HEAD_RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return
     lines = [
         "# Drafts",
         "",

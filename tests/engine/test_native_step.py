@@ -68,7 +68,7 @@ class Sequences:
         for position in range(self.tokens_NT.shape[1]):
             positions = torch.full((len(chosen),), position)
             tokens, places = self.tokens_NT[chosen, position].contiguous(), (self.rows_N[chosen], positions)
-            out, totals, layers = decoder(tokens, Places(self.table_RP, *places), torch.arange(len(chosen)))
+            out, totals, layers, _ = decoder(tokens, Places(self.table_RP, *places), torch.arange(len(chosen)))
             torch.testing.assert_close(totals, out.logsumexp(dim=-1), rtol=1e-5, atol=1e-5)
             logits.append(out)
             experts.append(torch.stack([*layers, torch.zeros(len(chosen), 0)][:-1] or [torch.zeros(len(chosen), 0)], 1))
@@ -155,9 +155,11 @@ def test_many_tokens_of_a_sequence_in_one_call_are_those_of_a_call_each(shape, m
     decoder = NativeDecoder(model, again.cache.pages)
     places = Places(again.table_RP, again.rows_N.repeat_interleave(13), torch.arange(13).repeat(3))
     for wanted in ([12, 25, 38], [38, 3], [], list(range(39))):
-        logits, totals, experts = decoder(again.tokens_NT.flatten(), places, torch.tensor(wanted, dtype=torch.int64))
+        logits, totals, experts, hidden = decoder(
+            again.tokens_NT.flatten(), places, torch.tensor(wanted, dtype=torch.int64)
+        )
         assert torch.equal(logits, one_by_one[wanted]) and totals.shape == (len(wanted),)
-        assert all(len(layer) == 39 for layer in experts)
+        assert all(len(layer) == 39 for layer in experts) and hidden.shape == (39, model.config.hidden_size)
 
 
 @pytest.fixture

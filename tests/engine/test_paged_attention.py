@@ -48,6 +48,23 @@ def test_the_kernel_says_what_the_reference_says(dtype, num_kv_heads, group, dim
 
 
 @pytest.mark.parametrize("dtype", NEAR)
+def test_first_positions_that_are_skipped_change_nothing(dtype):
+    (q, k, v, cache), places = case(2, 2, 32, dtype)
+    places = places._replace(positions_N=places.positions_N + 1)
+    attends = [reference] + [cpu.paged_attention] * cpu.is_there(cache)
+    for attend in attends:
+        outs = []
+        for filling in (0.0, 9.0):
+            own = cache.clone()
+            own[places.table_RP[:, 0], :, :, 0] = filling
+            outs.append(attend(q, k, v, own, *places, 0, 1))
+        assert torch.equal(*outs)
+        torch.testing.assert_close(
+            outs[0], reference(q, k, v, cache.clone(), *places, 0, 1), rtol=NEAR[dtype], atol=NEAR[dtype]
+        )
+
+
+@pytest.mark.parametrize("dtype", NEAR)
 def test_a_sequence_gets_the_same_bits_alone_as_among_others(dtype):
     (q, k, v, cache), places = case(2, 2, 32, dtype)
     if not cpu.is_there(cache):

@@ -17,7 +17,9 @@ from inhouse.engine.paged_attention import Places, gather, hidden_beyond, paged_
 
 
 class Chunk(NamedTuple):
-    """Tokens start..end of the step's row belong to one sequence that has `past` tokens in the cache already."""
+    """Tokens start..end of the step's row belong to one sequence that has `past` tokens in the cache already.
+
+    Those that are `skipped` are not among them."""
 
     start: int
     end: int
@@ -28,11 +30,14 @@ class Chunk(NamedTuple):
 class PagedAttention:
     """Writes the step's keys and values, then attends. One object a step; masks are made once and serve all layers.
 
-    `decoding`: where the tokens of sequences with one new token go; `slots`: where those of the chunks do.
+    `decoding`: where the tokens of sequences with one new token go; `slots`: where those of the chunks do. Nobody sees
+    the first `skipped` positions.
     """
 
-    def __init__(self, cache: KVCache, decoding: Places | None, slots: Tensor, chunks: list[Chunk]) -> None:
-        self.cache, self.decoding, self.chunks = cache, decoding, chunks
+    def __init__(
+        self, cache: KVCache, decoding: Places | None, slots: Tensor, chunks: list[Chunk], skipped: int = 0
+    ) -> None:
+        self.cache, self.decoding, self.chunks, self.skipped = cache, decoding, chunks, skipped
         self.lines = cache.lines(slots) if chunks else None
         self._masks: dict[tuple[int, int | None], Tensor] = {}
 
@@ -45,13 +50,14 @@ class PagedAttention:
         if self.decoding is not None:
             num_decoding = len(self.decoding.rows_N)
             q_RHd, k_RKd, v_RKd = (x[:num_decoding] for x in (q_NHd, k_NKd, v_NKd))
-            parts.append(paged_attention(q_RHd, k_RKd, v_RKd, self.cache.pages[layer], self.decoding, window))
+            pages = self.cache.pages[layer]
+            parts.append(paged_attention(q_RHd, k_RKd, v_RKd, pages, self.decoding, window, self.skipped))
         for chunk in self.chunks:
             own = slice(chunk.start, chunk.end)
             k_KSd, v_KSd = (x[own].transpose(0, 1) for x in (k_NKd, v_NKd))
             if chunk.past:
-                num_slots = chunk.past + chunk.end - chunk.start
-                k_KSd, v_KSd = gather(self.cache.pages[layer], chunk.pages_1P)[:, 0, :, :num_slots]
+                seen = slice(self.skipped, self.skipped + chunk.past + chunk.end - chunk.start)
+                k_KSd, v_KSd = gather(self.cache.pages[layer], chunk.pages_1P)[:, 0, :, seen]
             parts.append(self._chunk(chunk, q_NHd[own], k_KSd, v_KSd, window))
         return (parts[0] if len(parts) == 1 else torch.cat(parts))[None]
 

@@ -31,15 +31,17 @@ class Decoder:
         length = -(-len(model.layers) // num_pieces)
         self._pieces = [range(i, min(i + length, len(model.layers))) for i in range(0, len(model.layers), length)]
 
-    def __call__(self, tokens_N: Tensor, places: Places) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """fp32 logits (N, V) of the next tokens, their log-sum-exp (N), and every MoE layer's experts (N, K)."""
+    def __call__(self, tokens_N: Tensor, places: Places) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
+        """fp32 logits (N, V) of the next tokens, their log-sum-exp (N), every MoE layer's experts (N, K), and the
+        hidden states as they enter the head (N, D)."""
         experts: list[Tensor] = []
         x_ND, rope = self._begin(self._model, tokens_N, places.positions_N)
         for piece in self._pieces:
             blocks, caches = self._model.layers[piece.start : piece.stop], self._cache.pages[piece.start : piece.stop]
             x_ND, routing = self._blocks(tuple(blocks), x_ND, rope, caches, places)
             experts += [layer.experts_NK for layer in routing]
-        return *self._end(self._model, x_ND), experts
+        logits_NV, log_totals_N, hidden_ND = self._end(self._model, x_ND)
+        return logits_NV, log_totals_N, experts, hidden_ND
 
 
 def _begin(model: Transformer, tokens_N: Tensor, positions_N: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -59,8 +61,8 @@ def _blocks(
     return x_ND, routings
 
 
-def _end(model: Transformer, x_ND: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits, in the order that is fastest with few hidden states on a CPU, and their log-sum-exp."""
+def _end(model: Transformer, x_ND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, in the order that is fastest with few hidden states on a CPU, their log-sum-exp, and hidden states."""
     hidden_ND, weight_VD = model.norm(x_ND), model.lm_head.weight
     if model.lm_head.packed is not None or model.head_in_fp32:
         logits_NV = model.logits(hidden_ND)
@@ -70,4 +72,4 @@ def _end(model: Transformer, x_ND: Tensor) -> tuple[Tensor, Tensor]:
         logits_NV = (weight_VD.to(hidden_ND.dtype) @ hidden_ND.T).T.float().contiguous()
     else:
         logits_NV = model.logits(hidden_ND)
-    return logits_NV, logits_NV.logsumexp(dim=-1)
+    return logits_NV, logits_NV.logsumexp(dim=-1), hidden_ND

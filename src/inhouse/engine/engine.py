@@ -19,7 +19,8 @@ from inhouse.data.tokenizer import Tokenizer
 from inhouse.engine.cache.kv_cache import KVCache
 from inhouse.engine.cache.prefix_cache import PrefixCache
 from inhouse.engine.decoding import Decoder
-from inhouse.engine.drafts.speculator import Drafter, Speculator
+from inhouse.engine.drafts.prediction_head import PredictionHead
+from inhouse.engine.drafts.speculator import Drafter, Speculator, check_drafter
 from inhouse.engine.drafts.verify import drawings_of, num_agreed
 from inhouse.engine.grammar import Grammars, Mask
 from inhouse.engine.prefill import PrefillBudget
@@ -31,6 +32,7 @@ from inhouse.engine.request import (
     SamplingParams,
     StepOutput,
     TokenLogprobs,
+    check_request,
     checked,
 )
 from inhouse.engine.runner import ModelRunner
@@ -63,20 +65,19 @@ class Engine:
     ) -> None:
         """`max_context`: tokens of a prompt and its answer, where that is less than the model's context."""
         self.model, self.tokenizer, self.settings = model, tokenizer, settings or EngineSettings()
-        if (self.settings.speculation == "model") != (drafter is not None):
-            raise ValueError(
-                "speculation = model and what drafts go together: open the model's folder with draft_model"
-            )
+        check_drafter(self.settings.speculation, model, drafter)
+        is_ahead = self.settings.speculation == "mtp"
         if self.settings.weights == "int8" and not model.is_int8:
             raise ValueError("weights = int8, but the model has others: call its pack(to_int8=True) first")
         config, page_size = model.config, self.settings.page_size
-        page_bytes = page_size * KVCache.bytes_per_token(config, model.dtype)
+        page_bytes = page_size * KVCache.bytes_per_token(config, model.dtype, is_ahead)
         wanted = self.settings.max_sequences * -(-config.max_position // page_size)
         self.num_pages = min(int(self.settings.cache_gib * 2**30) // page_bytes, wanted)
         if self.num_pages * page_size < 2:
             raise ValueError(f"cache_gib = {self.settings.cache_gib} holds no page of {page_bytes} bytes; raise it")
         self.max_context = min(config.max_position, self.num_pages * page_size, max_context or config.max_position)
-        self._cache = KVCache(config, self.num_pages, page_size, model.dtype, model.embed_tokens.weight.device)
+        device = model.embed_tokens.weight.device
+        self._cache = KVCache(config, self.num_pages, page_size, model.dtype, device, is_ahead)
         self._pages = PrefixCache(self.num_pages, page_size)
         self._scheduler = Scheduler(self._pages, self.settings.max_sequences, self.max_context)
         self._budget = PrefillBudget(self.settings.max_prefill, None)
@@ -90,10 +91,11 @@ class Engine:
         if isinstance(self._runner.decoder, Decoder):
             self._warm_up()
         self._budget = PrefillBudget(self.settings.max_prefill, self.settings.prompt_turn)
+        if is_ahead:
+            drafter = PredictionHead(self._runner, self._pages)
         if self.settings.speculation != "none":
-            self._speculator = Speculator(
-                self._scheduler, self.settings.draft_tokens, self.max_context, self._ends, drafter
-            )
+            most = self.settings.draft_tokens
+            self._speculator = Speculator(self._scheduler, most, self.max_context, self._ends, drafter, is_ahead)
 
     def _warm_up(self) -> None:
         """Compile now what requests would wait for: a step of one sequence, of a few, … of nearly all (see `Experts`).
@@ -142,17 +144,7 @@ class Engine:
         Raises `ValueError` for a prompt that the model cannot take, and for a grammar that cannot be followed; one that
         `grammars.check` has not seen is compiled now.
         """
-        if not prompt:
-            raise ValueError("the prompt is empty; begin with at least the end-of-document token")
-        if len(prompt) >= self.max_context + params.embed:
-            left = "" if params.embed else ", of which one must be left"
-            raise ValueError(f"the prompt has {len(prompt)} tokens and the context {self.max_context}{left}")
-        if not 0 <= min(prompt) <= max(prompt) < self.model.config.vocab_size:
-            raise ValueError(f"the prompt has token ids outside 0..{self.model.config.vocab_size - 1}")
-        named = [*params.logit_bias, *params.stop_token_ids, *(params.thinking.end_ids if params.thinking else ())]
-        if named and not 0 <= min(named) <= max(named) < self.model.config.vocab_size:
-            most = self.model.config.vocab_size - 1
-            raise ValueError(f"logit_bias, stop_token_ids or thinking name tokens outside 0..{most}")
+        check_request(prompt, params, self.max_context, self.vocab_size)
         seed = secrets.randbits(63) if params.seed is None else params.seed
         matcher = None if params.grammar is None else self.grammars.matcher(params.grammar)
         identity = next(self._new_id)

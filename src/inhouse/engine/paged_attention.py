@@ -16,8 +16,8 @@ _COPIED_BYTES = 32 << 20  # of one layer's keys and values that the reference co
 # An operator: compiled code calls it, and does not look into it. Not `custom_op`, which takes longer to call.
 torch.library.define(
     "inhouse::paged_attention",
-    "(Tensor q, Tensor k, Tensor v, Tensor(a!) cache, Tensor table, Tensor rows, Tensor positions, int window)"
-    " -> Tensor",
+    "(Tensor q, Tensor k, Tensor v, Tensor(a!) cache, Tensor table, Tensor rows, Tensor positions, int window, "
+    "int skipped) -> Tensor",
 )
 
 
@@ -33,28 +33,30 @@ class Places(NamedTuple):
 
 
 def paged_attention(
-    q_NHd: Tensor, k_NKd: Tensor, v_NKd: Tensor, cache: Tensor, places: Places, window: int | None
+    q_NHd: Tensor, k_NKd: Tensor, v_NKd: Tensor, cache: Tensor, places: Places, window: int | None, skipped: int = 0
 ) -> Tensor:
     """(N, H, d): puts every sequence's new key and value to its place, then attends to all up to it.
 
-    `window`: how many tokens back, itself included, a token sees; None: all.
+    `window`: how many tokens back, itself included, a token sees; None: all, but the first `skipped` positions.
     """
-    out: Tensor = torch.ops.inhouse.paged_attention(q_NHd, k_NKd, v_NKd, cache, *places, window or 0)
+    out: Tensor = torch.ops.inhouse.paged_attention(q_NHd, k_NKd, v_NKd, cache, *places, window or 0, skipped)
     return out
 
 
 @torch.library.impl("inhouse::paged_attention", "default")
 def _run(
-    q: Tensor, k: Tensor, v: Tensor, cache: Tensor, table: Tensor, rows: Tensor, positions: Tensor, window: int
-) -> Tensor:
+    q: Tensor, k: Tensor, v: Tensor, cache: Tensor, table: Tensor, rows: Tensor, positions: Tensor, window: int,
+    skipped: int,
+) -> Tensor:  # fmt: skip
     attend = cpu.paged_attention if cpu.is_there(cache) else reference
-    return attend(q, k, v, cache, table, rows, positions, window)
+    return attend(q, k, v, cache, table, rows, positions, window, skipped)
 
 
 @torch.library.register_fake("inhouse::paged_attention")
 def _(
-    q: Tensor, k: Tensor, v: Tensor, cache: Tensor, table: Tensor, rows: Tensor, positions: Tensor, window: int
-) -> Tensor:
+    q: Tensor, k: Tensor, v: Tensor, cache: Tensor, table: Tensor, rows: Tensor, positions: Tensor, window: int,
+    skipped: int,
+) -> Tensor:  # fmt: skip
     return torch.empty_like(q, memory_format=torch.contiguous_format)
 
 
@@ -67,6 +69,7 @@ def reference(
     rows_N: Tensor,
     positions_N: Tensor,
     window: int,
+    skipped: int = 0,
 ) -> Tensor:
     """By torch's own attention over copies of the pages, as many sequences at once as a bound on memory allows."""
     page_size = cache.shape[3]
@@ -76,7 +79,12 @@ def reference(
     cache[newest_N, :, :, positions_N % page_size] = torch.stack((k_NKd, v_NKd), dim=1)
     at_once = max(_COPIED_BYTES // (num_pages * cache[0].nbytes), 1)
     parts = zip(*(x.split(at_once) for x in (q_NHd, pages_NP, positions_N)), strict=True)
-    return torch.cat([_attend(q, gather(cache, pages), positions, window) for q, pages, positions in parts])
+    return torch.cat(
+        [
+            _attend(q, gather(cache, pages)[..., skipped:, :], positions - skipped, window)
+            for q, pages, positions in parts
+        ]
+    )
 
 
 def gather(cache: Tensor, pages_RP: Tensor) -> Tensor:

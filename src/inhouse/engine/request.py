@@ -162,3 +162,17 @@ def checked(output: StepOutput | Failure) -> StepOutput:
     if isinstance(output, Failure):
         raise RuntimeError(f"a request has failed: {output.reason}")
     return output
+
+
+def check_request(prompt: list[int], params: SamplingParams, max_context: int, vocab_size: int) -> None:
+    """Raise `ValueError` for a prompt that the model cannot take, or parameters that name tokens it does not have."""
+    if not prompt:
+        raise ValueError("the prompt is empty; begin with at least the end-of-document token")
+    if len(prompt) >= max_context + params.embed:
+        left = "" if params.embed else ", of which one must be left"
+        raise ValueError(f"the prompt has {len(prompt)} tokens and the context {max_context}{left}")
+    if not 0 <= min(prompt) <= max(prompt) < vocab_size:
+        raise ValueError(f"the prompt has token ids outside 0..{vocab_size - 1}")
+    named = [*params.logit_bias, *params.stop_token_ids, *(params.thinking.end_ids if params.thinking else ())]
+    if named and not 0 <= min(named) <= max(named) < vocab_size:
+        raise ValueError(f"logit_bias, stop_token_ids or thinking name tokens outside 0..{vocab_size - 1}")

@@ -37,8 +37,10 @@ class ModelRunner:
         self.device = model.embed_tokens.weight.device
         cpu.is_there(cache.pages[0])  # compiled now, where it has to be, not in the first request
         self.decoder: Decoder | NativeDecoder | None = None
+        self.ahead: NativeDecoder | None = None
         if decode_step.is_there(model):
             self.decoder = NativeDecoder(model, cache.pages)
+            self.ahead = NativeDecoder(model, cache.pages, is_ahead=True) if cache.is_ahead else None
         elif compiles and can_compile(model, trains=False) and not model.is_in_own_layout:
             self.decoder = Decoder(model, cache)
         elif compiles and not model.is_in_own_layout:
@@ -46,8 +48,9 @@ class ModelRunner:
 
     def refresh(self) -> None:
         """The model's weights have changed."""
-        if isinstance(self.decoder, NativeDecoder):
-            self.decoder.refresh()
+        for decoder in (self.decoder, self.ahead):
+            if isinstance(decoder, NativeDecoder):
+                decoder.refresh()
 
     def run(self, scheduled: list[Scheduled]) -> tuple[list[Sequence], Tensor, Tensor]:
         """The sequences that are ready for their next token, its fp32 logits (N, V) and their log-sum-exp (N).
@@ -72,15 +75,15 @@ class ModelRunner:
             if is_ready
         ]
         wanted_M = torch.tensor([*chain.from_iterable(wanted)], dtype=torch.int64)
-        logits_MV, log_totals_M, experts = decoder(tokens_N, self._places(rows, positions), wanted_M)
-        self._write_experts(rows, positions, experts)
+        logits_MV, log_totals_M, experts, hidden_ND = decoder(tokens_N, self.places(rows, positions), wanted_M)
+        self._keep(rows, positions, experts, hidden_ND)
         return [item.sequence for item in compress(scheduled, ready)], logits_MV, log_totals_M
 
     def _decode(self, decoder: Decoder, scheduled: list[Scheduled]) -> tuple[list[Sequence], Tensor, Tensor]:
         """A pass of one new token each, and drafts, compiled."""
         tokens_N, rows, positions, _ = self._rows(scheduled)
-        logits_NV, log_totals_N, experts = decoder(tokens_N, self._places(rows, positions))
-        self._write_experts(rows, positions, experts)
+        logits_NV, log_totals_N, experts, hidden_ND = decoder(tokens_N, self.places(rows, positions))
+        self._keep(rows, positions, experts, hidden_ND)
         return [item.sequence for item in scheduled], logits_NV, log_totals_N
 
     def _rows(self, scheduled: list[Scheduled]) -> tuple[Tensor, np.ndarray, np.ndarray, np.ndarray]:
@@ -92,35 +95,39 @@ class ModelRunner:
         positions = np.arange(len(rows)) + (starts - (counts.cumsum() - counts)).repeat(counts)
         return torch.tensor([*chain.from_iterable(tokens)], device=self.device), rows, positions, counts
 
-    def _places(self, rows: np.ndarray, positions: np.ndarray) -> Places:
+    def places(self, rows: np.ndarray, positions: np.ndarray) -> Places:
+        """Of these positions of the sequences in these rows of the table."""
         return Places(self._tensor(self.table), self._tensor(rows), self._tensor(positions))
 
-    def _slots(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    def slots(self, rows: np.ndarray, positions: np.ndarray) -> Tensor:
         """Rows of the cache that hold these positions of the sequences in these rows of the table."""
-        return self.table[rows, positions // self.cache.page_size] * self.cache.page_size + (
-            positions % self.cache.page_size
-        )
+        pages, offsets = self.table[rows, positions // self.cache.page_size], positions % self.cache.page_size
+        return self._tensor(pages * self.cache.page_size + offsets)
 
     def _mixed(self, scheduled: list[Scheduled]) -> tuple[list[Sequence], Tensor, Tensor]:
         """A pass of the model as it is: one or several new tokens each, and drafts."""
         scheduled = sorted(scheduled, key=lambda item: item.num_tokens > 1)  # the order that PagedAttention wants
         num_singles, decoding = sum(item.num_tokens == 1 for item in scheduled), None
         tokens_N, rows, positions, counts = self._rows(scheduled)
-        slots_N = self._tensor(self._slots(rows, positions))
+        slots_N = self.slots(rows, positions)
         num_single = int(counts[:num_singles].sum())  # rows: a draft's attend as if each were a sequence of its own
         if num_single:
-            decoding = self._places(rows[:num_single], positions[:num_single])
+            decoding = self.places(rows[:num_single], positions[:num_single])
         chunks = self._chunks(scheduled[num_singles:], num_single)
         attend = PagedAttention(self.cache, decoding, slots_N[num_single:], chunks)
         out = self.model(tokens_N[None], self._tensor(positions)[None], attend)
         ready, logits_NV = self._logits(scheduled, out.hidden_BTD[0])
-        self._write_experts(rows, positions, [layer.experts_NK for layer in out.routing])
+        self._keep(rows, positions, [layer.experts_NK for layer in out.routing], out.hidden_BTD[0])
         return ready, logits_NV, logits_NV.logsumexp(dim=-1)
 
-    def _write_experts(self, rows: np.ndarray, positions: np.ndarray, experts: list[Tensor]) -> None:
-        """`experts`: of every layer that has some, (N, K)."""
-        if experts:
-            self.cache.write_experts(self._tensor(self._slots(rows, positions)), torch.stack(experts, dim=1))
+    def _keep(self, rows: np.ndarray, positions: np.ndarray, experts: list[Tensor], hidden_ND: Tensor) -> None:
+        """What later steps, or who asked, read of these tokens; `experts`: of every layer that has some, (N, K)."""
+        if experts or self.cache.is_ahead:
+            slots_N = self.slots(rows, positions)
+            if experts:
+                self.cache.write_experts(slots_N, torch.stack(experts, dim=1))
+            if self.cache.is_ahead:
+                self.cache.write_hidden(slots_N, hidden_ND)
 
     def _chunks(self, scheduled: list[Scheduled], start: int) -> list[Chunk]:
         """Of sequences with several new tokens; `start`: of the first, in the step's row of tokens."""

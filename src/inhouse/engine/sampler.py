@@ -179,9 +179,7 @@ def draw(logits_NV: Tensor, log_totals_N: Tensor, drawings: Sequence[Drawing]) -
     kept_N: list[np.ndarray | None] = [None] * len(params)
     penalised_NV = constrain(penalise(logits_NV, drawings), logits_NV, drawings)
     if all(p.temperature == 0 and not p.kept for p in params):
-        # on a CPU by numpy, whose argmax is vectorised: 20 times as fast as torch's
-        is_cpu = logits_NV.device.type == "cpu"
-        tokens_N = torch.from_numpy(penalised_NV.numpy().argmax(axis=-1)) if is_cpu else penalised_NV.argmax(dim=-1)
+        tokens_N = likeliest_of(penalised_NV)
         sampling_N = [0.0] * len(params)
     else:
         device, sampling_N = logits_NV.device, [0.0] * len(params)
@@ -201,6 +199,12 @@ def draw(logits_NV: Tensor, log_totals_N: Tensor, drawings: Sequence[Drawing]) -
     tops = likeliest(logits_NV, [p.logprobs for p in params])
     logprobs = map(TokenLogprobs, logprobs_of(logits_NV, log_totals_N, tokens_N).tolist(), sampling_N, tops, kept_N)
     return tokens_N.tolist(), list(logprobs)
+
+
+def likeliest_of(logits_NV: Tensor) -> Tensor:
+    """The likeliest token of each row; on a CPU by numpy, whose argmax is vectorised: 20 times as fast as torch's."""
+    is_cpu = logits_NV.device.type == "cpu"
+    return torch.from_numpy(logits_NV.numpy().argmax(axis=-1)) if is_cpu else logits_NV.argmax(dim=-1)
 
 
 def _candidates(logits_MV: Tensor, params: Sequence[SamplingParams], is_truncated: bool) -> Candidates:

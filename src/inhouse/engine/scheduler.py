@@ -261,7 +261,9 @@ class Scheduler:
         for _ in range(num_new):
             self._append_page(sequence)
         if found.like is not None:
-            self.copies.append((found.like.page, sequence.pages[len(found.nodes)]))
+            copy = sequence.pages[len(found.nodes)]
+            self.copies.append((found.like.page, copy))
+            self.pages.num_ahead[copy] = min(self.pages.num_ahead[found.like.page], found.num_more)
         return True
 
     def _append_page(self, sequence: Sequence) -> None:

@@ -19,10 +19,10 @@ class EngineSettings(Settings):
         default=None, gt=0, description="seconds of prompts in a step in which others decode; none: max_prefill alone"
     )
     compile: bool = Field(default=False, description="torch.compile: up to a minute more to start, then faster")
-    speculation: Literal["none", "ngram", "model"] = Field(
+    speculation: Literal["none", "ngram", "model", "mtp"] = Field(
         default="none",
-        description="verify in one step what a grammar leaves alone, and what followed the same tokens before (ngram) "
-        "or draft_model says (model)",
+        description="verify in one step what a grammar leaves alone, and what followed the same tokens before (ngram), "
+        "draft_model says (model), or the model's own layer for multi-token prediction does (mtp)",
     )
     draft_model: Path | None = Field(
         default=None,

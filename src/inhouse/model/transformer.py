@@ -95,6 +95,10 @@ class PredictionLayer(nn.Module):
         x_ND, routing = self.block(self.eh_proj(both_NE), rope, attend)
         return self.shared_head["norm"](x_ND), routing
 
+    def pack(self, layout: choice.Layout) -> None:
+        """See `Linear.packed_from`. Its block is packed part by part."""
+        self.eh_proj = Linear.packed_from(layout, self.eh_proj)
+
 
 class Transformer(nn.Module):
     """A decoder of one `ModelConfig`, its parameters named as Hugging Face names them (without the `model.` prefix).
@@ -236,7 +240,7 @@ class Transformer(nn.Module):
         if layout is None or (layout is choice.Layout.ONEDNN and self.head_in_fp32):  # which would round logits
             return
         for module in list(self.modules()):
-            if isinstance(module, Attention | SwiGLU | Experts):
+            if isinstance(module, Attention | SwiGLU | Experts | PredictionLayer):
                 module.pack(layout)
                 give_back()
         if self.config.tie_embeddings:  # the embedding keeps its own

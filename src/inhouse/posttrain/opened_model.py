@@ -40,7 +40,8 @@ class OpenedModel(NamedTuple):
 
     def pack(self, settings: EngineSettings | None = None) -> None:
         """Lay the weights out as `engine` does. Raises `ValueError` where they cannot be had as `settings` say."""
-        self.model.mtp = None  # nothing here drafts by it
+        if settings is None or settings.speculation != "mtp":
+            self.model.mtp = None  # nobody drafts by it
         self.model.pack(to_int8=settings is not None and settings.weights == "int8")
 
     def engine(self, settings: EngineSettings | None = None) -> Engine:

@@ -58,6 +58,7 @@ class PrefixCache:
         self.page_size = page_size
         self.num_cached = 0  # pages in the tree
         self.num_evicted = 0  # pages that have left it for want of free ones
+        self.num_ahead = np.zeros(num_pages, dtype=np.int64)  # of each page, the first tokens that `PredictionHead` has
         self._references = [0] * num_pages
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_pages))
         self._step = 0
@@ -126,7 +127,7 @@ class PrefixCache:
         """A page for oneself. There must be a free one."""
         page, _ = self._free.popitem(last=False)
         assert self._references[page] == 0
-        self._references[page] = 1
+        self._references[page], self.num_ahead[page] = 1, 0
         if (node := self._nodes[page]) is not None:
             assert not node.children
             self._cut(node)

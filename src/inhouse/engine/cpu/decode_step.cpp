@@ -13,7 +13,7 @@ struct Layer {
   const float *before_attention, *before_mlp;  // RMSNorm
   const float *q_norm, *k_norm;                // or nothing
   void* cache;
-  int64_t window, has_rope;
+  int64_t window, skipped, has_rope;
   const float *router, *router_bias;  // (E, D) and (E), or nothing
   Stack experts_gate_up, experts_down;
 };
@@ -27,6 +27,8 @@ struct Model {
   const float* last_norm;
   Matrix head;
   const Layer* layers;
+  const float *embedding_norm, *hidden_norm;  // of a layer that predicts further ahead, or nothing
+  Matrix join;                                // what enters it: of both, side by side
 };
 
 struct Batch {
@@ -34,6 +36,8 @@ struct Batch {
   const int64_t *tokens, *rows, *positions, *table;
   int64_t num_pages, num_wanted;
   const int64_t* wanted;  // tokens behind which logits are wanted
+  const float* before;    // (N, D), of each token the hidden state before it, where that is joined with it
+  float* hidden;          // (N, D), to where the last hidden states go, normed; or nothing
 };
 
 inline float sum_of_squares(const float* x, int64_t count) {
@@ -76,7 +80,7 @@ class Step {
  public:
   void run(const Model& model, const Batch& batch, float* logits, float* totals, int64_t* chosen, int threads) {
     resize(model, batch.num);
-    const int64_t parts = 1 + model.num_layers * (11 + 2 + Experts::PARTS) + 3;
+    const int64_t parts = 2 + model.num_layers * (11 + 2 + Experts::PARTS) + 4;
     Team::gather(threads, parts, [&](Team::Member member) { walk(member, model, batch, logits, totals, chosen); });
   }
 
@@ -93,13 +97,15 @@ class Step {
       routed_.resize(m.layers[i].experts_gate_up, m.layers[i].experts_down, num, m.top_k);
     }
     x_.resize(num * m.width), normed_.resize(num * m.width), qkv_.resize(num * layer.qkv.outputs);
-    heads_.resize(num * heads), both_.resize(num * 2 * inner), turn_.resize(num * m.rotary_dim);
+    heads_.resize(num * heads), both_.resize(num * 2 * std::max(inner, m.width)), turn_.resize(num * m.rotary_dim);
     scores_.resize(num * experts), weights_.resize(num * m.top_k);
     wide_.resize(is_int8, num, m.width), attended_.resize(is_int8, num, heads);
+    joined_.resize(is_int8, num, 2 * m.width);
   }
 
   void walk(Team::Member& member, const Model& m, const Batch& b, float* logits, float* totals, int64_t* chosen) {
     member.each(b.num, [&](int64_t n) { begin(m, b, n); });
+    if (b.before != nullptr) multiply<false>(member, m.join, joined_.rows, b.num, x_.data());
     for (int64_t i = 0; i < m.num_layers; ++i) {
       const Layer& layer = m.layers[i];
       enter(member, m, b.num, layer.before_attention);
@@ -117,6 +123,10 @@ class Step {
       activate(member, both_.data(), b.num, layer.down.inputs, inner_);
       multiply<true>(member, layer.down, inner_.rows, b.num, x_.data());
     }
+    if (b.hidden != nullptr)
+      member.each(b.num, [&](int64_t n) {
+        norm(x_.data() + n * m.width, m.last_norm, m.width, m.norm_eps, b.hidden + n * m.width);
+      });
     member.each(b.num_wanted, [&](int64_t n) { enter_row(m, b.wanted[n], m.last_norm, n); });
     multiply<false>(member, m.head, wide_.rows, b.num_wanted, logits);
     member.each(b.num_wanted, [&](int64_t n) { totals[n] = log_total(logits + n * m.vocab_size, m.vocab_size); });
@@ -130,6 +140,12 @@ class Step {
       x[i] = m.is_embedding_bf16 ? to_float(static_cast<const bf16*>(m.embedding)[first + i])
                                  : static_cast<const float*>(m.embedding)[first + i];
     if (m.embedding_eps > 0) norm(x, nullptr, m.width, m.embedding_eps, x);
+    if (b.before != nullptr) {
+      float* both = both_.data() + n * 2 * m.width;
+      norm(x, m.embedding_norm, m.width, m.norm_eps, both);
+      norm(b.before + n * m.width, m.hidden_norm, m.width, m.norm_eps, both + m.width);
+      joined_.put_row(n, both);
+    }
     float* turn = turn_.data() + n * m.rotary_dim;
     const float magnitude = static_cast<float>(m.rope_magnitude);
     for (int64_t i = 0; i < m.rotary_dim / 2; ++i) {
@@ -162,7 +178,7 @@ class Step {
 
   void attention(Team::Member& member, const Model& m, const Batch& b, const Layer& layer) {
     const int64_t group = m.num_heads / m.num_kv_heads, dim = m.head_dim, width = layer.qkv.outputs;
-    const Shape<T> shape{m.num_kv_heads, group, dim, m.page_size, b.num_pages, layer.window};
+    const Shape<T> shape{m.num_kv_heads, group, dim, m.page_size, b.num_pages, layer.window, layer.skipped};
     T* cache = static_cast<T*>(layer.cache);
     member.each(b.num * m.num_kv_heads, [&](int64_t task) {  // all before anybody reads: pages may be shared
       const int64_t n = task / m.num_kv_heads, head = task % m.num_kv_heads;
@@ -232,7 +248,7 @@ class Step {
   }
 
   std::vector<float> x_, normed_, qkv_, heads_, both_, turn_, scores_, weights_;
-  Prepared wide_, attended_, inner_;
+  Prepared wide_, attended_, inner_, joined_;
   Experts routed_;
 };
 

@@ -32,17 +32,17 @@ void run(const T* q, const T* k, const T* v, T* cache, const int64_t* table, con
 }  // namespace
 
 // q and out (N, H, d), k and v (N, K, d), cache (pages, 2, K, slots, d), table (rows, P): all contiguous; window 0: none.
-// Puts k and v to `positions`, then attends up to them.
+// Puts k and v to `positions`, then attends up to them, without the first `skipped` (not with a window).
 extern "C" void paged_attention(int is_bf16, const void* q, const void* k, const void* v, void* cache,
                                 const int64_t* table, const int64_t* rows, const int64_t* positions, void* out,
                                 int64_t num, int64_t num_kv_heads, int64_t group, int64_t dim, int64_t page_size,
-                                int64_t num_pages, int64_t window) {
+                                int64_t num_pages, int64_t window, int64_t skipped) {
   if (is_bf16)
     run(static_cast<const bf16*>(q), static_cast<const bf16*>(k), static_cast<const bf16*>(v),
         static_cast<bf16*>(cache), table, rows, positions, static_cast<bf16*>(out), num,
-        Shape<bf16>{num_kv_heads, group, dim, page_size, num_pages, window});
+        Shape<bf16>{num_kv_heads, group, dim, page_size, num_pages, window, skipped});
   else
     run(static_cast<const float*>(q), static_cast<const float*>(k), static_cast<const float*>(v),
         static_cast<float*>(cache), table, rows, positions, static_cast<float*>(out), num,
-        Shape<float>{num_kv_heads, group, dim, page_size, num_pages, window});
+        Shape<float>{num_kv_heads, group, dim, page_size, num_pages, window, skipped});
 }

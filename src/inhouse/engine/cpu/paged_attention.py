@@ -18,7 +18,7 @@ def _kernel() -> Any:
     library = native.load(Path(__file__).with_suffix(".cpp"))
     if library is None:
         return None
-    library.paged_attention.argtypes = [ctypes.c_int, *[ctypes.c_void_p] * 8, *[ctypes.c_int64] * 7]
+    library.paged_attention.argtypes = [ctypes.c_int, *[ctypes.c_void_p] * 8, *[ctypes.c_int64] * 8]
     library.paged_attention.restype = None
     return library.paged_attention
 
@@ -37,6 +37,7 @@ def paged_attention(
     rows_N: Tensor,
     positions_N: Tensor,
     window: int,
+    skipped: int,
 ) -> Tensor:
     """As `inhouse.engine.paged_attention.paged_attention`."""
     num, num_heads, dim = q_NHd.shape
@@ -47,6 +48,6 @@ def paged_attention(
     tensors = *read, cache, table_RP, rows_N, positions_N, out
     _kernel()(
         cache.dtype == torch.bfloat16, *(each.data_ptr() for each in tensors),
-        num, num_kv_heads, num_heads // num_kv_heads, dim, page_size, table_RP.shape[1], window,
+        num, num_kv_heads, num_heads // num_kv_heads, dim, page_size, table_RP.shape[1], window, skipped,
     )  # fmt: skip
     return out

@@ -11,6 +11,7 @@ constexpr int NEAR = 2;  // where they are fetched to: the second cache waits fo
 template <typename T>
 struct Shape {
   int64_t num_kv_heads, group, dim, page_size, num_pages, window;
+  int64_t skipped = 0;  // first places that hold nothing
 
   // a page holds the keys of its tokens, then their values, each head for itself
   int64_t place(const int64_t* pages, int64_t position, int64_t part, int64_t head) const {
@@ -19,7 +20,7 @@ struct Shape {
   }
 
   // the first token that the newest one sees
-  int64_t first(int64_t position) const { return window && position >= window ? position + 1 - window : 0; }
+  int64_t first(int64_t position) const { return window && position >= window ? position + 1 - window : skipped; }
 };
 
 }  // namespace
