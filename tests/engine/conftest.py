@@ -20,7 +20,8 @@ MOE = DENSE | {
     "moe_intermediate_size": 16, "num_shared_experts": 1, "num_dense_layers": 1,
 }  # fmt: skip
 LOCAL = MOE | {"architecture": "exaone_moe", "num_layers": 5, "sliding_window": 6, "sliding_window_pattern": 4}
-CONFIGS = {"dense": DENSE, "moe": MOE, "local": LOCAL}
+SHORT = LOCAL | {"num_layers": 3, "sliding_window_pattern": 2}  # the same kinds of blocks, once each
+CONFIGS = {"dense": DENSE, "moe": MOE, "local": LOCAL, "short": SHORT}
 
 
 class ByteTokenizer:

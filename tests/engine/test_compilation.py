@@ -11,7 +11,7 @@ from inhouse.engine.settings import EngineSettings
 from inhouse.model.compilation import can_compile, compile_blocks
 
 
-@pytest.mark.parametrize(("kind", "speculation"), [("dense", "ngram"), ("local", "none")])
+@pytest.mark.parametrize(("kind", "speculation"), [("dense", "ngram"), ("short", "none")])
 def test_a_compiled_engine_gives_the_same_tokens(kind, speculation, naive, prompts, monkeypatch):
     monkeypatch.setattr(PromptLookup, "propose", lambda self, tokens, most: [1] * most)
     model = new_model(kind)

@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from tests.processes import CONTEXT, exit_code
 from tests.tiny_models import batch_of, tiny_config, tiny_model, train
 
 from inhouse.checkpoint.manifest import FileFacts, read_manifest, write_manifest
@@ -99,28 +98,24 @@ def test_weights_that_a_checkpoint_replaces_are_not_initialised(tmp_path: Path) 
     assert initialised == ["whole", "cut"]
 
 
-KILLED = """
-import sys, torch
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from tests.train.test_trainer import trained
-torch.set_num_threads(1)
-torch.save(trained(Path(sys.argv[1]), "glm4_moe"), sys.argv[1] + "/final.pt")
-"""
+def train_and_keep(folder: Path) -> None:
+    """What a process of its own does, which is killed and started again."""
+    torch.set_num_threads(1)
+    torch.save(trained(folder, "glm4_moe"), folder / "final.pt")
 
 
 @pytest.mark.parametrize("after", [1, 5])
 def test_kill_9_and_restart_ends_in_the_same_bits(tmp_path: Path, after: int) -> None:
     """Killed once `after` steps are logged; bench/kill.py does it at 20 random instants of a compiled run."""
-    command = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parents[2])]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = CONTEXT.Process(target=train_and_keep, args=(tmp_path,))
+    process.start()
     metrics = tmp_path / "metrics.jsonl"
     deadline = time.monotonic() + 300
     while (not metrics.exists() or metrics.read_text().count("\n") < after) and time.monotonic() < deadline:
         time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, timeout=600)
+    process.kill()
+    process.join()
+    assert exit_code(train_and_keep, tmp_path) == 0
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
