@@ -47,8 +47,8 @@ def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_what_is_rewarded_becomes_likelier(dense_base: Path, tmp_path: Path) -> None:
-    fast = {"head_lr": 0.05, "embedding_lr": 0.05, "clip_norm": None}
-    climb(settings(steps=8, prompts=4, samples=8, first_samples=8, **fast), dense_base, tmp_path, seed=1)
+    fast = {"head_lr": 0.1, "embedding_lr": 0.1, "clip_norm": None}
+    climb(settings(steps=8, prompts=4, samples=16, first_samples=16, **fast), dense_base, tmp_path, seed=1)
     rows = lines(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(1, 9))
     assert mean(row["reward"] for row in rows[-3:]) > mean(row["reward"] for row in rows[:3]) + 0.05

@@ -19,7 +19,9 @@ class Pace:
         return True
 
     def observe(self, num_proposed: int, num_accepted: int) -> None:
-        """What became of the last draft; 0, 0: there was none."""
+        """What became of the last draft; 0, 0: there was none, of which this one makes nothing."""
+        if not num_proposed:
+            return
         if num_accepted:
             self.most = 2 * num_proposed if num_accepted == num_proposed else num_accepted
             self._pause = _PAUSE
