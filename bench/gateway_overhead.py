@@ -1,8 +1,9 @@
 """What the gateway adds to a call, beside litellm's proxy, in turns of one run; results/gateway_overhead.md.
 
-    python bench/gateway_overhead.py --litellm /tmp/venv_litellm [--rate 200] [--seconds 60] [--turn 5] [--write]
+    python bench/gateway_overhead.py --litellm ENVIRONMENT [--rate 200] [--seconds 60] [--turn 5] [--mixed] [--write]
 
-Every turn sends `--rate` whole answers a second on an even schedule to one of: the provider directly, the gateway on
+Every turn sends `--rate` whole answers of 16 tokens a second on an even schedule (`--mixed`: at random instants, of 1
+to 128 tokens, half of them as streams, to prompts of 1 to 200 words) to one of: the provider directly, the gateway on
 SQLite, the gateway on PostgreSQL, litellm's proxy (in a virtual environment of its own with `litellm[proxy]`). Turns
 alternate, so that all see the same machine; each side gets `--seconds` in all. Latency counts from the moment that a
 request was due. Overhead is a side's percentile less that of the provider called directly. CPU is what the side's
@@ -14,6 +15,7 @@ import asyncio
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -22,7 +24,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import uvloop
 
@@ -34,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.postgres import find_binaries, running_postgres
 
 RESULTS = Path(__file__).with_name("results")
-WISH = "tokens=16 delay=0.02"
+DELAY = "delay=0.02"
 DIRECT = "directly"
 _LITELLM_KEY = "sk-bench"
 
@@ -86,36 +88,49 @@ def litellm(environment: Path, folder: Path, provider: int) -> Iterator[tuple[in
         process.wait()
 
 
-async def turn(side: Side, rate: float, seconds: float) -> Turn:
-    """Calls on an even schedule, whether or not those before them are answered."""
+def calls(rate: float, seconds: float, seed: int | None) -> list[tuple[float, dict[str, Any]]]:
+    """When each is due, in seconds, and what it asks; without a seed evenly and alike."""
+    number = round(rate * seconds)
+    if seed is None:
+        return [(i / rate, chat("bill-1", f"tokens=16 {DELAY}")) for i in range(number)]
+    draw = random.Random(seed)
+    wishes = [f"{'word ' * draw.randint(1, 200)}tokens={draw.randint(1, 128)} {DELAY}" for _ in range(number)]
+    due = sorted(draw.uniform(0, seconds) for _ in range(number))  # as a Poisson process has so many
+    return [(at, chat("bill-1", wish, stream=draw.random() < 0.5)) for at, wish in zip(due, wishes, strict=True)]
+
+
+async def turn(side: Side, wanted: list[tuple[float, dict[str, Any]]]) -> Turn:
+    """Each call when it is due, whether or not those before it are answered."""
     before = cpu_seconds(side.pid), cpu_seconds(side.database) if side.database else 0.0
     start = time.perf_counter() + 0.05
     latencies: list[float] = []
     failed = 0
 
-    async def one(due: float) -> None:
+    async def one(due: float, body: dict[str, Any]) -> None:
         nonlocal failed
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         try:
-            reply = await side.client.post(chat("bill-1", WISH))
+            reply = await side.client.post(body)
             failed += reply.status != 200
         except OSError:
             failed += 1
         latencies.append(time.perf_counter() - due)
 
-    await asyncio.gather(*(one(start + i / rate) for i in range(round(rate * seconds))))
+    await asyncio.gather(*(one(start + at, body) for at, body in wanted))
     after = cpu_seconds(side.pid), cpu_seconds(side.database) if side.database else 0.0
     return Turn(latencies, after[0] - before[0], after[1] - before[1], failed)
 
 
-async def measure(sides: dict[str, Side], rate: float, seconds: float, length: float) -> dict[str, list[Turn]]:
+async def measure(
+    sides: dict[str, Side], rate: float, seconds: float, length: float, is_mixed: bool
+) -> dict[str, list[Turn]]:
     for side in sides.values():  # connections, caches
-        await turn(side, min(rate, 50), 1)
+        await turn(side, calls(min(rate, 50), 1, None))
     turns: dict[str, list[Turn]] = {name: [] for name in sides}
     for number in range(max(1, round(seconds / length))):
         names = list(sides)
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            turns[name].append(await turn(sides[name], rate, length))
+            turns[name].append(await turn(sides[name], calls(rate, length, number if is_mixed else None)))
     for side in sides.values():
         side.client.close()
     return turns
@@ -161,6 +176,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=200.0, help="requests a second")
     parser.add_argument("--seconds", type=float, default=60.0, help="for each side, all turns together")
     parser.add_argument("--turn", type=float, default=5.0, help="seconds of a turn")
+    parser.add_argument("--mixed", action="store_true", help="instants, lengths and streams at random")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     with ExitStack() as stack:
@@ -179,18 +195,22 @@ def main() -> None:
             port, pid = stack.enter_context(litellm(options.litellm, folder, provider.port))
             headers = {"authorization": f"Bearer {_LITELLM_KEY}"}
             sides["litellm"] = Side(Client(port, "/v1/chat/completions", headers), pid)
-        turns = uvloop.run(measure(sides, options.rate, options.seconds, options.turn))
+        turns = uvloop.run(measure(sides, options.rate, options.seconds, options.turn, options.mixed))
     command = f"python bench/gateway_overhead.py --rate {options.rate:g} --seconds {options.seconds:g}"
+    command += " --mixed" * options.mixed
+    answers = (
+        "answers of 1 to 128 tokens, half of them streams, at random instants," if options.mixed else "whole answers"
+    )
     version = f", litellm {litellm_version(options.litellm)}" if options.litellm else ""
     head = (
         f"# What the gateway adds to a call\n\n`{command}` on {os.cpu_count()} cores ({platform.machine()}){version}: "
-        f"{options.rate:g} whole answers a second, given by the provider after 20 ms, in turns of {options.turn:g} s; "
+        f"{options.rate:g} {answers} a second, given by the provider after 20 ms, in turns of {options.turn:g} s; "
         "load, provider and the side that is measured share the cores.\n"
     )
     text = "\n".join([head, *rows(turns), ""])
     print(text)
     if options.write:
-        (RESULTS / "gateway_overhead.md").write_text(text, encoding="utf-8")
+        (RESULTS / f"gateway_overhead{'-mixed' * options.mixed}.md").write_text(text, encoding="utf-8")
 
 
 def postmaster_of(address: str) -> int:
