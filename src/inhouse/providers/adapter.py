@@ -70,7 +70,7 @@ def parsed(data: str | bytes) -> Any:
     try:
         value = json.loads(data)
         text = data if isinstance(data, str) else data.decode("utf-8", "replace")
-        if _SURROGATE.search(text):  # two halves are a character
+        if "\\u" in text and _SURROGATE.search(text):  # two halves are a character
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise MalformedAnswer("the answer is not JSON") from None
@@ -82,7 +82,7 @@ def field(data: Any, name: str, kind: type, default: Any = ...) -> Any:
     value = data.get(name) if isinstance(data, dict) else None
     if value is None and default is not ...:
         return default
-    if not isinstance(value, kind) or (isinstance(value, int) and not _is_count(value)):
+    if not isinstance(value, kind) or (kind is int and not _is_count(value)):
         raise MalformedAnswer(f'the answer has no proper "{name}"')
     return value
 

@@ -212,6 +212,8 @@ def _token(said: Any, has_top: bool = True) -> TokenLogprob:
 
 
 def _pieces(said: dict[str, Any]) -> tuple[list[Piece], bool]:
+    if len(said) == 1 and type(text := said.get("content")) is str:  # as nearly all pieces of a stream
+        return ([Content(text)] if text else []), False
     thinking = field(said, "reasoning_content", str, None) or field(said, "reasoning", str, "")
     refusal = field(said, "refusal", str, "")
     pieces: list[Piece] = [Thinking(thinking)] if thinking else []

@@ -35,12 +35,12 @@ class TaskClassifier:
 
     def guess(self, text: str) -> Guess:
         counts_F = features.counts_of(text)
-        (found,) = counts_F.nonzero()  # some hundreds of the features
+        (found,) = (counts_F != 0).nonzero()  # some hundreds of the features; of numbers it takes four times as long
         x_F = np.log1p(counts_F[found].astype(np.float32)) * self._idf_F[found]
         words = int(found.searchsorted(features.WORDS))
         for half in (x_F[:words], x_F[words:]):  # as `_normed`, of one text
             half /= max(float(half @ half) ** 0.5, 1e-6)
-        scores_C = x_F @ self._weight_FC[found] + self._bias_C
+        scores_C = x_F @ self._weight_FC.take(found, axis=0) + self._bias_C
         odds_C = np.exp(scores_C - scores_C.max())
         best = int(odds_C.argmax())
         return Guess(self.tasks[best], float(odds_C[best] / odds_C.sum()))

@@ -1,7 +1,6 @@
 """A text as counts of its words, pairs of words, and runs of letters, hashed into a vector of a fixed length."""
 
 import re
-from itertools import pairwise
 from zlib import crc32
 
 import numpy as np
@@ -10,7 +9,7 @@ WORDS, LETTERS = 2**12, 2**12  # buckets of each
 WIDTH = WORDS + LETTERS
 LONGEST = 600  # characters of a text that are looked at: its beginning, and the last third of them from its end
 _RUNS = (3, 4, 5)
-_DIGIT, _SPACE = re.compile(r"\d"), re.compile(r"\s+")
+_DIGIT = re.compile(r"\d")
 _WORD = re.compile(r"[^\W\d_]+|0+|[^\w\s]")
 _BYTE = np.uint64(8)  # bits
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: the upper bits of a product are well mixed
@@ -18,7 +17,7 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: the upper bits
 
 def counts_of(text: str) -> np.ndarray:
     """(WIDTH,) int64: how often each bucket's words, or runs of letters, stand in the text; numbers are all alike."""
-    text = _DIGIT.sub("0", _SPACE.sub(" ", _shortened(text)).lower())
+    text = _DIGIT.sub("0", " ".join(_shortened(text).lower().split()))
     return np.bincount(np.concatenate([_words(text), _letters(text)]), minlength=WIDTH)
 
 
@@ -29,9 +28,9 @@ def _shortened(text: str) -> str:
 def _words(text: str) -> np.ndarray:
     """The buckets of its words and pairs of words."""
     words = [word.encode("utf-8", "surrogatepass") for word in _WORD.findall(text)]
-    hashes = [crc32(word) % WORDS for word in words]
-    hashes += [crc32(second, crc32(first)) % WORDS for first, second in pairwise(words)]
-    return np.array(hashes, np.int64)
+    hashes = [crc32(word) for word in words]
+    hashes += map(crc32, words[1:], hashes[:-1])  # a hash goes on where that of the word before has ended
+    return np.array(hashes, np.int64) % WORDS
 
 
 def _letters(text: str) -> np.ndarray:

@@ -112,7 +112,7 @@ class Router:
             return Guess("", 0.0)
         if asked.startswith(f"{AUTO}:"):
             return Guess(self._known_task(asked.partition(":")[2]), 1.0)
-        if pin is not None and pin.task:
+        if pin is not None:  # what it began with is what the classifier was asked, whatever that has said
             return Guess(pin.task, pin.confidence)
         guess = self.classifier.guess(text_of(request))
         return guess if guess.confidence >= self.settings.confidence else Guess("", guess.confidence)

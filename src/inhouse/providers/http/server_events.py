@@ -30,32 +30,40 @@ class EventReader:
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """The events that are whole with this chunk."""
-        return [event for line in self._lines(chunk) if (event := self._take(line)) is not None]
+        events: list[ServerEvent] = []
+        for line in self._lines(chunk):
+            if line:
+                self._take(line)
+            else:
+                if self._data:
+                    events.append(ServerEvent(self._name or "message", "\n".join(self._data)))
+                self._name, self._data, self._size = "", [], 0
+        return events
 
     def _lines(self, chunk: bytes) -> list[str]:
         if self._ended_with_cr and chunk:
             chunk = chunk.removeprefix(b"\n")
             self._ended_with_cr = False
-        seen = len(self._rest)
-        self._rest += chunk
-        end = max(self._rest.rfind(b"\n", seen), self._rest.rfind(b"\r", seen)) + 1
-        lines: list[str] = []
-        if end:
-            lines = _LINE_END.split(self._rest[:end].decode("utf-8"))[:-1]
-            self._ended_with_cr = end == len(self._rest) and self._rest.endswith(b"\r")
+        if not self._rest and chunk.endswith(b"\n"):  # as most come
+            whole = chunk
+        else:
+            seen = len(self._rest)
+            self._rest += chunk
+            end = max(self._rest.rfind(b"\n", seen), self._rest.rfind(b"\r", seen)) + 1
+            whole = bytes(self._rest[:end])
             del self._rest[:end]
         if len(self._rest) + self._size > MAX_EVENT_BYTES:
             raise ValueError(f"an event of more than {MAX_EVENT_BYTES:,} bytes")
+        if whole:
+            self._ended_with_cr = not self._rest and whole.endswith(b"\r")
+        text = whole.decode("utf-8")
+        lines = (_LINE_END.split(text) if "\r" in text else text.split("\n"))[:-1]
         if self._is_first and lines:
             self._is_first = False
             lines[0] = lines[0].removeprefix("\ufeff")
         return lines
 
-    def _take(self, line: str) -> ServerEvent | None:
-        if not line:
-            event = ServerEvent(self._name or "message", "\n".join(self._data)) if self._data else None
-            self._name, self._data, self._size = "", [], 0
-            return event
+    def _take(self, line: str) -> None:
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if field == "data":
@@ -63,4 +71,3 @@ class EventReader:
             self._size += len(value)
         elif field == "event":
             self._name = value
-        return None
