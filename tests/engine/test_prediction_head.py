@@ -18,7 +18,7 @@ from inhouse.engine.drafts.verify import num_agreed
 from inhouse.engine.engine import Engine
 from inhouse.engine.paged_attention import Places
 from inhouse.engine.request import Failure, SamplingParams
-from inhouse.engine.sampler import _invert
+from inhouse.engine.sampler import Candidates, drawn
 from inhouse.engine.settings import EngineSettings
 from inhouse.model.cpu import choice, native
 from inhouse.model.cpu.choice import Layout
@@ -172,13 +172,14 @@ def test_a_draw_that_is_compared_with_a_draft_is_rejection_sampling(weights, dra
     and what is drawn where it is not has the rest of the distribution, (p - min(p, q)) over its sum."""
     p, drafted = np.array(weights) / sum(weights), drafted % len(weights)
     grid = torch.from_numpy((np.arange(20 * sum(weights)) + 0.5) / (20 * sum(weights)))  # every random number, once
-    drawn = _invert(torch.from_numpy(np.log(p))[None].expand(len(grid), -1), grid).tolist()
-    taken = [token for token in drawn if num_agreed([drafted], [token, token]) == 1]
-    others = [token for token in drawn if token not in taken]
-    assert len(taken) / len(drawn) == pytest.approx(p[drafted])
+    logits = torch.from_numpy(np.log(p)).expand(len(grid), -1)
+    tokens = drawn(Candidates(torch.arange(len(p)).expand(len(grid), -1), logits), grid)[0].tolist()
+    taken = [token for token in tokens if num_agreed([drafted], [token, token]) == 1]
+    others = [token for token in tokens if token not in taken]
+    assert len(taken) / len(tokens) == pytest.approx(p[drafted])
     rest = np.maximum(p - np.eye(len(p))[drafted], 0)
     assert np.bincount(others, minlength=len(p)) / len(others) == pytest.approx(rest / rest.sum())
-    assert np.bincount(drawn, minlength=len(p)) / len(drawn) == pytest.approx(p)
+    assert np.bincount(tokens, minlength=len(p)) / len(tokens) == pytest.approx(p)
 
 
 def test_what_others_have_computed_is_not_computed_again(model, prompts, always, monkeypatch):

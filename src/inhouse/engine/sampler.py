@@ -191,7 +191,7 @@ def draw(logits_NV: Tensor, log_totals_N: Tensor, drawings: Sequence[Drawing]) -
             at = torch.tensor(rows, device=device)
             own_MV = penalised_NV if len(rows) == len(params) else penalised_NV[at]
             found = _candidates(own_MV, [params[row] for row in rows], is_truncated)
-            drawn_M, logprobs_M = _drawn(found, torch.from_numpy(chances[rows]).to(device))
+            drawn_M, logprobs_M = drawn(found, torch.from_numpy(chances[rows]).to(device))
             tokens_N[at] = drawn_M
             sets = kept_of(found, [params[row].kept for row in rows])
             for row, logprob, kept in zip(rows, logprobs_M.tolist(), sets, strict=True):
@@ -222,7 +222,7 @@ def _candidates(logits_MV: Tensor, params: Sequence[SamplingParams], is_truncate
     )
 
 
-def _drawn(candidates: Candidates, uniform_M: Tensor) -> tuple[Tensor, Tensor]:
+def drawn(candidates: Candidates, uniform_M: Tensor) -> tuple[Tensor, Tensor]:
     """The token whose stretch of the cumulative distribution holds the random number, and its log-probability; in
     double, since there may be many."""
     logits_MC = candidates.logits_MC.double()
