@@ -12,8 +12,8 @@ With `--head`, instead of both, the layer of a trained model that predicts furth
 run's held-out texts: the part of its drafts that was right, tokens a pass of the model, and the processor's time
 without drafts as a multiple of that with them, in turns. The results go into speculation-mtp.md. Such a run, small:
 
-    inhouse make preview-moe --name ahead --until pretrain --set model.num_nextn_predict_layers=1 \
-        --set pretrain.mtp_weight=0.3 --set pretrain.tokens=800000
+    inhouse make preview-moe --until pretrain --set model.num_nextn_predict_layers=1 \\
+        --set pretrain.mtp_weight=0.3 --set pretrain.tokens=1000000
 """
 
 import argparse
@@ -43,6 +43,7 @@ from inhouse.engine.drafts.pace import Pace
 from inhouse.engine.drafts.prompt_lookup import PromptLookup
 from inhouse.engine.engine import Engine
 from inhouse.engine.request import SamplingParams
+from inhouse.engine.scheduler import Scheduled, Sequence
 from inhouse.engine.settings import ServingSettings
 from inhouse.posttrain.opened_model import open_folder
 from inhouse.serve.server import threads_for
@@ -166,20 +167,22 @@ def head_table(run: Path, rounds: int) -> list[str]:
 
 def compare_head(engine: Engine, without: Engine, prompts: list[list[int]], params: SamplingParams, rounds: int) -> str:
     """The last three cells of a row."""
-    drafted, accepted = engine.num_drafted, engine.num_accepted
-    ratios, num_passes = [], 0
-    for i in range(rounds + 1):  # the first warms up
-        passes, run = itertools.count(), engine._runner.run
-        with patch.object(
-            engine._runner, "run", lambda scheduled, run=run, passes=passes: (next(passes), run(scheduled))[1]
-        ):
-            seconds = {}
-            for each in (engine, without) if i % 2 else (without, engine):
-                seconds[each] = timed(each, prompts, params)
-        num_passes += next(passes) - 2  # of the prompts, before and again
-        ratios.append(seconds[without] / seconds[engine])
+    drafted, accepted, run = engine.num_drafted, engine.num_accepted, engine._runner.run
+    ratios, num_passes = [], 0  # of one sequence
+
+    def counted(scheduled: list[Scheduled]) -> tuple[list[Sequence], torch.Tensor, torch.Tensor]:
+        nonlocal num_passes
+        num_passes += sum(item.is_decoding for item in scheduled)
+        return run(scheduled)
+
+    with patch.object(engine._runner, "run", counted):
+        for i in range(rounds + 1):  # the first warms up
+            seconds = {
+                each: timed(each, prompts, params) for each in ((engine, without) if i % 2 else (without, engine))
+            }
+            ratios.append(seconds[without] / seconds[engine])
     drafted, accepted = engine.num_drafted - drafted, engine.num_accepted - accepted
-    tokens = (rounds + 1) * params.max_tokens / num_passes
+    tokens = len(prompts) * (rounds + 1) * (params.max_tokens - 1) / num_passes
     right = f"{accepted / drafted:.0%}" if drafted else "none drafted"
     ratios = ratios[1:]
     return f"{right} | {tokens:.2f} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"

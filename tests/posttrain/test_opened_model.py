@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from inhouse.checkpoint.model_folder import load_model, save_model
 from inhouse.data.tokenizer import Tokenizer
@@ -144,3 +145,25 @@ def test_a_smaller_model_of_the_family_drafts(folder, tmp_path):
     Tokenizer.train(["zzz yyy xxx www vvv " * 99 + Path(__file__).read_text()], vocab_size=300).save(other)
     with pytest.raises(ValueError, match="has another tokenizer"):
         open_folder(folder).engine(settings.model_copy(update={"draft_model": other}))
+
+
+def test_the_layer_that_predicts_further_ahead_is_kept_for_who_drafts_by_it(folder):
+    """As GLM-4.5's folders name it; where nobody does, its memory is given up."""
+    config = ModelConfig(
+        architecture="glm4_moe", vocab_size=300, hidden_size=16, num_layers=2, num_heads=1, num_kv_heads=1,
+        head_dim=16, intermediate_size=16, max_position=32, num_experts=4, num_experts_per_token=2,
+        moe_intermediate_size=16, num_shared_experts=1, num_dense_layers=1, num_nextn_predict_layers=1,
+    )  # fmt: skip
+    model = Transformer(config)
+    model.initialize(0)
+    save_model(model, folder)
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        assert {"model.layers.2.eh_proj.weight", "model.layers.2.shared_head.norm.weight"} <= set(file.keys())
+    settings = EngineSettings(cache_gib=0.01, speculation="mtp")
+    opened, plain = open_folder(folder), open_folder(folder)
+    engine, params = opened.engine(settings), SamplingParams(max_tokens=9, temperature=0, ignore_eos=True)
+    assert opened.model.mtp is not None and torch.equal(opened.model.mtp.eh_proj.weight, model.mtp.eh_proj.weight)
+    expected = plain.engine(EngineSettings(cache_gib=0.01)).generate([[5, 6, 7]], params)[0].token_ids
+    assert plain.model.mtp is None and engine.generate([[5, 6, 7]], params)[0].token_ids == expected
+    with pytest.raises(ValueError, match="the model has no layer for multi-token prediction"):
+        plain.engine(settings)

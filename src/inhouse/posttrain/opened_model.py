@@ -39,9 +39,10 @@ class OpenedModel(NamedTuple):
     generation: Generation
 
     def pack(self, settings: EngineSettings | None = None) -> None:
-        """Lay the weights out as `engine` does. Raises `ValueError` where they cannot be had as `settings` say."""
+        """Lay the weights out as `engine` does; the layer that predicts further ahead is given up where nobody drafts
+        by it. Raises `ValueError` where they cannot be had as `settings` say."""
         if settings is None or settings.speculation != "mtp":
-            self.model.mtp = None  # nobody drafts by it
+            self.model.mtp = None
         self.model.pack(to_int8=settings is not None and settings.weights == "int8")
 
     def engine(self, settings: EngineSettings | None = None) -> Engine:
