@@ -82,7 +82,7 @@ def field(data: Any, name: str, kind: type, default: Any = ...) -> Any:
     value = data.get(name) if isinstance(data, dict) else None
     if value is None and default is not ...:
         return default
-    if not isinstance(value, kind) or (kind is int and not _is_count(value)):
+    if not isinstance(value, kind) or (isinstance(value, int) and not _is_count(value)):
         raise MalformedAnswer(f'the answer has no proper "{name}"')
     return value
 
