@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _CAUGHT_UP = 512  # tokens of a step: of a long prompt a part each, while nobody drafts for it
 _FEW = 8  # tokens of one sequence that attend as if each were a sequence of its own
 _SHORT = 128  # tokens that one call of the kernel computes in the least time, as in runner.py
-_SURE = 0.4  # what is less likely to be right all through costs more than it brings (LOG.md, 2026-11-30)
+_SURE = 0.4  # what is less likely to be right all through costs more than it brings; a guess, not measured
 
 
 class Part(NamedTuple):
