@@ -16,6 +16,9 @@ from inhouse.gateway.config.config import GatewayConfig
 from inhouse.gateway.gateway import Gateway
 from inhouse.gateway.routing.classifier import Guess
 from inhouse.gateway.types import Caller
+from inhouse.providers.endpoint import Endpoint
+from inhouse.providers.openai import INHOUSE
+from inhouse.providers.settings import LimitSettings
 
 PRICE = [{"currency": "USD", "input": 1.0, "output": 2.0}]  # of a million tokens: 1000 and 2000 nano each
 
@@ -70,6 +73,21 @@ async def opened(config: GatewayConfig) -> AsyncIterator[Opened]:
         transport = httpx.ASGITransport(create_app(gateway))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             yield Opened(gateway, client, keys)
+
+
+@asynccontextmanager
+async def opened_in_house(folder: Path, url: str) -> AsyncIterator[Opened]:
+    """A gateway whose one provider is a model of one's own, which the server at `url` plays."""
+
+    @asynccontextmanager
+    async def houses(providers: Any, pool: Any, may_open: Any) -> AsyncIterator[dict[str, Any]]:
+        pool.open("acme", await Endpoint(url, INHOUSE, None, LimitSettings()).__aenter__())
+        yield {}
+
+    own = provider("") | {"dialect": "inhouse", "url": None, "run": "runs/preview"}
+    with patch.object(opening, "houses", houses):
+        async with opened(config_of(folder, own)) as here:
+            yield here
 
 
 @asynccontextmanager

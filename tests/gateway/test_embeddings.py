@@ -1,19 +1,10 @@
 """Vectors: who asks to be left alone is, and no team finds in a cache what another has asked for."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import pytest
-from tests.gateway.gateways import PRICE, config_of, opened, provider
+from tests.gateway.gateways import PRICE, config_of, opened, opened_in_house, provider
 from tests.providers.loopback import loopback, reply
-
-from inhouse.gateway import opening
-from inhouse.providers.endpoint import Endpoint
-from inhouse.providers.openai import INHOUSE
-from inhouse.providers.settings import LimitSettings
 
 BODY = {"model": "m", "input": "Hi"}
 VECTOR = {"object": "embedding", "index": 0, "embedding": [0.5, -0.25]}
@@ -50,18 +41,10 @@ def test_who_has_the_same_model_answers_for_one_that_is_busy(tmp_path: Path) -> 
     asyncio.run(main())
 
 
-def test_each_team_has_its_salt_at_a_model_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_team_has_its_salt_at_a_model_of_ones_own(tmp_path: Path) -> None:
     async def main() -> None:
         async with loopback(ANSWER) as there:
-
-            @asynccontextmanager
-            async def houses(providers: Any, pool: Any, may_open: Any) -> AsyncIterator[dict[str, Any]]:
-                pool.open("acme", await Endpoint(there.url, INHOUSE, None, LimitSettings()).__aenter__())
-                yield {}
-
-            monkeypatch.setattr(opening, "houses", houses)
-            own = provider("") | {"dialect": "inhouse", "url": None, "run": "runs/preview"}
-            async with opened(config_of(tmp_path, own)) as here:
+            async with opened_in_house(tmp_path, there.url) as here:
                 for key, more in (("ours", {}), ("ours", {}), ("admin", {}), ("ours", {"cache_salt": "s"})):
                     assert (await here.post("/v1/embeddings", BODY | more, key=key)).status_code == 200
             first, same, other, salted = (asked.body["cache_salt"] for asked in there.asked)

@@ -7,23 +7,18 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from tests.gateway.gateways import Opened, config_of, opened, provider, served
+from tests.gateway.gateways import Opened, config_of, opened, opened_in_house, provider, served
 from tests.providers.loopback import OK, USAGE, Asked, Loopback, chunk, loopback, reply, stream
 
 import inhouse
-from inhouse.gateway import opening
 from inhouse.gateway.config.read import read_config
-from inhouse.providers.endpoint import Endpoint
-from inhouse.providers.openai import INHOUSE
-from inhouse.providers.settings import LimitSettings
 
 SECRET = "sk-the-providers-own-key-4711"  # that of the provider
 TEXT = "wherefore-art-thou"  # what a client says
@@ -315,32 +310,21 @@ def test_who_is_slow_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     attacked(tmp_path, monkeypatch, work, header_timeout=0.3, read_timeout=0.3)
 
 
-def test_no_team_finds_the_cache_of_another_at_a_model_of_ones_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_team_finds_the_cache_of_another_at_a_model_of_ones_own(tmp_path: Path) -> None:
     """All ask it with the gateway's one key, so its caches are kept apart by a salt of the team's."""
     seen: dict[str, set[str]] = {}
 
     async def main() -> None:
-        async with loopback(answer=lambda asked: ANSWER) as there:
-
-            @asynccontextmanager
-            async def houses(providers: Any, pool: Any, may_open: Any) -> AsyncIterator[dict[str, Any]]:
-                pool.open("acme", await Endpoint(there.url, INHOUSE, None, LimitSettings()).__aenter__())
-                yield {}
-
-            monkeypatch.setattr(opening, "houses", houses)
-            own = provider("") | {"dialect": "inhouse", "url": None, "run": "runs/preview"}
-            async with opened(config_of(tmp_path, own)) as here:
-                for key in ("ours", "ours", "root"):
-                    here.keys["root"] = here.keys["admin"]
-                    for path in ("/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/completions"):
-                        for salt in ({}, {"cache_salt": "s"}):
-                            if salt and path == "/v1/messages":
-                                continue
-                            answer = await here.post(path, BODIES[path] | salt, key=key)
-                            assert answer.status_code in (200,), answer.text
-                            seen.setdefault(key, set()).add(there.asked[-1].body["cache_salt"])
+        async with loopback(answer=lambda asked: ANSWER) as there, opened_in_house(tmp_path, there.url) as here:
+            for key in ("ours", "ours", "root"):
+                here.keys["root"] = here.keys["admin"]
+                for path in ("/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/completions"):
+                    for salt in ({}, {"cache_salt": "s"}):
+                        if salt and path == "/v1/messages":
+                            continue
+                        answer = await here.post(path, BODIES[path] | salt, key=key)
+                        assert answer.status_code in (200,), answer.text
+                        seen.setdefault(key, set()).add(there.asked[-1].body["cache_salt"])
 
     asyncio.run(main())
     assert len(seen["ours"]) == len(seen["root"]) == 2 and not seen["ours"] & seen["root"]

@@ -1,7 +1,5 @@
 """Layouts of processes train what one process trains; bench/parallel.py has every layout and the figures."""
 
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
@@ -11,13 +9,13 @@ from bench.parallel import (
     CONFIG,
     GRADIENT_BAR,
     LOSS_BAR,
-    Result,
     differences,
     gradients_of,
     parse,
     run_layouts,
     settings,
 )
+from tests.parallel.conftest import Trained
 from tests.processes import in_processes
 from tests.tiny_models import tiny_config
 from torch import Tensor
@@ -43,15 +41,6 @@ FOUR = (
     "replicate=2,shard=2,experts=2",
     "shard=2,context=2,experts=2,vocabulary=2",
 )
-
-
-Trained = Callable[[tuple[str, ...]], dict[str, Result]]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """`trained(layouts)`: two steps of each, once for all tests."""
-    return cache(lambda layouts: run_layouts(layouts, 2, tmp_path_factory.mktemp("layouts")))
 
 
 @pytest.mark.parametrize("layouts", [TWO, FOUR, ("shard=3",)], ids=["two", "four", "three, unevenly"])

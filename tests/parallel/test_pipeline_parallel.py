@@ -1,7 +1,5 @@
 """Layers shared by a pipeline train, start, and are read and written as in one process, in every order of torch's."""
 
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -12,13 +10,13 @@ from bench.parallel import (
     CONFIG,
     GRADIENT_BAR,
     LOSS_BAR,
-    Result,
     differences,
     gradients_of,
     parse,
     run_layouts,
     settings,
 )
+from tests.parallel.conftest import Trained
 from tests.processes import in_processes
 from torch import Tensor
 
@@ -41,15 +39,6 @@ FOUR = (  # bench/parallel.py has more
     "pipeline=2,context=2,experts=2,vocabulary=2,pipeline_schedule=InterleavedZeroBubble",
     "pipeline=2,context=2,ring=2,pipeline_schedule=ZBVZeroBubble",
 )
-
-
-Trained = Callable[[tuple[str, ...]], dict[str, Result]]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """`trained(layouts)`: two steps of each, once for all tests."""
-    return cache(lambda layouts: run_layouts(layouts, 2, tmp_path_factory.mktemp("layouts")))
 
 
 @pytest.mark.parametrize("layouts", [TWO, FOUR], ids=["two", "four"])

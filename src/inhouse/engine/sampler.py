@@ -178,11 +178,11 @@ def draw(logits_NV: Tensor, log_totals_N: Tensor, drawings: Sequence[Drawing]) -
     params = [drawing.params for drawing in drawings]
     kept_N: list[np.ndarray | None] = [None] * len(params)
     penalised_NV = constrain(penalise(logits_NV, drawings), logits_NV, drawings)
+    sampling_N = [0.0] * len(params)
     if all(p.temperature == 0 and not p.kept for p in params):
         tokens_N = likeliest_of(penalised_NV)
-        sampling_N = [0.0] * len(params)
     else:
-        device, sampling_N = logits_NV.device, [0.0] * len(params)
+        device = logits_NV.device
         chances = uniform([drawing.seed for drawing in drawings], [len(drawing.generated) for drawing in drawings])
         tokens_N = torch.zeros(len(params), dtype=torch.int64, device=device)
         truncates = [p.temperature == 0 or p.top_k > 0 or p.top_p < 1 or p.min_p > 0 for p in params]

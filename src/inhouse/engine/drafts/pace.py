@@ -31,19 +31,13 @@ class Pace:
             self._wait, self._pause = self._pause, min(2 * self._pause, _LONGEST_PAUSE)
 
 
-class SteadyPace:
+class SteadyPace(Pace):
     """For drafts that end by themselves where they are not sure: as many tokens as there is room for, and none for a
     while where few become part of the answer."""
 
     def __init__(self, most: int) -> None:
-        self.most, self._wait, self._gain = most, 0, 1.0
-
-    def is_waiting(self) -> bool:
-        """As `Pace.is_waiting`."""
-        if not self._wait:
-            return False
-        self._wait -= 1
-        return True
+        super().__init__()
+        self.most, self._gain = most, 1.0
 
     def observe(self, num_proposed: int, num_accepted: int) -> None:
         """As `Pace.observe`; 0, 0: nothing was sure."""

@@ -45,7 +45,7 @@ class Speculator:
         self._scheduler, self._most, self._max_context, self._ends = scheduler, most, max_context, ends
         self._drafter, self._is_steady = drafter, is_steady
         self._lookups: WeakKeyDictionary[Sequence, PromptLookup] = WeakKeyDictionary()
-        self._paces: WeakKeyDictionary[Sequence, Pace | SteadyPace] = WeakKeyDictionary()
+        self._paces: WeakKeyDictionary[Sequence, Pace] = WeakKeyDictionary()
         self._guessed: set[Sequence] = set()  # whose drafts of this step no grammar has forced
         self.num_drafted = self.num_accepted = 0
 
@@ -116,7 +116,7 @@ class Speculator:
         draft = draft[: next((place for place, token in enumerate(draft) if token in ends), len(draft))]
         return tuple(draft[: self._scheduler.reserve(sequence, len(draft))]) if draft else ()
 
-    def _pace(self, sequence: Sequence) -> Pace | SteadyPace:
+    def _pace(self, sequence: Sequence) -> Pace:
         pace = self._paces.get(sequence)
         if pace is None:
             pace = self._paces[sequence] = SteadyPace(self._most) if self._is_steady else Pace()
