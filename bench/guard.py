@@ -4,7 +4,8 @@
 .venv/bin/python bench/guard.py --runs 300 --first 100 --count 50       some of them; results gather in a JSONL file
 
 A run is judged by its loss on 48 batches that it never trains on, drawn from the same mixture as its own, before the
-first step and after the last, with the guard off.
+first step and after the last, with the guard off. They are drawn at random from all that lies far behind the run: 48 in
+a row would hold six draws of a kind where kinds come eight steps at a time.
 """
 
 import argparse
@@ -206,7 +207,8 @@ def carry_out(run: Draw, guarded: bool) -> dict[str, Any]:
 
 def evaluate(trainer: Trainer, run: Draw) -> list[float]:
     """Nats a token on batches behind all that is trained on, whole sequences, none poisoned."""
-    batches = [batch_of(run, 10_000 + step) for step in range(NUM_EVALUATED)]
+    steps = Random(f"{run.number}/evaluated").sample(range(10_000, 20_000), NUM_EVALUATED)
+    batches = [batch_of(run, step) for step in steps]
     return [nats / count for nats, count in (trainer.step.evaluate([batch]) for batch in batches)]
 
 

@@ -129,7 +129,7 @@ def trained(mesh: Mesh, steps: int, folder: Path) -> Result:
         model = Transformer(CONFIG)
     source, fill = functools.partial(batch_of, mesh=mesh), functools.partial(Transformer.initialize, seed=1)
     # whether it has learned is asked of one batch: eight before the first step and after the last are most of few steps
-    with patch.object(loop, "batches_to_measure", lambda num_steps: [num_steps]):
+    with patch.object(loop, "batches_to_measure", lambda num_steps: ([num_steps], [])):
         loop.Trainer(model, source, steps, settings(steps), folder, "bench", {}, default_callbacks(), mesh, fill).run()
     if not mesh.is_first:
         return Result([], {})

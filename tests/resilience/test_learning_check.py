@@ -8,13 +8,15 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.tiny_models import batch_of, tiny_model, train
 
 from inhouse.checkpoint.manifest import read_manifest
 from inhouse.common.errors import Refusal
-from inhouse.resilience.learning_check import batches_to_measure, check_learned, is_above_start
+from inhouse.resilience.learning_check import are_alike, batches_to_measure, check_learned, is_above_start
+from inhouse.model.transformer import Transformer
 from inhouse.train.settings import TrainSettings
 from inhouse.train.step import Batch
 
@@ -45,24 +47,52 @@ def test_weights_that_give_no_number_are_refused_however_short_the_run(bad: floa
 
 def test_noise_is_no_rise() -> None:
     check_learned([0.01] * 8, [0.0] * 7 + [0.3])  # one batch of eight
-    check_learned([4.16] * 16, [4.19] * 16)  # less than a hundredth
+    check_learned([4.16] * 16, [4.18] * 16)  # less than half a hundredth
     check_learned([1.0] * 7, [9.0] * 7)  # too few to tell noise
 
 
 @given(st.integers(1, 10**6))
 def test_what_is_measured_lies_behind_the_run_and_all_over_as_many_batches(steps: int) -> None:
-    batches = batches_to_measure(steps)
-    assert batches == sorted(set(batches)) == batches_to_measure(steps)
-    assert len(batches) == min(32, max(8, steps // 2))
-    behind = max(steps, 8)
+    first, more = batches_to_measure(steps)
+    batches = sorted({*first, *more})
+    assert (first, more) == (batches[::2], batches[1::2]) == batches_to_measure(steps)
+    assert len(first) == len(more) == min(32, max(8, steps // 2))
+    behind = max(steps, 16)
     assert steps <= batches[0] and batches[-1] < steps + behind
     assert max(b - a for a, b in pairwise([steps, *batches, steps + behind])) <= 2 * behind / len(batches) + 1
 
 
-def trained(folder: Path, source: Callable[[int], Batch] = batch_of, steps: int = 32, **changes: object) -> None:
+def test_batches_of_one_kind_each_are_measured_twice_as_often() -> None:
+    assert are_alike([4.0, 4.1] * 16)
+    assert not are_alike([1.0, 4.0] * 16)
+    assert are_alike([1.0, 4.0] * 3 + [math.nan] * 26)  # too few numbers
+    assert are_alike([0.0] * 8)  # nothing left to learn
+
+
+def trained(
+    folder: Path,
+    source: Callable[[int], Batch] = batch_of,
+    steps: int = 32,
+    model: Transformer | None = None,
+    **changes: object,
+) -> None:
     values = {"batch_tokens": 128, "precision": "fp32", "compile": False, "device": "cpu", "checkpoint_every": 10}
     settings = TrainSettings(**(values | {"warmup_steps": 2} | changes))
-    train(tiny_model(), source, steps, settings, folder, name="test", run_identity={"seed": 0})
+    train(model or tiny_model(), source, steps, settings, folder, name="test", run_identity={"seed": 0})
+
+
+def test_a_run_of_one_kind_a_batch_is_measured_on_twice_as_many(tmp_path: Path) -> None:
+    def in_turns(step: int) -> Batch:
+        batch, nothing_to_learn = batch_of(step), Random(step).random() < 0.5
+        generator = torch.Generator().manual_seed(step)
+        tokens = torch.randint(0, 64, batch.tokens_BT.shape, generator=generator)
+        return Batch(tokens, tokens.flip(0)) if nothing_to_learn else batch
+
+    model = tiny_model()
+    for folder, measured in (("first", 16), ("second", 32)):  # untrained, all kinds cost the same
+        trained(tmp_path / folder, in_turns, model=model)
+        newest = max((tmp_path / folder / "checkpoints").glob("step-*"))
+        assert len(read_manifest(newest)["extra"]["losses_before"]) == measured
 
 
 def test_a_run_that_diverges_is_refused_at_its_end_each_time_and_its_checkpoints_stay(tmp_path: Path) -> None:

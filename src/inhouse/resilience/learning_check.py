@@ -3,11 +3,14 @@
 The same batches both times, so that it does not matter which kinds of text they hold: what varies from batch to batch
 falls out of the difference. They lie behind the run's own in the order of batches (where text is seen several times,
 in its next pass), and are drawn from all over as many as the run has, since kinds may come in turns.
+
+Where batches differ much from one another (each is of one kind, say), twice as many are measured: the mean of few hangs
+on which kinds they happen to be.
 """
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from random import Random
 
@@ -15,16 +18,30 @@ from inhouse.common.errors import Refusal
 
 _MOST_BATCHES = 32
 _LEAST_BATCHES = 8  # fewer say nothing about noise
+_ALIKE = 0.02  # of the mean loss: a standard error above it asks for twice as many
 _STANDARD_ERRORS = 2.0
-_LEAST_RISE = 0.01  # of the loss before: below it, a run that hardly moves is not told from one that gets worse
+_LEAST_RISE = 0.005  # of the loss before: below it, a run that hardly moves is not told from one that gets worse
+_ABOVE = 0.01  # of the highest loss before: what training losses must exceed it by
 
 
-def batches_to_measure(num_steps: int) -> list[int]:
-    """Half as many batches as steps, 8 to 32: one at random from each of as many parts of those behind the run."""
-    count = min(_MOST_BATCHES, max(_LEAST_BATCHES, num_steps // 2))
+def batches_to_measure(num_steps: int) -> tuple[list[int], list[int]]:
+    """Half as many batches as steps, 8 to 32, and as many more for where those do not do (`are_alike`).
+
+    Together they are one at random from each of as many parts of what lies behind the run.
+    """
+    count = 2 * min(_MOST_BATCHES, max(_LEAST_BATCHES, num_steps // 2))
     behind = max(num_steps, count)
     chance, bounds = Random(num_steps), [num_steps + part * behind // count for part in range(count + 1)]
-    return [chance.randrange(first, end) for first, end in pairwise(bounds)]
+    batches = [chance.randrange(first, end) for first, end in pairwise(bounds)]
+    return batches[::2], batches[1::2]
+
+
+def are_alike(losses: Collection[float]) -> bool:
+    """Whether the mean over batches hangs little on which ones they are, or there are too few finite ones to tell."""
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    if len(finite) < _LEAST_BATCHES:
+        return True
+    return statistics.stdev(finite) / math.sqrt(len(finite)) <= _ALIKE * statistics.fmean(finite)
 
 
 def is_above_start(before: Sequence[float], last: Sequence[float]) -> bool:
@@ -32,14 +49,14 @@ def is_above_start(before: Sequence[float], last: Sequence[float]) -> bool:
 
     Whatever kinds of batches there are, it stands worse than it began. It may come back, so this ends no run.
     """
-    return bool(before and last) and statistics.median(last) > (1 + _LEAST_RISE) * max(before)
+    return bool(before and last) and statistics.median(last) > (1 + _ABOVE) * max(before)
 
 
 def check_learned(before: Sequence[float], after: Sequence[float]) -> None:
     """Raise `Refusal` where the losses `after` are certainly no better than those of the same batches `before`.
 
     That is: one is not finite, or they rose on average, by more than two standard errors of the differences' mean and
-    a hundredth of the loss. Where fewer than eight were finite before, only the first counts.
+    half a hundredth of the loss. Where fewer than eight were finite before, only the first counts.
     """
     lower = "lower the learning rates (lr_factor); the checkpoints are kept"
     if not all(map(math.isfinite, after)):

@@ -28,7 +28,7 @@ from inhouse.parallel.control_plane import check_alike
 from inhouse.parallel.device_mesh import SINGLE, Mesh
 from inhouse.parallel.fsdp import allocate, parallelize
 from inhouse.parallel.layout import SLOW_PHASE_FACTOR
-from inhouse.resilience.learning_check import batches_to_measure, check_learned
+from inhouse.resilience.learning_check import are_alike, batches_to_measure, check_learned
 from inhouse.resilience.replica_check import check_replicas
 from inhouse.resilience.step_guard import MOST_REWINDS, StepGuard, Verdict
 from inhouse.resilience.supervisor import Supervisor
@@ -176,12 +176,15 @@ class Trainer:
 
     def _measure_before(self) -> None:
         """Once, before the first step: what `_check_learned` compares with."""
-        losses = self._losses_of(batches_to_measure(self.num_steps))
+        batches, more = batches_to_measure(self.num_steps)
+        losses = self._losses_of(batches)
+        if not are_alike(losses.values()):
+            losses |= self._losses_of(more)
         self.losses_before = {n: loss for n, loss in losses.items() if math.isfinite(loss)}  # JSON's numbers
 
     def _check_learned(self) -> None:
         """Raise `Refusal` where the run stands worse at its end than before its first step."""
-        losses_after = self._losses_of(self.losses_before or batches_to_measure(self.num_steps))
+        losses_after = self._losses_of(self.losses_before or batches_to_measure(self.num_steps)[0])
         check_learned(list(self.losses_before.values()), list(losses_after.values()))
 
     def _initialize(self) -> None:
