@@ -27,7 +27,7 @@ EXPRESSES = {
     "top_logprobs": "top_logprobs", "messages.images": "a part image_url", "messages.image_urls": "a part image_url",
     "messages.image_detail": "image_url.detail",
 }  # fmt: skip
-# not in it: images in results of tools, which OpenAI has as texts alone, n, which an `Answer` has no place for, and what
+# not in it: images in results of tools, texts alone at OpenAI, n, which an `Answer` has no place for, and what
 # only servers such as ours know (top_k, …): others drop it in silence
 OURS = {
     name: name
