@@ -91,6 +91,9 @@ def test_administration(tmp_path: Path) -> None:
             said = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
             decision = await here.post("/admin/route", said, key="admin")
             assert decision.json()["order"] == [["acme", "m", "m-up"]] and not there.asked
+            picture = {"type": "image_url", "image_url": {"url": "https://a.example/x.png"}}
+            seeing = said | {"messages": [{"role": "user", "content": [picture]}]}
+            assert (await here.post("/admin/route", seeing, key="admin")).status_code == 200  # as the call itself
 
             cut = await here.post("/admin/cuts", {"provider": "acme", "reason": "it is over"}, key="admin")
             assert cut.status_code == 200, cut.text

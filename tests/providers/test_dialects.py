@@ -229,6 +229,43 @@ def test_a_use_that_cannot_be_is_unknown(use: tuple[int, int, int, int]) -> None
     assert counted(10, 10, 5, 5) == Usage(10, 10, 5, 5)
 
 
+@pytest.mark.parametrize("used", [[], "none", {"input_tokens": None, "output_tokens": "4"}, {"input_tokens": -1}])
+def test_an_answer_is_not_lost_for_how_it_is_counted(used: object) -> None:
+    message = {"id": "x", "model": "m", "content": [{"type": "text", "text": "a"}], "stop_reason": "end_turn"}
+    start = {"type": "content_block_start", "index": 0, "content_block": message["content"][0]}  # type: ignore[index]
+    events = [
+        {"type": "message_start", "message": message | {"usage": used}}, start,
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": used}, {"type": "message_stop"},
+    ]  # fmt: skip
+    raw = b"".join(f"data: {json.dumps(each)}\n\n".encode() for each in events)
+    whole = gather(ANTHROPIC.read(message | {"usage": used}))
+    assert streamed(ANTHROPIC, raw, []) == whole
+    candidate = {"content": {"parts": [{"text": "a"}]}, "finishReason": "STOP"}
+    other = gather(GEMINI.read({"candidates": [candidate], "usageMetadata": used}))
+    assert (whole.text, whole.usage, other.text, other.usage) == ("a", None, "a", None)
+
+
+@pytest.mark.parametrize(("adapter", "name"), [(ANTHROPIC, "messages"), (GEMINI, "contents")])
+def test_turns_in_which_nothing_is_said_are_left_out(adapter: Adapter, name: str) -> None:
+    """A model that has only thought leaves one, and both APIs refuse it."""
+    user, call = {"role": "user", "content": "a"}, {"id": "c", "type": "function", "function": {"name": "f"}}
+    called = {"role": "assistant", "tool_calls": [call | {"function": {"name": "f", "arguments": ""}}]}
+    turns = [
+        user,
+        {"role": "assistant", "content": ""},
+        user,
+        called,
+        {"role": "tool", "tool_call_id": "c", "content": ""},
+    ]
+    said = adapter.body(ChatRequest.model_validate({"model": "m", "max_tokens": 5, "messages": turns}))[name]
+    assert len(said) == 4 and all(turn.get("content", turn.get("parts")) for turn in said)
+    assert "{}" in json.dumps(said[2])  # a call without arguments, as many write it
+    for nothing in ({"role": "system", "content": "Be brief."}, {"role": "user", "content": ""}):
+        with pytest.raises(NotExpressible, match="needs a message"):
+            adapter.body(ChatRequest.model_validate({"model": "m", "max_tokens": 5, "messages": [nothing]}))
+
+
 def test_half_a_character_is_no_answer_and_two_are_one() -> None:
     assert parsed(rb'["\ud83d\ude00"]') == ["\N{GRINNING FACE}"]
     for half in (rb'["\ud83d"]', '["\\uDE00\\ud83d"]'):

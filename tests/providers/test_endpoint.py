@@ -9,9 +9,10 @@ from pydantic import SecretStr
 from tests.providers.loopback import HANG, OK, RESET, USAGE, Part, chunk, loopback, reply, stream
 
 from inhouse.api.wire.chat import ChatRequest
-from inhouse.api.wire.pieces import Usage
+from inhouse.api.wire.embeddings import EmbeddingRequest
+from inhouse.api.wire.pieces import Content, Usage
 from inhouse.providers.adapter import Adapter
-from inhouse.providers.answers import Answer, gather
+from inhouse.providers.answers import Answer, Begun, Event, gather
 from inhouse.providers.anthropic import ANTHROPIC
 from inhouse.providers.endpoint import Endpoint
 from inhouse.providers.errors import (
@@ -136,6 +137,30 @@ def test_every_fault_inside_of_a_stream_has_its_class(parts: list[Part], kind: t
     with pytest.raises(ProviderError) as caught:
         asked(parts, True)
     assert type(caught.value) is kind
+
+
+def test_what_stands_before_a_fault_was_said_however_the_bytes_are_cut() -> None:
+    async def run() -> list[Event]:
+        parts = b"".join(part for part in stream(chunk("4"), b"data: {oops\n\n") if isinstance(part, bytes))
+        events: list[Event] = []
+        async with loopback([parts]) as there, Endpoint(there.url, OPENAI, None, PATIENT) as endpoint:
+            with pytest.raises(MalformedAnswer):
+                async for event in endpoint.stream(request()):
+                    events.append(event)
+        return events
+
+    assert asyncio.run(run()) == [Begun("a1", "m-2"), Content("4")]
+
+
+@pytest.mark.parametrize("num_vectors", [1, 3])
+def test_another_number_of_vectors_than_of_texts_is_no_answer(num_vectors: int) -> None:
+    async def run() -> None:
+        data = [{"index": index, "embedding": [0.5]} for index in range(num_vectors)]
+        async with loopback(reply(200, {"data": data})) as there, Endpoint(there.url, OPENAI) as endpoint:
+            await endpoint.embed(EmbeddingRequest.model_validate({"model": "m", "input": ["a", "b"]}))
+
+    with pytest.raises(MalformedAnswer, match=f"gave {num_vectors} vectors of 2 texts"):
+        asyncio.run(run())
 
 
 @pytest.mark.parametrize("tail", [[], [RESET], [HANG]])

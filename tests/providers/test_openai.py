@@ -12,8 +12,10 @@ from inhouse.api.wire.completions import CompletionRequest
 from inhouse.api.wire.embeddings import EmbeddingRequest
 from inhouse.api.wire.pieces import Content, Usage
 from inhouse.providers.answers import Answer, Embedded, Logprobs, TokenLogprob, gather
+from inhouse.providers.anthropic import ANTHROPIC
 from inhouse.providers.errors import MalformedAnswer, NotExpressible
-from inhouse.providers.expressible import check_expressible
+from inhouse.providers.expressible import Capabilities, check_expressible
+from inhouse.providers.gemini import GEMINI
 from inhouse.providers.openai import EMBEDDINGS, INHOUSE, OPENAI, OPENAI_COMPLETIONS
 
 SCORES = st.lists(st.tuples(st.text(min_size=1, max_size=3), st.floats(-20, 0)), min_size=1, max_size=5)
@@ -68,9 +70,11 @@ def test_vectors_come_in_the_order_of_the_inputs() -> None:
     data = [{"index": 1, "embedding": [0.5, 1]}, {"index": 0, "embedding": [-1.0, 2.0]}]
     said = {"model": "m-2", "data": data, "usage": {"prompt_tokens": 4}}
     assert EMBEDDINGS.read(said) == Embedded("m-2", [[-1.0, 2.0], [0.5, 1]], Usage(4, 0, 0, 0))
-    for broken in ([], [{"index": 1, "embedding": [1.0]}], [{"index": 0, "embedding": ["1"]}]):
+    values: list[object] = ["1", float("nan"), float("inf"), 1e200, -1e200]
+    for broken in ([], [{"index": 1, "embedding": [1.0]}], *([{"index": 0, "embedding": [each]}] for each in values)):
         with pytest.raises(MalformedAnswer):
             EMBEDDINGS.read(said | {"data": broken})
+    assert EMBEDDINGS.read(said | {"usage": []}).usage is None
 
 
 def test_images_stand_in_their_places() -> None:
@@ -81,6 +85,30 @@ def test_images_stand_in_their_places() -> None:
     assert OPENAI.body(request) == given
     with pytest.raises(NotExpressible, match=r"messages\.image_detail, messages\.image_urls"):
         check_expressible(request, INHOUSE.expresses, INHOUSE.name)
+
+
+def test_images_in_results_of_tools_go_to_who_takes_them() -> None:
+    """OpenAI's own API refuses them, with a status that blames the client."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": [image]},
+    ]  # fmt: skip
+    request = ChatRequest.parse(json.dumps({"model": "m", "messages": messages}).encode(), images=True)
+    for adapter in (OPENAI, INHOUSE, GEMINI):
+        with pytest.raises(NotExpressible, match=r"messages\.tool_images"):
+            check_expressible(request, adapter.expresses, adapter.name)
+    check_expressible(request, ANTHROPIC.expresses, ANTHROPIC.name)
+    check_expressible(request, OPENAI.expresses, OPENAI.name, Capabilities(can=frozenset({"tool_images"})))
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"), [("eos", "stop"), ("model_length", "length"), ("sensitive", "content_filter")]
+)
+def test_reasons_of_others_are_known(said: str, reason: str) -> None:
+    choice = {"index": 0, "message": {"content": "a"}, "finish_reason": said}
+    assert gather(OPENAI.read({"id": "x", "model": "m", "choices": [choice]})).reason == reason
 
 
 def test_servers_of_ours_are_told_what_others_drop() -> None:
@@ -136,9 +164,15 @@ def test_an_empty_finish_reason_is_none() -> None:
          Usage(93, 90, 4, 0)),
         ({"prompt_tokens": 90, "completion_tokens": 4, "prompt_cache_hit_tokens": 64}, Usage(90, 64, 4, 0)),  # DeepSeek
         ({}, None),
+        # an answer is not lost for how it is counted
+        ({"prompt_tokens": 9, "total_tokens": 9}, None),
+        ({"prompt_tokens": 9, "completion_tokens": None}, None),
+        ({"prompt_tokens": 9, "completion_tokens": -1}, None),
+        ({"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": []}, None),
+        ([], None), ("none", None),
     ],
 )  # fmt: skip
-def test_usage_is_read_however_it_is_counted(said: dict, usage: Usage | None) -> None:
+def test_usage_is_read_however_it_is_counted(said: object, usage: Usage | None) -> None:
     assert _streamed({"content": "a"}, usage=said).usage == usage
 
 

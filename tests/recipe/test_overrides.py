@@ -12,6 +12,7 @@ from inhouse.recipe.overrides import override
         ("sft.generated.sums:3=5", ("sft", "generated", "sums:3"), 5),
         ("""rl.environments.'questions:a.b=c.jsonl' = 1.5""", ("rl", "environments", "questions:a.b=c.jsonl"), 1.5),
         ('data.licence = "a=b"', ("data", "licence"), "a=b"),
+        ("#a=1", ("#a",), 1),
         ("a.b=c=d", ("a", "b"), "c=d"),
     ],
 )

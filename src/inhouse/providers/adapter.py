@@ -105,6 +105,16 @@ def counted(
     return Usage(prompt, cached, completion, thinking, written, written_1h) if is_possible else None
 
 
+def usage_in(data: Any, name: str, read: Callable[[Any], Usage | None]) -> Usage | None:
+    """What `data[name]` says was used, as `read` has it; None, which is unknown, where it says nothing, or nothing that
+    is a count: no answer is lost for how it is counted."""
+    said = data.get(name) if isinstance(data, dict) else None
+    try:
+        return read(said) if said else None
+    except MalformedAnswer:
+        return None
+
+
 def _is_count(value: int) -> bool:
     return not isinstance(value, bool) and 0 <= value < 2**53  # what JSON's numbers hold
 
@@ -119,10 +129,19 @@ def told(message: str, code: str, status: int) -> ProviderError:
     return of_status(status, message, code, "the endpoint", None)
 
 
+def some_turns(turns: list[dict[str, Any]], dialect: str) -> list[dict[str, Any]]:
+    """Of a conversation, for a dialect that has instructions elsewhere. Raises `NotExpressible` where nobody has said
+    anything."""
+    if not turns:
+        raise NotExpressible(f"the {dialect} dialect needs a message that is no instruction: the request was not sent")
+    return turns
+
+
 def arguments_of(function: CalledFunction, dialect: str) -> dict[str, Any]:
-    """Of an earlier call, for a dialect that has them as an object. Raises `NotExpressible` where they are none."""
+    """Of an earlier call, for a dialect that has them as an object; no text, as many write what has none, is an empty
+    one. Raises `NotExpressible` where they are none."""
     try:
-        arguments = json.loads(function.arguments)
+        arguments = json.loads(function.arguments.strip() or "{}")
     except (ValueError, RecursionError):
         arguments = None
     if not isinstance(arguments, dict):

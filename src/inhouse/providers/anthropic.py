@@ -8,7 +8,7 @@ from inhouse.api.wire.chat_messages import ChatMessage
 from inhouse.api.wire.images import Part
 from inhouse.api.wire.messages import MessagesRequest
 from inhouse.api.wire.pieces import CallPiece, Content, Piece, Redacted, Sealed, Signature, Thinking, Usage
-from inhouse.providers.adapter import Adapter, arguments_of, counted, field, parsed, told
+from inhouse.providers.adapter import Adapter, arguments_of, counted, field, parsed, some_turns, told, usage_in
 from inhouse.providers.answers import Begun, Ended, Event, Reason
 from inhouse.providers.errors import Disconnected, MalformedAnswer, NotExpressible, plain
 from inhouse.providers.http.server_events import ServerEvent
@@ -23,7 +23,7 @@ EXPRESSES = {
     "tool_choice": "tool_choice", "tool_choice.function": "tool_choice",
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
     "response_format.json_schema": "output_config.format", "messages.images": "a block image",
-    "messages.image_urls": "a block image",
+    "messages.image_urls": "a block image", "messages.tool_images": "a block image in a tool_result",
 }  # fmt: skip
 # not in it: seed, penalties, logit_bias, any JSON object, names in messages, thinking in them (which only its server
 # can sign: it comes as it was said, `_as_said`), a system message behind others, a prefill (newer models refuse it,
@@ -52,7 +52,7 @@ def body(request: ChatRequest) -> dict[str, Any]:
     if isinstance(request.said, MessagesRequest):
         return said | _as_said(request.said, request) | ({"stream": True} if request.stream else {})
     system = [m.content for m in request.messages if m.role in ("system", "developer") and m.content]
-    said["messages"] = _turns(request.messages)
+    said["messages"] = some_turns(_turns(request.messages), "Anthropic messages")
     if system:
         said["system"] = [{"type": "text", "text": text} for text in system]
     for name in ("temperature", "top_p", "top_k"):
@@ -77,6 +77,7 @@ def _as_said(said: MessagesRequest, request: ChatRequest) -> dict[str, Any]:
     body["messages"] = [turn for turn in turns if turn["content"]]
     if request.messages[-1].role == "assistant":  # a prefill, of a stream that goes on here
         body["messages"] += _turns(request.messages[-1:])
+    some_turns(body["messages"], "Anthropic messages")
     return body
 
 
@@ -107,7 +108,8 @@ def _turns(messages: list[ChatMessage]) -> list[dict[str, Any]]:
                 }
                 for call in message.tool_calls
             ]
-            turns.append({"role": message.role, "content": blocks})
+            if blocks:  # an empty turn, such as of a model that only thought, is refused
+                turns.append({"role": message.role, "content": blocks})
     return turns
 
 
@@ -165,7 +167,7 @@ def read(answer: Any) -> list[Event]:
     pieces = [
         piece for number, block in enumerate(field(answer, "content", list)) for piece in _whole_block(number, block)
     ]
-    usage, stop = _usage(field(answer, "usage", dict, None)), field(answer, "stop_sequence", str, None)
+    usage, stop = usage_in(answer, "usage", _usage), field(answer, "stop_sequence", str, None)
     reason = _reason(field(answer, "stop_reason", str))
     return [Begun(field(answer, "id", str, ""), field(answer, "model", str, "")), *pieces, Ended(reason, stop, usage)]
 
@@ -202,7 +204,7 @@ class AnthropicReader:
         self._without_arguments: dict[int, str] = {}  # of open calls: those of their start, in case no others come
         self._reason: str | None = None
         self._stop: str | None = None
-        self._usage: dict[str, Any] = {}
+        self._said = {"usage": dict[str, Any]()}  # so far
 
     @property
     def is_whole(self) -> bool:
@@ -215,9 +217,8 @@ class AnthropicReader:
         if kind == "message_start":
             message = field(data, "message", dict)
             self._has_begun = True
-            self._usage |= field(message, "usage", dict, {})
-            usage = _usage(self._usage or None)
-            return [Begun(field(message, "id", str, ""), field(message, "model", str, ""), usage)]
+            self._count(message)
+            return [Begun(field(message, "id", str, ""), field(message, "model", str, ""), self._used)]
         if kind not in ("content_block_start", "content_block_delta", "content_block_stop", "message_delta"):
             self.is_over |= kind == "message_stop"
             return []  # a ping, or what a later version has besides
@@ -227,10 +228,17 @@ class AnthropicReader:
             delta = field(data, "delta", dict, {})
             self._reason = field(delta, "stop_reason", str, self._reason)
             self._stop = field(delta, "stop_sequence", str, self._stop)
-            said = field(data, "usage", dict, {})
-            self._usage |= {name: value for name, value in said.items() if value is not None}
+            self._count(data)
             return []
         return list(self._take_block(kind, field(data, "index", int), data))
+
+    def _count(self, data: dict[str, Any]) -> None:
+        if isinstance(said := data.get("usage"), dict):
+            self._said["usage"] |= {name: value for name, value in said.items() if value is not None}
+
+    @property
+    def _used(self) -> Usage | None:
+        return usage_in(self._said, "usage", _usage)
 
     def _take_block(self, kind: str, index: int, data: Any) -> list[Piece | Sealed]:
         if self._reason is not None:
@@ -272,7 +280,7 @@ class AnthropicReader:
     def end(self) -> Ended:
         if self._reason is None or self._open:
             raise Disconnected("the stream ended before the answer did")
-        return Ended(_reason(self._reason), self._stop, _usage(self._usage or None))
+        return Ended(_reason(self._reason), self._stop, self._used)
 
 
 def _reason(said: str) -> Reason:
@@ -283,8 +291,6 @@ def _reason(said: str) -> Reason:
 
 def _usage(said: Any) -> Usage | None:
     """`input_tokens` are those that no cache held; unknown where one of both counts is missing."""
-    if said is None or said.get("input_tokens") is None or said.get("output_tokens") is None:
-        return None
     cached = field(said, "cache_read_input_tokens", int, 0)
     written = field(said, "cache_creation_input_tokens", int, 0)
     written_1h = field(field(said, "cache_creation", dict, {}), "ephemeral_1h_input_tokens", int, 0)

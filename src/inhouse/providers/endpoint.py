@@ -84,7 +84,10 @@ class Endpoint:
             raise NotExpressible(
                 f"the {self.adapter.name} dialect has no words for cache_salt: the request was not sent"
             )
-        return await self._whole(embedder.path, embedder.body(request), embedder.read)
+        embedded: Embedded = await self._whole(embedder.path, embedder.body(request), embedder.read)
+        if (found := len(embedded.vectors)) != (wanted := len(request.input)):
+            raise MalformedAnswer(f"{self._host} gave {found} vectors of {wanted} texts")
+        return embedded
 
     async def stream(self, request: Asked) -> AsyncIterator[Event]:
         """An answer as events: `Begun`, pieces, `Ended`. Who leaves it early closes it (`aclosing`)."""
@@ -116,9 +119,11 @@ class Endpoint:
                 raise
             if not chunk:
                 break
-            if taken := self._taken(reader, events, chunk):
-                for event in taken:
-                    yield event
+            has_said = False
+            for event in self._taken(reader, events, chunk):
+                has_said = True
+                yield event
+            if has_said:
                 limit = min(whole, time.monotonic() + self.limits.silence_timeout)
                 what = f"there was silence for {self.limits.silence_timeout:g} s"
                 if limit == whole:
@@ -129,16 +134,15 @@ class Endpoint:
         response.leave()
         yield end
 
-    def _taken(self, reader: StreamReader, events: EventReader, chunk: bytes) -> list[Event]:
-        taken: list[Event] = []
+    def _taken(self, reader: StreamReader, events: EventReader, chunk: bytes) -> Iterator[Event]:
+        """One after the other: what stands before a fault was said, and is billed, however the bytes are cut."""
         try:
             with self._keyless():
                 for event in events.feed(chunk):
                     if not reader.is_over:
-                        taken += reader.take(event)
+                        yield from reader.take(event)
         except ValueError as error:  # not UTF-8, too long
             raise MalformedAnswer(f"{self._host}: the stream is not one of events ({error})") from None
-        return taken
 
     def _said(self, request: Asked, stream: bool) -> tuple[Adapter, str, dict[str, Any]]:
         """In which words, where, and what in them. Raises `NotExpressible`."""

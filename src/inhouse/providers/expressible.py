@@ -18,7 +18,7 @@ _WITHIN = (
     "response_format.json_object", "response_format.json_schema", "response_format.description",
     "tool_choice.function", "tool_choice.allowed_tools", "tools.strict", "messages.name", "messages.refusal",
     "messages.reasoning_content", "messages.late_system", "messages.images", "messages.image_urls",
-    "messages.image_detail", "messages.prefill", "prompt.ids", "prompt.many",
+    "messages.image_detail", "messages.tool_images", "messages.prefill", "prompt.ids", "prompt.many",
 )  # fmt: skip
 PARTS = frozenset({*ChatRequest.model_fields, *CompletionRequest.model_fields, *_WITHIN}) - _ALWAYS
 
@@ -99,6 +99,8 @@ def _within_message(message: ChatMessage) -> Iterator[str]:
     for name in ("name", "refusal", "reasoning_content"):
         if getattr(message, name) is not None:
             yield f"messages.{name}"
+    if message.role == "tool" and message.images:
+        yield "messages.tool_images"
     for image in message.images:
         yield "messages.images" if image.is_inline else "messages.image_urls"
         if image.detail != "auto":

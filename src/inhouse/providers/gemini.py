@@ -9,7 +9,18 @@ from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.chat_messages import ChatMessage, ToolCall
 from inhouse.api.wire.images import Part
 from inhouse.api.wire.pieces import CallPiece, Content, Thinking, Usage
-from inhouse.providers.adapter import Adapter, Asked, arguments_of, counted, field, number, parsed, told
+from inhouse.providers.adapter import (
+    Adapter,
+    Asked,
+    arguments_of,
+    counted,
+    field,
+    number,
+    parsed,
+    some_turns,
+    told,
+    usage_in,
+)
 from inhouse.providers.answers import Begun, Ended, Event, Logprobs, Reason, TokenLogprob
 from inhouse.providers.errors import Disconnected, MalformedAnswer, NotExpressible, plain
 from inhouse.providers.http.server_events import ServerEvent
@@ -54,7 +65,7 @@ def headers(key: str | None) -> dict[str, str]:
 
 def body(request: ChatRequest) -> dict[str, Any]:
     system = [m.content for m in request.messages if m.role in ("system", "developer") and m.content]
-    said: dict[str, Any] = {"contents": _turns(request.messages)}
+    said: dict[str, Any] = {"contents": some_turns(_turns(request.messages), "Gemini")}
     if system:
         said["systemInstruction"] = {"parts": [{"text": text} for text in system]}
     config = {
@@ -130,7 +141,8 @@ def _turns(messages: list[ChatMessage]) -> list[dict[str, Any]]:
             for place, call in enumerate(message.tool_calls):
                 calls[call.id] = (len(calls), call.function.name)
                 parts.append(_call(call) | ({} if place else {"thoughtSignature": _NO_SIGNATURE}))
-            turns.append({"role": "model" if message.role == "assistant" else "user", "parts": parts})
+            if parts:  # an empty turn, such as of a model that only thought, is refused
+                turns.append({"role": "model" if message.role == "assistant" else "user", "parts": parts})
     _flush(results, turns)
     return turns
 
@@ -194,8 +206,7 @@ class GeminiReader:
         if self._id is None:
             self._id = field(chunk, "responseId", str, "")
             events.append(Begun(self._id, field(chunk, "modelVersion", str, "")))
-        if (used := field(chunk, "usageMetadata", dict, None)) is not None:
-            self._usage = _usage(used)
+        self._usage = usage_in(chunk, "usageMetadata", _usage) or self._usage
         if field(field(chunk, "promptFeedback", dict, {}), "blockReason", str, None) is not None:
             self._reason = "content_filter"
         candidates = field(chunk, "candidates", list, [])
@@ -261,8 +272,6 @@ def _score(said: Any, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
 
 def _usage(said: Any) -> Usage | None:
     """Thinking is counted beside the answer there; so are results of tools of its own beside the prompt."""
-    if said.get("promptTokenCount") is None:
-        return None
     prompt = field(said, "promptTokenCount", int) + field(said, "toolUsePromptTokenCount", int, 0)
     thinking = field(said, "thoughtsTokenCount", int, 0)
     cached = field(said, "cachedContentTokenCount", int, 0)

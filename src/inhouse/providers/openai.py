@@ -6,7 +6,7 @@ from inhouse.api.wire.completions import CompletionRequest
 from inhouse.api.wire.embeddings import EmbeddingRequest
 from inhouse.api.wire.pieces import Content
 from inhouse.providers import openai_chat as chat
-from inhouse.providers.adapter import Adapter, Embedder, counted, field, number
+from inhouse.providers.adapter import Adapter, Embedder, counted, field, number, usage_in
 from inhouse.providers.answers import Embedded, Event, Logprobs, TokenLogprob
 from inhouse.providers.errors import MalformedAnswer
 from inhouse.providers.openai_chat import OURS, OpenAIReader
@@ -65,6 +65,9 @@ def _tokens(scores: dict[str, Any]) -> tuple[TokenLogprob, ...]:
     return tuple(made)
 
 
+_MOST = 2.0**127  # of a vector's numbers: what fp32 holds, as which clients may want them
+
+
 def _embedding_body(request: EmbeddingRequest) -> dict[str, Any]:
     """As numbers, whatever the caller wants: not all endpoints know the other encoding."""
     return {"model": request.model, "input": request.input, "encoding_format": "float"}
@@ -75,10 +78,9 @@ def _embedded(answer: Any) -> Embedded:
     found = {field(item, "index", int): field(item, "embedding", list) for item in field(answer, "data", list)}
     if sorted(found) != list(range(len(found))) or not found:
         raise MalformedAnswer("the answer's vectors are not numbered from 0 on")
-    if not all(type(value) in (float, int) for vector in found.values() for value in vector):
-        raise MalformedAnswer("the answer has a vector of other things than numbers")
-    used = field(answer, "usage", dict, None)
-    usage = None if used is None else counted(field(used, "prompt_tokens", int))
+    if not all(type(value) in (float, int) and abs(value) < _MOST for vector in found.values() for value in vector):
+        raise MalformedAnswer("the answer has a vector of other things than numbers")  # NaN is less than nothing
+    usage = usage_in(answer, "usage", lambda used: counted(field(used, "prompt_tokens", int)))
     return Embedded(field(answer, "model", str, ""), [found[place] for place in range(len(found))], usage)
 
 

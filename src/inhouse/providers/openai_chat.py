@@ -8,7 +8,7 @@ from inhouse.api.wire.chat import ChatRequest
 from inhouse.api.wire.chat_messages import ChatMessage
 from inhouse.api.wire.images import Part
 from inhouse.api.wire.pieces import CallPiece, Content, Piece, Thinking, Usage
-from inhouse.providers.adapter import field, number, parsed, told
+from inhouse.providers.adapter import field, number, parsed, told, usage_in
 from inhouse.providers.answers import Begun, Ended, Event, Logprobs, Reason, TokenLogprob
 from inhouse.providers.errors import Disconnected, MalformedAnswer, plain
 from inhouse.providers.http.server_events import ServerEvent
@@ -27,8 +27,8 @@ EXPRESSES = {
     "top_logprobs": "top_logprobs", "messages.images": "a part image_url", "messages.image_urls": "a part image_url",
     "messages.image_detail": "image_url.detail",
 }  # fmt: skip
-# not in it: n, which an `Answer` has no place for, and what only servers such as ours know (top_k, …): others drop it
-# in silence
+# not in it: images in results of tools, texts alone at OpenAI, n, which an `Answer` has no place for, and what
+# only servers such as ours know (top_k, …): others drop it in silence
 OURS = {
     name: name
     for name in ("top_k", "min_p", "repetition_penalty", "min_tokens", "ignore_eos", "priority", "stop_token_ids",
@@ -49,6 +49,7 @@ _SAID_AS_IT_IS = (
 )  # fmt: skip
 _REASONS: dict[str, Reason] = {
     "stop": "stop", "length": "length", "tool_calls": "tool_calls", "content_filter": "content_filter",
+    "eos": "stop", "model_length": "length", "sensitive": "content_filter",  # Together's, Mistral's, Zhipu's
 }  # fmt: skip
 
 
@@ -129,7 +130,7 @@ def read_one(answer: Any, said_in: Callable[[Any], tuple[list[Event], bool]]) ->
     events, is_refusal = said_in(choices[0])
     has_calls = any(isinstance(event, CallPiece) for event in events)
     reason = _reason(field(choices[0], "finish_reason", str), is_refusal, has_calls)
-    return [begun, *events, Ended(reason, None, usage_of(answer.get("usage")))]
+    return [begun, *events, Ended(reason, None, usage_in(answer, "usage", _usage))]
 
 
 class OpenAIReader:
@@ -153,7 +154,7 @@ class OpenAIReader:
             return []
         chunk = parsed(event.data)
         raise_error(chunk)
-        self._usage = usage_of(field(chunk, "usage", dict, None)) or self._usage
+        self._usage = usage_in(chunk, "usage", _usage) or self._usage
         events: list[Event] = []
         if not self._has_begun:
             self._has_begun = True
@@ -174,7 +175,7 @@ class OpenAIReader:
         self._is_refusal |= is_refusal
         # some say "" until there is one; some say what was used in the choice
         self._reason = field(choice, "finish_reason", str, "") or self._reason
-        self._usage = usage_of(field(choice, "usage", dict, None)) or self._usage
+        self._usage = usage_in(choice, "usage", _usage) or self._usage
         return [self._numbered(piece) if isinstance(piece, CallPiece) else piece for piece in said]
 
     def _numbered(self, piece: CallPiece) -> CallPiece:
@@ -235,11 +236,9 @@ def _reason(said: str, is_refusal: bool, has_calls: bool) -> Reason:
     return "tool_calls" if said == "stop" and has_calls else _REASONS[said]
 
 
-def usage_of(said: Any) -> Usage | None:
+def _usage(said: Any) -> Usage:
     """Of all the prompt and all the answer, which some do not count as OpenAI does: xAI counts thinking beside the
     answer (its total says so), others what was cached beside the prompt."""
-    if not said:
-        return None
     prompt, completion = field(said, "prompt_tokens", int), field(said, "completion_tokens", int)
     details = field(said, "prompt_tokens_details", dict, {})
     cached, written = field(details, "cached_tokens", int, 0), field(details, "cache_write_tokens", int, 0)

@@ -44,6 +44,8 @@ def _parted(text: str) -> tuple[str, list[str], str]:
         except ValueError:  # within quotes, or a bare key that TOML would want in them
             place = f"{place}={part}"
             continue
+        if not inner:  # a comment to TOML: no key of it
+            break
         while isinstance(inner, dict):
             ((key, inner),) = inner.items()
             keys.append(key)

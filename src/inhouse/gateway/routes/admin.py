@@ -191,7 +191,7 @@ class Admin:
     async def route(self, request: Request) -> Response:
         """Calls nobody: whoever asks sees what the gateway would do with this request."""
         raw = await read_body(request, self.limits)
-        asked = asked_of("chat", ChatRequest.parse(raw), request, raw)
+        asked = asked_of("chat", ChatRequest.parse(raw, images=True), request, raw)
         decision = await decide(self.gateway, request.scope["caller"], asked)
         return JSONResponse(as_json(decision))
 
