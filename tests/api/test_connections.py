@@ -1,13 +1,14 @@
 """Connections that say nothing, read nothing or are too many: they end, and everybody else is answered meanwhile."""
 
+import asyncio
 import shutil
 import socket
 import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -37,7 +38,9 @@ class Served:
 
     def __init__(self, settings: ServeSettings, large: int) -> None:
         self.gate = threading.Event()
+        self.loop: asyncio.AbstractEventLoop
         app = Starlette(
+            lifespan=self.lifespan,
             routes=[
                 Route("/health", lambda request: PlainTextResponse("ok")),
                 Route("/large", lambda request: Response(bytes(large))),
@@ -51,6 +54,11 @@ class Served:
         self.address = self.listener.getsockname()
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
 
+    @asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        self.loop = asyncio.get_running_loop()
+        yield
+
     def wait(self, request: Request) -> Response:
         self.gate.wait(60)
         return PlainTextResponse("done")
@@ -59,6 +67,13 @@ class Served:
     def open(self) -> list[Connection]:
         connections: Connections = self.server.config.http.__self__
         return list(connections._open)
+
+    def sweep_by_hand(self) -> None:
+        """From now on: else one every second may fall into a pause that a busy machine makes."""
+        self.server.config.timeout_notify = 1000
+
+    def sweep(self) -> None:
+        asyncio.run_coroutine_threadsafe(self.server.config.callback_notify(), self.loop).result(60)
 
     def connect(self, sent: bytes, **options: int) -> socket.socket:
         connection = socket.socket()
@@ -132,7 +147,7 @@ def test_more_silent_connections_than_fit_keep_nobody_out(sent):
 
 @pytest.mark.parametrize("sent", [b"", HALF, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"])
 def test_a_silent_connection_ends_in_time_however_slowly_it_speaks(sent):
-    with serving(header_timeout=0.5) as served, served.connect(sent) as connection:
+    with serving(header_timeout=0.5) as served, served.connect(sent) as connection:  # sweeps come every second
         speaks = threading.Event()
 
         def drip() -> None:
@@ -151,31 +166,37 @@ def test_a_silent_connection_ends_in_time_however_slowly_it_speaks(sent):
 
 
 def test_what_nobody_reads_ends_too():
-    with serving(large=50 << 20, write_timeout=0.5) as served:
+    with serving(large=50 << 20, write_timeout=0.2) as served:
         request = b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n"
         with served.connect(request, SO_RCVBUF=4096) as connection:
             assert connection.recv(10)
-            until(lambda: not served.open)
+            until(lambda: served.sweep() or not served.open)
 
 
 def test_a_connection_that_asks_is_not_silent_though_every_sweep_finds_it_between_two_requests():
     with (
-        serving(header_timeout=0.5) as served,
+        serving(header_timeout=0.1) as served,
         httpx.Client(base_url=f"http://127.0.0.1:{served.address[1]}") as client,
     ):
+        served.sweep_by_hand()
         client.get("/health")
         (connection,) = served.open
-        for _ in range(12):
-            time.sleep(0.3)
+        for _ in range(4):
+            time.sleep(0.15)
             assert client.get("/health").text == "ok"
+            served.sweep()
             assert served.open == [connection]
 
 
 def test_a_request_at_work_is_never_cut_off():
     with serving(header_timeout=0.2, write_timeout=0.2) as served:
+        served.sweep_by_hand()
         connection = served.connect(b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n")
         with connection:
-            time.sleep(3)  # sweeps come every second
+            until(lambda: any(not each.is_silent for each in served.open))
+            for _ in range(3):
+                time.sleep(0.25)
+                served.sweep()
             served.gate.set()
             assert is_answered(connection)
 

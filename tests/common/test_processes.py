@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from inhouse.common import processes
 from inhouse.common.processes import RankFailed, Terminated, run_ranks
 
 RANK = """
@@ -24,8 +25,8 @@ as_rank(task)
 """
 
 
-def run(folder: Path, body: str, grace_seconds: float = 5.0) -> None:
-    run_ranks([sys.executable, "-c", RANK.format(body=body), str(folder)], 3, "hello ", grace_seconds)
+def run(folder: Path, body: str) -> None:
+    run_ranks([sys.executable, "-c", RANK.format(body=body), str(folder)], 3, "hello ", grace_seconds=5.0)
 
 
 def pids(folder: Path) -> list[int]:
@@ -84,12 +85,15 @@ def test_the_process_that_failed_is_named_and_the_others_end(tmp_path: Path) -> 
     assert not any(is_alive(pid) for pid in pids(tmp_path))
 
 
-def test_a_killed_process_is_named_and_one_that_ignores_sigterm_is_killed_too(tmp_path: Path) -> None:
+def test_a_killed_process_is_named_and_one_that_ignores_sigterm_is_killed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_FAILED_SECONDS", 0.3)
     body = (
         "signal.signal(15, signal.SIG_IGN); " + WRITE_PID + "; os.kill(os.getpid(), 9 * (rank == '2')); time.sleep(60)"
     )
     with pytest.raises(RankFailed, match="process 2 of 3 was killed by SIGKILL"):
-        run(tmp_path, body, grace_seconds=0.5)
+        run(tmp_path, body)
     assert not any(is_alive(pid) for pid in pids(tmp_path))
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -58,17 +59,19 @@ def test_a_killed_worker_is_one_sentence():
         list(map_ordered(die, range(10), 2))
 
 
-def sleep(number: int) -> int:
-    time.sleep(number)
-    return number
+def note_after(seconds_and_file: tuple[int, Path]) -> Path:
+    seconds, file = seconds_and_file
+    time.sleep(seconds)
+    file.touch()
+    return file
 
 
-def test_work_under_way_ends_with_the_caller():
-    results = map_ordered(sleep, [0, 300, 300], 2)
-    assert next(results) == 0
-    start = time.monotonic()
+def test_work_under_way_ends_with_the_caller(tmp_path):
+    files = [tmp_path / str(number) for number in range(3)]
+    results = map_ordered(note_after, zip([0, 300, 300], files, strict=True), 2)
+    assert next(results) == files[0]
     results.close()
-    assert time.monotonic() - start < 200
+    assert [file for file in files if file.exists()] == files[:1]
     assert not multiprocessing.active_children()
 
 

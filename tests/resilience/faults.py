@@ -163,7 +163,7 @@ KINDS = {
     "text cut": Kind(harm_text("cut"), says=r"shard-\d+.bin", act=restore_text),
     "text deleted": Kind(harm_text("deleted"), says=r"shard-\d+.bin is missing", act=restore_text),
     "slow rank": Kind(slow(loop.Trainer, "_batch", 0.4), says="rank {victim} holds up the others", fails=False),
-    "slow loader": Kind(slow_loader(0.3), fails=False, check=waited("data wait", 0.2)),
+    "slow loader": Kind(slow_loader(0.1), fails=False, check=waited("data wait", 0.2)),
     "clock jumps": Kind(jumping_clock, fails=False),
     "port in use": Kind(port_in_use, says=r"port \d+.*in use", at_start=True),
     "a save longer than its interval": Kind(
