@@ -47,8 +47,8 @@ class JsonSchema(Request):
     strict: bool = False
 
 
-class ResponseFormat(Request):
-    """`text`, any JSON object, or JSON of a schema."""
+class ResponseFormat(Request, frozen=True):
+    """`text`, any JSON object, or JSON of a schema. Frozen: pydantic copies other defaults for every request."""
 
     type: Literal["text", "json_object", "json_schema"] = "text"
     json_schema: JsonSchema | None = None
