@@ -3,7 +3,7 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from inhouse.api.wire.fields import JsonObject, Request
@@ -47,9 +47,10 @@ class JsonSchema(Request):
     strict: bool = False
 
 
-class ResponseFormat(Request, frozen=True):
-    """`text`, any JSON object, or JSON of a schema. Frozen: pydantic copies other defaults for every request."""
+class ResponseFormat(Request):
+    """`text`, any JSON object, or JSON of a schema."""
 
+    model_config = ConfigDict(frozen=True)  # pydantic copies defaults that are not, for every request
     type: Literal["text", "json_object", "json_schema"] = "text"
     json_schema: JsonSchema | None = None
 
