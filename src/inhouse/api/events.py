@@ -4,7 +4,6 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -30,24 +29,27 @@ async def unless_gone(receive: Receive, work: Awaitable[T]) -> T:
 
     The request's body must have been read: what `receive` gives after that can only be the disconnect.
     """
+    asking, is_gone = asyncio.current_task(), False
+    assert asking is not None
 
     async def hang_up() -> None:
+        nonlocal is_gone
         while (await receive())["type"] != "http.disconnect":
             pass
+        is_gone = True
+        asking.cancel()
 
-    task, watcher = asyncio.ensure_future(work), asyncio.ensure_future(hang_up())
+    watcher = asyncio.ensure_future(hang_up())
     try:
-        await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientDisconnect
-    except asyncio.CancelledError:  # uvicorn's patience with running requests has ended
+        return await work  # in this task: one more would hold the answer back behind whatever `work` has left to others
+    except asyncio.CancelledError:
+        if is_gone:
+            asking.uncancel()
+            raise ClientDisconnect from None
+        # uvicorn's patience with running requests has ended
         raise ApiError(503, "The server is shutting down.") from None
     finally:
-        for future in (task, watcher):
-            future.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await future
+        watcher.cancel()
 
 
 @dataclass

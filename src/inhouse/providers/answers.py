@@ -124,3 +124,39 @@ def gather(events: Iterable[Event]) -> Answer:
     )
     reason, stop, usage = ended
     return Answer(begun.id, begun.model, text, thinking, made, reason, stop, usage, tuple(logprobs))
+
+
+def joined(events: Iterable[Event]) -> Iterable[Event]:
+    """The same with neighbours of one kind in one piece."""
+    texts: list[str] = []
+    open_: Event | None = None
+    for event in events:
+        if open_ is not None and _goes_on(open_, event):
+            texts.append(_text(event))
+            continue
+        if open_ is not None:
+            yield _with_text(open_, texts)
+        open_, texts = event, [_text(event)]
+    if open_ is not None:
+        yield _with_text(open_, texts)
+
+
+def _goes_on(open_: Event, event: Event) -> bool:
+    if isinstance(event, CallPiece):
+        return isinstance(open_, CallPiece) and event.number == open_.number and event.id is None is event.name
+    return isinstance(event, Content | Thinking) and type(event) is type(open_)
+
+
+def _text(event: Event) -> str:
+    if isinstance(event, CallPiece):
+        return event.arguments
+    return event.text if isinstance(event, Content | Thinking) else ""
+
+
+def _with_text(event: Event, texts: list[str]) -> Event:
+    if len(texts) == 1:
+        return event
+    text = "".join(texts)
+    if isinstance(event, CallPiece):
+        return event._replace(arguments=text)
+    return event._replace(text=text) if isinstance(event, Content | Thinking) else event

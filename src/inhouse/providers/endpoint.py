@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ from inhouse.api.wire.embeddings import EmbeddingRequest
 from inhouse.common.waiting import within
 from inhouse.providers.adapter import Adapter, Asked, StreamReader, parsed
 from inhouse.providers.address import check_address
-from inhouse.providers.answers import Answer, Embedded, Event, gather
+from inhouse.providers.answers import Answer, Embedded, Event, gather, joined
 from inhouse.providers.errors import (
     Disconnected,
     MalformedAnswer,
@@ -90,7 +90,8 @@ class Endpoint:
         return embedded
 
     async def stream(self, request: Asked) -> AsyncIterator[Event]:
-        """An answer as events: `Begun`, pieces, `Ended`. Who leaves it early closes it (`aclosing`)."""
+        """An answer as events: `Begun`, pieces, `Ended`; what came together of one piece is one piece. Who leaves it
+        early closes it (`aclosing`)."""
         adapter, path, body = self._said(request, stream=True)
         start = time.monotonic()
         whole = start + self.limits.whole_timeout
@@ -102,12 +103,15 @@ class Endpoint:
                 with self._keyless(), suppress(MalformedAnswer):  # a web page
                     adapter.read(parsed(raw))  # perhaps an error with status 200, which says more
                 raise MalformedAnswer(f"{self._host} answers a stream with {content_type[:60] or 'no content type'}")
-            async for event in self._events(response, adapter.reader(), first, whole):
-                yield event
+            async with aclosing(self._chunks(response, adapter.reader(), first, whole)) as chunks:
+                async for events in chunks:
+                    for event in events:
+                        yield event
 
-    async def _events(
+    async def _chunks(
         self, response: Response, reader: StreamReader, first: float, whole: float
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Sequence[Event]]:
+        """The events of each chunk of bytes."""
         events = EventReader()
         limit, what = first, f"the first token took longer than {self.limits.first_token_timeout:g} s"
         while not reader.is_over:
@@ -119,30 +123,36 @@ class Endpoint:
                 raise
             if not chunk:
                 break
-            has_said = False
-            for event in self._taken(reader, events, chunk):
-                has_said = True
-                yield event
-            if has_said:
+            taken, fault = self._taken(reader, events, chunk)
+            if taken:
+                yield taken
                 limit = min(whole, time.monotonic() + self.limits.silence_timeout)
                 what = f"there was silence for {self.limits.silence_timeout:g} s"
                 if limit == whole:
                     what = f"the whole answer took longer than {self.limits.whole_timeout:g} s"
+            if fault is not None:
+                raise fault
             if reader.is_whole:
                 limit = min(limit, time.monotonic() + TAIL_SECONDS)
         end = reader.end()
         response.leave()
-        yield end
+        yield (end,)
 
-    def _taken(self, reader: StreamReader, events: EventReader, chunk: bytes) -> Iterator[Event]:
-        """One after the other: what stands before a fault was said, and is billed, however the bytes are cut."""
+    def _taken(
+        self, reader: StreamReader, events: EventReader, chunk: bytes
+    ) -> tuple[Sequence[Event], ProviderError | None]:
+        """What stands before a fault was said, and is billed, however the bytes are cut; and the fault."""
+        taken: list[Event] = []
         try:
             with self._keyless():
                 for event in events.feed(chunk):
                     if not reader.is_over:
-                        yield from reader.take(event)
+                        taken += reader.take(event)
         except ValueError as error:  # not UTF-8, too long
-            raise MalformedAnswer(f"{self._host}: the stream is not one of events ({error})") from None
+            return taken, MalformedAnswer(f"{self._host}: the stream is not one of events ({error})")
+        except ProviderError as error:
+            return taken, error
+        return [*joined(taken)], None
 
     def _said(self, request: Asked, stream: bool) -> tuple[Adapter, str, dict[str, Any]]:
         """In which words, where, and what in them. Raises `NotExpressible`."""

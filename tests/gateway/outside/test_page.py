@@ -106,6 +106,7 @@ def test_it_shows_how_things_are_and_nothing_that_was_asked(tmp_path: Path) -> N
             await at.sign_in()
             answer = await at.here.post("/v1/chat/completions", CHAT)
             assert answer.status_code == 200
+            await at.here.gateway.drained()
             under_way = asyncio.ensure_future(at.here.post("/v1/chat/completions", CHAT | {"stream": True}))
             while not any(call.attempts for call in at.here.gateway.live.values()):
                 await asyncio.sleep(0.01)

@@ -3,7 +3,7 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from inhouse.api.wire.fields import JsonObject, Request
@@ -50,6 +50,7 @@ class JsonSchema(Request):
 class ResponseFormat(Request):
     """`text`, any JSON object, or JSON of a schema."""
 
+    model_config = ConfigDict(frozen=True)  # pydantic copies defaults that are not, for every request
     type: Literal["text", "json_object", "json_schema"] = "text"
     json_schema: JsonSchema | None = None
 

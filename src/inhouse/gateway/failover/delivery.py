@@ -10,7 +10,7 @@ from inhouse.api.wire.pieces import CallPiece, Content, Redacted, Signature, Thi
 from inhouse.gateway.failover.running import Request
 from inhouse.gateway.settings import ModelSettings
 from inhouse.gateway.types import Target
-from inhouse.providers.answers import Begun, Ended, Event
+from inhouse.providers.answers import Begun, Ended, Event, joined
 from inhouse.providers.errors import MalformedAnswer, ProviderError
 
 MAX_HELD = 64 * 2**20  # letters of one answer: a stranger must not fill the memory
@@ -69,45 +69,12 @@ class Held:
         return ()
 
 
-def joined(events: Iterable[Event]) -> Iterable[Event]:
-    """The same with neighbours of one kind in one piece."""
-    texts: list[str] = []
-    open_: Event | None = None
-    for event in events:
-        if open_ is not None and _goes_on(open_, event):
-            texts.append(_text(event))
-            continue
-        if open_ is not None:
-            yield _with_text(open_, "".join(texts))
-        open_, texts = event, [_text(event)]
-    if open_ is not None:
-        yield _with_text(open_, "".join(texts))
-
-
-def _goes_on(open_: Event, event: Event) -> bool:
-    if isinstance(event, CallPiece):
-        return isinstance(open_, CallPiece) and event.number == open_.number and event.id is None is event.name
-    return isinstance(event, Content | Thinking) and type(event) is type(open_)
-
-
 def _length(event: Event) -> int:
     if isinstance(event, CallPiece):
         return len(event.arguments)
     if isinstance(event, Redacted):
         return len(event.data)
     return len(event.text) if isinstance(event, Content | Thinking | Signature) else 0
-
-
-def _text(event: Event) -> str:
-    if isinstance(event, CallPiece):
-        return event.arguments
-    return event.text if isinstance(event, Content | Thinking) else ""
-
-
-def _with_text(event: Event, text: str) -> Event:
-    if isinstance(event, CallPiece):
-        return event._replace(arguments=text)
-    return event._replace(text=text) if isinstance(event, Content | Thinking) else event
 
 
 class Direct:

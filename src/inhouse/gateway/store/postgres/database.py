@@ -8,18 +8,14 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from zlib import crc32
 
 from inhouse.gateway.store.database import Database, Row, StoreDown, Transaction, Work
-
-if TYPE_CHECKING:
-    import asyncpg
+from inhouse.gateway.store.postgres.connections import Connections
 
 T = TypeVar("T")
 _TRIES = 8  # of a transaction that others were in the way of
-_CONNECTIONS = 10
-_COMMAND_SECONDS = 30.0
 _MEASURE_SECONDS = 10.0  # how often the server's clock is looked at
 
 
@@ -28,47 +24,47 @@ class PostgresDatabase(Database):
 
     has_procedures = True
 
-    def __init__(self, pool: "asyncpg.Pool", now: Callable[[], float] | None) -> None:
-        self._pool, self.now = pool, now or self._server_time
+    def __init__(self, connections: Connections, now: Callable[[], float] | None) -> None:
+        self._connections, self.now = connections, now or self._server_time
         self._offset, self._measured = 0.0, -_MEASURE_SECONDS
 
     @classmethod
     async def open(cls, dsn: str, now: Callable[[], float] | None = None) -> "PostgresDatabase":
         """Raises `ValueError` where the extra is missing or the address is none, `StoreDown` where nobody answers."""
         try:
-            import asyncpg
+            import asyncpg  # noqa: F401
         except ImportError:
             raise ValueError("a store on PostgreSQL needs asyncpg: pip install 'inhouse[postgres]'") from None
+        database = cls(Connections(dsn), now)
         try:
-            with _as_store_down():
-                pool = await asyncpg.create_pool(
-                    dsn, min_size=1, max_size=_CONNECTIONS, command_timeout=_COMMAND_SECONDS, reset=_keep,
-                )  # fmt: skip
+            await database._measure()
         except ValueError as error:
             raise ValueError(f"the store's address is not one of PostgreSQL's: {error}") from error
-        database = cls(pool, now)
-        await database._measure()
         return database
 
     async def run(self, work: Work[T]) -> T:
         async def once() -> T:
-            async with self._pool.acquire() as connection, connection.transaction():
+            async with self._connections.one() as connection, connection.transaction():
                 return await work(_Transaction(connection))
 
         return await self._retried(once)
 
     async def call(self, sql: str, *args: Any) -> list[Row]:
-        return await self._retried(lambda: self._pool.fetch(_numbered(sql), *args))
+        return await self._retried(lambda: self._fetch(sql, *args))
 
     async def look_up(self, sql: str, *args: Any) -> list[Row]:
         return await self.read(sql, *args)
 
     async def read(self, sql: str, *args: Any) -> list[Row]:
         with _as_store_down():
-            return await self._pool.fetch(_numbered(sql), *args)
+            return await self._fetch(sql, *args)
 
     async def close(self) -> None:
-        await self._pool.close()
+        await self._connections.close()
+
+    async def _fetch(self, sql: str, *args: Any) -> list[Row]:
+        async with self._connections.one() as connection:
+            return await connection.fetch(_numbered(sql), *args)
 
     async def _retried(self, once: Callable[[], Awaitable[T]]) -> T:
         """A transaction, again where others were in its way."""
@@ -117,10 +113,6 @@ class _Transaction(Transaction):
 
     async def alone(self, what: str) -> None:
         await self._connection.execute("SELECT pg_advisory_xact_lock($1)", crc32(what.encode()))
-
-
-async def _keep(connection: Any) -> None:
-    """Nothing to undo when a connection goes back: all that is done on one ends with its transaction."""
 
 
 @lru_cache(512)
