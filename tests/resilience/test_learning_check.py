@@ -15,8 +15,8 @@ from tests.tiny_models import batch_of, tiny_model, train
 
 from inhouse.checkpoint.manifest import read_manifest
 from inhouse.common.errors import Refusal
-from inhouse.resilience.learning_check import are_alike, batches_to_measure, check_learned, is_above_start
 from inhouse.model.transformer import Transformer
+from inhouse.resilience.learning_check import are_alike, batches_to_measure, check_learned, is_above_start
 from inhouse.train.settings import TrainSettings
 from inhouse.train.step import Batch
 
