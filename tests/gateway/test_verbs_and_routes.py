@@ -91,6 +91,13 @@ def test_groups_a_grace_an_event_a_lift_and_a_time_over_http(tmp_path: Path) -> 
             assert await here.gateway.keys.find(old) == await here.gateway.keys.find(new.json()["key"]) == key
             bare = await here.client.post("/admin/keys/docs/rotate", headers=admin)  # as before there was a body
             assert bare.status_code == 200 and await here.gateway.keys.find(new.json()["key"]) is None
+            typed = admin | {"content-type": "application/json"}  # as some clients send it, with nothing behind it
+            assert (await here.client.post("/admin/keys/docs/rotate", headers=typed)).status_code == 200
+            untyped = await here.client.post("/admin/keys/docs/rotate", headers=admin, content=b'{"grace": 60}')
+            assert untyped.status_code == 415  # never without the grace that was asked for
+            described = (await here.client.get("/openapi.json", headers=admin)).json()["paths"]
+            asked = described["/admin/keys/{id}/rotate"]["post"]["requestBody"]
+            assert not asked["required"] and described["/admin/cuts"]["post"]["requestBody"]["required"]
 
             assert (await here.client.delete("/admin/cuts/acme", headers=admin)).status_code == 404
             cut = await here.post("/admin/cuts", {"event": "merger"}, key="admin")

@@ -57,7 +57,7 @@ def test_what_is_measured_lies_behind_the_run_and_all_over_as_many_batches(steps
     batches = sorted({*first, *more})
     assert (first, more) == (batches[::2], batches[1::2]) == batches_to_measure(steps)
     assert len(first) == len(more) == min(32, max(8, steps // 2))
-    behind = max(steps, 16)
+    behind = 4 * max(steps, 16)
     assert steps <= batches[0] and batches[-1] < steps + behind
     assert max(b - a for a, b in pairwise([steps, *batches, steps + behind])) <= 2 * behind / len(batches) + 1
 

@@ -61,6 +61,7 @@ class Operation(NamedTuple):
     summary: str
     body: type[Request] | None = None
     answers: tuple[str, ...] = (JSON,)
+    needs_body: bool = True  # where there is a type of it
 
 
 def document(
@@ -111,5 +112,5 @@ def _operation(operation: Operation, schemas: dict[str, Any], errors: Mapping[in
         schemas |= whole.pop("$defs", {})
         schemas[operation.body.__name__] = whole
         reference = {"$ref": f"#/components/schemas/{operation.body.__name__}"}
-        described["requestBody"] = {"required": True, "content": {JSON: {"schema": reference}}}
+        described["requestBody"] = {"required": operation.needs_body, "content": {JSON: {"schema": reference}}}
     return described

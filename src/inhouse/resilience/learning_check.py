@@ -2,7 +2,7 @@
 
 The same batches both times, so that it does not matter which kinds of text they hold: what varies from batch to batch
 falls out of the difference. They lie behind the run's own in the order of batches (where text is seen several times,
-in its next pass), and are drawn from all over as many as the run has, since kinds may come in turns.
+in its next passes), and are drawn from all over, since kinds may come in turns.
 
 Where batches differ much from one another (each is of one kind, say), twice as many are measured: the mean of few hangs
 on which kinds they happen to be.
@@ -18,6 +18,7 @@ from inhouse.common.errors import Refusal
 
 _MOST_BATCHES = 32
 _LEAST_BATCHES = 8  # fewer say nothing about noise
+_REACH = 4  # times the run's length
 _ALIKE = 0.02  # of the mean loss: a standard error above it asks for twice as many
 _STANDARD_ERRORS = 2.0
 _LEAST_RISE = 0.005  # of the loss before: below it, a run that hardly moves is not told from one that gets worse
@@ -27,10 +28,11 @@ _ABOVE = 0.01  # of the highest loss before: what training losses must exceed it
 def batches_to_measure(num_steps: int) -> tuple[list[int], list[int]]:
     """Half as many batches as steps, 8 to 32, and as many more for where those do not do (`are_alike`).
 
-    Together they are one at random from each of as many parts of what lies behind the run.
+    Together they are one at random from each of as many parts of what lies behind the run, four times as long as it:
+    where a kind comes many steps in a row, batches near one another are of one draw.
     """
     count = 2 * min(_MOST_BATCHES, max(_LEAST_BATCHES, num_steps // 2))
-    behind = max(num_steps, count)
+    behind = _REACH * max(num_steps, count)
     chance, bounds = Random(num_steps), [num_steps + part * behind // count for part in range(count + 1)]
     batches = [chance.randrange(first, end) for first, end in pairwise(bounds)]
     return batches[::2], batches[1::2]

@@ -77,7 +77,7 @@ class Admin:
             Endpoint(ADMIN, self.keys, Operation("/admin/keys", "get", "All keys, without their secrets.")),
             Endpoint(ADMIN, self.create_key, Operation("/admin/keys", "post", "A new key, shown once.", NewKey)),
             Endpoint(ADMIN, self.rotate_key, Operation(
-                "/admin/keys/{id}/rotate", "post", "A new secret for a key.", NewSecret)),
+                "/admin/keys/{id}/rotate", "post", "A new secret for a key.", NewSecret, needs_body=False)),
             Endpoint(ADMIN, self.revoke_key, Operation("/admin/keys/{id}", "delete", "A key works no more.")),
             Endpoint(ADMIN, self.delete_content, Operation(
                 "/admin/keys/{id}/content", "delete", "Forget what is stored of a key's calls.")),
@@ -109,7 +109,8 @@ class Admin:
         return JSONResponse({"id": body.id, "key": secret})
 
     async def rotate_key(self, request: Request) -> Response:
-        name, has_body = plain(request.path_params["id"]), "content-type" in request.headers
+        name, headers = plain(request.path_params["id"]), request.headers
+        has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
         body = NewSecret.parse(await read_body(request, self.limits)) if has_body else NewSecret()
         try:
             secret = await self.gateway.keys.rotate(name, _who(request), body.grace)
