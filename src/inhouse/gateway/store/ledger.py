@@ -119,10 +119,7 @@ async def open_call(db: Database, replica: str, call: NewCall, first: Attempt) -
             raise AssertionError("the procedure refuses what the meters have")
 
     opened = OpenCall(call.id, wanted.charges, call.reserve, call.tokens_estimate)
-    if not db.has_procedures:  # it waits for its turn alone: whoever is cancelled then has written nothing
-        await db.run(work)
-        return opened
-    task = asyncio.ensure_future(at_once())
+    task = asyncio.ensure_future(at_once() if db.has_procedures else db.run(work))
     try:
         await to_its_end(task)
     except asyncio.CancelledError:
