@@ -51,27 +51,9 @@ class CrossEntropy:
 
     def __call__(self, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> Tensor:
         """The sum, without the z-loss; hidden states in the type that is computed in."""
-        hidden_ND, targets_N = _trained_only(hidden_ND, targets_N)
         if hidden_ND.shape[0] * head_VD.shape[0] <= LOGITS_AT_ONCE:
             return self.pieces.whole(hidden_ND, head_VD, targets_N, self.z_weight)
         return in_slices(self.pieces, hidden_ND, head_VD, targets_N, self.z_weight)
-
-
-def _trained_only(hidden_ND: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Those tokens alone whose targets are trained, in quarters of all, so that compiled code meets few sizes.
-
-    On the CPU: of conversations half of the tokens are prompts, whose logits nobody needs. Elsewhere all of them, since
-    to count them is to wait for the device.
-    """
-    quarter = math.ceil(len(targets_N) / 4)
-    if targets_N.device.type != "cpu":
-        return hidden_ND, targets_N
-    (trained_n,) = (targets_N != NOT_TRAINED).nonzero(as_tuple=True)
-    missing = -len(trained_n) % quarter if len(trained_n) else quarter
-    if len(trained_n) + missing >= len(targets_N):
-        return hidden_ND, targets_N
-    hidden_nD = hidden_ND.index_select(0, F.pad(trained_n, (0, missing)))
-    return hidden_nD, F.pad(targets_N[trained_n], (0, missing), value=NOT_TRAINED)
 
 
 def cross_entropy_reference(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, z_weight: float = 0.0) -> Tensor:
