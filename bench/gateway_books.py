@@ -215,7 +215,7 @@ async def measure(run: Run, provider: Billing, store: str, folder: Path) -> tupl
     seconds = time.monotonic() - begun
     await asyncio.sleep(LEASE * 1.5)  # until what the dead left open is taken up
     run.gateway.close()
-    db = await open_store(store, folder, read_secret(folder / "gateway.secret"))
+    db = await open_store(store, folder, read_secret(folder / "gateway.secret"), "USD")
     lines = read_lines(provider.bill)
     before = await books(db)
     wrong = findings(before, lines, run.call_ids)

@@ -93,7 +93,7 @@ def process(address: str, seed: int, count: int, start: Barrier) -> None:
     """One gateway's worth of calls."""
 
     async def work() -> None:
-        db = await open_store(address, Path(), SECRET)
+        db = await open_store(address, Path(), SECRET, "USD")
         replica = Replica(db, LEASE)
         await replica.join()
         keeping = asyncio.ensure_future(replica.keep())
@@ -124,7 +124,7 @@ def most_over(times: list[float], amounts: list[int], rate: Rate) -> float:
 
 async def figures(address: str) -> list[str]:
     """The rows of the table, after the dead have been looked after."""
-    db = await open_store(address, Path(), SECRET)
+    db = await open_store(address, Path(), SECRET, "USD")
     await asyncio.sleep(2 * LEASE)
     await Replica(db, LEASE).join()
     rows = []
@@ -185,7 +185,7 @@ async def ask(ports: list[int], keys: dict[str, str], count: int) -> Counter[tup
 
 async def http_figures(address: str, bill: Path, found: Counter[tuple[str, str, int]]) -> list[str]:
     """The rows of the table: what clients saw, beside the ledger and the provider's bill."""
-    db = await open_store(address, Path(), SECRET)
+    db = await open_store(address, Path(), SECRET, "USD")
     rows = []
     for face in ("chat", "responses", "messages"):
         statuses = Counter[int]()

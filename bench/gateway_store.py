@@ -62,7 +62,7 @@ async def late(times: list[float]) -> None:
 
 async def rows(name: str, address: str, folder: Path, count: int) -> list[str]:
     found = []
-    db = await open_store(address, folder, b"s" * 32)
+    db = await open_store(address, folder, b"s" * 32, "USD")
     for at_once in (1, AT_ONCE):
         opening: list[float] = []
         settling: list[float] = []

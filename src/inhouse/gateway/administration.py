@@ -37,7 +37,7 @@ async def administration(path: Path) -> AsyncIterator[Administration]:
     """Of the gateway that a file configures; others may use the store meanwhile. Raises `ValueError`."""
     config = read_config(path)
     secret = read_secret(config.secret_file)
-    db = await open_store(config.store, config.folder, secret)
+    db = await open_store(config.store, config.folder, secret, config.currency)
     try:
         audit = AuditLog(db, config.audit_head, secret)
         yield Administration(config, db, audit, Keys(db, secret, audit), _operator())
@@ -49,7 +49,7 @@ async def known_cuts(config: GatewayConfig) -> set[str]:
     """The providers that its store knows to be cut now; none where it has no store yet."""
     if not config.store.startswith(POSTGRES) and not Path(config.store).exists():
         return set()
-    db = await open_store(config.store, config.folder, read_secret(config.secret_file))
+    db = await open_store(config.store, config.folder, read_secret(config.secret_file), config.currency)
     try:
         return {name for name, cut in (await stored_cuts(db)).items() if cut.stands(db.now())}
     finally:

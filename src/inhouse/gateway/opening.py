@@ -60,7 +60,7 @@ async def opened(
 
 async def _opened(config: GatewayConfig, check: Check, now: Callable[[], float], stack: AsyncExitStack) -> Gateway:
     secret = read_secret(config.secret_file)
-    db = await open_store(config.store, config.folder, secret)
+    db = await open_store(config.store, config.folder, secret, config.currency)
     stack.push_async_callback(db.close)
     audit = AuditLog(db, config.audit_head, secret)
     replica = Replica(db)

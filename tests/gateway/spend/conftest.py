@@ -53,7 +53,7 @@ class Books:
 @asynccontextmanager
 async def _open(folder: Path) -> AsyncIterator[Books]:
     clock: list[Books] = []
-    db = await open_store("gateway.sqlite", folder, b"s" * 32, lambda: clock[0].now if clock else START)
+    db = await open_store("gateway.sqlite", folder, b"s" * 32, "USD", lambda: clock[0].now if clock else START)
     try:
         clock.append(Books(db))
         yield clock[0]

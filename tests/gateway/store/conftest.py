@@ -32,7 +32,7 @@ class Store:
         self.address, self.folder, self.clock = address, folder, clock
 
     async def open(self) -> Database:
-        return await open_store(self.address, self.folder, SECRET, self.clock)
+        return await open_store(self.address, self.folder, SECRET, "USD", self.clock)
 
     def run(self, scenario: Callable[[Database], Awaitable[Any]]) -> Any:
         async def opened() -> Any:

@@ -71,7 +71,19 @@ def test_another_secret_is_refused(store: Store) -> None:
 
     store.run(nothing)
     with pytest.raises(ValueError, match="made with another secret"):
-        asyncio.run(open_store(store.address, store.folder, b"x" * 32))
+        asyncio.run(open_store(store.address, store.folder, b"x" * 32, "USD"))
+
+
+def test_a_store_counts_in_one_currency(store: Store) -> None:
+    """Else 50 dollars a month would be 50 euros from one start to the next, and spend a sum of both."""
+
+    async def nothing(db: Database) -> None:
+        return None
+
+    store.run(nothing)
+    with pytest.raises(ValueError, match=r'counts in USD, .* in EUR: leave currency = "USD", or begin another store'):
+        asyncio.run(open_store(store.address, store.folder, SECRET, "EUR"))
+    store.run(nothing)
 
 
 def test_a_transaction_is_whole_or_absent(store: Store) -> None:
@@ -97,14 +109,14 @@ def test_what_cannot_be_reached(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no database, but a text of more than a few bytes" * 100)
     for address in ("folder", "missing/gateway.sqlite", "notes.txt"):
         with pytest.raises(StoreDown, match=address):
-            asyncio.run(open_store(address, tmp_path, SECRET))
+            asyncio.run(open_store(address, tmp_path, SECRET, "USD"))
     with pytest.raises(ValueError, match=r'store = "mysql://…": a file\'s name, or postgresql://…'):
-        asyncio.run(open_store("mysql://user:password@host/db", tmp_path, SECRET))
+        asyncio.run(open_store("mysql://user:password@host/db", tmp_path, SECRET, "USD"))
 
 
 def test_nobody_listens(postgres: str) -> None:
     with pytest.raises(StoreDown, match="PostgreSQL"):
-        asyncio.run(open_store("postgresql://user@/db?host=/nowhere", Path(), SECRET))
+        asyncio.run(open_store("postgresql://user@/db?host=/nowhere", Path(), SECRET, "USD"))
 
 
 def test_time_is_the_servers(postgres: str) -> None:
@@ -124,7 +136,7 @@ def test_a_settlement_outlives_its_connection(postgres: str, tmp_path: Path) -> 
     async def scenario() -> None:
         address = fresh_schema(postgres)
         await create_schema(address)
-        db = await open_store(address, tmp_path, SECRET)
+        db = await open_store(address, tmp_path, SECRET, "USD")
         opened = await open_call(db, "r", call(), attempt())
         mine = "pid <> pg_backend_pid() AND datname IS NOT NULL"
         await db.read(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}")
@@ -139,7 +151,7 @@ def test_a_settlement_outlives_its_connection(postgres: str, tmp_path: Path) -> 
 
 def test_a_file_that_another_process_writes_is_waited_for(tmp_path: Path) -> None:
     async def scenario() -> None:
-        db = await open_store("gateway.sqlite", tmp_path, SECRET)
+        db = await open_store("gateway.sqlite", tmp_path, SECRET, "USD")
         other = sqlite3.connect(tmp_path / "gateway.sqlite", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         waiting = asyncio.ensure_future(db.run(lambda tx: state.put(tx, "x", 1, 0.0)))
@@ -155,7 +167,7 @@ def test_a_file_that_another_process_writes_is_waited_for(tmp_path: Path) -> Non
 
 def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
     async def scenario() -> None:
-        await (await open_store("gateway.sqlite", tmp_path, SECRET)).close()
+        await (await open_store("gateway.sqlite", tmp_path, SECRET, "USD")).close()
 
     asyncio.run(scenario())
     assert [oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()] == ["0o600"]

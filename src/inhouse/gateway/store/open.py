@@ -12,11 +12,13 @@ from inhouse.gateway.store.secret import derive
 _SCHEMES = ("postgresql://", "postgres://")
 
 
-async def open_store(address: str, folder: Path, secret: bytes, now: Callable[[], float] | None = None) -> Database:
+async def open_store(
+    address: str, folder: Path, secret: bytes, currency: str, now: Callable[[], float] | None = None
+) -> Database:
     """The store at `address` ("gateway.sqlite", relative to `folder`, or "postgresql://…"), its tables up to date.
 
     `now` replaces the wall clock of a file and the server's clock of PostgreSQL. Raises `ValueError` with a sentence
-    where the address, the version or the secret does not fit, `StoreDown` where nobody answers.
+    where the address, the version, the secret or the currency does not fit, `StoreDown` where nobody answers.
     """
     db: Database
     if address.startswith(_SCHEMES):
@@ -31,23 +33,28 @@ async def open_store(address: str, folder: Path, secret: bytes, now: Callable[[]
         db = SqliteDatabase(folder / address, now or time.time)
     try:
         await migrate(db)
-        await _check_secret(db, secret)
+        # with another secret no key would be found, and no entry of the audit log would seem genuine
+        if await _first(db, "secret", mark := derive(secret, "mark").hex()[:16]) != mark:
+            raise ValueError("this store was made with another secret: its keys and its audit log need that one")
+        if (known := await _first(db, "currency", currency)) != currency:
+            raise ValueError(
+                f"this store counts in {known}, budgets and spend as well, and the configuration in {currency}: "
+                f'leave currency = "{known}", or begin another store (store = "…")'
+            )
     except BaseException:
         await db.close()
         raise
     return db
 
 
-async def _check_secret(db: Database, secret: bytes) -> None:
-    """With another secret no key would be found, and no entry of the audit log would seem genuine: say so at once."""
-    mark = derive(secret, "mark").hex()[:16]
+async def _first(db: Database, name: str, value: str) -> str:
+    """What the store was first opened with; `value` where that is now."""
 
     async def work(tx: Transaction) -> str:
-        await tx.alone("secret")
-        known = await state.get(tx, "secret")
+        await tx.alone(name)
+        known = await state.get(tx, name)
         if known is None:
-            await state.put(tx, "secret", mark, db.now())
-        return known or mark
+            await state.put(tx, name, value, db.now())
+        return known or value
 
-    if await db.run(work) != mark:
-        raise ValueError("this store was made with another secret: its keys and its audit log need that one")
+    return await db.run(work)
